@@ -1,0 +1,62 @@
+"""The facts of one run that change no result but the seed's: handed to every stage."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acclimate.files import cache_folder
+from acclimate.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may know about the run it is part of.
+
+    Attributes:
+        seed: Governs everything random.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        workspace: Where checkpoints are kept while the stage works; None for nowhere.
+        progress: Receives what the stage tells.
+        cache: Where features are kept between runs.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    workspace: Path | None = None
+    progress: Progress = silent
+    cache: Path = field(default_factory=cache_folder)
+
+    def seed_for(self, *names: object) -> int:
+        """A seed of its own for each use, below 2**63, the same in every run.
+
+        Args:
+            *names: What it is for, such as "shuffle" and the epoch.
+
+        Returns:
+            The derived seed.
+        """
+        return derive_seed(self.seed, *names)
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """A seed below 2**63 made of another one and of names, the same on every machine."""
+    text = "\x1f".join([str(seed), *map(str, names)]).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def usable_cores() -> int:
+    """The processors this process may use (containers and taskset give fewer than there are)."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def process_rank() -> int:
+    """This process's rank under `torchrun`; 0 when it runs alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def process_count() -> int:
+    """How many processes `torchrun` started; 1 when this one runs alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,150 @@
+"""Every error a user may meet.
+
+    AcclimateError                  exit code 1
+      RecipeError                   2   a setting or a recipe file is wrong
+      DataError                     2   the images or their list are wrong
+        UnreadableImage             2   one file could not be decoded
+      ModelFileError                2   a model's name, file or folder is wrong
+      OutputError                   2   the place to write to cannot be used
+      MissingExtra                  2   something has to be installed first
+      NotTrusted                    3   a signature or a digest does not fit
+      BudgetMissed                  3   no model fits the budget
+      NotBetter                     3   the challenger is not better
+      Interrupted                 130   Ctrl-C; says how to go on
+
+Exit code 2: the user can mend it. 3: the answer is no. 1: our own fault.
+A message says what is wrong, where, and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+
+class AcclimateError(Exception):
+    """An error with a place and a way out.
+
+    Args:
+        message: What is wrong, with the value in it.
+        where: The file, line or setting at fault.
+        hint: What to do about it, a whole sentence.
+    """
+
+    code: ClassVar[str] = "acclimate-error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, message: str, *, where: str | Path | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = None if where is None else str(where)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """One sentence: where, what, what to do."""
+        place = f"{self.where}: " if self.where else ""
+        way_out = f" {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{way_out}"
+
+    def as_record(self) -> dict[str, str | None]:
+        """The error as `--json` prints it."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "where": self.where,
+            "hint": self.hint,
+        }
+
+
+class RecipeError(AcclimateError):
+    """A setting or a recipe file is wrong."""
+
+    code = "recipe-error"
+    exit_code = 2
+
+
+class DataError(AcclimateError):
+    """The images or their list are wrong."""
+
+    code = "data-error"
+    exit_code = 2
+
+
+class UnreadableImage(DataError):
+    """One file could not be decoded."""
+
+    code = "unreadable-image"
+
+
+class ModelFileError(AcclimateError):
+    """A model's name, file or folder is wrong."""
+
+    code = "model-file-error"
+    exit_code = 2
+
+
+class OutputError(AcclimateError):
+    """The place to write to cannot be used."""
+
+    code = "output-error"
+    exit_code = 2
+
+
+class MissingExtra(AcclimateError):
+    """Something has to be installed first."""
+
+    code = "missing-extra"
+    exit_code = 2
+
+
+class NotTrusted(AcclimateError):
+    """A signature or a digest does not fit."""
+
+    code = "not-trusted"
+    exit_code = 3
+
+
+class BudgetMissed(AcclimateError):
+    """No model fits the budget."""
+
+    code = "budget-missed"
+    exit_code = 3
+
+
+class NotBetter(AcclimateError):
+    """The challenger is not better."""
+
+    code = "not-better"
+    exit_code = 3
+
+
+class Interrupted(AcclimateError):
+    """The user stopped the work."""
+
+    code = "interrupted"
+    exit_code = 130
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """A sentence that offers the nearest known names, or lists them all.
+
+    Args:
+        name: What the user wrote.
+        known: The names there are.
+
+    Returns:
+        "Did you mean 'epochs'?" or "Known: a, b, c."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    if near:
+        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"Known: {shown}."
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 image", "12 images"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -1,0 +1,205 @@
+"""Writing so that nothing is half written, and naming things by their content."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from acclimate.errors import DataError, OutputError
+
+DIGEST_BYTES = 16
+"""128 bits: no accidental collision among 10 million images, and short enough to show."""
+
+_BLOCK = 1 << 20
+
+
+def digest_bytes(content: bytes) -> str:
+    """The blake2b digest of some bytes, as 32 hexadecimal letters."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def digest_json(value: object) -> str:
+    """The digest of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digest_bytes(text.encode())
+
+
+def digest_file(path: Path) -> str:
+    """The digest of a file's content, read in blocks."""
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A file's bytes, refused above a limit so that a hostile file cannot fill the memory.
+
+    Args:
+        path: The file.
+        limit: Most bytes to accept.
+
+    Returns:
+        The content.
+
+    Raises:
+        DataError: The file is larger than the limit.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise DataError(f"file is larger than {limit:,} bytes.", where=path)
+    return content
+
+
+def read_json(path: Path, limit: int = 64 << 20) -> object:
+    """A bounded JSON file's value.
+
+    Args:
+        path: The file.
+        limit: Most bytes to accept.
+
+    Returns:
+        The value.
+
+    Raises:
+        DataError: The file is too large or not JSON.
+    """
+    try:
+        return json.loads(read_bounded(path, limit))
+    except ValueError as error:
+        raise DataError(f"file is not valid JSON ({error}).", where=path) from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A path below a folder; a name that leads out of it is refused.
+
+    Args:
+        folder: The folder to stay in.
+        name: A relative path from outside (a list, a manifest).
+
+    Returns:
+        The resolved path.
+
+    Raises:
+        DataError: The path leaves the folder.
+    """
+    root = folder.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise DataError(f"path {name!r} leaves the folder.", where=folder)
+    return path
+
+
+@contextmanager
+def writing_errors(target: Path) -> Iterator[None]:
+    """Turns a full disk or a read-only place into one clear sentence."""
+    try:
+        yield
+    except OSError as error:
+        # Only faults of the place itself; a missing input file is somebody else's story.
+        if isinstance(error, PermissionError) or error.errno in _PLACE_FAULTS:
+            reason = os.strerror(error.errno or 0).lower()
+            raise OutputError(
+                f"cannot write here ({reason}).",
+                where=target,
+                hint="Free some space, or choose another place with --out.",
+            ) from error
+        raise
+
+
+_PLACE_FAULTS = frozenset(
+    {1, 13, 20, 27, 28, 30, 122}
+)  # EPERM EACCES ENOTDIR EFBIG ENOSPC EROFS EDQUOT
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Writes a file beside its place and renames it: readers see the old or the new, whole.
+
+    Args:
+        path: Where the file is to stand; its folder is made.
+        content: Bytes, or text written as UTF-8.
+
+    Raises:
+        OutputError: The disk is full or the place is read-only.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with writing_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            # mkstemp makes the file private; give it what the user's umask gives any file.
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a value as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its place only when the block ends well.
+
+    An older folder at the place is swapped out last, so it is never lost to a failure.
+
+    Args:
+        path: Where the folder is to stand.
+
+    Yields:
+        Path: The folder under work, beside the place.
+
+    Raises:
+        OutputError: The disk is full or the place is read-only.
+    """
+    with writing_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            os.chmod(part, 0o777 & ~_umask())
+            yield part
+            replace_folder(part, path)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+def replace_folder(part: Path, path: Path) -> None:
+    """Renames a finished folder into its place, swapping an older one out."""
+    if path.exists():
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        os.replace(path, old)
+        os.replace(part, path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(part, path)
+
+
+def cache_folder() -> Path:
+    """Where features and exported backbones are kept between runs (the XDG cache folder)."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "acclimate"
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files below a folder, in bytes."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
