@@ -1,0 +1,145 @@
+"""What a network expects of its input, and how pixels become that."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from acclimate.data.decode import read_image
+from acclimate.errors import ModelFileError
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) or (B, H, W, 3), RGB, 0 to 255."""
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+MAX_IMAGE_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """Size and statistics of the input. There are no defaults: a wrong mean costs accuracy.
+
+    Attributes:
+        image_size: px, both sides.
+        mean: Of each channel, in units of 0 to 1.
+        std: Of each channel, in units of 0 to 1.
+        interpolation: "bilinear", "bicubic" or "lanczos".
+        crop: Fraction of the shorter side that is seen, taken from the centre.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop: float
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be applied, since a contract may come from a stranger's file."""
+        if not 8 <= self.image_size <= MAX_IMAGE_SIZE:
+            raise ModelFileError(
+                f"image_size must be from 8 to {MAX_IMAGE_SIZE} px. Got {self.image_size!r}."
+            )
+        if self.interpolation not in _FILTERS:
+            raise ModelFileError(
+                f"interpolation must be one of {', '.join(_FILTERS)}. Got {self.interpolation!r}."
+            )
+        if not 0 < self.crop <= 1:
+            raise ModelFileError(f"crop must be in (0, 1]. Got {self.crop!r}.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ModelFileError(
+                f"mean and std must be three numbers, std above 0. Got {self.mean!r}, {self.std!r}."
+            )
+
+    @property
+    def filter(self) -> Image.Resampling:
+        """Pillow's name of the interpolation."""
+        return _FILTERS[self.interpolation]
+
+    def fit(self, image: Image.Image) -> Pixels:
+        """The centre of an image at the network's size.
+
+        Args:
+            image: RGB, any size.
+
+        Returns:
+            uint8, (image_size, image_size, 3).
+        """
+        side = min(image.size) * self.crop
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return self.resize(image, (left, top, left + side, top + side))
+
+    def resize(self, image: Image.Image, box: tuple[float, float, float, float]) -> Pixels:
+        """A part of an image at the network's size.
+
+        Args:
+            image: RGB.
+            box: px: left, top, right, bottom, inside the image.
+
+        Returns:
+            uint8, (image_size, image_size, 3).
+        """
+        size = (self.image_size, self.image_size)
+        return np.asarray(image.resize(size, self.filter, box=box))
+
+    def read(self, path: Path) -> Pixels:
+        """Decodes a file at the network's size: what evaluation and serving see."""
+        return self.fit(read_image(path, at_least=round(self.image_size / self.crop)))
+
+    def normalize(self, images: Pixels) -> NDArray[np.float32]:
+        """Pixels to the network's numbers.
+
+        Args:
+            images: uint8, (B, S, S, 3).
+
+        Returns:
+            float32, (B, 3, S, S), contiguous.
+        """
+        mean = np.asarray(self.mean, np.float32) * 255
+        std = np.asarray(self.std, np.float32) * 255
+        numbers = (images.astype(np.float32) - mean) / std
+        return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2))
+
+    def as_record(self) -> dict[str, Any]:
+        """The contract as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """Reads what `as_record` wrote.
+
+        Args:
+            record: From `model.json` or an ONNX file's metadata.
+
+        Returns:
+            The contract.
+
+        Raises:
+            ModelFileError: A field is missing, unknown or out of range.
+        """
+        try:
+            return cls(
+                image_size=int(record["image_size"]),
+                mean=_three(record["mean"]),
+                std=_three(record["std"]),
+                interpolation=str(record["interpolation"]),
+                crop=float(record["crop"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"input contract is incomplete or malformed ({error}).") from error
+
+
+Reader = Callable[[Path], Pixels]
+"""Path to uint8 (S, S, 3)."""
+
+
+def _three(values: Any) -> tuple[float, float, float]:  # noqa: ANN401 - JSON from outside
+    first, second, third = (float(v) for v in values)
+    return first, second, third

@@ -1,0 +1,253 @@
+"""The table of images: one row an image, nothing moved, nothing deleted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from acclimate.errors import DataError, near_names
+from acclimate.files import digest_bytes, digest_json, writing_errors
+
+FORMAT = 1
+HOME = "home"
+"""The domain of the user's own images; other domains come from `test_domains`."""
+SPLITS = ("train", "val", "test", "unlabelled")
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("label", _WORD),
+        ("split", _WORD),
+        ("domain", _WORD),
+        ("group", pa.string()),
+        ("bytes", pa.int64()),
+        ("stamp", pa.int64()),  # modification time in ns: stands for the content until it is read
+        ("digest", pa.binary(16)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("keep", pa.bool_()),
+        ("reasons", pa.list_(pa.string())),
+        ("duplicate_of", pa.string()),
+    ]
+)
+Rows = NDArray[np.int64]
+"""Row numbers in a table."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with their labels and splits.
+
+    Attributes:
+        table: One row an image; columns as in `SCHEMA`.
+        classes: Class names, sorted; a class id is an index into them.
+        root: The folder that relative paths start from.
+        notes: What was left out before it became a row (junk folders), for people.
+    """
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    root: Path
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        """The number of rows, kept or not."""
+        return int(self.table.num_rows)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """int64, (N,): class ids; -1 where there is no label."""
+        return self._ids("label", self.classes)
+
+    @cached_property
+    def splits(self) -> NDArray[np.int64]:
+        """int64, (N,): indices into `SPLITS`; -1 where none is given."""
+        return self._ids("split", SPLITS)
+
+    @cached_property
+    def keep(self) -> NDArray[np.bool_]:
+        """bool, (N,)."""
+        return np.asarray(self.table["keep"].to_numpy(zero_copy_only=False), bool)
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """The domains there are, the user's own first."""
+        names = set(pc.unique(self.table["domain"].cast(pa.string())).to_pylist()) - {None, HOME}
+        return (HOME, *sorted(names))
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Paths as written in the table."""
+        return list(self.table["path"].to_pylist())
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for all that training and evaluation see."""
+        parts = [digest_json({"format": FORMAT, "classes": self.classes})]
+        read = self.table["digest"].null_count < len(self)
+        columns = ["path", "label", "split", "domain", "group", "keep"]
+        columns += ["digest"] if read else ["bytes", "stamp"]
+        for name in columns:
+            column = self.table[name]
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(pa.string())
+            parts.append(digest_bytes(repr(column.to_pylist()).encode()))
+        return digest_json(parts)
+
+    def path(self, row: int) -> Path:
+        """Where an image is."""
+        return self.root / self.paths[row]
+
+    def rows(self, split: str | None = None, domain: str | None = HOME) -> Rows:
+        """The kept rows of a split and domain, in the table's order.
+
+        Args:
+            split: One of `SPLITS`, or None for every split.
+            domain: A domain, or None for every domain.
+
+        Returns:
+            int64, (n,).
+        """
+        chosen = self.keep.copy()
+        if split is not None:
+            chosen &= self.splits == SPLITS.index(split)
+        if domain is not None:
+            chosen &= np.asarray(
+                pc.equal(self.table["domain"].cast(pa.string()), domain).to_numpy(
+                    zero_copy_only=False
+                ),
+                bool,
+            )
+        return np.flatnonzero(chosen)
+
+    def with_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Self:
+        """A copy with some columns replaced.
+
+        Args:
+            columns: Name to new values, one a row.
+
+        Returns:
+            The new data set.
+        """
+        table = self.table
+        for name, values in columns.items():
+            place = SCHEMA.get_field_index(name)
+            kind = SCHEMA.field(place).type
+            array = pa.array(values, pa.string() if kind == _WORD else kind)
+            table = table.set_column(place, name, array.cast(kind) if kind == _WORD else array)
+        return replace(self, table=table)
+
+    def with_classes(self, classes: Sequence[str], where: str) -> Self:
+        """The same images, with class ids as a classifier counts them.
+
+        Args:
+            classes: The classifier's class names, in the order of its logits.
+            where: The classifier's name, for the message.
+
+        Returns:
+            The data set; this one where nothing changes.
+
+        Raises:
+            DataError: A label is not among the classes.
+        """
+        if tuple(classes) == self.classes:
+            return self
+        unknown = [name for name in self.classes if name not in classes]
+        if unknown:
+            shown = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+            raise DataError(
+                f"data has classes the model does not know: {shown}. "
+                f"{near_names(unknown[0], classes)}",
+                where=where,
+                hint="Fine-tune the model on this data first, or leave these classes out with "
+                "--set data.leave_out_classes=[...].",
+            )
+        return replace(self, classes=tuple(classes))
+
+    def counts(self, split: str, domain: str | None = HOME) -> dict[str, int]:
+        """Kept images of each class in a split."""
+        ids = self.labels[self.rows(split, domain)]
+        found = np.bincount(ids[ids >= 0], minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
+
+    def save(self, path: Path) -> None:
+        """Writes one Parquet file, atomically.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OutputError: The place cannot be written.
+        """
+        metadata = {
+            b"acclimate.format": str(FORMAT).encode(),
+            b"acclimate.classes": json.dumps(self.classes, ensure_ascii=False).encode(),
+            b"acclimate.root": str(self.root.resolve()).encode(),
+            b"acclimate.notes": json.dumps(self.notes, ensure_ascii=False).encode(),
+            b"acclimate.digest": self.digest.encode(),
+        }
+        with writing_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.part")
+            pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
+            part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote.
+
+        Args:
+            path: The Parquet file.
+
+        Returns:
+            The data set.
+
+        Raises:
+            DataError: The file is no data set of ours, or of a newer format.
+        """
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"file cannot be read as Parquet ({error}).", where=path) from error
+        meta = table.schema.metadata or {}
+        if b"acclimate.format" not in meta:
+            raise DataError(
+                "Parquet file is not a data set that acclimate wrote.",
+                where=path,
+                hint="Give it as a list with the columns path, label and split.",
+            )
+        if int(meta[b"acclimate.format"]) > FORMAT:
+            raise DataError(
+                "data set was written by a newer acclimate.", where=path, hint="Upgrade acclimate."
+            )
+        root = Path(meta[b"acclimate.root"].decode())
+        return cls(
+            table=table.cast(SCHEMA).combine_chunks(),
+            classes=tuple(json.loads(meta[b"acclimate.classes"])),
+            root=root if root.exists() else path.parent,
+            notes=tuple(json.loads(meta[b"acclimate.notes"])),
+        )
+
+    def _ids(self, column: str, names: Sequence[str]) -> NDArray[np.int64]:
+        values = self.table[column].cast(pa.string())
+        found = pc.index_in(values, value_set=pa.array(list(names), pa.string()))
+        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a file is a Parquet table that `Dataset.save` wrote."""
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    try:
+        return b"acclimate.format" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False

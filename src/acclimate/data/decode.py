@@ -1,0 +1,188 @@
+"""Bytes to upright RGB pixels, bounded."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from acclimate.data.settings import Decoding
+from acclimate.errors import DataError, UnreadableImage
+from acclimate.files import read_bounded
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+"""Formats that are decoded. Others (EPS runs Ghostscript, PSD, …) are refused unopened."""
+
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".avif",
+    ]
+)
+
+_DEFAULT = Decoding()
+_ORIENTATION = 0x0112
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def read_image(path: Path, *, at_least: int = 0, bounds: Decoding = _DEFAULT) -> Image.Image:
+    """Decodes one file.
+
+    EXIF orientation is applied, the first frame of an animation is taken, transparency is laid on
+    white, 16-bit samples are scaled to 8 bits.
+
+    Args:
+        path: The file.
+        at_least: px. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter
+            side keeps this many pixels; 0 for full size.
+        bounds: What is too large.
+
+    Returns:
+        An RGB image, upright.
+
+    Raises:
+        UnreadableImage: The file is missing, empty, too large, no image, or broken.
+    """
+    try:
+        content = read_bounded(path, bounds.max_file_mb << 20)
+    except OSError as error:
+        raise UnreadableImage(f"cannot be read ({error.strerror}).", where=path) from error
+    except DataError as error:
+        raise UnreadableImage(
+            f"file is larger than {bounds.max_file_mb} MB.", where=path
+        ) from error
+    return decode(content, path, at_least=at_least, bounds=bounds)
+
+
+def decode(
+    content: bytes, where: Path, *, at_least: int = 0, bounds: Decoding = _DEFAULT
+) -> Image.Image:
+    """Decodes the bytes of one file; see `read_image`.
+
+    Args:
+        content: The file's bytes.
+        where: Its path, for the message.
+        at_least: px, or 0.
+        bounds: What is too large.
+
+    Returns:
+        An RGB image, upright.
+
+    Raises:
+        UnreadableImage: The bytes are empty, no image, too many pixels, or broken.
+    """
+    with _quiet():
+        image = _open(content, where, bounds)
+        try:
+            if at_least:
+                _draft(image, at_least)
+            return _upright_rgb(image)
+        except Exception as error:
+            raise UnreadableImage("image is truncated or broken.", where=where) from error
+
+
+def measure(content: bytes, where: Path, *, bounds: Decoding = _DEFAULT) -> tuple[int, int]:
+    """The size of an image that decodes to its last byte.
+
+    A JPEG is decoded at 1/8 of its size: a broken stream fails at any scale, much sooner.
+
+    Args:
+        content: The file's bytes.
+        where: Its path, for the message.
+        bounds: What is too large.
+
+    Returns:
+        Width and height of the upright image in px.
+
+    Raises:
+        UnreadableImage: As `decode`.
+    """
+    with _quiet():
+        image = _open(content, where, bounds)
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        try:
+            _draft(image, 32)
+            _upright_rgb(image)
+        except Exception as error:
+            raise UnreadableImage("image is truncated or broken.", where=where) from error
+    return (height, width) if turned else (width, height)
+
+
+def _open(content: bytes, where: Path, bounds: Decoding) -> ImageFile.ImageFile:
+    """Reads the header only, and refuses what is too large to unpack."""
+    if not content:
+        raise UnreadableImage("file is empty (0 bytes).", where=where)
+    try:
+        image = Image.open(io.BytesIO(content), formats=_formats())
+    except Exception as error:  # Pillow's decoders raise whatever they meet in hostile bytes
+        raise UnreadableImage("file is not an image.", where=where) from error
+    pixels = image.width * image.height
+    if pixels > bounds.max_megapixels * 1e6:
+        raise UnreadableImage(
+            f"image has {pixels / 1e6:,.0f} megapixels, over the limit of "
+            f"{bounds.max_megapixels:g}.",
+            where=where,
+        )
+    return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow knows: AVIF is missing from some."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of odd EXIF and of bombs; the first is harmless, the second we bound."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _draft(image: ImageFile.ImageFile, at_least: int) -> None:
+    """Lets libjpeg decode at a fraction of the size: up to 8 times less work."""
+    shorter = min(image.size)
+    scale = shorter / at_least
+    if scale >= 2 and image.format in ("JPEG", "MPO"):
+        width, height = image.size
+        image.draft("RGB", (int(width / scale), int(height / scale)))
+
+
+def _upright_rgb(opened: ImageFile.ImageFile) -> Image.Image:
+    opened.seek(0)
+    opened.load()
+    image = ImageOps.exif_transpose(opened)
+    if image.mode in _SIXTEEN_BIT:
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point samples have no known range")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8 bits. Pillow's own convert("L") clips at 255 and gives a white image."""
+    samples = np.asarray(image).astype(np.int64)
+    return Image.fromarray(np.clip(samples // 257, 0, 255).astype(np.uint8))

@@ -1,0 +1,33 @@
+"""Settings of the data room."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from acclimate.settings import Settings
+
+SplitName = Literal["train", "val", "test", "unlabelled"]
+
+
+class Source(Settings):
+    """Where the images are."""
+
+    path: Path | None = None
+    """Folder of class folders, folder of train/val/test folders, CSV or Parquet list."""
+    test_domains: Mapping[str, Path] = Field(default_factory=dict)
+    """More labelled images, name to place, tested on their own and never trained on."""
+    leave_out_classes: tuple[str, ...] = ()
+    """Names of class folders to ignore."""
+    allow_outside: bool = False
+    """Follow links and listed paths that lead out of the folder."""
+
+
+class Decoding(Settings):
+    """Bounds on what is decoded: an image may come from a stranger."""
+
+    max_megapixels: PositiveFloat = 80.0
+    """Larger images are left out before their pixels are unpacked."""
+    max_file_mb: PositiveInt = 128
+    """Larger files are left out unread, in megabytes."""
