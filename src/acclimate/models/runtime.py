@@ -1,0 +1,125 @@
+"""Logits behind one call, whatever runs the network."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from acclimate.context import usable_cores
+from acclimate.data.contract import InputContract, Pixels
+from acclimate.errors import ModelFileError
+from acclimate.models.classifier import Classifier
+from acclimate.models.device import choose_device, on_device
+
+Logits = NDArray[np.float32]
+"""(B, C)."""
+Run = Callable[[Pixels], Logits]
+"""uint8 (B, S, S, 3) to float32 (B, C)."""
+
+
+def run_torch(classifier: Classifier, device: str = "auto") -> Run:
+    """The PyTorch network on a device, channels last.
+
+    Args:
+        classifier: With a network.
+        device: "auto", "cpu", "cuda", …
+
+    Returns:
+        Pixels to logits.
+
+    Raises:
+        ModelFileError: There is no network, or no such device.
+    """
+    chosen = choose_device(device)
+    network = on_device(classifier.module(), chosen).eval()
+    to_input = Normalizer(classifier.contract, chosen)
+
+    def run(images: Pixels) -> Logits:
+        with torch.inference_mode():
+            logits: torch.Tensor = network(to_input(torch.from_numpy(images)))
+        return logits.float().cpu().numpy()
+
+    return run
+
+
+def run_onnx(classifier: Classifier, device: str = "auto") -> Run:
+    """The exported graph in ONNX Runtime.
+
+    Args:
+        classifier: Exported.
+        device: A GPU is used where ONNX Runtime was built for one.
+
+    Returns:
+        Pixels to logits.
+
+    Raises:
+        ModelFileError: There is no graph.
+    """
+    if classifier.graph is None:
+        raise ModelFileError(f"{classifier.name} was not exported to ONNX.")
+    infer = open_session(classifier.graph, device)
+    return lambda images: infer(classifier.contract.normalize(images))
+
+
+def open_session(
+    graph: bytes, device: str = "auto"
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """An ONNX graph of one input and one output, ready to run.
+
+    Args:
+        graph: The file's bytes.
+        device: "auto", "cpu", "cuda".
+
+    Returns:
+        float32 (B, 3, S, S) to the output.
+
+    Raises:
+        ModelFileError: The bytes are no graph that can be run.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
+    there = ort.get_available_providers()
+    providers = [p for p in wanted if p in there] + ["CPUExecutionProvider"]
+    try:
+        session = ort.InferenceSession(graph, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own error types share no base but Exception
+        raise ModelFileError(f"ONNX file cannot be run ({str(error)[:120]}).") from error
+    name = session.get_inputs()[0].name
+
+    def infer(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(session.run(None, {name: inputs})[0], np.float32)
+
+    return infer
+
+
+def best_runtime(classifier: Classifier, device: str = "auto") -> str:
+    """The fastest way to run a classifier here: the graph on a CPU, the network on a GPU."""
+    on_cpu = choose_device(device).type == "cpu"
+    return "onnx" if classifier.network is None or (on_cpu and classifier.graph) else "torch"
+
+
+class Normalizer:
+    """Pixels to the network's numbers, on its device, without leaving channels-last order.
+
+    Args:
+        contract: Mean and std.
+        device: Where the numbers are made.
+    """
+
+    def __init__(self, contract: InputContract, device: torch.device) -> None:
+        self.device = device
+        self.mean = torch.tensor(contract.mean, device=device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(contract.std, device=device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, S, S, 3) to float32 (B, 3, S, S), channels last in memory."""
+        moved = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        return (moved.float() - self.mean) / self.std
+
+
+RUNTIMES: dict[str, Callable[[Classifier, str], Run]] = {"torch": run_torch, "onnx": run_onnx}
+"""(classifier, device) to a function from pixels to logits."""

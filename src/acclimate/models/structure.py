@@ -1,0 +1,187 @@
+"""The parts of a network: its head, its depth, the shapes it was pruned to."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from acclimate.errors import ModelFileError, near_names
+
+
+def head_name(network: nn.Module) -> str:
+    """The name of the layer that makes logits: the last fully connected one.
+
+    Args:
+        network: Any classifier.
+
+    Returns:
+        Its dotted name.
+
+    Raises:
+        ModelFileError: There is none to replace.
+    """
+    names: list[str] = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    config = getattr(network, "pretrained_cfg", None)
+    declared = config.get("classifier") if isinstance(config, dict) else None
+    if isinstance(declared, str) and declared in names:
+        return str(declared)
+    if not names:
+        raise ModelFileError(
+            f"{type(network).__name__} has no fully connected layer to replace as its head.",
+            hint="End the network with torch.nn.Linear.",
+        )
+    return names[-1]
+
+
+def head(network: nn.Module) -> nn.Linear:
+    """The layer that makes logits."""
+    layer = network.get_submodule(head_name(network))
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def with_head(network: nn.Module, layer: nn.Module) -> nn.Module:
+    """A copy of a network with another last layer."""
+    changed = copy.deepcopy(network)
+    changed.set_submodule(head_name(changed), layer)
+    return changed
+
+
+def backbone(network: nn.Module) -> nn.Module:
+    """A copy of a network that returns features, float32 (B, D), in place of logits."""
+    return with_head(network, nn.Identity()).eval()
+
+
+def blocks(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The network's parts from input to head, as fine as its own lists of blocks are.
+
+    The order of definition stands for depth, which holds for the networks of timm and
+    torchvision.
+
+    Args:
+        network: Any network.
+
+    Returns:
+        Dotted name and module of each part that has weights.
+    """
+    parts: list[tuple[str, nn.Module]] = []
+
+    def descend(module: nn.Module, prefix: str) -> None:
+        for name, child in module.named_children():
+            dotted = f"{prefix}{name}"
+            if isinstance(child, (nn.Sequential, nn.ModuleList)):
+                descend(child, f"{dotted}.")
+            elif any(True for _ in child.parameters()):
+                parts.append((dotted, child))
+
+    descend(network, "")
+    return parts
+
+
+def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
+    """What a pruned network's weights do not tell by their shapes: groups of convolutions."""
+    return {
+        name: module.groups
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.groups > 1
+    }
+
+
+def build(
+    architecture: str,
+    num_classes: int,
+    weights: Mapping[str, torch.Tensor],
+    counts: Mapping[str, int],
+    where: Path,
+) -> nn.Module:
+    """A named architecture, fitted to the shapes of its (perhaps pruned) weights.
+
+    Args:
+        architecture: "timm:NAME".
+        num_classes: Outputs of the head.
+        weights: Name to tensor.
+        counts: Groups of the grouped convolutions.
+        where: For the message.
+
+    Returns:
+        The network in evaluation mode, weights loaded strictly.
+
+    Raises:
+        ModelFileError: Name or weights do not fit.
+    """
+    network = create(architecture, num_classes)
+    fit_to_shapes(network, weights, counts)
+    missing, extra = network.load_state_dict(weights, strict=False)
+    if missing or extra:
+        raise ModelFileError(
+            f"weights do not fit {architecture}: {(list(missing) + list(extra))[0]!r} is missing "
+            "or too much.",
+            where=where,
+        )
+    return network.eval()
+
+
+def create(architecture: str, num_classes: int) -> nn.Module:
+    """A timm architecture without weights.
+
+    Args:
+        architecture: "timm:NAME".
+        num_classes: Outputs of the head.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        ModelFileError: timm has no such name.
+    """
+    name = architecture.removeprefix("timm:")
+    if not timm.is_model(name.split(".", 1)[0]):
+        known = timm.list_models()
+        raise ModelFileError(f"timm has no architecture {name!r}. {near_names(name, known)}")
+    network = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    return network.eval()  # type: ignore[no-any-return]
+
+
+def fit_to_shapes(
+    network: nn.Module, weights: Mapping[str, torch.Tensor], counts: Mapping[str, int]
+) -> None:
+    """Sets each layer to the widths found in the weights. Changes the network.
+
+    Args:
+        network: Of the unpruned widths.
+        weights: Name to tensor.
+        counts: Groups of the grouped convolutions.
+
+    Raises:
+        ModelFileError: A layer differs in a way that pruning does not make.
+    """
+    for name, module in network.named_modules():
+        found = weights.get(f"{name}.weight")
+        ours = getattr(module, "weight", None)
+        if found is None or not isinstance(ours, torch.Tensor) or found.shape == ours.shape:
+            continue
+        if found.ndim != ours.ndim or found.numel() > ours.numel():
+            raise ModelFileError(
+                f"layer {name!r} has shape {tuple(found.shape)}, not within {tuple(ours.shape)}."
+            )
+        _resize(module, name, found, counts)
+
+
+def _resize(module: nn.Module, name: str, weight: torch.Tensor, counts: Mapping[str, int]) -> None:
+    wide = weight.shape[0]
+    if isinstance(module, nn.Conv2d):
+        module.groups = counts.get(name, 1)
+        module.out_channels, module.in_channels = wide, weight.shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, nn.BatchNorm2d):
+        module.num_features = wide
+        module.running_mean, module.running_var = torch.zeros(wide), torch.ones(wide)
+    else:
+        raise ModelFileError(f"layer {name!r} ({type(module).__name__}) cannot be resized.")
+    module.weight = nn.Parameter(torch.empty(weight.shape))
+    if isinstance(module.bias, torch.Tensor):
+        module.bias = nn.Parameter(torch.empty(wide))
