@@ -1,0 +1,1 @@
+"""One pass of the frozen backbone, kept, and what is read off it."""

@@ -1,0 +1,82 @@
+"""One pass of the frozen backbone over the images, through ONNX Runtime, each image once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from acclimate.context import Context
+from acclimate.data.batches import in_order
+from acclimate.data.contract import Pixels
+from acclimate.data.dataset import Dataset, Rows
+from acclimate.features.store import Features, FeatureStore
+from acclimate.files import digest_json, write_atomic
+from acclimate.models.classifier import Classifier, digest_weights
+from acclimate.models.device import choose_device, on_cpu, on_device
+from acclimate.models.export import graph_of
+from acclimate.models.runtime import Normalizer, open_session
+from acclimate.models.structure import backbone
+
+
+def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Context) -> Features:
+    """The backbone's features of some images; what was computed once is read from disk.
+
+    Args:
+        classifier: Its head is left off.
+        dataset: Cleaned: images are found by their digests.
+        rows: Which images.
+        context: The run; its cache keeps the features.
+
+    Returns:
+        float32, (n, D), in the order of the rows.
+
+    Raises:
+        ModelFileError: The network has no head to leave off, or cannot be exported.
+    """
+    body = backbone(classifier.module())
+    contract = classifier.contract
+    name = digest_json([digest_weights(body), contract.as_record()])
+    folder = context.cache / "features" / name[:16]
+    digests = dataset.table["digest"].take(rows).to_pylist()
+    store = FeatureStore(folder, _dimension(body, contract.image_size))
+    if not store.missing(digests):
+        return store.get(digests)
+    with store.lock():
+        missing = np.asarray(store.missing(digests), np.int64)
+        infer = _runner(classifier, body, folder, context.device)
+        with context.progress.task("features", len(missing)) as task:
+            for batch in in_order(dataset, rows[missing], contract):
+                names = dataset.table["digest"].take(batch.rows).to_pylist()
+                store.add(names, infer(batch.images))
+                task.advance(len(names))
+    return store.get(digests)
+
+
+def _dimension(body: nn.Module, image_size: int) -> int:
+    with torch.inference_mode():
+        return int(on_cpu(body)(torch.zeros(1, 3, image_size, image_size)).shape[1])
+
+
+def _runner(
+    classifier: Classifier, body: nn.Module, folder: Path, device: str
+) -> Callable[[Pixels], Features]:
+    """ONNX Runtime on a CPU (2 to 4 times eager PyTorch); PyTorch itself on a GPU."""
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        path = folder / "backbone.onnx"
+        if not path.exists():
+            size = classifier.contract.image_size
+            write_atomic(path, graph_of(on_cpu(body), size, "features"))
+        infer = open_session(path.read_bytes(), "cpu")
+        return lambda images: infer(classifier.contract.normalize(images))
+    network = on_device(body, chosen)
+    to_input = Normalizer(classifier.contract, chosen)
+
+    def run(images: Pixels) -> Features:
+        with torch.inference_mode():
+            features: torch.Tensor = network(to_input(torch.from_numpy(images)))
+        return features.float().cpu().numpy()
+
+    return run

@@ -1,0 +1,181 @@
+"""A linear head on frozen features: in seconds, and the best place to start fine-tuning from.
+
+Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv 2202.10054: a
+random head sends large wrong gradients into the backbone; a fitted one does not.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset, Rows
+from acclimate.errors import DataError
+from acclimate.features.extract import extract
+from acclimate.features.settings import Probe
+from acclimate.features.store import Features
+from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.models.structure import with_head
+
+_DEFAULT = Probe()
+_HERE = Context()
+_WITHOUT_VAL = 1e-2
+"""Inverse strength where there is no val to choose by: what most data sets here chose."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """A fitted linear head.
+
+    Attributes:
+        weight: float32, (C, D).
+        bias: float32, (C,).
+        accuracy: On val, in [0, 1]; on train where there is no val.
+        regularization: The inverse strength that val chose.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    accuracy: float
+    regularization: float
+
+
+def probe(
+    classifier: Classifier,
+    dataset: Dataset,
+    settings: Probe = _DEFAULT,
+    *,
+    context: Context = _HERE,
+) -> Classifier:
+    """The pretrained network with its head fitted to the data: fast, and the floor to beat.
+
+    Args:
+        classifier: Pretrained; its own head is replaced.
+        dataset: Cleaned and split.
+        settings: How many images, which strengths.
+        context: The run.
+
+    Returns:
+        A classifier of the data's classes whose backbone is unchanged.
+
+    Raises:
+        DataError: There are fewer than two classes to learn.
+    """
+    check_trainable(dataset)
+    rng = np.random.default_rng(context.seed_for("probe"))
+    train, val = (bounded(dataset.rows(s), rng, settings.max_images) for s in ("train", "val"))
+    features = extract(classifier, dataset, np.concatenate([train, val]), context)
+    labels = dataset.labels[np.concatenate([train, val])]
+    cut = len(train)
+    fitted = fit_head(
+        Examples(features[:cut], labels[:cut]),
+        Examples(features[cut:], labels[cut:]),
+        len(dataset.classes),
+        settings.regularization,
+    )
+    layer = nn.Linear(fitted.weight.shape[1], len(dataset.classes))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(fitted.weight))
+        layer.bias.copy_(torch.from_numpy(fitted.bias))
+    network = with_head(classifier.module(), layer).eval()
+    context.progress.say(f"probe: val accuracy {fitted.accuracy:.3f}")
+    figures = {"val_accuracy": fitted.accuracy, "regularization": fitted.regularization}
+    return classifier.after(
+        StepRecord("probe", plain(settings), figures),
+        network=network,
+        classes=dataset.classes,
+        dataset=dataset.digest,
+    )
+
+
+def check_trainable(dataset: Dataset) -> None:
+    """Refuses data that nothing can be learnt from.
+
+    Args:
+        dataset: Split.
+
+    Raises:
+        DataError: Fewer than two classes, or a class without training images.
+    """
+    if len(dataset.classes) < 2:
+        shown = f"only the class {dataset.classes[0]!r}" if dataset.classes else "no labels"
+        raise DataError(
+            f"data has {shown}; a classifier needs at least two classes.",
+            where=dataset.root,
+            hint="Put the images into one folder per class.",
+        )
+    empty = [name for name, n in dataset.counts("train").items() if n == 0]
+    if empty:
+        raise DataError(
+            f"class {empty[0]!r} has no training images.",
+            where=dataset.root,
+            hint="Add some to train, or leave the class out with "
+            "--set data.leave_out_classes=[...].",
+        )
+
+
+def bounded(rows: Rows, rng: np.random.Generator, most: int) -> Rows:
+    """At most so many rows, drawn at random, in order."""
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features with their labels.
+
+    Attributes:
+        features: float32, (N, D).
+        labels: int64, (N,).
+    """
+
+    features: Features
+    labels: NDArray[np.int64]
+
+
+def fit_head(
+    train: Examples, val: Examples, num_classes: int, strengths: tuple[float, ...]
+) -> LinearHead:
+    """Multinomial logistic regression, its strength chosen on val.
+
+    Args:
+        train: Every class present.
+        val: May be empty; then the first guess is kept.
+        num_classes: C.
+        strengths: Inverse regularization strengths to try.
+
+    Returns:
+        The best head.
+    """
+    mean, std = train.features.mean(0), train.features.std(0) + 1e-6
+    scaled = (train.features - mean) / std
+    has_val = len(val.labels) > 0
+    judged = (val.features - mean) / std if has_val else scaled
+    truth = val.labels if has_val else train.labels
+    best: LinearHead | None = None
+    for strength in strengths if has_val else (_WITHOUT_VAL,):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=strength, max_iter=200).fit(scaled, train.labels)
+        weight, bias = _both_signs(model.coef_, model.intercept_, num_classes)
+        accuracy = float(((judged @ weight.T + bias).argmax(1) == truth).mean())
+        if best is None or accuracy > best.accuracy:
+            folded = (weight / std).astype(np.float32)
+            shifted = (bias - folded @ mean).astype(np.float32)
+            best = LinearHead(folded, shifted, accuracy, strength)
+    assert best is not None
+    return best
+
+
+def _both_signs(
+    weight: NDArray[np.float64], bias: NDArray[np.float64], num_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """scikit-learn gives two classes one row; a head has one a class."""
+    if num_classes == 2:
+        return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias

@@ -1,0 +1,93 @@
+"""Feature rows on disk, found by the digest of the image, kept between runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from acclimate.files import DIGEST_BYTES, writing_errors
+
+Features = NDArray[np.float32]
+"""(N, D)."""
+
+
+class FeatureStore:
+    """Append-only rows of one backbone at one input size.
+
+    Rows are written before their digests, so that a killed run leaves at most rows without a
+    name, which the next one overwrites.
+
+    Args:
+        folder: Of this backbone and input contract.
+        dimension: D, the number of features.
+    """
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        self.folder, self.dimension = folder, dimension
+        with writing_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._rows, self._names = folder / "rows.f32", folder / "digests.bin"
+        self._index: dict[bytes, int] = {}
+        self._refresh()
+
+    def lock(self) -> FileLock:
+        """Held while rows are added: two runs may share a store."""
+        return FileLock(self.folder / "lock")
+
+    def missing(self, digests: Sequence[bytes]) -> list[int]:
+        """The positions of the images whose features are not here yet, each image once."""
+        self._refresh()
+        seen: set[bytes] = set()
+        positions = []
+        for position, digest in enumerate(digests):
+            if digest not in self._index and digest not in seen:
+                seen.add(digest)
+                positions.append(position)
+        return positions
+
+    def add(self, digests: Sequence[bytes], features: Features) -> None:
+        """Appends rows; call it under the lock.
+
+        Args:
+            digests: Of the images, 16 bytes each.
+            features: float32, (n, D).
+        """
+        assert features.shape == (len(digests), self.dimension)
+        with writing_errors(self.folder):
+            end = len(self._index)
+            with self._rows.open("r+b" if self._rows.exists() else "w+b") as stream:
+                stream.seek(end * self._row_bytes)
+                stream.write(np.ascontiguousarray(features, np.float32).tobytes())
+            with self._names.open("ab") as stream:
+                stream.write(b"".join(digests))
+        self._index.update({d: end + i for i, d in enumerate(digests)})
+
+    def get(self, digests: Sequence[bytes]) -> Features:
+        """The rows of some images, in their order.
+
+        Args:
+            digests: Of images that are all here.
+
+        Returns:
+            float32, (n, D), in memory.
+        """
+        if not digests:
+            return np.empty((0, self.dimension), np.float32)
+        shape = (len(self._index), self.dimension)
+        rows = np.memmap(self._rows, np.float32, "r", shape=shape)
+        return np.asarray(rows[[self._index[d] for d in digests]])
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dimension * 4
+
+    def _refresh(self) -> None:
+        """Reads the names that another run may have added."""
+        if not self._names.exists() or not self._rows.exists():
+            return
+        names = self._names.read_bytes()
+        whole = min(len(names) // DIGEST_BYTES, self._rows.stat().st_size // self._row_bytes)
+        for row in range(len(self._index), whole):
+            self._index[names[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]] = row
