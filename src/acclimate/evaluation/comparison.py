@@ -1,0 +1,335 @@
+"""Two evaluations side by side, image by image: the difference, and whether it is one."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.context import Context
+from acclimate.errors import DataError, NotBetter
+from acclimate.evaluation.evaluate import Evaluation
+from acclimate.evaluation.metrics import Interval
+from acclimate.evaluation.settings import Compare
+from acclimate.files import digest_json, read_json, write_json
+
+FORMAT = 1
+Verdict = Literal["better", "as good", "worse", "not settled"]
+_DEFAULT = Compare()
+_HERE = Context()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Challenger minus champion on the images of one domain.
+
+    Attributes:
+        images: How many both saw.
+        accuracy: Difference, in [-1, 1], with its paired score interval.
+        only_before: Images that only the champion named right.
+        only_after: Images that only the challenger named right.
+        p_value: Of McNemar's exact test.
+        equivalence: Interval of the two one-sided tests; inside the margin means as good.
+        verdict: In one word.
+    """
+
+    images: int
+    accuracy: Interval
+    only_before: int
+    only_after: int
+    p_value: float
+    equivalence: Interval
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` returns.
+
+    Attributes:
+        before: The champion's name.
+        after: The challenger's name.
+        differences: Domain to difference.
+        per_class: Domain to class to recall before and after.
+        speedup: Challenger's images per second over the champion's; None where not measured.
+        size_ratio: Challenger's bytes over the champion's.
+        margin: Percentage points that do not matter.
+    """
+
+    before: str
+    after: str
+    differences: Mapping[str, Difference]
+    per_class: Mapping[str, Mapping[str, tuple[float, float]]]
+    speedup: float | None
+    size_ratio: float
+    margin: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the user's own domain."""
+        return next(iter(self.differences.values())).verdict
+
+    @property
+    def digest(self) -> str:
+        """Stands for all that was found."""
+        return digest_json(self.as_record())
+
+    def save(self, path: Path) -> None:
+        """Writes JSON, atomically."""
+        write_json(path, self.as_record())
+
+    def as_record(self) -> dict[str, Any]:
+        """The comparison as JSON."""
+        return {"format": FORMAT, **asdict(self), "verdict": self.verdict}
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The comparison.
+
+        Raises:
+            DataError: The file is no comparison.
+        """
+        record = cast("dict[str, Any]", read_json(path))
+        try:
+            if record.pop("format") > FORMAT:
+                raise DataError("comparison was written by a newer acclimate.", where=path)
+            del record["verdict"]
+            record["differences"] = {
+                domain: Difference(
+                    **{
+                        **d,
+                        "accuracy": Interval(**d["accuracy"]),
+                        "equivalence": Interval(**d["equivalence"]),
+                    }
+                )
+                for domain, d in record["differences"].items()
+            }
+            record["per_class"] = {
+                domain: {name: (pair[0], pair[1]) for name, pair in recalls.items()}
+                for domain, recalls in record["per_class"].items()
+            }
+            return cls(**record)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(f"file is not a comparison ({error!r}).", where=path) from error
+
+
+def compare(
+    before: Evaluation,
+    after: Evaluation,
+    settings: Compare = _DEFAULT,
+    *,
+    context: Context = _HERE,
+) -> Comparison:
+    """Sets a challenger against a champion on the same images.
+
+    Args:
+        before: Of the champion.
+        after: Of the challenger.
+        settings: Margin and confidence.
+        context: The run.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        DataError: They were not measured on the same images.
+    """
+    rights = _paired(before, after)
+    differences = {
+        domain: difference(ours, theirs, settings) for domain, (ours, theirs) in rights.items()
+    }
+    speedup = None
+    if before.latency and after.latency:
+        speedup = after.latency.images_per_s / before.latency.images_per_s
+    found = Comparison(
+        before=before.name,
+        after=after.name,
+        differences=differences,
+        per_class={domain: _recalls(before, after, domain) for domain in rights},
+        speedup=speedup,
+        size_ratio=after.size_bytes / before.size_bytes,
+        margin=settings.margin,
+    )
+    context.progress.say(f"compare: {sentence(found)}")
+    return found
+
+
+def difference(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], settings: Compare = _DEFAULT
+) -> Difference:
+    """The paired difference of two lists of hits.
+
+    Args:
+        before: bool, (N,): whether the champion was right.
+        after: bool, (N,): whether the challenger was.
+        settings: Margin and confidence.
+
+    Returns:
+        The difference, its interval, McNemar's test and the equivalence test.
+    """
+    only_before = int((before & ~after).sum())
+    only_after = int((~before & after).sum())
+    total = len(before)
+    shown = paired_interval(only_after, only_before, total, settings.confidence)
+    # Two one-sided tests at level a are the interval at confidence 1 - 2a (Schuirmann 1987).
+    tost = paired_interval(only_after, only_before, total, 2 * settings.confidence - 1)
+    margin = settings.margin / 100
+    if shown.low > 0:
+        verdict: Verdict = "better"
+    elif tost.low > -margin and tost.high < margin:
+        verdict = "as good"
+    elif shown.high < 0:
+        verdict = "worse"
+    else:
+        verdict = "not settled"
+    p_value = mcnemar(only_before, only_after)
+    return Difference(total, shown, only_before, only_after, p_value, tost, verdict)
+
+
+def mcnemar(only_before: int, only_after: int) -> float:
+    """McNemar's exact test (1947): the two-sided p-value of so uneven a split of disagreements.
+
+    Args:
+        only_before: Images that only one was right on.
+        only_after: Images that only the other was right on.
+
+    Returns:
+        In [0, 1]; 1 where they never disagree.
+    """
+    from scipy.stats import binomtest
+
+    total = only_before + only_after
+    return 1.0 if total == 0 else float(binomtest(only_after, total).pvalue)
+
+
+def paired_interval(gained: int, lost: int, total: int, confidence: float) -> Interval:
+    """The difference of two paired proportions with its score interval.
+
+    Source: Tango 1998, "Equivalence test and confidence interval for the difference in
+    proportions for the paired-sample design", Statistics in Medicine 17. Unlike Wald's and the
+    bootstrap's, it holds where the two never disagree.
+
+    Args:
+        gained: Images that only the second was right on.
+        lost: Images that only the first was right on.
+        total: All images, above 0.
+        confidence: In (0, 1).
+
+    Returns:
+        (gained - lost) / total with its interval.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    value = (gained - lost) / total
+
+    def score(delta: float) -> float:
+        """Tango's statistic: how far the observation lies from a true difference of delta."""
+        a = 2 * total
+        b = -gained - lost + (2 * total - gained + lost) * delta
+        c = -lost * delta * (1 - delta)
+        q = (np.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+        variance = total * (2 * q + delta * (1 - delta))
+        if variance <= 1e-12:
+            return float(np.sign(gained - lost - total * delta) * 1e9)
+        return float((gained - lost - total * delta) / np.sqrt(variance))
+
+    low = _root(lambda d: score(d) - z, -1.0, value)
+    high = _root(lambda d: score(d) + z, value, 1.0)
+    return Interval(value, low, high)
+
+
+def _root(function: Any, low: float, high: float) -> float:  # noqa: ANN401 - float to float
+    """Bisection: the score falls as delta grows. 60 halvings reach double precision."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        if function(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _paired(
+    before: Evaluation, after: Evaluation
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    ours, theirs = (
+        {
+            (domain, path): (label, top[0])
+            for domain, path, label, top in zip(
+                *(e.table[c].to_pylist() for c in ("domain", "path", "label", "top_classes")),
+                strict=True,
+            )
+        }
+        for e in (before, after)
+    )
+    if ours.keys() != theirs.keys():
+        shared = len(ours.keys() & theirs.keys())
+        raise DataError(
+            f"the two were not measured on the same images: {shared:,} of {len(ours):,} and "
+            f"{len(theirs):,} are shared.",
+            hint="Evaluate both on one data set.",
+        )
+    pairs: dict[str, tuple[list[bool], list[bool]]] = {}
+    for key, (label, said) in ours.items():
+        other_label, other_said = theirs[key]
+        if before.classes[label] != after.classes[other_label]:
+            raise DataError("the two were measured with different labels.", where=key[1])
+        pair = pairs.setdefault(key[0], ([], []))
+        pair[0].append(label == said)
+        pair[1].append(other_label == other_said)
+    return {d: (np.asarray(a), np.asarray(b)) for d, (a, b) in pairs.items()}
+
+
+def _recalls(before: Evaluation, after: Evaluation, domain: str) -> dict[str, tuple[float, float]]:
+    tables = [e.confusion(domain) for e in (before, after)]
+    return {
+        name: (_recall(tables[0], i), _recall(tables[1], after.classes.index(name)))
+        for i, name in enumerate(before.classes)
+        if tables[0][i].sum()
+    }
+
+
+def _recall(table: NDArray[np.int64], row: int) -> float:
+    return float(table[row, row] / max(1, table[row].sum()))
+
+
+def check_required(found: Comparison, settings: Compare) -> None:
+    """Answers no, once everything is written, where the challenger is not what was asked for.
+
+    Args:
+        found: The comparison.
+        settings: Its `require`.
+
+    Raises:
+        NotBetter: The verdict falls short.
+    """
+    allowed = {
+        "nothing": ("better", "as good", "worse", "not settled"),
+        "as-good": ("better", "as good"),
+        "better": ("better",),
+    }[settings.require]
+    if found.verdict not in allowed:
+        raise NotBetter(f"{sentence(found)}.")
+
+
+def sentence(found: Comparison) -> str:
+    """The comparison on the user's own images, in one sentence without its full stop."""
+    d = next(iter(found.differences.values()))
+    points = [100 * v for v in (d.accuracy.value, d.accuracy.low, d.accuracy.high)]
+    return (
+        (
+            f"{found.after} is {d.verdict} than {found.before}: "
+            f"{points[0]:+.2f} points [{points[1]:+.2f}, {points[2]:+.2f}] "
+            f"on {d.images:,} images, McNemar p = {d.p_value:.2g}"
+        )
+        .replace("as good than", "as good as")
+        .replace("not settled than", "not settled against")
+    )

@@ -1,0 +1,279 @@
+"""The stage: what a classifier says of every image, and the figures that follow."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from acclimate.context import Context
+from acclimate.data.batches import in_order
+from acclimate.data.dataset import Dataset, Rows
+from acclimate.errors import DataError
+from acclimate.evaluation.latency import Latency, measure_latency
+from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, interval
+from acclimate.evaluation.settings import Evaluate
+from acclimate.files import atomic_folder, digest_json, read_json, write_json
+from acclimate.models.classifier import Classifier, plain
+from acclimate.models.runtime import RUNTIMES, Run, best_runtime
+
+FORMAT = 1
+TOP = 5
+_JSON, _IMAGES = "evaluation.json", "images.parquet"
+_DEFAULT = Evaluate()
+_HERE = Context()
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("domain", pa.string()),
+        ("label", pa.int32()),
+        ("top_classes", pa.list_(pa.int32())),
+        ("top_probabilities", pa.list_(pa.float32())),
+        ("loss", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on a data set.
+
+    Attributes:
+        name: Of the classifier, for tables.
+        table: One row an image: path, domain, label, top classes with probabilities, loss.
+        classes: Names; ids in the table are indices into them.
+        metrics: Domain to metric to figure with interval.
+        latency: Times on this machine; None where not measured.
+        size_bytes: Of the file that would be shipped.
+        precision: "float32" or "int8".
+        runtime: What ran the network.
+        split: Which images judged.
+        settings: With every default written out.
+        dataset_digest: Of the data.
+        classifier_digest: Of the model.
+    """
+
+    name: str
+    table: pa.Table
+    classes: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, Interval]]
+    latency: Latency | None
+    size_bytes: int
+    precision: str
+    runtime: str
+    split: str
+    settings: Mapping[str, Any]
+    dataset_digest: str
+    classifier_digest: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for what was measured on what; times are left out, since they differ each run."""
+        return digest_json(
+            [self.classifier_digest, self.dataset_digest, self.split, dict(self.settings)]
+        )
+
+    def outcomes(self, domain: str) -> Outcomes:
+        """Labels, predictions and confidences of one domain."""
+        chosen = np.asarray(self.table["domain"].to_numpy(zero_copy_only=False) == domain)
+        labels = self.table["label"].to_numpy()[chosen].astype(np.int64)
+        top = len(self.table["top_classes"][0].as_py())
+        ids = _flat(self.table["top_classes"]).reshape(-1, top)
+        probabilities = _flat(self.table["top_probabilities"]).reshape(-1, top)
+        return Outcomes(
+            labels,
+            ids[chosen, 0].astype(np.int64),
+            probabilities[chosen, 0].astype(np.float32),
+            len(self.classes),
+        )
+
+    def confusion(self, domain: str) -> NDArray[np.int64]:
+        """int64, (C, C): rows are the true class."""
+        return confusion(self.outcomes(domain))
+
+    def save(self, folder: Path) -> None:
+        """Writes `evaluation.json` and `images.parquet`, atomically."""
+        record = {
+            "format": FORMAT,
+            **{k: v for k, v in self.__dict__.items() if k in _PLAIN},
+            "metrics": {
+                domain: {name: asdict(figure) for name, figure in figures.items()}
+                for domain, figures in self.metrics.items()
+            },
+            "latency": None if self.latency is None else asdict(self.latency),
+        }
+        with atomic_folder(folder) as part:
+            pq.write_table(self.table, part / _IMAGES, compression="zstd")
+            write_json(part / _JSON, record)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads what `save` wrote.
+
+        Args:
+            folder: The evaluation's folder.
+
+        Returns:
+            The evaluation.
+
+        Raises:
+            DataError: The folder holds no evaluation.
+        """
+        if not (folder / _JSON).is_file():
+            raise DataError(
+                "no evaluation.json here.", where=folder, hint="Run `acclimate evaluate` first."
+            )
+        record = cast("dict[str, Any]", read_json(folder / _JSON))
+        try:
+            if record["format"] > FORMAT:
+                raise DataError("evaluation was written by a newer acclimate.", where=folder)
+            metrics = {
+                domain: {name: Interval(**figure) for name, figure in figures.items()}
+                for domain, figures in record["metrics"].items()
+            }
+            latency = None if record["latency"] is None else Latency(**record["latency"])
+            fields = {name: record[name] for name in _PLAIN}
+            fields["classes"] = tuple(fields["classes"])
+            table = pq.read_table(folder / _IMAGES).cast(_SCHEMA)
+        except (KeyError, TypeError, pa.ArrowException, OSError) as error:
+            raise DataError(f"evaluation is damaged ({error!r}).", where=folder) from error
+        return cls(table=table, metrics=metrics, latency=latency, **fields)
+
+
+_PLAIN = (
+    "name", "classes", "size_bytes", "precision", "runtime", "split", "settings",
+    "dataset_digest", "classifier_digest",
+)  # fmt: skip
+
+
+def evaluate(
+    classifier: Classifier,
+    dataset: Dataset,
+    settings: Evaluate = _DEFAULT,
+    *,
+    context: Context = _HERE,
+    name: str | None = None,
+) -> Evaluation:
+    """Measures a classifier on the images that judge.
+
+    Args:
+        classifier: Of the data's classes.
+        dataset: Cleaned and split.
+        settings: Which split, how many resamples.
+        context: The run.
+        name: For tables; the architecture's name when None.
+
+    Returns:
+        The evaluation, with figures for each domain.
+
+    Raises:
+        DataError: The split is empty, or the data has classes the model does not know.
+    """
+    digest = dataset.digest
+    dataset = dataset.with_classes(classifier.classes, classifier.name)
+    rows = dataset.rows(settings.split, domain=None)
+    rows = rows[dataset.labels[rows] >= 0]
+    if not len(rows):
+        raise DataError(
+            f"there are no labelled images in the {settings.split} split.",
+            where=dataset.root,
+            hint="Choose another with --set split=val, or add some.",
+        )
+    auto = settings.runtime == "auto"
+    runtime = best_runtime(classifier, context.device) if auto else settings.runtime
+    run = RUNTIMES[runtime](classifier, context.device)
+    table = _predict(classifier, dataset, rows, run, context)
+    latency = None
+    if settings.latency:
+        sizes = {"it": classifier.contract.image_size}
+        latency = measure_latency({"it": run}, sizes)["it"]
+    found = Evaluation(
+        name=name or classifier.name,
+        table=table,
+        classes=classifier.classes,
+        metrics={},
+        latency=latency,
+        size_bytes=shipped_bytes(classifier),
+        precision=classifier.precision,
+        runtime=runtime,
+        split=settings.split,
+        settings=plain(settings),
+        dataset_digest=digest,
+        classifier_digest=classifier.digest,
+    )
+    return _with_metrics(found, settings, context)
+
+
+def shipped_bytes(classifier: Classifier) -> int:
+    """The size of the ONNX file of a classifier; of its float32 weights before export."""
+    return len(classifier.graph) if classifier.graph is not None else 4 * classifier.parameters
+
+
+def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Evaluation:
+    metrics: dict[str, dict[str, Interval]] = {}
+    domains = sorted(set(found.table["domain"].to_pylist()), key=lambda d: (d != "home", d))
+    for domain in domains:
+        outcomes = found.outcomes(domain)
+        metrics[domain] = {
+            metric: interval(
+                counted(outcomes),
+                np.random.default_rng(context.seed_for("bootstrap", domain, metric)),
+                resamples=settings.bootstrap,
+                confidence=settings.confidence,
+            )
+            for metric, counted in METRICS.items()
+        }
+        shown = metrics[domain]["accuracy"]
+        context.progress.say(
+            f"evaluate: {found.name} on {len(outcomes.labels):,} {found.split} images"
+            f"{'' if domain == 'home' else f' of {domain}'}: accuracy {shown.value:.3f} "
+            f"[{shown.low:.3f}, {shown.high:.3f}]"
+        )
+    return Evaluation(**{**_fields(found), "metrics": metrics})
+
+
+def _fields(found: Evaluation) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in found.__dataclass_fields__}
+
+
+def _predict(
+    classifier: Classifier, dataset: Dataset, rows: Rows, run: Run, context: Context
+) -> pa.Table:
+    """One pass over the images; what grows with them is a few numbers a row."""
+    top = min(TOP, len(classifier.classes))
+    ids, probabilities, losses = [], [], []
+    with context.progress.task("evaluate", len(rows)) as task:
+        for batch in in_order(dataset, rows, classifier.contract):
+            p = softmax(run(batch.images))
+            order = np.argsort(-p, axis=1, kind="stable")[:, :top]
+            ids.append(order)
+            probabilities.append(np.take_along_axis(p, order, 1))
+            truth = p[np.arange(len(p)), batch.targets]
+            losses.append(-np.log(np.maximum(truth, 1e-12)))
+            task.advance(len(p))
+    domains = dataset.table["domain"].cast(pa.string()).take(rows)
+    return pa.table(
+        {
+            "path": [dataset.paths[row] for row in rows],
+            "domain": domains,
+            "label": dataset.labels[rows],
+            "top_classes": list(np.concatenate(ids)),
+            "top_probabilities": list(np.concatenate(probabilities)),
+            "loss": np.concatenate(losses),
+        }
+    ).cast(_SCHEMA)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities, float32 (B, C), of logits (B, C)."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)
+
+
+def _flat(column: pa.ChunkedArray) -> NDArray[Any]:
+    return np.asarray(column.combine_chunks().flatten().to_numpy(zero_copy_only=False))
