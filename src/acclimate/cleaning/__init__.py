@@ -1,0 +1,1 @@
+"""Which images can be used, and why the others cannot."""

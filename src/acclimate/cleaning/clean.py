@@ -1,0 +1,91 @@
+"""The stage: look at every image once, say which can be used, split the rest."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from acclimate.cleaning.duplicates import duplicates
+from acclimate.cleaning.settings import Clean
+from acclimate.cleaning.unreadable import unreadable
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.data.split import split
+from acclimate.errors import DataError, count
+
+_DEFAULT = Clean()
+_HERE = Context()
+
+
+def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _HERE) -> Dataset:
+    """Decides which images are kept, and gives a split to those that have none.
+
+    Nothing of the user's is moved, changed or deleted: a dropped image is a row with
+    `keep=False` and its reasons.
+
+    Args:
+        dataset: As `read` listed it.
+        settings: What is looked for, and how the rest is split.
+        context: The run.
+
+    Returns:
+        The same rows, judged and split.
+
+    Raises:
+        DataError: Too little is left to learn from.
+    """
+    for name in settings.checks:
+        dataset = CHECKS[name](dataset, settings, context)
+    _check_usable(dataset)
+    dataset = split(dataset, val=settings.val, test=settings.test, seed=context.seed_for("split"))
+    left_out = int((~dataset.keep).sum())
+    context.progress.say(
+        f"clean: {count(int(dataset.keep.sum()), 'image')} of "
+        f"{count(len(dataset.classes), 'class', 'classes')} kept, {left_out:,} left out"
+    )
+    for reason in first_reasons(dataset, 10):
+        context.progress.say(f"  {reason}")
+    return dataset
+
+
+def first_reasons(dataset: Dataset, most: int) -> list[str]:
+    """The first images that were left out, each with its reason.
+
+    Args:
+        dataset: Cleaned.
+        most: How many to name.
+
+    Returns:
+        Lines such as "roses/12.jpg: file is empty (0 bytes)", and how many more there are.
+    """
+    rows = np.flatnonzero(~dataset.keep)
+    reasons = dataset.table["reasons"]
+    lines = [f"{dataset.paths[row]}: {'; '.join(reasons[int(row)].as_py())}" for row in rows[:most]]
+    if len(rows) > most:
+        lines.append(f"… and {len(rows) - most:,} more")
+    return lines
+
+
+def _check_usable(dataset: Dataset) -> None:
+    if not dataset.keep.any():
+        files = count(len(dataset), "file")
+        lines = "; ".join(first_reasons(dataset, 3))
+        raise DataError(f"none of the {files} here is a usable image: {lines}.", where=dataset.root)
+    home = dataset.rows()
+    kept = np.bincount(
+        dataset.labels[home][dataset.labels[home] >= 0], minlength=len(dataset.classes)
+    )
+    empty = [name for name, n in zip(dataset.classes, kept, strict=True) if n == 0]
+    if empty:
+        raise DataError(
+            f"no usable image is left of {count(len(empty), 'class', 'classes')}: "
+            f"{', '.join(map(repr, empty[:5]))}.",
+            where=dataset.root,
+            hint="Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
+        )
+
+
+CHECKS: dict[str, Callable[[Dataset, Clean, Context], Dataset]] = {
+    "unreadable": unreadable,
+    "duplicates": duplicates,
+}
+"""(dataset, settings, context) to the data set with its columns filled."""
