@@ -1,0 +1,1 @@
+"""What is done to training images, so that the label stays true."""
