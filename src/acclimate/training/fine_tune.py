@@ -1,0 +1,130 @@
+"""The stage: a pretrained classifier learns the user's classes."""
+
+import copy
+import math
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.context import Context, process_count, process_rank
+from acclimate.data.dataset import Dataset
+from acclimate.features.probe import check_trainable, probe
+from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.models.structure import head, with_head
+from acclimate.training.loop import Trained, Views, train
+from acclimate.training.losses import LOSSES
+from acclimate.training.optimizers import OptimizerFactory
+from acclimate.training.plan import TrainPlan, make_plan
+from acclimate.training.settings import FineTune
+
+_DEFAULT = FineTune()
+_HERE = Context()
+
+
+def fine_tune(
+    classifier: Classifier,
+    dataset: Dataset,
+    policy: Policy | None = None,
+    settings: FineTune = _DEFAULT,
+    *,
+    context: Context = _HERE,
+    optimizer: OptimizerFactory | None = None,
+) -> Classifier:
+    """Trains all layers, the deeper the faster, from a fitted head.
+
+    Where the classifier does not know the data's classes yet, its head is first fitted on frozen
+    features (`probe`). The weights that were best on val are kept, the start included, so the
+    result is never below the probe there.
+
+    Args:
+        classifier: Pretrained, or one that knows these classes already.
+        dataset: Cleaned and split.
+        policy: Augmentation; the default one when None.
+        settings: Epochs, rate and the rest.
+        context: Seed, device, workspace, progress.
+        optimizer: From Python only: parameter groups to an optimizer, in place of a name.
+
+    Returns:
+        A new classifier; the given one is unchanged.
+
+    Raises:
+        DataError: The data cannot be learnt from.
+        RecipeError: Settings do not fit the data, or the training diverges.
+    """
+    check_trainable(dataset)
+    plan = make_plan(settings, len(dataset.rows("train")), context)
+    tell_plan(plan, context)
+    start = _with_fitted_head(classifier, dataset, context)
+    views = Views(dataset, policy or choose_policy(), classifier.contract)
+    loss = LOSSES[settings.loss]
+
+    def objective(
+        logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        return loss(logits, targets, settings.label_smoothing)
+
+    network = copy.deepcopy(start.module())
+    trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
+    used = plain(settings)
+    if optimizer is not None:
+        used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
+    return start.after(
+        record("fine_tune", used, trained, plan), network=trained.network, dataset=dataset.digest
+    )
+
+
+def _with_fitted_head(classifier: Classifier, dataset: Dataset, context: Context) -> Classifier:
+    if classifier.classes == dataset.classes:
+        return classifier
+    if process_count() > 1 and process_rank() > 0:
+        # The first process fits the head and hands it to all when training starts.
+        width = head(classifier.module()).in_features
+        layer = torch.nn.Linear(width, len(dataset.classes))
+        network = with_head(classifier.module(), layer)
+        return classifier.after(StepRecord("probe"), network=network, classes=dataset.classes)
+    return probe(classifier, dataset, context=context)
+
+
+def tell_plan(plan: TrainPlan, context: Context) -> None:
+    """Says the numbers that were chosen, and why."""
+    context.progress.say(
+        f"plan: {plan.epochs} epochs, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
+        f"{plan.precision} on {plan.device}"
+    )
+    for name, reason in plan.reasons.items():
+        context.progress.say(f"  {name}: {reason}")
+
+
+def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPlan) -> StepRecord:
+    """What a card says of a training.
+
+    Args:
+        stage: Its name.
+        settings: With every default written out.
+        trained: Result and curve.
+        plan: The numbers that were used.
+
+    Returns:
+        The step.
+    """
+    best, start = trained.best, trained.curve[0]
+    figures = {
+        "val_accuracy": best.val_accuracy,
+        "start_val_accuracy": start.val_accuracy,
+        "best_epoch": trained.best_epoch,
+        "epochs": trained.curve[-1].epoch,
+        "learning_rate": plan.learning_rate,
+        "batch_size": plan.batch_size,
+        "seconds": trained.curve[-1].seconds,
+    }
+    notes = [f"{name}: {reason}." for name, reason in plan.reasons.items()]
+    if trained.best_epoch == 0:
+        notes.append("No epoch was better on val than the start, which was kept.")
+    # JSON has no NaN: what is unknown (the train loss before any step) is null.
+    curve = tuple(
+        {name: None if math.isnan(v) else float(v) for name, v in asdict(line).items()}
+        for line in trained.curve
+    )
+    return StepRecord(stage, settings, figures, tuple(notes), curve)

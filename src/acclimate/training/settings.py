@@ -1,0 +1,61 @@
+"""Settings of the training room."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from acclimate.settings import Auto, Fraction, OpenFraction, Settings
+
+OptimizerName = Literal["adamw", "sgd"]
+ScheduleName = Literal["cosine", "constant"]
+LossName = Literal["cross_entropy"]
+LayerDecay = Annotated[float, Field(gt=0, le=1)]
+
+
+class Training(Settings):
+    """What every stage that trains can be told."""
+
+    epochs: PositiveInt | Auto = "auto"
+    """Passes over the training images; auto gives small data more of them."""
+    learning_rate: PositiveFloat | Auto = "auto"
+    """Peak rate of the head, reached after warm-up."""
+    layer_decay: LayerDecay = 0.8
+    """Each block towards the input learns at this fraction of the next one's rate."""
+    batch_size: PositiveInt | Auto = "auto"
+    """Images a step, over all processes."""
+    optimizer: OptimizerName = "adamw"
+    """Update rule."""
+    weight_decay: NonNegativeFloat = 0.02
+    """Pull towards zero, on matrices only, never on norms and biases."""
+    schedule: ScheduleName = "cosine"
+    """How the rate falls after warm-up."""
+    warmup: OpenFraction = 0.1
+    """Part of all steps in which the rate rises."""
+    batch_norm: Literal["frozen", "train"] = "frozen"
+    """Frozen keeps the statistics of pretraining, which small data cannot estimate."""
+    max_gradient_norm: PositiveFloat = 1.0
+    """Longer gradients are shortened to this."""
+    patience: PositiveInt | Auto = "auto"
+    """Stop after so many epochs in which val accuracy and val loss got no better."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] | Auto = "auto"
+    """auto is mixed precision on a GPU and 32 bits on a CPU."""
+
+
+class FineTune(Training):
+    """How a classifier learns the user's classes."""
+
+    loss: LossName = "cross_entropy"
+    """What is made small."""
+    label_smoothing: OpenFraction = 0.1
+    """Probability spread over the other classes, against over-confidence."""
+
+
+class Distill(Training):
+    """How a student learns from a teacher."""
+
+    student: str = "auto"
+    """A model's name; auto is the smallest packaged network, or a copy of a teacher that is it."""
+    temperature: PositiveFloat = 2.0
+    """Softens both sides, so that the teacher's second thoughts are heard."""
+    hard_labels: Fraction = 0.3
+    """Weight of the true labels beside the teacher's."""
