@@ -1,0 +1,1 @@
+"""Smaller and faster, kept only where it is measured to be so."""

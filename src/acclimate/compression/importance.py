@@ -1,0 +1,50 @@
+"""How much a channel matters."""
+
+from collections.abc import Callable
+
+import torch
+import torch_pruning as tp
+from torch import nn
+from torch.nn import functional
+
+from acclimate.data.batches import in_order
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import Dataset, Rows
+from acclimate.models.runtime import Normalizer
+
+Importance = Callable[[nn.Module, InputContract, Dataset, Rows], tp.importance.Importance]
+
+
+def magnitude(
+    network: nn.Module, contract: InputContract, dataset: Dataset, rows: Rows
+) -> tp.importance.Importance:
+    """By the length of the weights of all coupled layers (Fang et al. 2023, arXiv 2301.12900)."""
+    return tp.importance.GroupMagnitudeImportance(p=2)
+
+
+def taylor(
+    network: nn.Module, contract: InputContract, dataset: Dataset, rows: Rows
+) -> tp.importance.Importance:
+    """By the first-order change of the loss without it (Molchanov et al. 2019, 1906.10771).
+
+    Leaves the gradients of the summed loss in the network.
+
+    Args:
+        network: On the CPU, in evaluation mode.
+        contract: Of its input.
+        dataset: Labels are of the network's classes.
+        rows: Images whose loss counts.
+
+    Returns:
+        What Torch-Pruning asks for each group.
+    """
+    network.zero_grad()
+    to_input = Normalizer(contract, torch.device("cpu"))
+    for batch in in_order(dataset, rows, contract, batch_size=32):
+        logits = network(to_input(torch.from_numpy(batch.images)))
+        functional.cross_entropy(logits, torch.from_numpy(batch.targets)).backward()  # type: ignore[no-untyped-call]
+    return tp.importance.GroupTaylorImportance()
+
+
+IMPORTANCES: dict[str, Importance] = {"magnitude": magnitude, "taylor": taylor}
+"""(network, contract, data, rows) to Torch-Pruning's measure."""
