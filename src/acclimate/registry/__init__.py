@@ -1,0 +1,1 @@
+"""Versions: signed, listed, promoted, rolled back."""
