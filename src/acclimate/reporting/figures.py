@@ -1,0 +1,181 @@
+"""Pictures of the report, as inline SVG."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from acclimate.evaluation.evaluate import Evaluation
+
+INK, SOFT, LINE = "#1c2430", "#667085", "#d9dee7"
+COLORS = ("#2563a8", "#d9822b", "#3a8f5c", "#9b4f96", "#b03a48")
+_MOST_CLASSES = 40
+"""Above this a confusion matrix has no readable names; the most confused classes are shown."""
+
+
+def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
+    """Accuracy with its interval, a bar for each model in each domain.
+
+    Args:
+        evaluations: Label to evaluation.
+
+    Returns:
+        SVG.
+    """
+    domains = list(next(iter(evaluations.values())).metrics)
+    figure = Figure(figsize=(7.2, 0.9 + 0.36 * len(evaluations) * len(domains)))
+    axes = figure.subplots()
+    names, place = [], 0.0
+    places = []
+    for domain in domains:
+        for index, (label, evaluation) in enumerate(evaluations.items()):
+            found = evaluation.metrics[domain]["accuracy"]
+            axes.barh(place, found.value, color=COLORS[index % len(COLORS)], height=0.7)
+            axes.plot([found.low, found.high], [place, place], color=INK, lw=1.6)
+            axes.text(
+                min(found.high + 0.01, 1.005), place, f"{found.value:.3f}", va="center", color=INK
+            )
+            names.append(label if domain == "home" else f"{label} · {domain}")
+            places.append(place)
+            place += 1
+        place += 0.5
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.08)
+    axes.set_xlabel("accuracy, with interval")
+    return _svg(figure, axes)
+
+
+def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
+    """Val accuracy over seconds of every training.
+
+    Args:
+        trainings: Stage to its curve.
+
+    Returns:
+        SVG.
+    """
+    figure = Figure(figsize=(7.2, 3.0))
+    left, right = figure.subplots(1, 2)
+    for index, (name, lines) in enumerate(trainings.items()):
+        color = COLORS[index % len(COLORS)]
+        epochs = [line["epoch"] for line in lines]
+        left.plot(
+            epochs, [line["val_accuracy"] for line in lines], "o-", ms=3, color=color, label=name
+        )
+        losses = [line["train_loss"] for line in lines[1:]]
+        right.plot(epochs[1:], losses, "o-", ms=3, color=color, label=name)
+        right.plot(epochs, [line["val_loss"] for line in lines], "o:", ms=2, color=color)
+    left.set_xlabel("epoch")
+    left.set_ylabel("val accuracy")
+    right.set_xlabel("epoch")
+    right.set_ylabel("loss (dotted: val)")
+    left.legend(frameon=False, fontsize=8)
+    _plain(right)
+    return _svg(figure, left)
+
+
+def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """How often each class was taken for each, as parts of the true class.
+
+    Args:
+        table: int64, (C, C), rows are the true class.
+        classes: Names.
+
+    Returns:
+        SVG; of the most confused classes where there are too many to read.
+    """
+    if len(classes) > _MOST_CLASSES:
+        wrong = table - np.diag(np.diag(table))
+        worst = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)))[:_MOST_CLASSES])
+        table, classes = table[np.ix_(worst, worst)], [classes[i] for i in worst]
+    parts = table / np.maximum(1, table.sum(1, keepdims=True))
+    size = 1.8 + 0.32 * len(classes)
+    figure = Figure(figsize=(size, size))
+    axes = figure.subplots()
+    axes.imshow(np.sqrt(parts), cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(table), strict=True):
+        color = "white" if parts[row, column] > 0.4 else INK
+        axes.text(
+            column, row, f"{table[row, column]}", ha="center", va="center", color=color, fontsize=7
+        )
+    names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), names, fontsize=8)
+    axes.set_xlabel("said")
+    axes.set_ylabel("is")
+    return _svg(figure, axes)
+
+
+def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
+    """Accuracy against time of one image; the area of a dot is the size of the file.
+
+    Args:
+        evaluations: Label to evaluation, those without latency are left out.
+
+    Returns:
+        SVG.
+    """
+    figure = Figure(figsize=(7.2, 2.8))
+    axes = figure.subplots()
+    for index, (label, e) in enumerate(evaluations.items()):
+        if e.latency is None:
+            continue
+        found = e.metrics["home"]["accuracy"]
+        color = COLORS[index % len(COLORS)]
+        x = e.latency.p50_ms
+        axes.plot([x, x], [found.low, found.high], color=color, lw=1.5)
+        axes.scatter([x], [found.value], s=12 + 12 * e.size_bytes / 1e6, color=color, alpha=0.85)
+        told = f"  {label}, {e.size_bytes / 1e6:.1f} MB"
+        axes.annotate(told, (x, found.value), xytext=(6, 6), textcoords="offset points", fontsize=8)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.25, y=0.2)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("one image, ms (median)")
+    axes.set_ylabel("accuracy")
+    return _svg(figure, axes)
+
+
+def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Images of each class, stacked by split.
+
+    Args:
+        counts: Split to class to images.
+
+    Returns:
+        SVG.
+    """
+    classes = list(next(iter(counts.values())))[:_MOST_CLASSES]
+    figure = Figure(figsize=(7.2, 0.9 + 0.2 * len(classes)))
+    axes = figure.subplots()
+    left = np.zeros(len(classes))
+    for index, (split, found) in enumerate(counts.items()):
+        values = np.asarray([found[name] for name in classes])
+        axes.barh(range(len(classes)), values, left=left, color=COLORS[index], label=split)
+        left += values
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("images")
+    axes.legend(frameon=False, ncols=4, fontsize=8)
+    return _svg(figure, axes)
+
+
+def _plain(axes: object) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)  # type: ignore[attr-defined]
+    axes.tick_params(colors=SOFT)  # type: ignore[attr-defined]
+
+
+def _svg(figure: Figure, axes: object) -> str:
+    _plain(axes)
+    figure.tight_layout()
+    buffer = io.StringIO()
+    # Text stays text: it can be searched and copied. Ids are salted so that they are reproducible.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "acclimate"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    return re.sub(r"^.*?(?=<svg )", "", text, flags=re.DOTALL)

@@ -1,0 +1,148 @@
+"""One self-contained page: what was had, what is had now, and the evidence."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from acclimate.cleaning.clean import first_reasons
+from acclimate.data.dataset import Dataset
+from acclimate.data.decode import read_image
+from acclimate.errors import UnreadableImage
+from acclimate.evaluation.comparison import Comparison, sentence
+from acclimate.evaluation.evaluate import Evaluation
+from acclimate.evaluation.metrics import per_class
+from acclimate.models.classifier import Classifier
+from acclimate.reporting import figures
+
+_THUMBNAIL = 96
+_MOST_MISTAKES = 24
+_MOST_REASONS = 50
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A picture the model named wrong.
+
+    Attributes:
+        image: A data URI.
+        path: Of the file.
+        label: What it is.
+        said: What the model said.
+        confidence: In [0, 1].
+    """
+
+    image: str
+    path: str
+    label: str
+    said: str
+    confidence: float
+
+
+def report(
+    *,
+    recipe: str,
+    dataset: Dataset,
+    classifier: Classifier,
+    evaluations: Mapping[str, Evaluation],
+    comparisons: Mapping[str, Comparison],
+    stages: Sequence[Mapping[str, Any]],
+    registered: str | None,
+) -> str:
+    """The page.
+
+    Args:
+        recipe: As YAML.
+        dataset: Cleaned and split.
+        classifier: The finished one.
+        evaluations: Label to evaluation; the last is the finished one.
+        comparisons: Name to comparison.
+        stages: What each stage recorded.
+        registered: "name/number", or None.
+
+    Returns:
+        HTML with everything inside.
+    """
+    final = list(evaluations.values())[-1]
+    domains = list(final.metrics)
+    trainings = {s.stage: s.curve for s in classifier.card.steps if s.curve}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("acclimate.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
+    page = environment.get_template("report.html").render(
+        recipe=recipe,
+        classifier=classifier,
+        dataset=dataset,
+        left_out=int((~dataset.keep).sum()),
+        reasons=first_reasons(dataset, _MOST_REASONS),
+        splits={split: sum(found.values()) for split, found in splits.items()},
+        evaluations=evaluations,
+        final=final,
+        domains=domains,
+        sentences=[sentence(c) for c in comparisons.values()],
+        comparisons=comparisons,
+        figures_by_class={d: per_class(final.outcomes(d), final.classes) for d in domains},
+        bars=figures.accuracy_bars(evaluations),
+        trade_off=figures.trade_off(evaluations) if final.latency else "",
+        curves=figures.curves(trainings) if trainings else "",
+        confusion={d: figures.confusion_matrix(final.confusion(d), final.classes) for d in domains},
+        balance=figures.class_balance(splits),
+        mistakes=mistakes(final, dataset),
+        stages=stages,
+        machine=stages[-1]["machine"],
+        registered=registered,
+    )
+    return str(page)
+
+
+def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKES) -> list[Mistake]:
+    """The pictures that were named wrong with the most confidence, in the user's own domain.
+
+    Args:
+        evaluation: Of the finished model.
+        dataset: Says where the pictures are.
+        most: How many.
+
+    Returns:
+        The worst first.
+    """
+    outcomes = evaluation.outcomes("home")
+    wrong = np.flatnonzero(outcomes.labels != outcomes.predictions)
+    worst = wrong[np.argsort(-outcomes.confidences[wrong], kind="stable")][:most]
+    chosen = np.asarray(evaluation.table["domain"].to_numpy(zero_copy_only=False) == "home")
+    paths = evaluation.table["path"].take(np.flatnonzero(chosen)).to_pylist()
+    found = []
+    for index in worst.tolist():
+        picture = _thumbnail(dataset, paths[index])
+        if picture is not None:
+            found.append(
+                Mistake(
+                    image=picture,
+                    path=paths[index],
+                    label=evaluation.classes[outcomes.labels[index]],
+                    said=evaluation.classes[outcomes.predictions[index]],
+                    confidence=float(outcomes.confidences[index]),
+                )
+            )
+    return found
+
+
+def _thumbnail(dataset: Dataset, path: str) -> str | None:
+    """A small JPEG as a data URI; None where the file is gone since it was judged."""
+    try:
+        image = read_image(dataset.root / path, at_least=_THUMBNAIL)
+    except UnreadableImage:
+        return None
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

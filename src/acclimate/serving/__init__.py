@@ -1,0 +1,1 @@
+"""Answers for images that nobody has labelled."""
