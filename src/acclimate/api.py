@@ -1,0 +1,348 @@
+"""The front door from Python: the stages under the names they have in the shell.
+
+Models may be given by name, folder, file, or as a `torch.nn.Module`; data by folder, list or
+`Dataset`; settings as keywords. `lr` is short for `learning_rate`.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from acclimate.augmentation.policy import Policy
+from acclimate.augmentation.policy import choose_policy as _choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.cleaning.clean import clean as _clean
+from acclimate.cleaning.settings import Clean
+from acclimate.compression.prune import prune as _prune
+from acclimate.compression.quantize import quantize as _quantize
+from acclimate.compression.settings import Prune, Quantize
+from acclimate.context import Context
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import Dataset
+from acclimate.data.settings import Source
+from acclimate.data.sources import read
+from acclimate.errors import RecipeError, near_names
+from acclimate.evaluation.comparison import Comparison
+from acclimate.evaluation.comparison import compare as _compare
+from acclimate.evaluation.evaluate import Evaluation
+from acclimate.evaluation.evaluate import evaluate as _evaluate
+from acclimate.evaluation.settings import Compare, Evaluate
+from acclimate.features.probe import probe as _probe
+from acclimate.features.settings import Probe
+from acclimate.inputs import AnyData, AnyModel, as_classifier, as_dataset, to_judge
+from acclimate.models.classifier import Classifier
+from acclimate.models.export import export as _export
+from acclimate.models.pretrained import resized
+from acclimate.models.settings import Export
+from acclimate.progress import Progress, silent
+from acclimate.serving.predict import Prediction, find_images
+from acclimate.serving.predict import predict as _predict
+from acclimate.settings import Settings
+from acclimate.training.distill import distill as _distill
+from acclimate.training.fine_tune import fine_tune as _fine_tune
+from acclimate.training.optimizers import OptimizerFactory
+from acclimate.training.settings import Distill, FineTune
+
+_Kind = TypeVar("_Kind", bound=Settings)
+_SHORT = {"lr": "learning_rate"}
+
+
+def clean(
+    data: AnyData,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+    leave_out_classes: Iterable[str] = (),
+    **settings: Any,  # noqa: ANN401 - fields of Clean
+) -> Dataset:
+    """Checks every image and splits what has no split; see `acclimate.cleaning.clean.clean`.
+
+    Args:
+        data: Folder, CSV or Parquet.
+        seed: Of the split.
+        progress: Receives what is told.
+        leave_out_classes: Class folders to ignore.
+        **settings: Fields of `Clean`.
+
+    Returns:
+        The data set.
+    """
+    source = Source(leave_out_classes=tuple(leave_out_classes))
+    raw = data if isinstance(data, Dataset) else read(Path(data), source)
+    return _clean(raw, _made(Clean, settings), context=Context(seed=seed, progress=progress))
+
+
+def augment(**settings: Any) -> Policy:  # noqa: ANN401 - fields of Augment
+    """The augmentation policy of some settings.
+
+    Args:
+        **settings: Fields of `Augment`.
+
+    Returns:
+        The policy.
+    """
+    return _choose_policy(_made(Augment, settings))
+
+
+def probe(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Probe
+) -> Classifier:
+    """A linear head on frozen features; see `acclimate.features.probe.probe`.
+
+    Args:
+        model: Name, folder, classifier or module.
+        data: Folder, list or data set.
+        contract: What a module expects of pixels.
+        image_size: px, when not the model's own.
+        context: Seed, device, progress.
+        **settings: Fields of `Probe`.
+
+    Returns:
+        A classifier of the data's classes.
+    """
+    here = context or Context()
+    start = _sized(as_classifier(model, contract=contract), image_size)
+    return _probe(start, as_dataset(data, context=here), _made(Probe, settings), context=here)
+
+
+def fine_tune(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    policy: Policy | None = None,
+    optimizer: str | OptimizerFactory = "adamw",
+    device: str = "auto",
+    seed: int = 0,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    workspace: Path | None = None,
+    progress: Progress = silent,
+    **settings: Any,  # noqa: ANN401 - fields of FineTune
+) -> Classifier:
+    """A model that learnt your classes; see `acclimate.training.fine_tune.fine_tune`.
+
+    Args:
+        model: Name, folder, classifier, or a module of your own.
+        data: Folder, list or data set.
+        policy: Augmentation, from `augment()`.
+        optimizer: "adamw", "sgd", or a function from parameter groups to an optimizer.
+        device: "auto", "cpu", "cuda", …
+        seed: Governs everything random.
+        contract: What a module of your own expects of pixels.
+        image_size: px, when not the model's own.
+        workspace: Folder for checkpoints; the same call goes on from them.
+        progress: Receives what is told.
+        **settings: Fields of `FineTune`: epochs, lr, batch_size, …
+
+    Returns:
+        The fine-tuned classifier; yours is unchanged.
+    """
+    context = Context(seed=seed, device=device, workspace=workspace, progress=progress)
+    start = _sized(as_classifier(model, contract=contract), image_size)
+    dataset = as_dataset(data, context=context)
+    own = None if isinstance(optimizer, str) else optimizer
+    if isinstance(optimizer, str):
+        settings["optimizer"] = optimizer
+    made = _made(FineTune, settings)
+    return _fine_tune(start, dataset, policy, made, context=context, optimizer=own)
+
+
+def distill(
+    teacher: AnyModel,
+    data: AnyData,
+    *,
+    policy: Policy | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Distill
+) -> Classifier:
+    """A student of a fine-tuned teacher; see `acclimate.training.distill.distill`.
+
+    Args:
+        teacher: Knows the data's classes.
+        data: Folder, list or data set.
+        policy: Augmentation.
+        context: Seed, device, workspace, progress.
+        **settings: Fields of `Distill`.
+
+    Returns:
+        The student.
+    """
+    return _on_data(_distill, teacher, data, policy, _made(Distill, settings), context)
+
+
+def prune(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    policy: Policy | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Prune
+) -> Classifier:
+    """A model with fewer channels, or the same one with the reason; see `compression.prune`.
+
+    Args:
+        model: Knows the data's classes.
+        data: Folder, list or data set.
+        policy: Augmentation while recovering.
+        context: Seed, device, workspace, progress.
+        **settings: Fields of `Prune`.
+
+    Returns:
+        The classifier.
+    """
+    return _on_data(_prune, model, data, policy, _made(Prune, settings), context)
+
+
+def quantize(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Quantize
+) -> Classifier:
+    """An int8 model, or the float one with the reason; see `acclimate.compression.quantize`.
+
+    Args:
+        model: Knows the data's classes.
+        data: Folder, list or data set.
+        context: Seed, progress.
+        **settings: Fields of `Quantize`.
+
+    Returns:
+        The classifier with its ONNX graph.
+    """
+    here = context or Context()
+    made = _made(Quantize, settings)
+    return _quantize(as_classifier(model), as_dataset(data, context=here), made, context=here)
+
+
+def export(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Export
+) -> Classifier:
+    """A model with its ONNX graph, checked on real images; see `acclimate.models.export`.
+
+    Args:
+        model: With a PyTorch network.
+        data: Whose images are the check.
+        context: Progress.
+        **settings: Fields of `Export`.
+
+    Returns:
+        The classifier; `save` writes `model.onnx`.
+    """
+    here = context or Context()
+    made = _made(Export, settings)
+    return _export(as_classifier(model), as_dataset(data, context=here), made, context=here)
+
+
+def evaluate(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    name: str | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Evaluate
+) -> Evaluation:
+    """Figures with intervals on the images that judge; see `acclimate.evaluation.evaluate`.
+
+    Args:
+        model: Knows the data's classes.
+        data: Folder, list or data set; what has no split is all test.
+        name: For tables.
+        context: Seed, device, progress.
+        **settings: Fields of `Evaluate`.
+
+    Returns:
+        The evaluation.
+    """
+    here = context or Context()
+    made = _made(Evaluate, settings)
+    dataset = to_judge(data, context=here)
+    return _evaluate(as_classifier(model), dataset, made, context=here, name=name)
+
+
+def compare(
+    before: Evaluation | str | Path,
+    after: Evaluation | str | Path,
+    **settings: Any,  # noqa: ANN401 - fields of Compare
+) -> Comparison:
+    """Two evaluations side by side; see `acclimate.evaluation.comparison`.
+
+    Args:
+        before: Of the champion, or its folder.
+        after: Of the challenger, or its folder.
+        **settings: Fields of `Compare`.
+
+    Returns:
+        The comparison.
+    """
+    loaded = [e if isinstance(e, Evaluation) else Evaluation.load(Path(e)) for e in (before, after)]
+    return _compare(loaded[0], loaded[1], _made(Compare, settings))
+
+
+def predict(
+    model: AnyModel,
+    images: str | Path | Iterable[str | Path],
+    *,
+    top: int = 1,
+    device: str = "auto",
+) -> list[Prediction]:
+    """What a model says of a file, a folder or a list of files.
+
+    Args:
+        model: Any.
+        images: File, folder, or paths.
+        top: How many classes to name for each.
+        device: "auto", "cpu", "cuda", …
+
+    Returns:
+        One prediction an image.
+    """
+    if isinstance(images, (str, Path)):
+        paths = find_images(Path(images))
+    else:
+        paths = [Path(image) for image in images]
+    return list(_predict(as_classifier(model), paths, top=top, context=Context(device=device)))
+
+
+def _on_data(
+    stage: Callable[..., Classifier],
+    model: AnyModel,
+    data: AnyData,
+    policy: Policy | None,
+    settings: Settings,
+    context: Context | None,
+) -> Classifier:
+    here = context or Context()
+    return stage(
+        as_classifier(model), as_dataset(data, context=here), policy, settings, context=here
+    )
+
+
+def _sized(model: Classifier, image_size: int | None) -> Classifier:
+    return model if image_size is None else resized(model, image_size)
+
+
+def _made(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
+    """Settings from keywords; a wrong name is answered with the nearest one."""
+    full = {_SHORT.get(name, name): value for name, value in fields.items()}
+    for name in full:
+        if name not in kind.model_fields:
+            raise RecipeError(
+                f"{kind.__name__} has no setting {name!r}. {near_names(name, kind.model_fields)}"
+            )
+    try:
+        return kind(**full)
+    except ValueError as error:
+        lines = [f"{e['loc'][0]} {e['msg'].lower()}, got {e['input']!r}" for e in error.errors()]  # type: ignore[attr-defined]
+        raise RecipeError("; ".join(dict.fromkeys(lines)) + ".") from error

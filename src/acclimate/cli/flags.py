@@ -1,0 +1,90 @@
+"""Flags that commands share, and what they become."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from acclimate.context import Context, process_rank
+from acclimate.progress import LogProgress, Progress, silent
+
+if TYPE_CHECKING:
+    from acclimate.recipe import Recipe
+
+Command = Callable[..., Any]
+Flags = dict[str, Any]
+"""What click hands over: the options' names with their values."""
+
+
+def shared(command: Command) -> Command:
+    """The flags that every command that works has."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
+        click.option("--quiet", is_flag=True, help="Say nothing but the result."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    ):
+        command = option(command)
+    return command
+
+
+def recipe_flags(command: Command) -> Command:
+    """The flags that choose settings."""
+    for option in (
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."
+        ),
+        click.option("--seed", type=int, help="Governs everything random."),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one setting."
+        ),
+        click.option("--recipe", type=click.Path(path_type=Path), help="Read settings from here."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_recipe(flags: Flags, given: Flags, *, section: str | None = None) -> "Recipe":
+    """The recipe that the flags add up to: defaults, then --recipe, then --set and named flags.
+
+    Args:
+        flags: Of the command.
+        given: Settings that have flags of their own, "section.key" to value or None.
+        section: Where a `--set key=value` without a section belongs.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: A setting is wrong.
+    """
+    from acclimate.recipe import Recipe
+
+    named = {**given, "seed": flags.get("seed")}
+    told = [f"{key}={_yaml(value)}" for key, value in named.items() if value is not None]
+    return Recipe.load(flags["recipe"], assignments=[*flags["assignments"], *told], section=section)
+
+
+def _yaml(value: object) -> str:
+    return str(value) if isinstance(value, int) else json.dumps(str(value))
+
+
+def make_context(flags: Flags, seed: int) -> Context:
+    """The facts of this run."""
+    return Context(seed=seed, device=flags.get("device", "auto"), progress=make_progress(flags))
+
+
+def make_progress(flags: Flags) -> Progress:
+    """Bars on a terminal, plain lines elsewhere, nothing where it is asked for."""
+    if flags["quiet"] or process_rank() > 0:
+        return silent
+    if sys.stderr.isatty():
+        from acclimate.terminal import TerminalProgress
+
+        return TerminalProgress()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("acclimate").setLevel(logging.INFO)
+    return LogProgress()

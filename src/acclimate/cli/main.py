@@ -1,0 +1,238 @@
+"""The command. Only what `--help` needs is imported here; each command imports its own work."""
+
+import csv
+import io
+import json
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from acclimate import __version__
+from acclimate.cli import show
+from acclimate.cli.flags import Flags, make_context, read_recipe, recipe_flags, shared
+from acclimate.cli.models import models
+from acclimate.cli.stage import stage_command
+from acclimate.errors import AcclimateError, Interrupted, count
+from acclimate.files import cache_folder, write_atomic
+from acclimate.stages import STAGES
+
+if TYPE_CHECKING:
+    from acclimate.recipe import Recipe
+
+_GOES_ON = "Run the same command again to go on where it stopped."
+
+
+class _StageFirst(click.Group):
+    """Lists the commands in the order of the job, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The main job, the stages, the rest."""
+        rest = [name for name in self.commands if name not in STAGES]
+        return ["run", *STAGES, *(name for name in rest if name != "run")]
+
+
+@click.group(cls=_StageFirst, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="acclimate")
+def cli() -> None:
+    """Fit a pretrained image classifier to your own images, and ship it.
+
+    `acclimate run --data photos/` does the whole job; every stage also runs alone.
+    """
+
+
+@cli.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of class folders, or a list.")
+@click.option("--model", help="Name, folder, or models:NAME@ALIAS.")
+@click.option("--name", help="Of the run and of the model it makes.")
+@click.option("--out", default="runs", show_default=True, type=click.Path(path_type=Path))
+@click.option("--resume/--force", default=True, help="Keep what is done (default), or redo it all.")
+@click.option("--until", metavar="STEP", help="Stop after this step.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the recipe; do nothing.")
+@recipe_flags
+@shared
+def run(
+    data: Path | None,
+    model: str | None,
+    name: str | None,
+    out: Path,
+    resume: bool,
+    until: str | None,
+    dry_run: bool,
+    **flags: Any,  # noqa: ANN401 - click's
+) -> None:
+    """Do the whole job on your images: one model folder, one report."""
+    given = {"data.path": data and data.absolute(), "model.name": model, "name": name}
+    recipe = read_recipe(flags, given)
+    if dry_run:
+        click.echo(recipe.to_yaml(), nl=False)
+        return
+    _run(recipe, out, flags, until=until, force=not resume)
+
+
+def _run(
+    recipe: "Recipe", out: Path, flags: Flags, *, until: str | None = None, force: bool = False
+) -> None:
+    from acclimate.evaluation.comparison import check_required
+    from acclimate.pipeline import run as run_recipe
+    from acclimate.terminal import print_lines, print_table
+
+    result = run_recipe(
+        recipe, out, context=make_context(flags, recipe.seed), until=until, force=force
+    )
+    if result is None:
+        return
+    if flags["as_json"]:
+        show.print_json(
+            {
+                "model": str(result.model),
+                "report": str(result.report),
+                "registered": result.registered,
+                "ran": result.ran,
+                "evaluations": {k: show.figures(e) for k, e in result.evaluations.items()},
+                "comparisons": {k: c.as_record() for k, c in result.comparisons.items()},
+            }
+        )
+    else:
+        title = f"{recipe.name}: what you had and what you have"
+        print_table(title, *show.summary(result.evaluations))
+        print_lines([f"model   {result.model}", f"report  {result.report}"])
+    for comparison in result.comparisons.values():
+        check_required(comparison, recipe.compare)
+
+
+@cli.command()
+@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@shared
+def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Do the whole job on handwritten digits that come with the package."""
+    from acclimate.demo import demo_recipe
+
+    recipe = demo_recipe(out, seed=seed)
+    _run(recipe, out / "runs", flags)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Write a CSV file.")
+@click.option("--device", default="auto", show_default=True)
+@shared
+def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Name the images in files and folders."""
+    from acclimate import inputs
+    from acclimate.serving.predict import find_images
+    from acclimate.serving.predict import predict as answers
+
+    context = make_context(flags, 0)
+    paths = [path for place in images for path in find_images(place)]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["path", "label", "probability", "error"])
+    failed = 0
+    for answer in answers(inputs.as_classifier(model), paths, top=top, context=context):
+        failed += answer.error is not None
+        if flags["as_json"]:
+            click.echo(json.dumps({**asdict(answer), "path": str(answer.path)}, ensure_ascii=False))
+            continue
+        if answer.error is not None:
+            writer.writerow([answer.path, "", "", answer.error])
+        for label, p in zip(answer.classes, answer.probabilities, strict=True):
+            writer.writerow([answer.path, label, f"{p:.4f}", ""])
+        if out is None:
+            click.echo(buffer.getvalue(), nl=False)
+            buffer.seek(0)
+            buffer.truncate()
+    if out is not None:
+        write_atomic(out, buffer.getvalue())
+        click.echo(f"predictions  {out}")
+    if failed:
+        context.progress.say(f"{count(failed, 'file')} could not be read; see the error column.")
+
+
+@cli.command()
+@click.argument("section", required=False)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
+def recipe(section: str | None, schema: bool) -> None:
+    """Print a recipe with all defaults, or what one SECTION can be told."""
+    from acclimate.errors import RecipeError, near_names
+    from acclimate.recipe import Recipe
+    from acclimate.settings import describe, json_schema
+    from acclimate.terminal import print_table
+
+    if schema:
+        show.print_json(json_schema(Recipe))
+        return
+    if section is None:
+        click.echo(Recipe().to_yaml(), nl=False)
+        return
+    found = getattr(Recipe(), section.replace("-", "_"), None)
+    if section.replace("-", "_") not in Recipe.model_fields or found is None:
+        raise RecipeError(f"no section {section!r}. {near_names(section, Recipe.model_fields)}")
+    print_table(
+        section, ["setting", "default", "meaning"], [list(r) for r in describe(type(found))]
+    )
+
+
+@cli.command()
+@shared
+def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
+    """Say what is installed, which device works, and what would make it faster."""
+    from acclimate.doctor import examine
+    from acclimate.terminal import print_table
+
+    findings = examine()
+    if flags["as_json"]:
+        show.print_json([asdict(f) for f in findings])
+        return
+    rows = [[f.topic, f.fact, f.advice] for f in findings]
+    print_table("this machine", ["", "found", "advice"], rows)
+
+
+cli.add_command(models)
+for _stage in STAGES.values():
+    cli.add_command(stage_command(_stage))
+
+
+def main() -> None:
+    """The installed command: every failure ends in one sentence and its exit code."""
+    try:
+        cli(prog_name="acclimate", standalone_mode=False)
+    except AcclimateError as error:
+        sys.exit(_failed(error))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(_failed(Interrupted("stopped.", hint=_GOES_ON)))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader left; Python would complain about it on exit
+        sys.exit(0)
+    except Exception:  # ours: the traceback is kept, and one line is shown
+        if "--debug" in sys.argv:
+            raise
+        log = cache_folder() / "last-error.log"
+        write_atomic(log, traceback.format_exc())
+        last = traceback.format_exc().strip().splitlines()[-1]
+        told = AcclimateError(
+            f"acclimate failed: {last}", hint=f"The log is {log}; or run again with --debug."
+        )
+        sys.exit(_failed(told))
+
+
+def _failed(error: AcclimateError) -> int:
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    if "--json" in sys.argv:
+        sys.stderr.write(json.dumps(error.as_record(), ensure_ascii=False) + "\n")
+        return error.exit_code
+    from acclimate.terminal import print_error
+
+    print_error(error)
+    return error.exit_code

@@ -1,0 +1,120 @@
+"""Registered models: list, show, promote, roll back, verify."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from acclimate.cli import show
+from acclimate.cli.flags import Command, Flags, shared
+
+if TYPE_CHECKING:
+    from acclimate.registry.versions import Registry, Version
+
+
+@click.group()
+def models() -> None:
+    """List, promote, roll back and verify registered models."""
+
+
+def store_flags(command: Command) -> Command:
+    """The flags that say which store."""
+    for option in (
+        click.option("--key", type=click.Path(path_type=Path), help="Private key that signs."),
+        click.option(
+            "--store", default="acclimate-store", show_default=True,
+            type=click.Path(path_type=Path), help="Folder of the store.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return shared(command)
+
+
+@models.command("list")
+@store_flags
+def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
+    """All versions of all models."""
+    registry = _registry(flags)
+    versions = [v for name in registry.names() for v in registry.versions(name)]
+    if flags["as_json"]:
+        show.print_json([show.version_record(v) for v in versions])
+        return
+    from acclimate.terminal import print_table
+
+    rows = [
+        [
+            v.name,
+            str(v.number),
+            ", ".join(v.aliases),
+            v.facts.get("accuracy", ""),
+            v.facts.get("precision", ""),
+            f"{int(v.facts.get('bytes', 0)) / 1e6:.1f} MB",
+            f"{v.created:%Y-%m-%d %H:%M}",
+        ]
+        for v in versions
+    ]
+    names = ["model", "version", "alias", "accuracy", "precision", "size", "made (UTC)"]
+    print_table(str(registry.store), names, rows)
+
+
+@models.command("show")
+@click.argument("model")
+@store_flags
+def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """One version: NAME, NAME/NUMBER or NAME@ALIAS."""
+    _, version = _found(model, flags)
+    record = show.version_record(version)
+    if flags["as_json"]:
+        show.print_json(record)
+        return
+    from acclimate.terminal import print_lines
+
+    print_lines([f"{name:<14} {value}" for name, value in record.items()])
+
+
+@models.command()
+@click.argument("model")
+@store_flags
+def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Put a version into service: it becomes NAME@champion."""
+    registry, version = _found(model, flags)
+    _told(registry.promote(version.name, str(version.number)), "champion", flags)
+
+
+@models.command()
+@click.argument("name")
+@store_flags
+def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Put the champion before this one back into service."""
+    _told(_registry(flags).rollback(name), "champion again", flags)
+
+
+@models.command()
+@click.argument("model")
+@store_flags
+def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Check every byte of a version against its signature."""
+    registry, version = _found(model, flags)
+    registry.verify(version)
+    _told(version, "signature fits every file", flags)
+
+
+def _registry(flags: Flags) -> "Registry":
+    from acclimate.registry.settings import Register
+    from acclimate.registry.versions import Registry
+
+    return Registry(Register(store=flags["store"], key=flags["key"]))
+
+
+def _found(model: str, flags: Flags) -> "tuple[Registry, Version]":
+    from acclimate.registry.versions import split_reference
+
+    registry = _registry(flags)
+    return registry, registry.version(*split_reference(model))
+
+
+def _told(version: "Version", what: str, flags: Flags) -> None:
+    if flags["as_json"]:
+        show.print_json(show.version_record(version))
+    else:
+        click.echo(f"{version.name}/{version.number}: {what}")

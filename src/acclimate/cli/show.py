@@ -1,0 +1,146 @@
+"""How results look: tables for people, JSON for programs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from acclimate.evaluation.comparison import Comparison
+    from acclimate.evaluation.evaluate import Evaluation
+    from acclimate.evaluation.metrics import Interval
+    from acclimate.registry.versions import Version
+
+RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
+
+
+def summary(evaluations: "Mapping[str, Evaluation]") -> tuple[list[str], list[list[str]]]:
+    """The table that a run ends with.
+
+    Args:
+        evaluations: Label to Evaluation.
+
+    Returns:
+        Names of the columns, and rows of cells.
+    """
+    last = list(evaluations.values())[-1]
+    domains = list(last.metrics)
+    names = ["accuracy", *(f"accuracy ({d})" for d in domains[1:])]
+    columns = ["model", *names, "size", "one image", "images/s", "runs in"]
+    rows = []
+    for label, e in evaluations.items():
+        cells = [_interval(e.metrics[d]["accuracy"]) for d in domains]
+        times = ["", ""]
+        if e.latency:
+            times = [f"{e.latency.p50_ms:.2f} ms", f"{e.latency.images_per_s:,.0f}"]
+        runtime = RUNTIMES[e.runtime]
+        rows.append(
+            [label, *cells, f"{e.size_bytes / 1e6:.1f} MB", *times, f"{runtime} {e.precision}"]
+        )
+    return columns, rows
+
+
+def result(kind: str, thing: Any, out: Path | None, *, as_json: bool) -> None:  # noqa: ANN401
+    """Prints what a stage made.
+
+    Args:
+        kind: Of thing.
+        thing: The result.
+        out: Where it was written, if anywhere.
+        as_json: For programs.
+    """
+    from acclimate.terminal import print_lines, print_table
+
+    if as_json:
+        print_json(_record(kind, thing, out))
+        return
+    if kind == "evaluation":
+        print_table(f"{thing.split} images", *summary({thing.name: thing}))
+        names = ["class", "images", "recall", "precision", "F1"]
+        print_table("by class", names, _per_class(thing))
+    elif kind == "comparison":
+        from acclimate.evaluation.comparison import sentence
+
+        print_lines([sentence(thing)])
+        print_table(f"margin: {thing.margin:g} points", *_differences(thing))
+    if out is not None:
+        print_lines([f"{kind}  {out}"])
+
+
+def _per_class(evaluation: "Evaluation") -> list[list[str]]:
+    from acclimate.evaluation.metrics import per_class
+
+    return [
+        [name, f"{f.images:,}", f"{f.recall:.3f}", f"{f.precision:.3f}", f"{f.f1:.3f}"]
+        for name, f in per_class(evaluation.outcomes("home"), evaluation.classes).items()
+    ]
+
+
+def _differences(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [
+            domain,
+            f"{d.images:,}",
+            _interval(d.accuracy, signed=True),
+            f"{d.only_before:,} / {d.only_after:,}",
+            f"{d.p_value:.2g}",
+            _interval(d.equivalence, signed=True),
+            d.verdict,
+        ]
+        for domain, d in comparison.differences.items()
+    ]
+    names = ["domain", "images", "difference", "only before / after right", "McNemar p"]
+    return [*names, "equivalence interval", "verdict"], rows
+
+
+def version_record(version: "Version") -> dict[str, Any]:
+    """A registered version as JSON."""
+    return {
+        "name": version.name,
+        "number": version.number,
+        "aliases": list(version.aliases),
+        "created": version.created.isoformat(timespec="seconds"),
+        "folder": str(version.folder),
+        **version.facts,
+    }
+
+
+def _record(kind: str, result: Any, out: Path | None) -> dict[str, Any]:  # noqa: ANN401
+    place = {"out": None if out is None else str(out), "digest": result.digest}
+    if kind == "evaluation":
+        return {**place, **figures(result)}
+    if kind == "comparison":
+        return {**place, **result.as_record()}
+    if kind == "classifier":
+        return {**place, "classes": result.classes, "card": asdict(result.card)}
+    return place
+
+
+def figures(evaluation: "Evaluation") -> dict[str, Any]:
+    """An evaluation's figures as JSON."""
+    return {
+        "name": evaluation.name,
+        "metrics": {
+            domain: {name: asdict(figure) for name, figure in figures.items()}
+            for domain, figures in evaluation.metrics.items()
+        },
+        "latency": None if evaluation.latency is None else asdict(evaluation.latency),
+        "size_bytes": evaluation.size_bytes,
+        "precision": evaluation.precision,
+        "runtime": evaluation.runtime,
+    }
+
+
+def _interval(figure: "Interval", *, signed: bool = False) -> str:
+    if signed:
+        points = [100 * v for v in (figure.value, figure.low, figure.high)]
+        return f"{points[0]:+.2f} [{points[1]:+.2f}, {points[2]:+.2f}]"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def print_json(value: object) -> None:
+    """Prints indented JSON to standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

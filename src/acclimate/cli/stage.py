@@ -1,0 +1,149 @@
+"""One command for each stage, made from its row."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from acclimate.cli import show
+from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
+from acclimate.context import Context, process_rank
+from acclimate.errors import OutputError
+from acclimate.files import digest_json
+from acclimate.stages import Stage
+
+if TYPE_CHECKING:
+    from acclimate.recipe import Recipe
+
+_METAVARS = {"classifier": "MODEL", "dataset": "DATA", "evaluation": "EVALUATION"}
+_MARKERS = {"classifier": "model.json", "evaluation": "evaluation.json"}
+
+
+def stage_command(stage: Stage) -> click.Command:
+    """The command of a stage, made from its row: an argument a read, and the shared flags.
+
+    Args:
+        stage: The row.
+
+    Returns:
+        The command.
+    """
+    reads = [kind for kind in stage.reads if kind != "policy"]
+    names = [f"{kind}_{index}" for index, kind in enumerate(reads)]
+    must = stage.writes not in ("evaluation", "comparison")
+
+    def callback(out: Path | None, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
+        _run_stage(stage, reads, [flags.pop(n) for n in names], out, force, flags)
+
+    command = click.Command(
+        stage.name,
+        callback=callback,
+        params=[
+            *(
+                click.Argument([name], metavar=_METAVARS[kind])
+                for name, kind in zip(names, reads, strict=True)
+            ),
+            click.Option(
+                ["--out", "-o"], type=click.Path(path_type=Path), required=must,
+                help=f"Where the {stage.writes} goes.",
+            ),
+            click.Option(["--force"], is_flag=True, help="Replace what stands at --out."),
+        ],
+        help=stage.summary,
+        epilog=f"Settings: acclimate recipe {stage.section}",
+    )  # fmt: skip
+    recipe_flags(command)
+    shared(command)
+    return command
+
+
+def _run_stage(
+    stage: Stage,
+    reads: Sequence[str],
+    given: Sequence[str],
+    out: Path | None,
+    force: bool,
+    flags: dict[str, Any],
+) -> None:
+    recipe = read_recipe(flags, {}, section=stage.section)
+    settings = getattr(recipe, stage.section)
+    if out is not None:
+        _check_out(out, stage.writes, force)
+    context = make_context(flags, recipe.seed)
+    things = [
+        _thing(kind, text, stage, recipe, context) for kind, text in zip(reads, given, strict=True)
+    ]
+    if "policy" in stage.reads:
+        from acclimate.augmentation.policy import choose_policy
+
+        things.append(choose_policy(recipe.augment))
+    if out is not None:
+        key = digest_json(
+            [stage.name, settings.model_dump(mode="json"), recipe.seed, *(t.digest for t in things)]
+        )
+        workspace = out.absolute().with_name(f".{out.name}.{key[:8]}.work")
+        context = replace(context, workspace=workspace)
+    result = stage.function(*things, settings, context=context)
+    if process_rank() > 0:
+        return
+    if out is not None:
+        result.save(out)
+        shutil.rmtree(workspace, ignore_errors=True)
+    show.result(stage.writes, result, out, as_json=flags["as_json"])
+    if stage.name == "compare":
+        from acclimate.evaluation.comparison import check_required
+
+        check_required(result, settings)
+
+
+def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - one of the things that flow
+    """What an argument names."""
+    from acclimate import inputs
+
+    if kind == "classifier":
+        settings = recipe.model.model_copy(update={"name": text})
+        return inputs.as_classifier(text, settings=settings, registry=recipe.registry)
+    if kind == "evaluation":
+        from acclimate.evaluation.evaluate import Evaluation
+
+        return Evaluation.load(Path(text))
+    if stage.name == "clean":
+        from acclimate.data.sources import read
+
+        listing = read(Path(text), recipe.data)
+        for note in listing.notes:
+            context.progress.say(f"read: {note}")
+        return listing
+    if stage.name == "evaluate":
+        return inputs.to_judge(text, source=recipe.data, context=context)
+    return inputs.as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
+
+
+def _check_out(out: Path, kind: str, force: bool) -> None:
+    """Never takes the place of something that acclimate did not write."""
+    if not out.exists():
+        return
+    empty = out.is_dir() and not any(out.iterdir())
+    if kind in _MARKERS:
+        ours = empty or (out / _MARKERS[kind]).is_file()
+    elif kind == "dataset":
+        from acclimate.data.dataset import is_saved_dataset
+
+        ours = is_saved_dataset(out)
+    else:
+        ours = out.is_file() and out.suffix == ".json"
+    if not ours:
+        raise OutputError(
+            f"something stands here that is no {kind} of acclimate's.",
+            where=out,
+            hint="Choose another place with --out.",
+        )
+    if not (force or empty):
+        raise OutputError(
+            f"a {kind} stands here already.",
+            where=out,
+            hint="Choose another place with --out, or replace it with --force.",
+        )

@@ -1,0 +1,110 @@
+"""What is installed, which processor does the work, and what would make it faster."""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from acclimate.context import usable_cores
+from acclimate.files import cache_folder, folder_bytes
+
+_LIBRARIES = (
+    "acclimate", "torch", "torchvision", "timm", "lightning-fabric", "onnx", "onnxruntime",
+    "torch-pruning", "mlflow", "model-signing", "pyarrow", "scikit-learn", "numpy", "pillow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        topic: What it is about.
+        fact: What was found.
+        advice: What would make it better; empty where all is well.
+    """
+
+    topic: str
+    fact: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Looks at this machine and installation.
+
+    Returns:
+        Findings, in the order a reader wants them.
+    """
+    return [_device(), _cores(), _integers(), _disk(), _cache(), *_libraries()]
+
+
+def _device() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("device", f"cuda: {torch.cuda.get_device_name(0)}")
+    if torch.backends.mps.is_available():
+        return Finding("device", "mps (Apple GPU)")
+    built = "with" if torch.version.cuda else "without"
+    return Finding(
+        "device",
+        f"cpu (torch was built {built} CUDA)",
+        "No GPU was found: a smaller --set model.image_size is the largest saving here.",
+    )
+
+
+def _cores() -> Finding:
+    usable, there = usable_cores(), os.cpu_count() or 1
+    advice = "" if usable == there else "This process may use only some of the cores (affinity)."
+    threads = torch.get_num_threads()
+    if threads < usable:
+        advice = f"torch uses {threads} of them: OMP_NUM_THREADS or a container holds it back."
+    return Finding("cores", f"{usable} of {there}", advice)
+
+
+def _integers() -> Finding:
+    flags = _cpu_flags()
+    if not flags:
+        return Finding("8-bit arithmetic", f"unknown on {platform.machine()}")
+    for flag in ("amx_int8", "avx512_vnni", "avx_vnni"):
+        if flag in flags:
+            return Finding("8-bit arithmetic", f"{flag}: int8 models are several times faster")
+    return Finding(
+        "8-bit arithmetic",
+        "no VNNI",
+        "int8 still pays here, but less; `quantize` measures before it keeps it.",
+    )
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.partition(":")[2].split())
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    advice = "" if free > 2e9 else "Little room is left for checkpoints and reports."
+    return Finding("free disk here", f"{free / 1e9:,.1f} GB", advice)
+
+
+def _cache() -> Finding:
+    folder = cache_folder()
+    size = folder_bytes(folder) if folder.exists() else 0
+    advice = "" if size < 5e9 else "Features kept from earlier runs: the folder may be deleted."
+    return Finding("feature cache", f"{size / 1e6:,.0f} MB in {folder}", advice)
+
+
+def _libraries() -> list[Finding]:
+    found = []
+    for name in _LIBRARIES:
+        try:
+            found.append(Finding(name, version(name)))
+        except PackageNotFoundError:
+            found.append(Finding(name, "missing", f"pip install {name}"))
+    return found

@@ -1,0 +1,102 @@
+"""What somebody means by a model and by data: names, folders, files and values."""
+
+from pathlib import Path
+
+from torch import nn
+
+from acclimate.cleaning.clean import clean
+from acclimate.cleaning.settings import Clean
+from acclimate.context import Context
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import Dataset, is_saved_dataset
+from acclimate.data.settings import Source
+from acclimate.data.sources import read
+from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import pretrained, wrap
+from acclimate.models.settings import Model
+from acclimate.registry.settings import Register
+from acclimate.registry.versions import PREFIX, Registry, split_reference
+from acclimate.serving.predict import from_onnx
+
+AnyModel = Classifier | nn.Module | str | Path
+AnyData = Dataset | str | Path
+
+
+def as_classifier(
+    model: AnyModel,
+    *,
+    contract: InputContract | None = None,
+    settings: Model | None = None,
+    registry: Register | None = None,
+) -> Classifier:
+    """What somebody means by a model.
+
+    Args:
+        model: Classifier, module, name, folder, `.onnx` file, or `models:NAME@ALIAS`.
+        contract: What a module expects of pixels.
+        settings: Weights and input size, for a name.
+        registry: Where `models:` is looked up.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ModelFileError: There is no such model.
+        NotTrusted: A registered model's signature does not fit.
+    """
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, nn.Module):
+        return wrap(model, contract)
+    text = str(model)
+    if text.startswith(PREFIX):
+        store = Registry(registry or Register())
+        return store.load(store.version(*split_reference(text)))
+    if text.endswith(".onnx") and Path(text).is_file():
+        return from_onnx(Path(text))
+    return pretrained((settings or Model()).model_copy(update={"name": text}))
+
+
+def as_dataset(
+    data: AnyData,
+    *,
+    source: Source | None = None,
+    settings: Clean | None = None,
+    context: Context | None = None,
+) -> Dataset:
+    """What somebody means by data: a folder or list is read, cleaned and split.
+
+    Args:
+        data: Data set, folder, CSV or Parquet.
+        source: How a folder or list is read.
+        settings: How it is cleaned and split.
+        context: The run.
+
+    Returns:
+        A data set that stages can use.
+
+    Raises:
+        DataError: There is nothing usable.
+    """
+    if isinstance(data, Dataset):
+        return data
+    path = Path(data)
+    if is_saved_dataset(path):
+        return Dataset.load(path)
+    return clean(read(path, source or Source()), settings or Clean(), context=context or Context())
+
+
+def to_judge(
+    data: AnyData, *, source: Source | None = None, context: Context | None = None
+) -> Dataset:
+    """Data for evaluation alone: what has no split of its own is all test.
+
+    Args:
+        data: Data set, folder, CSV or Parquet.
+        source: How a folder or list is read.
+        context: The run.
+
+    Returns:
+        The data set.
+    """
+    return as_dataset(data, source=source, settings=Clean(val=0.0, test=1.0), context=context)

@@ -1,0 +1,390 @@
+"""The main job: every stage of a recipe, each in a folder named by all that it depends on.
+
+A stage whose folder stands is not run again. A stage that was killed left a `.part` folder under
+the very same key, with its checkpoints, and goes on from there.
+"""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from acclimate.context import Context, process_count
+from acclimate.errors import DataError, OutputError, RecipeError, near_names
+from acclimate.files import (
+    atomic_folder,
+    digest_json,
+    read_json,
+    replace_folder,
+    write_atomic,
+    write_json,
+    writing_errors,
+)
+from acclimate.recipe import Recipe
+from acclimate.settings import Settings
+from acclimate.stages import STAGES, Stage, find
+from acclimate.things import THINGS, Slot
+
+FREE_BYTES = 500_000_000
+"""What a run of a small model needs at least: checkpoints, exported graphs, the report."""
+
+_LIBRARIES = (
+    "acclimate",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "torch-pruning",
+    "numpy",
+    "pillow",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One use of a stage in the main job.
+
+    Attributes:
+        name: Of its folder.
+        stage: A name in `STAGES`.
+        reads: Slots, in the order of the stage's arguments.
+        writes: The slot it fills.
+        label: Passed as `name=` to the stage, for tables.
+        also: Another slot that the result fills, for later.
+    """
+
+    name: str
+    stage: str
+    reads: tuple[str, ...]
+    writes: str
+    label: str | None = None
+    also: str | None = None
+
+
+STEPS: tuple[Step, ...] = (
+    Step("clean", "clean", ("listing",), "dataset"),
+    Step("augment", "augment", (), "policy"),
+    Step("probe", "probe", ("pretrained", "dataset"), "classifier", also="start"),
+    Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
+    Step("distill", "distill", ("classifier", "dataset", "policy"), "classifier"),
+    Step("prune", "prune", ("classifier", "dataset", "policy"), "classifier"),
+    Step("quantize", "quantize", ("classifier", "dataset"), "classifier"),
+    Step("export", "export", ("classifier", "dataset"), "classifier"),
+    Step("evaluate-probe", "evaluate", ("start", "dataset"), "start_evaluation", "probe"),
+    Step("evaluate-tuned", "evaluate", ("tuned", "dataset"), "tuned_evaluation", "fine-tuned"),
+    Step("evaluate-final", "evaluate", ("classifier", "dataset"), "evaluation", "final"),
+    Step("compare-probe", "compare", ("start_evaluation", "evaluation"), "gain"),
+    Step("compare-tuned", "compare", ("tuned_evaluation", "evaluation"), "cost"),
+)
+"""The main job, read from top to bottom. A section that is null leaves its slot as it was."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What the main job leaves.
+
+    Attributes:
+        folder: Of the run.
+        model: Folder of the finished model.
+        report: The page.
+        evaluations: Label to Evaluation, in order.
+        comparisons: Name to Comparison.
+        registered: "name/number" in the store, or None.
+        ran: Steps that were run now; the others were found done.
+    """
+
+    folder: Path
+    model: Path
+    report: Path
+    evaluations: Mapping[str, Any]
+    comparisons: Mapping[str, Any]
+    registered: str | None
+    ran: tuple[str, ...]
+
+
+@dataclass
+class _Job:
+    recipe: Recipe
+    folder: Path
+    context: Context
+    force: bool
+    slots: dict[str, Slot] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    done: list[Path] = field(default_factory=list)
+
+
+def run(
+    recipe: Recipe,
+    out: Path = Path("runs"),
+    *,
+    context: Context | None = None,
+    until: str | None = None,
+    force: bool = False,
+) -> RunResult | None:
+    """Runs a recipe; what is done already is found and not done again.
+
+    Args:
+        recipe: What to do. `data.path` must be set.
+        out: The run's folder is `out/<recipe.name>`.
+        context: Device and progress; its seed is the recipe's.
+        until: Stop after this step.
+        force: Do every step again, even where its result stands.
+
+    Returns:
+        What the run left; None when it was stopped by `until`.
+
+    Raises:
+        RecipeError: The recipe has no data.
+        OutputError: The place is full, read-only, or used by another run.
+    """
+    steps = _chosen(recipe, until)
+    folder = out / recipe.name
+    here = replace(context or Context(), seed=recipe.seed)
+    if process_count() > 1:
+        raise RecipeError(
+            "the whole job runs in one process.",
+            hint="Under torchrun, use `acclimate fine-tune` or `acclimate distill`.",
+        )
+    with _locked(folder):
+        job = _Job(recipe, folder, here, force)
+        write_atomic(folder / "recipe.yaml", recipe.to_yaml())
+        _read_inputs(job)
+        for step in steps:
+            _do(job, step)
+            if step.name == "clean":
+                _check_judged(job)
+        return _finish(job) if until is None else None
+
+
+def _chosen(recipe: Recipe, until: str | None) -> list[Step]:
+    """The steps whose sections are on."""
+    if recipe.data.path is None:
+        raise RecipeError(
+            "there is no data.", where="data.path", hint="Give a folder with --data photos/."
+        )
+    chosen = []
+    for step in STEPS:
+        if step.name == "export" and recipe.quantize is not None:
+            continue  # quantize exports what it starts from
+        if getattr(recipe, STAGES[step.stage].section) is None:
+            continue
+        chosen.append(step)
+    names = [step.name for step in chosen]
+    if until is not None:
+        if until not in names:
+            raise RecipeError(f"no step {until!r}. {near_names(until, names)}", where="--until")
+        chosen = chosen[: names.index(until) + 1]
+    if recipe.fine_tune is None:
+        chosen = [s for s in chosen if "tuned" not in s.name or s.name == "fine-tune"]
+    return chosen
+
+
+@contextmanager
+def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
+    """One run at a time in a folder, on a disk that has room."""
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        raise OutputError(
+            f"only {free / 1e6:,.0f} MB are free and a run needs {FREE_BYTES / 1e6:,.0f}.",
+            where=folder,
+            hint="Free some space, or choose another place with --out.",
+        )
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            "another run is working in this folder.",
+            where=folder,
+            hint="Wait for it, or give this one another --name.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read_inputs(job: _Job) -> None:
+    """Fills the slots that no stage makes: the listing of the images, and the pretrained model."""
+    read = find("acclimate.data.sources:read")
+    as_classifier = find("acclimate.inputs:as_classifier")
+    recipe = job.recipe
+    listing = read(recipe.data.path, recipe.data)
+    for note in listing.notes:
+        job.context.progress.say(f"read: {note}")
+    model = as_classifier(recipe.model.name, settings=recipe.model, registry=recipe.registry)
+    job.slots["listing"] = Slot(listing.digest, lambda: listing)
+    job.slots["pretrained"] = Slot(model.digest, lambda: model)
+
+
+def _check_judged(job: _Job) -> None:
+    """Better said now than after hours of training: there must be images that judge."""
+    split = job.recipe.evaluate.split
+    if not len(job.slots["dataset"].load().rows(split)):
+        raise DataError(
+            f"there are no images in the {split} split, which judges.",
+            where=job.recipe.data.path,
+            hint="Add some, or set clean.test above 0, or evaluate.split to val.",
+        )
+
+
+def _do(job: _Job, step: Step) -> None:
+    """Runs one step, or finds it done."""
+    stage = STAGES[step.stage]
+    settings = getattr(job.recipe, stage.section)
+    inputs = [job.slots[name] for name in step.reads]
+    key = _key(job, step, stage, settings, inputs)
+    folder = job.folder / f"{step.name}-{key[:8]}"
+    if not job.force and (folder / "stage.json").is_file():
+        job.context.progress.say(f"{step.name}: done before, kept")
+    else:
+        _run_stage(job, step, settings, inputs, folder, key)
+        job.ran.append(step.name)
+    record = read_json(folder / "stage.json")
+    assert isinstance(record, dict)
+    slot = Slot(record["digest"], lambda: THINGS[stage.writes].load(folder), folder)
+    for name in (step.writes, step.also):
+        if name is not None:
+            job.slots[name] = slot
+    job.done.append(folder)
+
+
+def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
+    return digest_json(
+        [
+            step.name,
+            stage.version,
+            settings.model_dump(mode="json"),
+            [slot.digest for slot in inputs],
+            job.recipe.seed,
+        ]
+    )
+
+
+def _run_stage(
+    job: _Job,
+    step: Step,
+    settings: Settings,
+    inputs: list[Slot],
+    folder: Path,
+    key: str,
+) -> None:
+    stage = STAGES[step.stage]
+    part = folder.with_name(f".{folder.name}.part")
+    scratch = part / "scratch"
+    with writing_errors(part):
+        if job.force:
+            shutil.rmtree(part, ignore_errors=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+    began, clock = datetime.now(UTC), time.monotonic()
+    job.context.progress.say(f"── {step.name}")
+    context = replace(job.context, workspace=scratch)
+    extra = {"name": step.label} if step.label else {}
+    things = [slot.load() for slot in inputs]
+    result = stage.function(*things, settings, context=context, **extra)
+    with writing_errors(part):
+        THINGS[stage.writes].save(result, part)
+    write_json(
+        part / "stage.json",
+        {
+            "stage": stage.name,
+            "version": stage.version,
+            "key": key,
+            "digest": result.digest,
+            "reads": {n: s.digest for n, s in zip(step.reads, inputs, strict=True)},
+            "settings": settings.model_dump(mode="json"),
+            "seed": job.recipe.seed,
+            "began": began.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 2),
+            "machine": machine(job.context.device),
+        },
+    )
+    shutil.rmtree(scratch)
+    replace_folder(part, folder)
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the numbers were made with: recorded, never part of a key."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+        "device": str(find("acclimate.models.device:choose_device")(device)),
+        **{name: installed(name) for name in _LIBRARIES},
+    }
+
+
+def _finish(job: _Job) -> RunResult:
+    """Puts the finished model at its place, registers it, and writes the report."""
+    model = job.folder / "model"
+    classifier = job.slots["classifier"].load()
+    with atomic_folder(model) as part:
+        classifier.write_into(part)
+    evaluations = {
+        label: job.slots[name].load()
+        for label, name in (
+            ("probe", "start_evaluation"),
+            ("fine-tuned", "tuned_evaluation"),
+            ("final", "evaluation"),
+        )
+        if name in job.slots
+    }  # fmt: skip
+    comparisons: dict[str, Any] = {
+        n: job.slots[n].load() for n in ("gain", "cost") if n in job.slots
+    }
+    registered = _register(job, classifier, evaluations["final"])
+    report = job.folder / "report.html"
+    page = find("acclimate.reporting.report:report")(
+        recipe=job.recipe.to_yaml(),
+        dataset=job.slots["dataset"].load(),
+        classifier=classifier,
+        evaluations=evaluations,
+        comparisons=comparisons,
+        stages=[read_json(folder / "stage.json") for folder in job.done],
+        registered=registered,
+    )
+    write_atomic(report, page)
+    return RunResult(
+        job.folder, model, report, evaluations, comparisons, registered, tuple(job.ran)
+    )
+
+
+def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noqa: ANN401
+    settings = job.recipe.registry
+    if settings is None:
+        return None
+    registry = find("acclimate.registry.versions:Registry")(settings)
+    home = evaluation.metrics["home"]["accuracy"]
+    version = registry.publish(
+        settings.name or job.recipe.name,
+        classifier,
+        facts={
+            "accuracy": f"{home.value:.4f}",
+            "accuracy_low": f"{home.low:.4f}",
+            "accuracy_high": f"{home.high:.4f}",
+            "dataset": evaluation.dataset_digest,
+            "precision": classifier.precision,
+            "bytes": str(evaluation.size_bytes),
+            "source": classifier.card.source,
+        },
+        documents={
+            "recipe": job.recipe.model_dump(mode="json"),
+            "lineage": [read_json(folder / "stage.json") for folder in job.done],
+        },
+    )
+    job.context.progress.say(f"registered and signed: {version.name}/{version.number}")
+    return f"{version.name}/{version.number}"
