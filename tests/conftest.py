@@ -1,0 +1,111 @@
+"""What the tests share: real images and a real small network, made once a session.
+
+The images are scikit-learn's digits, the network is EfficientNet-Lite0 with ImageNet weights from
+its package, at 32 px so that training takes seconds. No test needs a network or other data.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.cleaning.clean import clean
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.data.samples import write_digits, write_shifted
+from acclimate.data.settings import Source
+from acclimate.data.sources import read
+from acclimate.evaluation.evaluate import Evaluation, evaluate
+from acclimate.evaluation.settings import Evaluate
+from acclimate.features.probe import probe
+from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import pretrained
+from acclimate.models.settings import Model
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.settings import FineTune
+
+IMAGE_SIZE = 32
+PER_CLASS = 30
+"""Of each digit: 18 train, 4 or 5 val, 7 or 8 test."""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature cache that all tests share, never the user's own."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[None]:
+    """Nothing is written to the user's home, and loggers are left as they were."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(cache / "config"))
+    level = logging.getLogger("acclimate").level
+    yield
+    logging.getLogger("acclimate").setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def context(cache: Path) -> Context:
+    """The facts of a test run."""
+    return Context(seed=0, device="cpu", cache=cache)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`<split>/<digit>/<number>.png`: 300 real scanned digits. Read only."""
+    folder = tmp_path_factory.mktemp("images") / "digits"
+    write_digits(folder, per_class=PER_CLASS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shifted(digits: Path) -> Path:
+    """A shifted copy of the test digits, `<digit>/<number>.png`. Read only."""
+    folder = digits.parent / "shifted"
+    write_shifted(digits / "test", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(digits: Path, shifted: Path, context: Context) -> Dataset:
+    """The digits cleaned, with the domain "shifted" beside them."""
+    return clean(read(digits, Source(test_domains={"shifted": shifted})), context=context)
+
+
+@pytest.fixture(scope="session")
+def imagenet() -> Classifier:
+    """EfficientNet-Lite0 with ImageNet weights, at 32 px. Never changed."""
+    return pretrained(Model(image_size=IMAGE_SIZE))
+
+
+@pytest.fixture(scope="session")
+def start(imagenet: Classifier, dataset: Dataset, context: Context) -> Classifier:
+    """The probe: ImageNet's backbone with a head for the digits. Never changed."""
+    return probe(imagenet, dataset, context=context)
+
+
+@pytest.fixture(scope="session")
+def policy() -> Policy:
+    """Gentle augmentation that keeps digits true."""
+    return choose_policy(Augment(horizontal_flip=False, crop_area=0.8, operations_per_image=0))
+
+
+@pytest.fixture(scope="session")
+def tuned(start: Classifier, dataset: Dataset, policy: Policy, context: Context) -> Classifier:
+    """The digits learnt in a few epochs. Never changed."""
+    settings = FineTune(epochs=4, batch_size=16)
+    return fine_tune(start, dataset, policy, settings, context=context)
+
+
+@pytest.fixture(scope="session")
+def evaluations(
+    start: Classifier, tuned: Classifier, dataset: Dataset, context: Context
+) -> tuple[Evaluation, Evaluation]:
+    """Of the probe and of the fine-tuned digits."""
+    settings = Evaluate(bootstrap=200, latency=False)
+    before = evaluate(start, dataset, settings, context=context, name="probe")
+    return before, evaluate(tuned, dataset, settings, context=context, name="tuned")
