@@ -63,6 +63,7 @@ def prune(
     """
     check_trainable(dataset)
     dataset = dataset.with_classes(classifier.classes, classifier.name)
+    context.progress.say(f"prune: judging channels by {settings.importance}")
     try:
         network = PRUNERS[settings.method](classifier, dataset, settings, context)
     except ModelFileError as error:
@@ -83,6 +84,7 @@ def prune(
     trained = train(network, views, objective, plan, context=context)
     step = record("prune", plain(settings), trained, plan)
     pruned = classifier.after(step, network=trained.network, dataset=dataset.digest)
+    context.progress.say("prune: exporting both and measuring them")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
     verdict = judge(
         ("the unpruned model", "pruned"),

@@ -89,6 +89,7 @@ def quantize(
     rows = calibration_rows(dataset, settings.calibration_images, context)
     tried: list[Verdict] = []
     for scheme in SCHEMES:
+        context.progress.say(f"quantize: {scheme.name}, measuring {len(rows):,} images")
         graph = QUANTIZERS[settings.method](exported, dataset, rows, settings, scheme)
         small = replace(
             exported, network=None, graph=with_metadata(graph, exported), precision="int8"

@@ -1,6 +1,6 @@
 """Settings of the compression room."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -14,6 +14,9 @@ QuantizerName = Literal["static"]
 
 class Prune(Training):
     """How whole channels are taken out, and the rest recovers."""
+
+    AUTO_STEPS: ClassVar[int] = 200
+    """To recover; the weights that stay fit already."""
 
     layer_decay: LayerDecay = 1.0
     """Every block lost channels, so every block recovers at the full rate."""

@@ -33,7 +33,8 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     names = [None if s < 0 else SPLITS[s] for s in dataset.splits]
     has = set(names) - {None, "unlabelled"}
     if len(free):
-        _check_counts(dataset, free)
+        if val + test < 1:
+            _check_counts(dataset, free)
         fractions = {"val": val, "test": test}
         _assign(dataset, free, {k: f for k, f in fractions.items() if k not in has}, names, seed)
     elif "train" in has:

@@ -168,7 +168,8 @@ class Classifier:
         """Writes the files into a folder that stands."""
         counts: dict[str, int] = {}
         if self.network is not None and self.precision == "float32":
-            safetensors.torch.save_file(_weights(self.network), folder / WEIGHTS_FILE)
+            # Not save_file: it hides a full disk in an error of its own.
+            (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(_weights(self.network)))
             counts = counts_beyond_shapes(self.network)
         if self.graph is not None:
             (folder / ONNX_FILE).write_bytes(self.graph)

@@ -56,6 +56,7 @@ def export(
     """
     if classifier.network is None:
         return classifier
+    context.progress.say("export: writing the ONNX graph")
     exported = replace(classifier, graph=to_onnx(classifier))
     figures = agreement(exported, dataset, settings.check_images)
     if figures["same_predictions"] < 0.99:

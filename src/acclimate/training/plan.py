@@ -12,9 +12,6 @@ from acclimate.errors import RecipeError
 from acclimate.models.device import choose_device
 from acclimate.training.settings import Training
 
-_STEPS = 400
-"""About what a fitted head and a pretrained body need: measured on CIFAR-10's 2,000 images (6
-epochs of 63 steps to 0.83; the next 6 gave +0.003) and on 1,000 digits."""
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 20
 _RATES = {"adamw": 5e-4, "sgd": 1e-2}
 _BATCH_CPU, _BATCH_GPU = 32, 64
@@ -124,10 +121,10 @@ def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str,
     if settings.epochs != "auto":
         return settings.epochs
     reasons["epochs"] = (
-        f"about {_STEPS} steps of {batch_size} over {images:,} images, "
+        f"about {settings.AUTO_STEPS} steps of {batch_size} over {images:,} images, "
         f"from {_MIN_EPOCHS} to {_MAX_EPOCHS} epochs"
     )
-    return min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS * batch_size / images)))
+    return min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(settings.AUTO_STEPS * batch_size / images)))
 
 
 def _learning_rate(settings: Training, batch_size: int, reasons: dict[str, str]) -> float:

@@ -1,6 +1,6 @@
 """Settings of the training room."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -14,6 +14,10 @@ LayerDecay = Annotated[float, Field(gt=0, le=1)]
 
 class Training(Settings):
     """What every stage that trains can be told."""
+
+    AUTO_STEPS: ClassVar[int] = 400
+    """About what a fitted head and a pretrained body need: measured on CIFAR-10's 2,000 images (6
+    epochs of 63 steps to 0.83) and on 1,000 digits."""
 
     epochs: PositiveInt | Auto = "auto"
     """Passes over the training images; auto gives small data more of them."""
@@ -52,6 +56,9 @@ class FineTune(Training):
 
 class Distill(Training):
     """How a student learns from a teacher."""
+
+    AUTO_STEPS: ClassVar[int] = 200
+    """It starts from weights that fit already."""
 
     student: str = "auto"
     """A model's name; auto is the smallest packaged network, or a copy of a teacher that is it."""

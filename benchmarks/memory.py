@@ -1,0 +1,108 @@
+"""Peak memory against the number of images: it must not grow with them.
+
+Each size runs in a process of its own, on digits written out with grain so that no two files are
+equal: clean, probe and one epoch of fine-tuning. Then the table work alone on 100,000 rows. Run:
+
+    python benchmarks/memory.py
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+
+def write_images(folder: Path, count: int) -> None:
+    bunch, rng = load_digits(), np.random.default_rng(0)
+    for index in range(count):
+        scan = bunch.images[index % len(bunch.images)] * 15
+        large = np.kron(scan, np.ones((8, 8))) + rng.normal(0, 4, (64, 64))
+        place = folder / str(bunch.target[index % len(bunch.images)])
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(large, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(place / f"{index:06d}.png", compress_level=1)
+
+
+def whole_path(folder: Path) -> None:
+    import acclimate
+    from acclimate.context import Context
+
+    context = Context(cache=folder.parent / "cache")
+    dataset = acclimate.clean(folder)
+    start = acclimate.probe("efficientnet-lite0", dataset, image_size=64, context=context)
+    acclimate.fine_tune(start, dataset, epochs=1, batch_size=32)
+
+
+def table_work(rows: int) -> None:
+    import pyarrow as pa
+
+    from acclimate.cleaning.duplicates import duplicates
+    from acclimate.cleaning.settings import Clean
+    from acclimate.context import Context
+    from acclimate.data.dataset import SCHEMA, Dataset
+    from acclimate.data.split import split
+
+    rng = np.random.default_rng(0)
+    digests = rng.integers(0, 256, (rows, 16), dtype=np.uint8)
+    digests[-rows // 50 :] = digests[: rows // 50]  # 2 % of exact copies
+    labels = [f"class {i % 100}" for i in range(rows)]
+    table = pa.table(
+        {
+            "path": [f"class {i % 100}/{i:08d}.jpg" for i in range(rows)],
+            "label": pa.array(labels).dictionary_encode(),
+            "split": pa.nulls(rows, pa.string()).dictionary_encode(),
+            "domain": pa.array(["home"] * rows).dictionary_encode(),
+            "group": pa.nulls(rows, pa.string()),
+            "bytes": np.full(rows, 1000),
+            "stamp": np.zeros(rows, np.int64),
+            "digest": [d.tobytes() for d in digests],
+            "width": np.full(rows, 64, np.int32),
+            "height": np.full(rows, 64, np.int32),
+            "keep": np.full(rows, True),
+            "reasons": [[] for _ in range(rows)],
+            "duplicate_of": pa.nulls(rows, pa.string()),
+        },
+        schema=SCHEMA,
+    )
+    dataset = Dataset(table, tuple(sorted(set(labels))), Path())
+    began = time.perf_counter()
+    done = split(duplicates(dataset, Clean(), Context()), val=0.15, test=0.2, seed=0)
+    with tempfile.TemporaryDirectory() as name:
+        done.save(Path(name) / "d.parquet")
+        assert Dataset.load(Path(name) / "d.parquet").digest == done.digest
+    print(f"table work {time.perf_counter() - began:.1f} s, kept {int(done.keep.sum()):,}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.images or args.rows:
+        whole_path(args.images) if args.images else table_work(args.rows)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"peak {peak:,.0f} MB")
+        return
+    for count in (1_000, 10_000):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "images"
+            write_images(folder, count)
+            began = time.perf_counter()
+            command = [sys.executable, __file__, "--images", str(folder)]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(f"{count:>7,} images: {time.perf_counter() - began:6.1f} s, {told.strip()}")
+    for count in (10_000, 100_000):
+        command = [sys.executable, __file__, "--rows", str(count)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        print(f"{count:>7,} rows: {', '.join(told.split(chr(10))).strip(', ')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Every command and every Python block of the docs runs, in the order a reader meets them."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from acclimate.data.samples import write_digits
+
+ROOT = Path(__file__).parents[2]
+PAGES = (
+    "README.md", "docs/run.md", "docs/clean.md", "docs/augment.md", "docs/probe.md",
+    "docs/fine-tune.md", "docs/distill.md", "docs/prune.md", "docs/quantize.md",
+    "docs/evaluate.md", "docs/compare.md", "docs/export.md", "docs/predict.md", "docs/models.md",
+    "docs/python.md", "docs/recipe.md", "docs/errors.md", "docs/design.md",
+)  # fmt: skip
+COMMAND = str(Path(sys.executable).with_name("acclimate"))
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> list[list[str]]:
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
+    return [shlex.split(line[2:], comments=True) for line in lines if line.startswith("$ ")]
+
+
+def test_every_page_is_walked():
+    there = {str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md")} | {"README.md"}
+    assert there == set(PAGES)
+
+
+def test_the_printed_pages_are_those_of_the_code():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import print_reference
+    finally:
+        sys.path.pop(0)
+    assert (ROOT / "docs/recipe.md").read_text() == print_reference.recipe_page()
+    assert (ROOT / "docs/errors.md").read_text() == print_reference.errors_page()
+
+
+def test_every_make_target_of_the_docs_is_there():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {c[1] for page in PAGES for c in commands(page) if c[0] == "make"}
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader's folder: `photos/<class>/*.png` and one `photo.jpg`."""
+    folder = tmp_path_factory.mktemp("desk")
+    write_digits(folder / "digits", per_class=16)
+    for digit in "0147":
+        place = folder / "photos" / digit
+        place.mkdir(parents=True)
+        for path in sorted((folder / "digits").glob(f"*/{digit}/*.png")):
+            path.rename(place / path.name)
+    Image.open(next((folder / "photos").glob("*/*.png"))).save(folder / "photo.jpg")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_command_and_block_runs(desk, cache):
+    done = 0
+    for page in PAGES:
+        for words in commands(page):
+            if words[0] == "acclimate" and words[1] != "demo":
+                _run([COMMAND, *words[1:]], desk, page)
+                done += 1
+        code = "\n".join(blocks(page, "python"))
+        if code:
+            _run([sys.executable, "-c", code], desk, page)
+            done += 1
+    assert done >= 25
+
+
+def _run(words: list[str], desk: Path, page: str) -> None:
+    result = subprocess.run(words, cwd=desk, capture_output=True, text=True)
+    told = f"{page}: {shlex.join(words)}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
+    assert result.returncode == 0, told
+
+
+def test_every_link_between_pages_leads_somewhere():
+    found = 0
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+            if not target.startswith("http"):
+                found += 1
+                assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+    assert found > 5
