@@ -12,9 +12,9 @@ def recipe_page() -> str:
     lines = [
         "# The recipe",
         "",
-        "Printed from the code. One YAML 1.2 file, a section a stage; what is left out keeps its",
-        "default, `null` leaves a stage out, an unknown key is refused. Anchors, aliases and tags are",
-        "not allowed. Order: defaults, then the file, then `--set`.",
+        "Printed from the code. One YAML 1.2 file, a section a stage; what is left out keeps",
+        "its default, `null` leaves a stage out, an unknown key is refused. Anchors, aliases and",
+        "tags are not allowed. Order: defaults, then the file, then `--set`.",
     ]
     top = Recipe()
     lines += ["", "| setting | default | meaning |", "| --- | --- | --- |"]

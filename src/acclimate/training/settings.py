@@ -23,7 +23,7 @@ class Training(Settings):
     """Passes over the training images; auto gives small data more of them."""
     learning_rate: PositiveFloat | Auto = "auto"
     """Peak rate of the head, reached after warm-up."""
-    layer_decay: LayerDecay = 0.8
+    layer_decay: LayerDecay = 0.9
     """Each block towards the input learns at this fraction of the next one's rate."""
     batch_size: PositiveInt | Auto = "auto"
     """Images a step, over all processes."""
