@@ -51,7 +51,7 @@ class TerminalProgress:
     def say(self, text: str) -> None:
         """Prints a line."""
         style = "bold" if text.startswith("──") else None
-        self.console.print(escape(text), style=style)
+        self.console.print(escape(text), style=style, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:

@@ -86,7 +86,7 @@ def train(
     """Trains a network and keeps the weights that were best on val, the start included.
 
     Best is the lowest val loss among the epochs whose val accuracy is within one standard error
-    of the highest.
+    of the highest, and not below the start's.
 
     On resuming, in this order: weights, best weights, optimizer, curve, epoch. Nothing random is
     kept: the order of the images and the augmentations are derived from the seed, the epoch and
@@ -186,6 +186,9 @@ class _Run:
 
     def _start(self) -> TrainState:
         start = Epoch(0, math.nan, *self._validate(), 0.0, 0.0)
+        self.progress.say(
+            f"start: val loss {start.val_loss:.3f}, val accuracy {start.val_accuracy:.3f}"
+        )
         weights = _copied(self.plain)
         return TrainState(0, [start], 0, weights, weights, self.rule.state_dict())
 
@@ -305,13 +308,19 @@ class _Run:
 def _preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int) -> bool:
     """Whether an epoch takes the place of the one kept so far.
 
-    Accuracies within one standard error of the best cannot be told apart on so few val images
-    (the rule of Breiman et al. 1984): among those the lower loss decides. Without val, the later
-    epoch.
+    Never one below the start. Among the others, accuracies within one standard error of the best
+    cannot be told apart on so few val images (the rule of Breiman et al. 1984): there the lower
+    loss decides. The start's loss does not count: a fitted head is better calibrated than a
+    network that learns from smoothed labels. Without val, the later epoch.
     """
     if math.isnan(line.val_loss):
         return True
-    best = max(e.val_accuracy for e in curve)
+    start, trained = curve[0], curve[1:]
+    if line.val_accuracy < start.val_accuracy:
+        return False
+    if kept.epoch == 0:
+        return True
+    best = max(e.val_accuracy for e in trained)
     bar = best - math.sqrt(best * (1 - best) / images)
     if line.val_accuracy < bar:
         return False
