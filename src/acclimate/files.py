@@ -1,5 +1,6 @@
 """Writing so that nothing is half written, and naming things by their content."""
 
+import errno
 import hashlib
 import json
 import os
@@ -72,7 +73,7 @@ def read_json(path: Path, limit: int = 64 << 20) -> object:
     """
     try:
         return json.loads(read_bounded(path, limit))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"file is not valid JSON ({error}).", where=path) from error
 
 
@@ -89,11 +90,18 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
         DataError: The path leaves the folder.
     """
-    root = folder.resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
+    path = resolved(folder / name)
+    if path is None or not path.is_relative_to(folder.resolve()):
         raise DataError(f"path {name!r} leaves the folder.", where=folder)
     return path
+
+
+def resolved(path: Path) -> Path | None:
+    """The real path behind links; None where there is none (a circle of links, a zero byte)."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 @contextmanager
@@ -103,7 +111,7 @@ def writing_errors(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # Only faults of the place itself; a missing input file is somebody else's story.
-        if isinstance(error, PermissionError) or error.errno in _PLACE_FAULTS:
+        if error.errno in _PLACE_FAULTS:
             reason = os.strerror(error.errno or 0).lower()
             raise OutputError(
                 f"cannot write here ({reason}).",
@@ -114,8 +122,11 @@ def writing_errors(target: Path) -> Iterator[None]:
 
 
 _PLACE_FAULTS = frozenset(
-    {1, 13, 20, 27, 28, 30, 122}
-)  # EPERM EACCES ENOTDIR EFBIG ENOSPC EROFS EDQUOT
+    {
+        errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
+        errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG,
+    }
+)  # fmt: skip
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -182,7 +193,11 @@ def replace_folder(part: Path, path: Path) -> None:
     if path.exists():
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         os.replace(path, old)
-        os.replace(part, path)
+        try:
+            os.replace(part, path)
+        except BaseException:
+            os.replace(old, path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.replace(part, path)

@@ -1,7 +1,6 @@
 """The recipe: one file that says everything a run was told.
 
-Read as YAML 1.2: with PyYAML's own rules `1e-4` would be a string and a class called `no` would
-be false. Every fault is reported with its line, all at once.
+Every fault is reported with its line, all at once.
 """
 
 import re
@@ -11,23 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.settings import Clean
 from acclimate.compression.settings import Prune, Quantize
 from acclimate.data.settings import Source
-from acclimate.errors import DataError, RecipeError, near_names
+from acclimate.errors import RecipeError, near_names
 from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.settings import Probe
-from acclimate.files import read_bounded
 from acclimate.models.settings import Export, Model
 from acclimate.registry.settings import Register
 from acclimate.settings import Settings
 from acclimate.training.settings import Distill, FineTune
+from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
-MAX_BYTES = 1 << 20
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -74,7 +71,7 @@ class Recipe(Settings):
                 lines += ["", f"# {field.description}", f"{name}:"]
                 lines += [f"  {line}" for line in _section_lines(value)]
             else:
-                lines.append(f"{name}: {_scalar(value)}  # {field.description}")
+                lines.append(f"{name}: {write_scalar(value)}  # {field.description}")
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -102,87 +99,10 @@ class Recipe(Settings):
         places: dict[tuple[str, ...], str] = {}
         if path is not None:
             values, places = read_yaml(path)
+            _resolve_paths(values, path.parent)
         for text in assignments:
             _assign(values, places, text, section)
         return cast("Self", validated(cls, values, places, str(path) if path else None))
-
-
-class SafeLoader12(yaml.SafeLoader):
-    """YAML 1.2's core schema for plain scalars."""
-
-
-SafeLoader12.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-):
-    SafeLoader12.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-    )
-
-
-def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(node.value)
-    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
-
-
-SafeLoader12.add_constructor("tag:yaml.org,2002:int", _int)
-SafeLoader12.add_constructor(
-    "tag:yaml.org,2002:float",
-    lambda loader, node: float(
-        str(node.value).lower().replace(".inf", "inf").replace(".nan", "nan")
-    ),
-)
-
-
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
-    """A YAML file's values, and the line of each key.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Nested values, and "file:line" of each path of keys.
-
-    Raises:
-        RecipeError: The file is missing, too large, no YAML mapping, or uses aliases or tags.
-    """
-    try:
-        text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise RecipeError("no such recipe.", where=path) from error
-    except (OSError, UnicodeDecodeError, DataError) as error:
-        raise RecipeError("recipe cannot be read as text.", where=path) from error
-    try:
-        for token in yaml.scan(text):
-            # An alias can unfold to gigabytes, a tag can ask for any type: a recipe needs neither.
-            if isinstance(token, (yaml.AliasToken, yaml.AnchorToken, yaml.TagToken)):
-                line = token.start_mark.line + 1
-                raise RecipeError(
-                    "anchors, aliases and tags are not allowed.", where=f"{path}:{line}"
-                )
-        node = yaml.compose(text, SafeLoader12)
-        values = yaml.load(text, SafeLoader12)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"not valid YAML ({error.problem}).", where=where) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"not valid YAML ({error}).", where=path) from error
-    if values is None:
-        return {}, {}
-    if not isinstance(values, dict):
-        raise RecipeError("a recipe is a mapping of sections.", where=path)
-    places: dict[tuple[str, ...], str] = {}
-    _find_places(node, (), path, places)
-    _resolve_paths(values, path.parent)
-    return values, places
 
 
 def validated(
@@ -205,29 +125,37 @@ def validated(
     Raises:
         RecipeError: One line a fault.
     """
+    faults: dict[str, None] = {}
+    name = values.get("name")
+    if kind is Recipe and isinstance(name, str) and not _PLACE.fullmatch(name):
+        place = places.get(("name",), file)
+        faults[
+            f"{place + ': ' if place else ''}name {name!r} cannot name a run. "
+            "Use letters, digits, dots, dashes and underscores, 64 at most."
+        ] = None
     try:
         found = kind(**values)
     except ValidationError as error:
-        faults: dict[str, None] = {}
         seen: set[tuple[str, ...]] = set()
         for fault in error.errors():
             keys = _real_keys(kind, fault["loc"])
             if keys in seen:  # a union tells each of its members' complaints
                 continue
             seen.add(keys)
-            place = places.get(keys) or next(
-                (places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), file
-            )
+            place = _place(keys, places) or file
             faults[f"{place + ': ' if place else ''}{_sentence(kind, keys, fault)}"] = None
         raise RecipeError("\n".join(faults)) from error
-    name = getattr(found, "name", None)
-    if kind is Recipe and not _PLACE.fullmatch(name or ""):
-        raise RecipeError(
-            f"name {name!r} cannot name a run.",
-            where=places.get(("name",), file),
-            hint="Use letters, digits, dots, dashes and underscores, 64 at most.",
-        )
+    if faults:
+        raise RecipeError("\n".join(faults))
     return found
+
+
+def _place(keys: tuple[str, ...], places: Mapping[tuple[str, ...], str]) -> str | None:
+    """Where a path of keys was written: itself, what it stands in, or what stands in it."""
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in places:
+            return places[keys[:length]]
+    return next((place for known, place in places.items() if known[: len(keys)] == keys), None)
 
 
 def _assign(
@@ -241,13 +169,16 @@ def _assign(
         raise RecipeError(
             f"{text!r} is not key=value.", where="--set", hint="Example: --set fine_tune.epochs=5."
         )
-    keys = tuple(key.strip().replace("-", "_").split("."))
+    words = key.strip().split(".")
+    # Names of settings have underscores, those of the user's own (a domain) may have dashes.
+    keys = (*(word.replace("-", "_") for word in words[:2]), *words[2:])
     if section is not None and (len(keys) == 1 or keys[0] not in Recipe.model_fields):
         keys = (section, *keys)
     try:
-        value = yaml.load(raw, SafeLoader12)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"value {raw!r} is not valid YAML.", where=f"--set {key}") from error
+        value = read_value(raw)
+    except (ValueError, RecursionError) as error:
+        shown = raw if len(raw) <= 60 else f"{raw[:60]}…"
+        raise RecipeError(f"value {shown!r} is not valid YAML.", where=f"--set {key}") from error
     inner = values
     for name in keys[:-1]:
         if not isinstance(inner.get(name), dict):
@@ -257,35 +188,30 @@ def _assign(
     places[keys] = f"--set {key.strip()}"
 
 
-def _find_places(
-    node: yaml.Node | None, keys: tuple[str, ...], path: Path, places: dict[tuple[str, ...], str]
-) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        inner = (*keys, str(key.value))
-        where = f"{path}:{key.start_mark.line + 1}"
-        if inner in places:
-            raise RecipeError(f"{'.'.join(inner)} is set twice.", where=where)
-        places[inner] = where
-        _find_places(value, inner, path, places)
-
-
 _PATHS = (("data", "path"), ("model", "weights"), ("registry", "store"), ("registry", "key"))
+
+
+_PERHAPS_PATHS = (("model", "name"), ("distill", "student"))
+"""A model may be a name or a folder; a folder is told by its leading ./ or ../."""
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     """Paths in a recipe start from its own folder: it can be run from anywhere."""
-    for section, key in _PATHS:
+    for section, key in (*_PATHS, *_PERHAPS_PATHS):
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = str(folder / inner[key])
+            inner[key] = _from(folder, inner[key], name_or_path=(section, key) in _PERHAPS_PATHS)
     data = values.get("data")
     domains = data.get("test_domains") if isinstance(data, dict) else None
     if isinstance(domains, dict):
         for name, place in domains.items():
             if isinstance(place, str):
                 domains[name] = str(folder / place)
+
+
+def _from(folder: Path, text: str, *, name_or_path: bool) -> str:
+    is_name = name_or_path and not text.startswith(("./", "../"))
+    return text if is_name else str(folder / text)
 
 
 def _real_keys(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
@@ -315,6 +241,16 @@ def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     return None
 
 
+_IN_OUR_WORDS = {
+    "path_type": "must be a path",
+    "dict_type": "must be a mapping (key: value)",
+    "mapping_type": "must be a mapping (key: value)",
+    "tuple_type": "must be a list",
+    "model_type": "must be a section (key: value)",
+    "model_attributes_type": "must be a section (key: value)",
+}
+
+
 def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str:  # noqa: ANN401
     name = ".".join(keys)
     if fault["type"] == "extra_forbidden":
@@ -323,7 +259,8 @@ def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str: 
             model = _inner_model(model, key) if model is not None else None
         known = model.model_fields if model is not None else ()
         return f"{name} is not a setting. {near_names(keys[-1], known)}"
-    message = str(fault["msg"]).replace("Input should be", "must be").replace("Value error, ", "")
+    message = _IN_OUR_WORDS.get(str(fault["type"])) or str(fault["msg"])
+    message = message.replace("Input should be", "must be").replace("Value error, ", "")
     if fault["type"] in ("int_parsing", "float_parsing", "literal_error") and _takes_auto(
         kind, keys
     ):
@@ -345,27 +282,5 @@ def _takes_auto(kind: type[BaseModel], keys: tuple[str, ...]) -> bool:
 def _section_lines(section: Settings) -> list[str]:
     lines = []
     for name, field in type(section).model_fields.items():
-        lines.append(f"{name}: {_scalar(getattr(section, name))}  # {field.description}")
+        lines.append(f"{name}: {write_scalar(getattr(section, name))}  # {field.description}")
     return lines
-
-
-def _scalar(value: object) -> str:
-    """One value in YAML 1.2, on one line."""
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(_scalar(v) for v in value)}]"
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_scalar(str(k))}: {_scalar(v)}" for k, v in value.items())
-        return f"{{{inner}}}"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    # Absolute: the written recipe stands in another folder than the one it was started from.
-    text = str(value.absolute()) if isinstance(value, Path) else str(value)
-    safe = re.fullmatch(r"[A-Za-z_./][\w./-]*", text) and text.lower() not in _WORDS
-    return text if safe else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}

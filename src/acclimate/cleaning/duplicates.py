@@ -6,6 +6,7 @@ from typing import Any
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset
+from acclimate.errors import count
 
 _RANK = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
 """Who stays when copies stand in several splits: the side that judges, so that what is trained
@@ -50,7 +51,7 @@ def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
             if row != first:
                 same_as[row] = columns["path"][first]
     if dropped:
-        context.progress.say(f"clean: {dropped:,} exact duplicates left out")
+        context.progress.say(f"clean: {count(dropped, 'exact duplicate')} left out")
     return dataset.with_columns({"keep": keep, "reasons": reasons, "duplicate_of": same_as})
 
 

@@ -37,34 +37,33 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         The data set with `digest`, `width`, `height` filled, and `keep` false where a file failed.
     """
     paths = [dataset.path(row) if keep else None for row, keep in enumerate(dataset.keep)]
-    seen: list[Seen] = []
+    columns = {name: dataset.table[name].to_pylist() for name in _FILLS}
+    row = 0
     with (
         ThreadPoolExecutor(usable_cores(), "clean") as pool,
         context.progress.task("clean", len(paths)) as task,
     ):
         # In slices: a future for each of ten million files would be the larger table.
         for start in range(0, len(paths), _SLICE):
-            for result in pool.map(_looker(settings), paths[start : start + _SLICE]):
-                seen.append(result)
+            for seen in pool.map(_looker(settings), paths[start : start + _SLICE]):
+                if seen is not None:
+                    columns["digest"][row] = seen.digest
+                    columns["width"][row], columns["height"][row] = seen.width, seen.height
+                    if seen.reason is not None:
+                        columns["keep"][row] = False
+                        columns["reasons"][row] = [*columns["reasons"][row], seen.reason]
+                row += 1
                 task.advance()
-    reasons = dataset.table["reasons"].to_pylist()
-    return dataset.with_columns(
-        {
-            "digest": [s.digest for s in seen],
-            "width": [s.width for s in seen],
-            "height": [s.height for s in seen],
-            "keep": [bool(k) and s.reason is None for k, s in zip(dataset.keep, seen, strict=True)],
-            "reasons": [
-                r + ([s.reason] if s.reason else []) for r, s in zip(reasons, seen, strict=True)
-            ],
-        }
-    )
+    return dataset.with_columns(columns)
 
 
-def _looker(settings: Clean) -> Callable[[Path | None], Seen]:
-    def look(path: Path | None) -> Seen:
+_FILLS = ("digest", "width", "height", "keep", "reasons")
+
+
+def _looker(settings: Clean) -> Callable[[Path | None], Seen | None]:
+    def look(path: Path | None) -> Seen | None:
         if path is None:
-            return Seen(None, None, None, None)
+            return None
         try:
             content = read_bounded(path, settings.max_file_mb << 20)
         except OSError as error:

@@ -1,5 +1,6 @@
 """What a network expects of its input, and how pixels become that."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,7 +54,9 @@ class InputContract:
             )
         if not 0 < self.crop <= 1:
             raise ModelFileError(f"crop must be in (0, 1]. Got {self.crop!r}.")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        numbers = (*self.mean, *self.std)
+        three = len(self.mean) == len(self.std) == 3
+        if not three or not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
             raise ModelFileError(
                 f"mean and std must be three numbers, std above 0. Got {self.mean!r}, {self.std!r}."
             )
@@ -132,7 +135,7 @@ class InputContract:
                 interpolation=str(record["interpolation"]),
                 crop=float(record["crop"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"input contract is incomplete or malformed ({error}).") from error
 
 

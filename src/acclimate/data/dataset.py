@@ -225,17 +225,22 @@ class Dataset:
                 where=path,
                 hint="Give it as a list with the columns path, label and split.",
             )
-        if int(meta[b"acclimate.format"]) > FORMAT:
-            raise DataError(
-                "data set was written by a newer acclimate.", where=path, hint="Upgrade acclimate."
+        try:
+            if int(meta[b"acclimate.format"]) > FORMAT:
+                raise DataError(
+                    "data set was written by a newer acclimate.",
+                    where=path,
+                    hint="Upgrade acclimate.",
+                )
+            root = Path(meta[b"acclimate.root"].decode())
+            return cls(
+                table=table.cast(SCHEMA).combine_chunks(),
+                classes=tuple(str(c) for c in json.loads(meta[b"acclimate.classes"])),
+                root=root if root.exists() else path.parent,
+                notes=tuple(str(n) for n in json.loads(meta[b"acclimate.notes"])),
             )
-        root = Path(meta[b"acclimate.root"].decode())
-        return cls(
-            table=table.cast(SCHEMA).combine_chunks(),
-            classes=tuple(json.loads(meta[b"acclimate.classes"])),
-            root=root if root.exists() else path.parent,
-            notes=tuple(json.loads(meta[b"acclimate.notes"])),
-        )
+        except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"data set is damaged ({error}).", where=path) from error
 
     def _ids(self, column: str, names: Sequence[str]) -> NDArray[np.int64]:
         values = self.table[column].cast(pa.string())

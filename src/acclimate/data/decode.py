@@ -1,6 +1,7 @@
 """Bytes to upright RGB pixels, bounded."""
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from acclimate.data.settings import Decoding
 from acclimate.errors import DataError, UnreadableImage
@@ -87,14 +88,15 @@ def decode(
     Raises:
         UnreadableImage: The bytes are empty, no image, too many pixels, or broken.
     """
-    with _quiet():
-        image = _open(content, where, bounds)
-        try:
-            if at_least:
-                _draft(image, at_least)
-            return _upright_rgb(image)
-        except Exception as error:
-            raise UnreadableImage("image is truncated or broken.", where=where) from error
+    image = _open(content, where, bounds)
+    try:
+        if at_least:
+            _draft(image, at_least)
+        upright = _upright_rgb(image)
+    except Exception as error:
+        raise UnreadableImage("image is truncated or broken.", where=where) from error
+    upright.info = {}  # its EXIF would turn it once more
+    return upright
 
 
 def measure(content: bytes, where: Path, *, bounds: Decoding = _DEFAULT) -> tuple[int, int]:
@@ -113,16 +115,16 @@ def measure(content: bytes, where: Path, *, bounds: Decoding = _DEFAULT) -> tupl
     Raises:
         UnreadableImage: As `decode`.
     """
-    with _quiet():
-        image = _open(content, where, bounds)
-        width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        try:
-            _draft(image, 32)
+    image = _open(content, where, bounds)
+    width, height = image.size
+    try:
+        if _draft(image, 32):
+            # The draft is smaller; only which side is the longer one is read off it.
             _upright_rgb(image)
-        except Exception as error:
-            raise UnreadableImage("image is truncated or broken.", where=where) from error
-    return (height, width) if turned else (width, height)
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+        return _upright_rgb(image).size
+    except Exception as error:
+        raise UnreadableImage("image is truncated or broken.", where=where) from error
 
 
 def _open(content: bytes, where: Path, bounds: Decoding) -> ImageFile.ImageFile:
@@ -130,17 +132,64 @@ def _open(content: bytes, where: Path, bounds: Decoding) -> ImageFile.ImageFile:
     if not content:
         raise UnreadableImage("file is empty (0 bytes).", where=where)
     try:
-        image = Image.open(io.BytesIO(content), formats=_formats())
+        with _quiet():
+            image = Image.open(io.BytesIO(content), formats=_formats())
     except Exception as error:  # Pillow's decoders raise whatever they meet in hostile bytes
         raise UnreadableImage("file is not an image.", where=where) from error
     pixels = image.width * image.height
     if pixels > bounds.max_megapixels * 1e6:
-        raise UnreadableImage(
-            f"image has {pixels / 1e6:,.0f} megapixels, over the limit of "
-            f"{bounds.max_megapixels:g}.",
-            where=where,
-        )
+        raise _too_large(pixels, where, bounds)
     return image
+
+
+_HEADERS = threading.Lock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Reads headers without Pillow's warnings (odd EXIF is harmless) and bound (ours is a setting).
+
+    Both are kept by Python and Pillow for the whole process, so one thread at a time changes them;
+    pixels are never unpacked inside.
+    """
+    with _HEADERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = bound
+
+
+def _too_large(pixels: int, where: Path, bounds: Decoding) -> UnreadableImage:
+    millions = pixels / 1e6
+    shown, limit = f"{millions:,.0f}", bounds.max_megapixels
+    if float(shown.replace(",", "")) <= limit:
+        shown = f"{millions:,.3f}"
+    return UnreadableImage(
+        f"image has {shown} megapixels, over the limit of {limit:g}.", where=where
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where it is missing or odd."""
+    try:
+        with _quiet():
+            value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # odd EXIF says nothing about the pixels: the photo stands as it is stored
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @cache
@@ -150,27 +199,24 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns of odd EXIF and of bombs; the first is harmless, the second we bound."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _draft(image: ImageFile.ImageFile, at_least: int) -> None:
+def _draft(image: ImageFile.ImageFile, at_least: int) -> bool:
     """Lets libjpeg decode at a fraction of the size: up to 8 times less work."""
     shorter = min(image.size)
     scale = shorter / at_least
     if scale >= 2 and image.format in ("JPEG", "MPO"):
         width, height = image.size
-        image.draft("RGB", (int(width / scale), int(height / scale)))
+        return image.draft("RGB", (int(width / scale), int(height / scale))) is not None
+    return False
 
 
 def _upright_rgb(opened: ImageFile.ImageFile) -> Image.Image:
     opened.seek(0)
     opened.load()
-    image = ImageOps.exif_transpose(opened)
+    image: Image.Image = opened
+    # Pillow turns TIFFs itself while loading them.
+    turn = None if opened.format == "TIFF" else _TURNS.get(_orientation(opened))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode in _SIXTEEN_BIT:
         return _eight_bits(image).convert("RGB")
     if image.mode == "F":

@@ -13,6 +13,7 @@ from acclimate.data.dataset import HOME, SCHEMA, SPLITS, Dataset, is_saved_datas
 from acclimate.data.decode import SUFFIXES
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, count, near_names
+from acclimate.files import resolved
 
 _SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -110,33 +111,45 @@ def _kind(location: Path) -> str:
 def _folder(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
     names = _class_folders(location, source, notes)
     splits = {name: _SPLIT_NAMES.get(name.lower()) for name in names}
-    if names and all(splits.values()) and "train" in splits.values():
-        for name in names:
-            split = splits[name]
-            inner = () if split == "unlabelled" else _class_folders(location / name, source, notes)
-            if split != "unlabelled" and not inner:
-                raise DataError(
-                    "split folder has no class folders.",
-                    where=location / name,
-                    hint="Put its images into one folder per class.",
-                )
-            for label in inner:
-                yield from _class(location, location / name / label, label, split, source)
-            if split == "unlabelled":
-                yield from _class(location, location / name, None, split, source)
-    elif names:
+    if {"train", "val", "test"} & set(splits.values()) and "train" in splits.values():
+        known = [name for name in names if splits[name]]
+        if len(known) > 1 or len(names) == 1:
+            notes += [f"{location.name}/{n} is no split: left out." for n in names if not splits[n]]
+            for name in known:
+                yield from _split_folder(location, name, str(splits[name]), source, notes)
+            _note_loose_files(location, notes)
+            return
+    if names:
         for label in names:
-            if label not in source.leave_out_classes:
-                yield from _class(location, location / label, label, None, source)
+            yield from _class(location, location / label, label, None, source, notes)
         _note_loose_files(location, notes)
     else:
-        yield from _class(location, location, None, "unlabelled", source)
+        yield from _class(location, location, None, "unlabelled", source, notes)
+
+
+def _split_folder(
+    location: Path, name: str, split: str, source: Source, notes: list[str]
+) -> Iterator[Row]:
+    folder = location / name
+    if split == "unlabelled":
+        yield from _class(location, folder, None, split, source, notes)
+        return
+    labels = _class_folders(folder, source, notes)
+    if not labels:
+        raise DataError(
+            "split folder has no class folders.",
+            where=folder,
+            hint="Put its images into one folder per class.",
+        )
+    for label in labels:
+        yield from _class(location, folder / label, label, split, source, notes)
+    _note_loose_files(folder, notes)
 
 
 def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str]:
     names = []
     for entry in sorted(os.scandir(location), key=lambda e: e.name):
-        if not entry.is_dir():
+        if not entry.is_dir() or entry.name in source.leave_out_classes:
             continue
         if _is_junk(entry.name):
             notes.append(f"{location.name}/{entry.name} is not a class: left out.")
@@ -148,22 +161,49 @@ def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str
 
 
 def _class(
-    root: Path, folder: Path, label: str | None, split: str | None, source: Source
+    root: Path,
+    folder: Path,
+    label: str | None,
+    split: str | None,
+    source: Source,
+    notes: list[str],
 ) -> Iterator[Row]:
-    if label is not None and label in source.leave_out_classes:
-        return
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_junk(name))
+    empty = True
+    for path in _files(root, folder, source, notes):
+        empty = False
+        reason = None
+        if _text(path.name) != path.name:
+            reason = "its name is not valid text"
+        elif path.suffix.lower() not in SUFFIXES:
+            reason = f"not an image file ({path.suffix or 'no suffix'})"
+        elif path.is_symlink() and not source.allow_outside and not _stays(path, root):
+            reason = "link leads out of the folder"
+        yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
+    if empty and label is not None:
+        notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: no class.")
+
+
+def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterator[Path]:
+    """The files below a folder, sorted. Links to folders are followed only when asked for."""
+    seen: set[Path] = set()
+    for where, folders, files in os.walk(folder, followlinks=source.allow_outside):
+        here = Path(where)
+        real = resolved(here)
+        if real is None or real in seen:
+            folders.clear()  # links in a circle
+            continue
+        seen.add(real)
+        for name in sorted(folders):
+            shown = (here / name).relative_to(root.parent).as_posix()
+            if _is_junk(name):
+                folders.remove(name)
+                notes.append(f"{shown} is not a class: left out.")
+            elif (here / name).is_symlink() and not source.allow_outside:
+                notes.append(f"{shown} is a link to a folder: left out.")
+        folders.sort()
         for name in sorted(files):
-            path = Path(where) / name
-            if name.startswith(".") or name.lower() in _JUNK_FILES:
-                continue
-            reason = None
-            if path.suffix.lower() not in SUFFIXES:
-                reason = f"not an image file ({path.suffix or 'no suffix'})"
-            elif path.is_symlink() and not source.allow_outside and not _stays(path, root):
-                reason = "link leads out of the folder"
-            yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
+            if not name.startswith(".") and name.lower() not in _JUNK_FILES:
+                yield here / name
 
 
 def _note_loose_files(location: Path, notes: list[str]) -> None:
@@ -175,7 +215,8 @@ def _note_loose_files(location: Path, notes: list[str]) -> None:
 
 
 def _stays(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    real = resolved(path)
+    return real is not None and real.is_relative_to(folder.resolve())
 
 
 def _is_junk(name: str) -> bool:
@@ -184,21 +225,22 @@ def _is_junk(name: str) -> bool:
 
 def _csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
     # utf-8-sig: spreadsheets write a byte-order mark, which would become part of a column's name
-    with location.open(encoding="utf-8-sig", newline="") as stream:
-        start = stream.readline()
-        delimiter = max("\t;,", key=start.count)
-        stream.seek(0)
-        csv.field_size_limit(_MAX_FIELD)
-        reader = csv.DictReader(stream, delimiter=delimiter)
-        try:
+    csv.field_size_limit(_MAX_FIELD)
+    try:
+        with location.open(encoding="utf-8-sig", newline="") as stream:
+            start = stream.readline(_MAX_FIELD)
+            delimiter = max("\t;,", key=start.count)
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
             columns = _columns(reader.fieldnames or [], location)
             for record in reader:
                 where = f"{location}:{reader.line_num}"
-                yield _listed(
-                    {c: record.get(n) or None for c, n in columns.items()}, where, location, source
-                )
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"list cannot be read ({error}).", where=location) from error
+                values = {c: record.get(n) for c, n in columns.items()}
+                yield from _listed(values, where, location, source)
+    except (csv.Error, UnicodeError) as error:
+        raise DataError(
+            f"list cannot be read ({error}).", where=location, hint="Save it as CSV in UTF-8."
+        ) from error
 
 
 def _parquet(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
@@ -214,7 +256,7 @@ def _parquet(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
                 values = {
                     c: None if record[n] is None else str(record[n]) for c, n in columns.items()
                 }
-                yield _listed(values, f"{location}: row {number}", location, source)
+                yield from _listed(values, f"{location}: row {number}", location, source)
     except pa.ArrowException as error:
         raise DataError(f"list cannot be read ({error}).", where=location) from error
 
@@ -244,8 +286,12 @@ def _columns(names: Sequence[str], location: Path) -> dict[str, str]:
     return found
 
 
-def _listed(values: dict[str, str | None], where: str, location: Path, source: Source) -> Row:
-    path, split = values.get("path"), values.get("split")
+def _listed(
+    cells: dict[str, str | None], where: str, location: Path, source: Source
+) -> Iterator[Row]:
+    """The row of one line; none where its class is left out."""
+    values = {column: (cell or "").strip() or None for column, cell in cells.items()}
+    path, label, split = values.get("path"), values.get("label"), values.get("split")
     if not path:
         raise DataError("path is empty.", where=where, hint="Give each line the path of an image.")
     if split is not None:
@@ -256,24 +302,24 @@ def _listed(values: dict[str, str | None], where: str, location: Path, source: S
                 hint="Leave it empty to have the image assigned.",
             )
         split = _SPLIT_NAMES[split.lower()]
-    label = values.get("label")
     if "label" in values and label is None and split != "unlabelled":
         raise DataError(
             "label is empty.",
             where=where,
             hint="Give a label, or leave the column out to treat the images as unlabelled.",
         )
+    if label is not None and label in source.leave_out_classes:
+        return
     if label is None:
         split = "unlabelled"
-    full = (location.parent / path).resolve()
     reason = None
-    if not full.is_relative_to(location.parent.resolve()) and not source.allow_outside:
+    if not source.allow_outside and not _stays(location.parent / path, location.parent):
         reason = "path leads out of the list's folder"
-    return Row(path, label, split, values.get("group"), reason)
+    yield Row(path, label, split, values.get("group"), reason)
 
 
 def _table(rows: list[Row], root: Path, domain: str) -> pa.Table:
-    stats = [_stat(root / row.path) if row.reason is None else None for row in rows]
+    stats = [_stat(root / _text(row.path)) if row.reason is None else None for row in rows]
     reasons = [
         [row.reason] if row.reason else (["no such file"] if stat is None else [])
         for row, stat in zip(rows, stats, strict=True)
@@ -281,7 +327,7 @@ def _table(rows: list[Row], root: Path, domain: str) -> pa.Table:
     size = len(rows)
     return pa.table(
         {
-            "path": [row.path for row in rows],
+            "path": [_text(row.path) for row in rows],
             "label": pa.array([row.label for row in rows], pa.string()).dictionary_encode(),
             "split": pa.array([row.split for row in rows], pa.string()).dictionary_encode(),
             "domain": pa.array([domain] * size, pa.string()).dictionary_encode(),
@@ -299,10 +345,15 @@ def _table(rows: list[Row], root: Path, domain: str) -> pa.Table:
     )
 
 
+def _text(name: str) -> str:
+    """A file's name as text; bytes that are none are shown, and the file is listed as missing."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,20 +28,19 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     Raises:
         DataError: A class has too few images to be split.
     """
-    free = np.flatnonzero(
-        dataset.keep & (dataset.splits < 0) & (dataset.labels >= 0) & _at_home(dataset)
-    )
+    home = _at_home(dataset)
+    free = np.flatnonzero(dataset.keep & (dataset.splits < 0) & (dataset.labels >= 0) & home)
     names = [None if s < 0 else SPLITS[s] for s in dataset.splits]
-    has = set(names) - {None, "unlabelled"}
+    # Another domain's test images judge elsewhere: they are no test split of the user's own.
+    has = {name for name, own in zip(names, home, strict=True) if own} - {None, "unlabelled"}
+    fractions = {"val": val, "test": test}
+    missing = {name: fraction for name, fraction in fractions.items() if name not in has}
     if len(free):
         if val + test < 1:
             _check_counts(dataset, free)
-        fractions = {"val": val, "test": test}
-        _assign(dataset, free, {k: f for k, f in fractions.items() if k not in has}, names, seed)
+        _assign(dataset, free, missing, names, seed)
     elif "train" in has:
-        train = dataset.rows("train")
-        missing = {k: f for k, f in {"val": val, "test": test}.items() if k not in has}
-        _assign(dataset, train, missing, names, seed)
+        _assign(dataset, dataset.rows("train"), missing, names, seed)
     return dataset.with_columns({"split": names})
 
 
@@ -50,8 +50,16 @@ def _at_home(dataset: Dataset) -> np.ndarray:
 
 
 def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
+    """A class must have an image to learn from and one to be judged by."""
     found = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    single = [name for name, n in zip(dataset.classes, found, strict=True) if n == 1]
+    home = dataset.rows()
+    labels = dataset.labels[home]
+    there = np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
+    single = [
+        name
+        for name, n, all_ in zip(dataset.classes, found, there, strict=True)
+        if n == 1 and all_ == 1
+    ]
     if single:
         shown = ", ".join(repr(n) for n in single[:5]) + (", …" if len(single) > 5 else "")
         raise DataError(
@@ -68,32 +76,79 @@ def _assign(
     names: list[str | None],
     seed: int,
 ) -> None:
-    """Deals each class's groups out, largest need first; what is left over trains."""
+    """Deals the groups out; what is left over trains.
+
+    A group (an image without one is its own) goes whole to the split that its classes need most.
+    A group that stands in a split already draws its new images there.
+    """
     rng = np.random.default_rng(seed)
-    groups = dataset.table["group"].to_pylist()
-    for label in range(len(dataset.classes)):
-        members = rows[dataset.labels[rows] == label]
-        blocks = _blocks(members, groups)
-        order = rng.permutation(len(blocks))
-        remaining = [blocks[i] for i in order]
-        total = len(members)
-        for name, fraction in fractions.items():
-            # At least one image where two stay for training: a class absent from val is not seen.
-            wanted = max(round(fraction * total), 1 if fraction > 0 and total >= 3 else 0)
-            wanted = total if fraction >= 1 else wanted
-            while wanted > 0 and remaining and (len(remaining) > 1 or fraction >= 1):
-                block = remaining.pop()
-                wanted -= len(block)
-                for row in block:
-                    names[row] = name
-        for block in remaining:
-            for row in block:
-                names[row] = "train"
+    blocks = _blocks(rows, dataset.table["group"].to_pylist())
+    sides = _sides(dataset, names, set(rows.tolist()))
+    need = {name: _wanted(dataset, rows, fraction) for name, fraction in fractions.items()}
+    left = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    # Large groups first: they are the ones that may not fit later.
+    order = sorted(rng.permutation(len(blocks)), key=lambda i: -len(blocks[i].rows))
+    for index in order:
+        block = blocks[index]
+        labels = np.bincount(dataset.labels[block.rows], minlength=len(dataset.classes))
+        side = sides.get(block.group) if block.group is not None else None
+        if side is None:
+            side = _neediest(need, labels, left, whole=sum(fractions.values()) >= 1)
+        if side in need:
+            need[side] = need[side] - labels
+        left = left - labels
+        for row in block.rows:
+            names[row] = side
 
 
-def _blocks(members: np.ndarray, groups: Sequence[str | None]) -> list[list[int]]:
+@dataclass(frozen=True)
+class _Block:
+    """Images that stay together."""
+
+    group: str | None
+    rows: list[int]
+
+
+def _blocks(rows: np.ndarray, groups: Sequence[str | None]) -> list[_Block]:
     together: dict[str, list[int]] = defaultdict(list)
-    for row in members.tolist():
+    alone = []
+    for row in rows.tolist():
         group = groups[row]
-        together[f"g{group}" if group is not None else f"r{row}"].append(row)
-    return list(together.values())
+        if group is None:
+            alone.append(_Block(None, [row]))
+        else:
+            together[group].append(row)
+    return [*(_Block(group, members) for group, members in together.items()), *alone]
+
+
+def _sides(dataset: Dataset, names: list[str | None], moving: set[int]) -> dict[str, str]:
+    """Where each group stands that was given a split; what judges comes first."""
+    groups = dataset.table["group"].to_pylist()
+    found: dict[str, str] = {}
+    for split_name in ("train", "val", "test"):
+        for row, group in enumerate(groups):
+            if group is not None and names[row] == split_name and row not in moving:
+                found[group] = split_name
+    return found
+
+
+def _wanted(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:
+    """Images of each class that a split wants: its share, and at least one where two are left."""
+    total = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    if fraction >= 1:
+        return total
+    share = np.round(fraction * total).astype(np.int64)
+    return np.where((total >= 3) & (fraction > 0), np.maximum(share, 1), share)
+
+
+def _neediest(
+    need: dict[str, np.ndarray], labels: np.ndarray, left: np.ndarray, *, whole: bool
+) -> str:
+    """The split whose need this group fits best; train keeps the last group of a class."""
+    present = labels > 0
+    if not whole and (left[present] <= labels[present]).any():
+        return "train"
+    fits = {name: int(np.minimum(need[name], labels).sum()) for name in need}
+    best = max(fits, key=lambda name: (fits[name], need[name][present].sum()), default="train")
+    # More of the group must be wanted than not, or large groups would flood a small split.
+    return best if fits and 2 * fits[best] >= labels.sum() and fits[best] > 0 else "train"

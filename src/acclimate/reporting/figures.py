@@ -131,7 +131,13 @@ def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
         axes.plot([x, x], [found.low, found.high], color=color, lw=1.5)
         axes.scatter([x], [found.value], s=12 + 12 * e.size_bytes / 1e6, color=color, alpha=0.85)
         told = f"  {label}, {e.size_bytes / 1e6:.1f} MB"
-        axes.annotate(told, (x, found.value), xytext=(6, 6), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            told,
+            (x, found.value),
+            xytext=(6, 8 - 18 * (index % 2)),
+            textcoords="offset points",
+            fontsize=8,
+        )
     axes.set_xlim(left=0)
     axes.margins(x=0.25, y=0.2)
     axes.set_xlim(left=0)
@@ -160,7 +166,9 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("images")
-    axes.legend(frameon=False, ncols=4, fontsize=8)
+    axes.legend(
+        frameon=False, ncols=4, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0
+    )
     return _svg(figure, axes)
 
 

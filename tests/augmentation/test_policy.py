@@ -1,0 +1,217 @@
+"""The policy: what is drawn for each image, and how it travels."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from acclimate.augmentation.operations import OPERATIONS
+from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.data.contract import InputContract
+from acclimate.errors import DataError
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 0.875)
+NOTHING = Policy(
+    crop_area=1.0,
+    horizontal_flip=False,
+    color=0.0,
+    operations=(),
+    operations_per_image=0,
+    strength=0.0,
+)
+
+fractions = st.floats(0, 1, allow_nan=False)
+policies = st.builds(
+    Policy,
+    crop_area=fractions,
+    horizontal_flip=st.booleans(),
+    color=fractions,
+    operations=st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=4).map(tuple),
+    operations_per_image=st.integers(0, 3),
+    strength=fractions,
+)
+
+
+def changed(**fields):
+    return replace(NOTHING, **fields)
+
+
+def draw(seed=0):
+    return np.random.default_rng(seed)
+
+
+def picture(width=60, height=40, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_the_settings_become_the_policy():
+    asked = Augment(
+        crop_area=0.7,
+        horizontal_flip=False,
+        color=0.2,
+        operations=("rotate",),
+        operations_per_image=2,
+        strength=0.4,
+    )
+    assert choose_policy(asked) == Policy(0.7, False, 0.2, ("rotate",), 2, 0.4)
+
+
+def test_a_policy_that_does_nothing_shows_what_evaluation_sees(tmp_path):
+    for width, height in [(60, 40), (31, 200), (32, 32), (9, 11)]:
+        image = picture(width, height)
+        image.save(tmp_path / "image.png")
+        seen = NOTHING.apply(image, CONTRACT, draw())
+        assert np.array_equal(seen, CONTRACT.read(tmp_path / "image.png"))
+
+
+def test_flips_happen_only_when_asked():
+    straight = CONTRACT.fit(picture())
+    for seed in range(20):
+        assert np.array_equal(NOTHING.apply(picture(), CONTRACT, draw(seed)), straight)
+
+
+def test_half_of_the_images_are_mirrored_when_asked():
+    straight = CONTRACT.fit(picture())
+    views = [changed(horizontal_flip=True).apply(picture(), CONTRACT, draw(s)) for s in range(200)]
+    mirrored = [np.array_equal(view, straight[:, ::-1]) for view in views]
+    assert all(m or np.array_equal(v, straight) for m, v in zip(mirrored, views, strict=True))
+    assert 70 < sum(mirrored) < 130
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    policy=policies,
+    width=st.integers(1, 120),
+    height=st.integers(1, 120),
+    seed=st.integers(0, 2**32),
+)
+def test_every_view_is_of_the_network_size_and_repeats_under_its_seed(policy, width, height, seed):
+    image = picture(width, height)
+    first, again = (policy.apply(image, CONTRACT, draw(seed)) for _ in range(2))
+    assert first.shape == (32, 32, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+
+
+def test_another_seed_gives_another_view():
+    policy = choose_policy()
+    views = {policy.apply(picture(), CONTRACT, draw(seed)).tobytes() for seed in range(20)}
+    assert len(views) > 15
+
+
+def test_the_image_itself_is_not_changed():
+    image = picture()
+    choose_policy().apply(image, CONTRACT, draw())
+    assert np.array_equal(np.asarray(image), np.asarray(picture()))
+
+
+@pytest.mark.parametrize("area", [0.3, 0.8])
+def test_a_crop_shows_at_least_the_area_that_was_asked_for(area):
+    side = 256
+    across = np.broadcast_to(np.arange(side, dtype=np.uint8), (side, side))
+    image = Image.fromarray(np.stack([across, across.T, across], axis=2))
+    shown, ratios = [], []
+    for seed in range(60):
+        view = changed(crop_area=area).apply(image, CONTRACT, draw(seed)).astype(int)
+        step_x = np.diff(view[..., 0], axis=1).mean()  # levels a pixel: the width that is shown
+        step_y = np.diff(view[..., 1], axis=0).mean()
+        shown.append(step_x * step_y * (32 / side) ** 2)
+        ratios.append(step_x / step_y)
+    # Where a crop is wider than the image it is cut, so a little less may be seen.
+    assert area * 0.85 < min(shown) < area * 1.3
+    assert 0.8 < max(shown) < 1.05
+    assert 0.7 < min(ratios) < 0.95
+    assert 1.05 < max(ratios) < 1.4
+
+
+def test_colors_wander_only_when_asked():
+    views = {changed(color=0.5).apply(picture(), CONTRACT, draw(s)).tobytes() for s in range(5)}
+    assert len(views) == 5
+
+
+def test_as_many_operations_are_drawn_as_asked():
+    twice = changed(operations=("invert",), operations_per_image=2, strength=1.0)
+    once = changed(operations=("invert",), operations_per_image=1, strength=1.0)
+    never = changed(operations=("invert",), operations_per_image=0, strength=1.0)
+    straight = CONTRACT.fit(picture())
+    assert np.array_equal(never.apply(picture(), CONTRACT, draw()), straight)
+    assert np.array_equal(once.apply(picture(), CONTRACT, draw()), 255 - straight)
+    assert np.array_equal(twice.apply(picture(), CONTRACT, draw()), straight)
+
+
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(policy=policies)
+def test_a_saved_policy_comes_back_equal(policy, tmp_path):
+    path = tmp_path / "policy.json"
+    policy.save(path)
+    back = Policy.load(path)
+    assert back == policy
+    assert back.digest == policy.digest
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"crop_area": 0.9},
+        {"horizontal_flip": True},
+        {"color": 0.1},
+        {"operations": ("rotate",)},
+        {"operations_per_image": 1},
+        {"strength": 0.1},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_every_field_counts_in_the_digest(fields):
+    assert changed(**fields).digest != NOTHING.digest
+
+
+def test_an_unknown_operation_is_answered_with_the_nearest():
+    with pytest.raises(DataError) as caught:
+        changed(operations=("posterise",))
+    assert str(caught.value) == "no augmentation 'posterise'. Did you mean 'posterize'?"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "file is not valid JSON (Expecting property name enclosed in double quotes"),
+        ("[1, 2]", "file is not a policy ("),
+        ("{}", "file is not a policy ('format')."),
+        ('{"format": 1, "operations": []}', "file is not a policy ("),
+        ('{"format": 99, "operations": []}', "policy was written by a newer acclimate."),
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused(tmp_path, content, told):
+    path = tmp_path / "policy.json"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        Policy.load(path)
+    assert str(caught.value).startswith(f"{path}: {told}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("crop_area", "half"),
+        ("crop_area", 5.0),
+        ("strength", -1.0),
+        ("color", None),
+        ("operations_per_image", 1.5),
+        ("operations", ["rotat"]),
+    ],
+)
+def test_a_policy_file_with_an_impossible_value_is_refused(tmp_path, field, value):
+    path = tmp_path / "policy.json"
+    NOTHING.save(path)
+    record = {**json.loads(path.read_text()), field: value}
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError):
+        Policy.load(path)

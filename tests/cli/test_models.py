@@ -1,0 +1,191 @@
+"""`acclimate models`: which versions there are, which is in service, and whether they are whole."""
+
+import json
+import shutil
+
+import pytest
+import timm
+import torch
+
+from acclimate.models.pretrained import wrap
+from acclimate.registry.settings import Register
+from acclimate.registry.signing import KeySigner
+from acclimate.registry.versions import Registry
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A store with three versions of one model and one of another, and its key."""
+    folder = tmp_path_factory.mktemp("kept")
+    registry = Registry(Register(store=folder / "store", key=folder / "key.pem"))
+    for seed, name in enumerate(("leaf", "leaf", "leaf", "bark")):
+        torch.manual_seed(seed)
+        network = timm.create_model("test_efficientnet", pretrained=False, num_classes=3)
+        facts = {"accuracy": f"0.9{seed}00", "precision": "float32", "bytes": "424920"}
+        registry.publish(name, wrap(network), facts=facts)
+    return folder
+
+
+@pytest.fixture
+def models(acclimate, kept, tmp_path):
+    """Runs `acclimate models` on a copy of the store: a store may be moved."""
+    shutil.copytree(kept / "store", tmp_path / "store")
+
+    def models(command, *args):
+        place = ("--store", "store", "--key", kept / "key.pem")
+        return acclimate("models", command, *args, *place)
+
+    return models
+
+
+def tamper(store, name="leaf", number=1):
+    """Changes one byte of a version's weights."""
+    (folder,) = [
+        path.parent
+        for path in (store / "models" / name).glob("*/model.json")
+        if path.parent.name == digest(store, name, number)
+    ]
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def digest(store, name, number):
+    registry = Registry(Register(store=store))
+    return registry.version(name, str(number)).folder.name
+
+
+def test_list_shows_every_version_of_every_model(models, tmp_path):
+    done = models("list")
+    assert done.code == 0
+    assert str(tmp_path / "store") in done.out
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in done.out.splitlines()]
+    rows = [row[:6] for row in rows if row]
+    assert rows == [
+        ["bark", "1", "", "0.9300", "float32", "0.4 MB"],
+        ["leaf", "1", "", "0.9000", "float32", "0.4 MB"],
+        ["leaf", "2", "", "0.9100", "float32", "0.4 MB"],
+        ["leaf", "3", "", "0.9200", "float32", "0.4 MB"],
+    ]
+
+
+def test_list_and_show_answer_programs_in_json(models, tmp_path):
+    records = models("list", "--json").json
+    assert [(r["name"], r["number"]) for r in records] == [
+        ("bark", 1), ("leaf", 1), ("leaf", 2), ("leaf", 3),
+    ]  # fmt: skip
+    shown = models("show", "leaf/2", "--json").json
+    assert shown == records[2]
+    assert shown["aliases"] == []
+    assert shown["folder"].startswith(str(tmp_path / "store" / "models" / "leaf"))
+
+
+def test_show_takes_a_name_a_number_or_an_alias(models):
+    models("promote", "leaf/2")
+    for reference, number in (("leaf", 3), ("leaf/1", 1), ("leaf@champion", 2), ("leaf@latest", 3)):
+        assert models("show", reference, "--json").json["number"] == number
+    assert "\naccuracy       0.9100\n" in models("show", "leaf@champion").out
+
+
+def test_promote_and_rollback_move_the_champion(models):
+    def champions():
+        return [r["number"] for r in models("list", "--json").json if r["aliases"] == ["champion"]]
+
+    assert models("promote", "leaf/1").out == "leaf/1: champion\n"
+    assert models("promote", "leaf/3").out == "leaf/3: champion\n"
+    assert models("promote", "leaf/3").out == "leaf/3: champion\n"
+    assert champions() == [3]
+    assert models("rollback", "leaf").out == "leaf/1: champion again\n"
+    assert champions() == [1]
+    done = models("rollback", "leaf")
+    assert done.code == 2
+    assert done.err.endswith("store: leaf has no earlier champion to go back to.\n")
+    assert champions() == [1]
+
+
+def test_verify_says_that_every_file_is_as_it_was_signed(models):
+    done = models("verify", "leaf/1")
+    assert done.out == "leaf/1: signature fits every file\n"
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "promote"])
+def test_a_changed_version_is_refused_with_exit_code_3(models, tmp_path, command):
+    tamper(tmp_path / "store")
+    done = models(command, "leaf/1")
+    assert done.code == 3
+    assert done.out == ""
+    assert "signature does not fit" in done.err
+    assert done.err.endswith(
+        "A file was changed, added or removed since it was signed, or another key signed it.\n"
+    )
+    assert "Traceback" not in done.err
+    record = json.loads(models(command, "leaf/1", "--json").err)
+    assert record["code"] == "not-trusted"
+    assert record["where"].startswith(str(tmp_path / "store" / "models" / "leaf"))
+    assert models(command, "leaf/2").code == 0
+
+
+def test_rollback_does_not_go_back_to_a_changed_version(models, tmp_path):
+    models("promote", "leaf/1")
+    models("promote", "leaf/2")
+    tamper(tmp_path / "store")
+    assert models("rollback", "leaf").code == 3
+    assert models("show", "leaf@champion", "--json").json["number"] == 2
+
+
+def test_another_key_verifies_nothing(models, acclimate, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "file").write_text("mine")
+    KeySigner(tmp_path / "other.pem").sign(tmp_path / "own")
+    done = acclimate("models", "verify", "leaf/1", "--store", "store", "--key", "other.pem")
+    assert done.code == 3
+    assert "signature does not fit" in done.err
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("leav", "no model 'leav' in the store. Did you mean 'leaf'?"),
+        ("leaf/9", "leaf has no version '9'. Known: 1, 2, 3, latest."),
+        ("leaf@champion", "leaf has no version 'champion'. Known: 1, 2, 3, latest."),
+        (
+            "../leaf",
+            "'..' cannot name a model. Use letters, digits, dots, dashes and underscores, "
+            "64 at most.",
+        ),
+    ],
+)
+def test_a_wrong_reference_is_answered_with_what_there_is(models, reference, told):
+    done = models("show", reference)
+    assert done.code == 2
+    assert done.err.endswith(f"{told}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "args", [["models", "list", "--store", "typo"], ["predict", "models:leaf@champion", "."]]
+)
+def test_looking_into_a_place_that_is_no_store_makes_none(acclimate, tmp_path, args):
+    (tmp_path / "photo.png").write_bytes(b"")
+    done = acclimate(*args)
+    assert done.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_what_a_run_registered_is_the_model_it_left(workshop, shell):
+    done = shell("models", "show", "photos@latest", "--json", cwd=workshop.folder)
+    made = json.loads((workshop.made / "model" / "model.json").read_text())
+    assert done.json["digest"] == made["digest"]
+    assert done.json["number"] == 1
+    assert done.json["precision"] == "int8"
+    folder = workshop.folder / "acclimate-store" / "models" / "photos"
+    (kept,) = folder.iterdir()
+    assert {path.name for path in kept.iterdir()} == {
+        "lineage.json", "model.json", "model.onnx", "recipe.json", "signature.sigstore.json",
+    }  # fmt: skip
+    lineage = json.loads((kept / "lineage.json").read_text())
+    assert [record["stage"] for record in lineage][:4] == ["clean", "augment", "probe", "fine-tune"]

@@ -1,0 +1,120 @@
+"""`acclimate predict`: models from folders, files and the store; images from anywhere."""
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def model(workshop):
+    return workshop.made / "model"
+
+
+def test_a_folder_is_named_image_by_image(acclimate, workshop, model):
+    done = acclimate("predict", model, workshop.photos / "test")
+    assert done.code == 0
+    found = rows(done.out)
+    assert [row["path"] for row in found] == sorted(
+        str(path) for path in (workshop.photos / "test").rglob("*.png")
+    )
+    hits = [row["label"] == row["path"].split("/")[-2] for row in found]
+    assert sum(hits) > 0.6 * len(hits)
+    assert all(0 < float(row["probability"]) <= 1 for row in found)
+    assert done.err == ""
+
+
+def test_a_broken_file_is_listed_and_the_rest_is_named(acclimate, workshop, model):
+    done = acclimate("predict", model, workshop.photos / "train" / "nought")
+    assert done.code == 0
+    found = {row["path"].split("/")[-1]: row for row in rows(done.out)}
+    assert len(found) == 21
+    empty = found["empty.jpg"]
+    assert (empty["label"], empty["error"]) == ("", "file is empty (0 bytes).")
+    assert found["cut off.jpg"]["error"] == "image is truncated or broken."
+    assert found["twice.png"]["label"] in ("nought", "one & only", "Sieben é")
+    assert done.err == "2 files could not be read; see the error column.\n"
+
+
+def test_top_names_the_likeliest_classes_first(acclimate, workshop, model):
+    image = next(workshop.photos.glob("test/nought/*.png"))
+    found = rows(acclimate("predict", model, image, "--top", "9").out)
+    chances = [float(row["probability"]) for row in found]
+    assert {row["label"] for row in found} == {"nought", "one & only", "Sieben é"}
+    assert chances == sorted(chances, reverse=True)
+    assert sum(chances) == pytest.approx(1, abs=1e-3)
+
+
+def test_as_json_each_image_is_a_line(acclimate, workshop, model):
+    place = workshop.photos / "train" / "nought"
+    done = acclimate("predict", model, place, "--json")
+    records = [json.loads(line) for line in done.out.splitlines()]
+    assert all(list(r) == ["path", "classes", "probabilities", "error"] for r in records)
+    (empty,) = [r for r in records if r["path"].endswith("empty.jpg")]
+    assert (empty["classes"], empty["error"]) == ([], "file is empty (0 bytes).")
+
+
+def test_a_csv_file_holds_what_is_printed_otherwise(acclimate, workshop, model, tmp_path):
+    place = workshop.photos / "test"
+    done = acclimate("predict", model, place, "-o", "p.csv")
+    assert done.out == "predictions  p.csv\n"
+    assert (tmp_path / "p.csv").read_text() == acclimate("predict", model, place).out
+
+
+@pytest.mark.parametrize("name", ["list.csv", "one & only/photo.png"])
+def test_predictions_never_take_the_place_of_a_file_of_the_users(
+    acclimate, workshop, model, tmp_path, name
+):
+    shutil.copytree(workshop.photos / "val", tmp_path / "photos")
+    mine = tmp_path / "photos" / name
+    mine.write_text("path,label\nmine,years of work\n")
+    done = acclimate("predict", model, "photos/nought", "-o", mine)
+    assert mine.read_text() == "path,label\nmine,years of work\n"
+    assert done.code == 2
+
+
+def test_every_form_of_the_model_says_the_same(acclimate, workshop, tmp_path):
+    place = workshop.photos / "test"
+    folder = acclimate("predict", workshop.made / "model", place).out
+    shutil.copy(workshop.made / "model" / "model.onnx", tmp_path / "leaf.onnx")
+    assert acclimate("predict", "leaf.onnx", place).out == folder
+    shutil.copytree(workshop.folder / "acclimate-store", tmp_path / "acclimate-store")
+    assert acclimate("models", "promote", "photos/1").code == 0
+    for reference in ("photos@champion", "photos/1", "photos"):
+        assert acclimate("predict", f"models:{reference}", place).out == folder
+
+
+def test_a_changed_model_of_the_store_is_refused_with_exit_code_3(acclimate, workshop, tmp_path):
+    shutil.copytree(workshop.folder / "acclimate-store", tmp_path / "acclimate-store")
+    (graph,) = tmp_path.glob("acclimate-store/models/photos/*/model.onnx")
+    graph.write_bytes(graph.read_bytes() + b"\0")
+    given = ("predict", "models:photos@latest", workshop.photos / "test")
+    done = acclimate(*given)
+    assert (done.code, done.out) == (3, "")
+    assert "signature does not fit" in done.err
+    assert json.loads(acclimate(*given, "--json").err)["code"] == "not-trusted"
+
+
+def test_a_changed_model_folder_is_refused_with_a_sentence(acclimate, workshop, tmp_path):
+    shutil.copytree(workshop.made / "model", tmp_path / "m")
+    graph = tmp_path / "m" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\7")
+    done = acclimate("predict", "m", workshop.photos / "test")
+    assert done.code == 2
+    assert done.err == (
+        "error: m: weights do not fit the digest in model.json: a file was changed or damaged. "
+        "Make the model again, or take it from where it came.\n"
+    )
+
+
+def test_images_are_files_and_folders_in_the_order_given(acclimate, workshop, model):
+    one = next(workshop.photos.glob("val/one & only/*.png"))
+    found = rows(acclimate("predict", model, one, workshop.photos / "val" / "nought").out)
+    assert found[0]["path"] == str(one)
+    assert len(found) == 5

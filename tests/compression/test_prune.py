@@ -1,0 +1,299 @@
+"""Channels are taken out, the rest recovers, and the result is kept only where it pays."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from acclimate.compression.prune import prune, structured
+from acclimate.compression.settings import Prune
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import SPLITS
+from acclimate.errors import DataError, ModelFileError
+from acclimate.models.classifier import Classifier
+from acclimate.models.export import agreement, read_metadata, to_onnx
+from acclimate.models.pretrained import wrap
+from acclimate.models.runtime import run_torch
+from acclimate.models.structure import head
+from acclimate.progress import SilentProgress
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.settings import FineTune
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+RECOVER = Prune(epochs=3, batch_size=18, learning_rate=5e-3, max_accuracy_drop=30)
+
+
+class Heard(SilentProgress):
+    """Keeps what is told, and can stop the work after so many batches."""
+
+    def __init__(self, stop_after=None):
+        self.lines, self.tasks, self.left = [], [], stop_after
+
+    def say(self, text):
+        self.lines.append(text)
+
+    @contextmanager
+    def task(self, name, total, unit="images"):
+        self.tasks.append(name)
+        yield self
+
+    def advance(self, done=1):
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    def note(self, text):
+        pass
+
+
+class Own(nn.Module):
+    """A small network of somebody's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3)
+        )
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+
+def untrained(architecture, dataset, image_size=32):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model(architecture, num_classes=10)
+    contract = replace(CONTRACT, image_size=image_size)
+    return replace(wrap(network, contract), classes=dataset.classes)
+
+
+def parameters(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.fixture(scope="module")
+def learnt(dataset, policy, context):
+    """A small network that learnt the digits. Never changed."""
+    settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
+    start = untrained("test_efficientnet", dataset)
+    return fine_tune(start, dataset, policy, settings, context=context)
+
+
+@pytest.fixture(scope="module")
+def pruned(learnt, dataset, policy, context):
+    """It, pruned by a fifth and recovered. Never changed."""
+    return prune(learnt, dataset, policy, RECOVER, context=context)
+
+
+def test_a_pruned_network_is_smaller_and_still_far_above_chance(pruned, learnt):
+    figures = pruned.card.steps[-1].figures
+    assert pruned.parameters < 0.8 * learnt.parameters
+    assert figures["val_accuracy"] > 0.5
+    assert figures["size_ratio"] < 0.85
+    assert pruned.classes == learnt.classes
+    assert pruned.contract == learnt.contract
+
+
+def test_its_card_says_what_was_taken_out_and_why_it_was_kept(pruned, learnt, dataset):
+    step = pruned.card.steps[-1]
+    assert step.stage == "prune"
+    assert step.settings["ratio"] == 0.2
+    assert step.figures["parameters"] == pruned.parameters
+    assert step.figures["parameters_before"] == learnt.parameters
+    assert step.notes[-1].startswith("pruned: 0.")
+    assert step.notes[-1].endswith(": kept.")
+    assert len(step.curve) == 4
+    assert pruned.card.parent == learnt.digest
+    assert pruned.card.dataset == dataset.digest
+
+
+def test_the_given_classifier_is_left_as_it_was(learnt, dataset, context):
+    before, weights = learnt.digest, parameters(learnt.module())
+    structured(learnt, dataset, Prune(ratio=0.5), context)
+    fresh = replace(learnt)
+    assert fresh.digest == before
+    assert parameters(learnt.module()) == weights
+    assert all(p.grad is None for p in learnt.module().parameters())
+    assert not learnt.module().training
+
+
+def test_a_pruned_network_is_saved_and_loaded_strictly(pruned, dataset, tmp_path):
+    pruned.save(tmp_path / "small")
+    back = Classifier.load(tmp_path / "small")
+    assert back.digest == pruned.digest
+    assert back.parameters == pruned.parameters
+    assert back.card == pruned.card
+    images = np.stack([CONTRACT.read(dataset.path(row)) for row in dataset.rows("val")])
+    assert np.array_equal(run_torch(back, "cpu")(images), run_torch(pruned, "cpu")(images))
+
+
+def test_a_pruned_network_says_the_same_in_pytorch_and_onnx(pruned, dataset):
+    exported = replace(pruned, graph=to_onnx(pruned))
+    figures = agreement(exported, dataset, 40)
+    assert figures["same_predictions"] == 1.0
+    assert figures["max_difference"] < 1e-3
+    assert read_metadata(exported.graph) == (CONTRACT, pruned.classes)
+    assert len(exported.graph) < 4.5 * 1.5 * pruned.parameters
+
+
+@pytest.mark.slow
+def test_a_killed_recovery_goes_on_and_ends_with_the_same_weights(
+    learnt, pruned, dataset, policy, context, tmp_path
+):
+    here = replace(context, workspace=tmp_path)
+    stopped = replace(here, progress=Heard(stop_after=14))
+    with pytest.raises(KeyboardInterrupt):
+        prune(learnt, dataset, policy, RECOVER, context=stopped)
+    heard = Heard()
+    again = prune(learnt, dataset, policy, RECOVER, context=replace(here, progress=heard))
+    assert "going on after epoch 1 of 3" in heard.lines
+    assert [name for name in heard.tasks if name.startswith("epoch")] == ["epoch 2", "epoch 3"]
+    assert again.digest == pruned.digest
+
+
+def test_what_loses_too_much_is_not_kept_and_the_card_says_why(learnt, dataset, policy, context):
+    exported = replace(learnt, graph=b"its graph")
+    settings = Prune(ratio=0.9, epochs=1, batch_size=90, learning_rate=1e-9, max_accuracy_drop=0)
+    heard = Heard()
+    back = prune(exported, dataset, policy, settings, context=replace(context, progress=heard))
+    assert back.digest == learnt.digest
+    assert back.network is learnt.network
+    assert back.graph == b"its graph"
+    step = back.card.steps[-1]
+    assert step.stage == "prune"
+    assert ": not kept, it loses " in step.notes[-1]
+    assert step.notes[-1].endswith(" points and 0 are allowed.")
+    assert step.figures["val_accuracy"] < step.figures["val_accuracy_before"]
+    assert heard.lines[-1] == f"prune: {step.notes[-1]}"
+    assert back.card.steps[:-1] == learnt.card.steps
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_maxvit"])
+def test_a_network_with_attention_is_refused_politely(architecture, dataset, policy, context):
+    given = untrained(architecture, dataset, image_size=160)
+    heard = Heard()
+    back = prune(given, dataset, policy, context=replace(context, progress=heard))
+    reason = "Not pruned: networks with attention are not pruned by this version."
+    assert back.card.steps[-1].notes == (reason,)
+    assert back.network is given.network
+    assert heard.lines[-1] == f"prune: {reason}"
+    assert heard.tasks == []
+
+
+CONVOLUTIONAL = [
+    "test_byobnet",
+    "test_convnext",
+    "test_convnext2",
+    "test_convnext3",
+    "test_efficientnet",
+    "test_efficientnet_evos",
+    "test_efficientnet_gn",
+    "test_efficientnet_ln",
+    "test_mambaout",
+    "test_nfnet",
+    "test_resnet",
+]
+
+
+@pytest.mark.parametrize("architecture", CONVOLUTIONAL)
+def test_what_comes_out_can_be_loaded_again_or_is_refused(architecture, dataset, context, tmp_path):
+    given = untrained(architecture, dataset)
+    try:
+        network = structured(given, dataset, Prune(), context)
+    except ModelFileError:  # `prune` turns it into a note on the card
+        return
+    small = replace(given, network=network)
+    small.save(tmp_path / "small")
+    assert Classifier.load(tmp_path / "small").digest == small.digest
+
+
+def test_the_usual_convolutional_networks_are_pruned_and_not_refused(dataset, context):
+    for architecture in ("test_resnet", "test_efficientnet", "test_byobnet"):
+        given = untrained(architecture, dataset)
+        network = structured(given, dataset, Prune(), context)
+        assert parameters(network) < 0.85 * given.parameters
+        assert head(network).out_features == 10
+
+
+def test_two_pruners_in_a_row_share_no_state(dataset, context):
+    first, other = (untrained(name, dataset) for name in ("test_byobnet", "test_efficientnet"))
+
+    def digest(given):
+        return replace(given, network=structured(given, dataset, Prune(), context)).digest
+
+    alone = digest(first)
+    digest(other)
+    assert digest(first) == alone
+
+
+def test_a_pruned_network_can_be_pruned_again(pruned, dataset, context, tmp_path):
+    smaller = replace(pruned, network=structured(pruned, dataset, Prune(ratio=0.3), context))
+    assert smaller.parameters < pruned.parameters
+    smaller.save(tmp_path / "smaller")
+    assert Classifier.load(tmp_path / "smaller").digest == smaller.digest
+
+
+def test_more_is_taken_out_when_more_is_asked_for(learnt, dataset, context):
+    sizes = [
+        parameters(structured(learnt, dataset, Prune(ratio=ratio), context))
+        for ratio in (0.1, 0.3, 0.6)
+    ]
+    assert learnt.parameters > sizes[0] > sizes[1] > sizes[2] > 1000
+
+
+@pytest.mark.parametrize("round_to", [4, 8])
+def test_widths_stay_a_multiple_of_what_is_asked(round_to, dataset, context):
+    given = untrained("test_resnet", dataset)
+    network = structured(given, dataset, Prune(ratio=0.3, round_to=round_to), context)
+    widths = {m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)}
+    assert all(width % round_to == 0 for width in widths)
+    assert len(widths) > 2
+
+
+def test_batch_norm_is_left_ready_to_train_and_to_run(learnt, dataset, context):
+    network = structured(learnt, dataset, Prune(importance="magnitude", ratio=0.3), context)
+    given = [m for m in learnt.module().modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m.momentum for m in norms] == [m.momentum for m in given]
+    assert not any(m.training for m in network.modules())
+    assert all(p.grad is None or not p.grad.any() for p in network.parameters())
+    assert all(torch.isfinite(t).all() for t in network.state_dict().values())
+
+
+def test_a_calibration_set_that_ends_in_a_single_image_is_no_trouble(learnt, dataset, context):
+    names = [SPLITS[i] for i in dataset.splits]
+    for row in dataset.rows("train")[65:]:
+        names[row] = "unlabelled"
+    few = dataset.with_columns({"split": names})
+    assert len(few.rows("train")) == 65
+    network = structured(learnt, few, Prune(), context)
+    assert parameters(network) < learnt.parameters
+
+
+def test_a_pruned_module_of_ones_own_is_put_into_a_fresh_one(dataset, context, tmp_path):
+    given = replace(wrap(Own(), CONTRACT), classes=dataset.classes)
+    small = replace(given, network=structured(given, dataset, Prune(ratio=0.3), context))
+    assert small.parameters < given.parameters
+    small.save(tmp_path / "small")
+    assert Classifier.load(tmp_path / "small", network=Own()).digest == small.digest
+
+
+def test_a_model_without_a_network_is_refused_politely(learnt, dataset, policy, context):
+    graph_only = replace(learnt, network=None, graph=b"int8", precision="int8")
+    back = prune(graph_only, dataset, policy, context=context)
+    assert back.graph == b"int8"
+    assert back.card.steps[-1].notes == (
+        "Not pruned: test_efficientnet (int8) has no PyTorch network to work on.",
+    )
+
+
+def test_a_model_of_other_classes_is_refused(learnt, dataset, context):
+    stranger = replace(learnt, classes=(*"012345678", "ten"))
+    with pytest.raises(DataError, match="data has classes the model does not know: '9'"):
+        prune(stranger, dataset, context=context)

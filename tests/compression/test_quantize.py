@@ -1,0 +1,191 @@
+"""From float32 to int8: a quarter of the size, the same answers, or the reason why not."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import timm
+import torch
+
+from acclimate.compression.quantize import SCHEMES, quantize, static
+from acclimate.compression.settings import Quantize
+from acclimate.data.contract import InputContract
+from acclimate.errors import DataError
+from acclimate.models.classifier import Classifier
+from acclimate.models.export import export, read_metadata
+from acclimate.models.pretrained import wrap
+from acclimate.models.runtime import run_onnx, run_torch
+from acclimate.progress import SilentProgress
+from acclimate.serving.predict import from_onnx
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.settings import FineTune
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+
+
+class Heard(SilentProgress):
+    """Keeps what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def learnt(dataset, policy, context):
+    """A small network that learnt the digits, exported. Never changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_efficientnet", num_classes=10)
+    start = replace(wrap(network, CONTRACT), classes=dataset.classes)
+    settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
+    return export(fine_tune(start, dataset, policy, settings, context=context), dataset)
+
+
+@pytest.fixture(scope="module")
+def quantized(learnt, dataset, context):
+    """Its int8 form. Never changed."""
+    return quantize(learnt, dataset, Quantize(max_accuracy_drop=20), context=context)
+
+
+def pixels(dataset, contract, split="test"):
+    return np.stack([contract.read(dataset.path(row)) for row in dataset.rows(split)])
+
+
+def agreement(a, b):
+    return float((a.argmax(1) == b.argmax(1)).mean())
+
+
+@pytest.mark.slow
+def test_a_real_network_shrinks_to_about_a_quarter_and_answers_alike(tuned, dataset, context):
+    small = quantize(tuned, dataset, Quantize(max_accuracy_drop=100), context=context)
+    assert small.precision == "int8"
+    assert 0.24 < small.card.steps[-1].figures["size_ratio"] < 0.32
+    assert len(small.graph) < 0.32 * 4 * tuned.parameters
+    images = pixels(dataset, tuned.contract)
+    assert agreement(run_onnx(small, "cpu")(images), run_torch(tuned, "cpu")(images)) > 0.7
+
+
+def test_int8_answers_like_float32(quantized, learnt, dataset):
+    images = pixels(dataset, CONTRACT)
+    ours, theirs = run_onnx(quantized, "cpu")(images), run_onnx(learnt, "cpu")(images)
+    assert agreement(ours, theirs) > 0.9
+    assert not np.array_equal(ours, theirs)
+    assert len(quantized.graph) < 0.7 * len(learnt.graph)
+
+
+def test_the_int8_file_alone_knows_its_classes_and_its_contract(quantized, learnt, tmp_path):
+    assert read_metadata(quantized.graph) == (CONTRACT, learnt.classes)
+    (tmp_path / "model.onnx").write_bytes(quantized.graph)
+    alone = from_onnx(tmp_path / "model.onnx")
+    assert (alone.classes, alone.contract) == (learnt.classes, CONTRACT)
+
+
+def test_plain_onnx_runtime_runs_the_int8_file(quantized, dataset):
+    session = ort.InferenceSession(quantized.graph, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["images"]
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+    for count in (1, 3):
+        images = pixels(dataset, CONTRACT)[:count]
+        (logits,) = session.run(None, {"images": CONTRACT.normalize(images)})
+        assert logits.shape == (count, 10)
+        assert np.allclose(logits, run_onnx(quantized, "cpu")(images), atol=1e-4)
+
+
+def test_an_int8_model_is_saved_and_loaded(quantized, tmp_path):
+    quantized.save(tmp_path / "small")
+    back = Classifier.load(tmp_path / "small")
+    assert back.digest == quantized.digest
+    assert back.graph == quantized.graph
+    assert back.precision == "int8"
+    assert back.network is None
+    assert sorted(p.name for p in (tmp_path / "small").iterdir()) == ["model.json", "model.onnx"]
+
+
+def test_the_card_says_what_was_measured(quantized, learnt):
+    step = quantized.card.steps[-1]
+    assert step.stage == "quantize"
+    assert step.settings["max_accuracy_drop"] == 20
+    assert step.notes[-1].startswith("int8 (")
+    assert step.notes[-1].endswith(": kept.")
+    assert {"val_accuracy_before", "val_accuracy", "size_ratio", "speedup"} <= set(step.figures)
+    assert quantized.digest != learnt.digest
+
+
+def test_the_given_classifier_is_left_as_it_was(learnt, quantized):
+    assert learnt.precision == "float32"
+    assert learnt.network is not None
+    assert learnt.graph != quantized.graph
+    assert learnt.card.steps[-1].stage == "export"
+
+
+def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt, dataset, context):
+    # Nearly all of each activation's range is cut off: no scheme can be right.
+    settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8)
+    heard = Heard()
+    kept = quantize(learnt, dataset, settings, context=replace(context, progress=heard))
+    assert kept.precision == "float32"
+    assert kept.digest == learnt.digest
+    assert read_metadata(kept.graph) == (CONTRACT, learnt.classes)
+    notes = kept.card.steps[-1].notes
+    assert len(notes) == len(SCHEMES) == 3
+    for note, scheme in zip(notes, SCHEMES, strict=True):
+        assert note.startswith(f"int8 ({scheme.name}): ")
+        assert ": not kept, it loses " in note
+        assert note.endswith(" points and 0 are allowed.")
+        assert f"quantize: {note}" in heard.lines
+    figures = kept.card.steps[-1].figures
+    assert figures["val_accuracy"] < figures["val_accuracy_before"]
+
+
+def test_what_is_int8_already_comes_back_with_the_reason(quantized, dataset, context):
+    heard = Heard()
+    back = quantize(quantized, dataset, context=replace(context, progress=heard))
+    assert back.graph == quantized.graph
+    assert back.digest == quantized.digest
+    reason = "Not quantized: the model is int8 already."
+    assert back.card.steps[-1].notes == (reason,)
+    assert heard.lines == [f"quantize: {reason}"]
+
+
+def float_weights(graph):
+    """The shapes of the weight matrices that are still float."""
+    return {
+        tuple(tensor.dims)
+        for tensor in onnx.load_from_string(graph).graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1
+    }
+
+
+def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
+    rows = dataset.rows("train")[:8]
+    graph = static(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
+    assert float_weights(quantized.graph) == set()
+    assert len(float_weights(graph)) == 1
+    assert 10 in next(iter(float_weights(graph)))
+
+
+def test_nothing_is_printed_and_logging_is_left_alone(learnt, dataset, capfd):
+    level = logging.getLogger().level
+    static(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
+    assert logging.getLogger().level == level
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_of_other_classes_is_refused(learnt, dataset, context):
+    stranger = replace(learnt, classes=(*"012345678", "ten"))
+    with pytest.raises(DataError, match="data has classes the model does not know: '9'"):
+        quantize(stranger, dataset, context=context)
+
+
+def test_a_float_onnx_file_alone_can_be_quantized(learnt, dataset, context, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(learnt.graph)
+    given = from_onnx(tmp_path / "model.onnx")
+    small = quantize(given, dataset, Quantize(max_accuracy_drop=20), context=context)
+    assert small.precision == "int8"
+    assert len(small.graph) < 0.7 * len(given.graph)

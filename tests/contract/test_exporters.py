@@ -1,0 +1,56 @@
+"""One suite over every way to write a network as a file."""
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+from torch import nn
+
+from acclimate.errors import ModelFileError
+from acclimate.models.export import EXPORTERS
+from acclimate.models.runtime import open_session
+from acclimate.models.structure import backbone
+
+NETWORKS = {
+    "convolutions": lambda: timm.create_model("test_efficientnet", num_classes=4),
+    "attention": lambda: timm.create_model("test_vit", img_size=32, num_classes=4),
+    "features": lambda: backbone(timm.create_model("test_resnet")),
+}
+CASES = [(exporter, network) for exporter in EXPORTERS for network in NETWORKS]
+
+
+@pytest.mark.parametrize(("exporter", "network"), CASES)
+def test_the_file_computes_what_the_network_does_for_any_number_of_images(exporter, network):
+    torch.manual_seed(0)
+    module = NETWORKS[network]().eval()
+    content = EXPORTERS[exporter](module, 32, "answer")
+    assert isinstance(content, bytes)
+    infer = open_session(content, "cpu")
+    for count in (1, 2, 5):
+        images = np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32)
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(images)).numpy()
+        assert np.allclose(infer(images), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_the_output_is_named_as_asked(exporter):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)).eval()
+    graph = onnx.load_from_string(EXPORTERS[exporter](module, 8, "answer")).graph
+    assert [value.name for value in graph.input] == ["images"]
+    assert [value.name for value in graph.output] == ["answer"]
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_network_that_takes_no_such_image_is_refused_in_one_sentence(exporter):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(5, 2)).eval()
+    with pytest.raises(ModelFileError) as caught:
+        EXPORTERS[exporter](module, 8, "answer")
+    assert str(caught.value).startswith("Sequential cannot be exported to ONNX (")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_exporter_is_tried():
+    assert list(EXPORTERS) == ["onnx"]
+    assert len(CASES) == 3

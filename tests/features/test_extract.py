@@ -1,0 +1,154 @@
+"""One pass of the frozen backbone: each image once, whoever asks."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from acclimate.context import Context
+from acclimate.errors import ModelFileError
+from acclimate.features.extract import extract
+from acclimate.models.classifier import Card, Classifier
+from acclimate.models.pretrained import wrap
+from acclimate.models.structure import backbone, with_head
+
+
+class Told:
+    """Progress that keeps what it is told."""
+
+    def __init__(self):
+        self.totals, self.done = [], 0
+
+    def say(self, text):
+        pass
+
+    @contextmanager
+    def task(self, name, total, unit="images"):
+        self.totals.append(total)
+        yield self
+
+    def advance(self, done=1):
+        self.done += done
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small network with a backbone of 256 features. Never changed."""
+    torch.manual_seed(0)
+    small = wrap(timm.create_model("test_efficientnet", num_classes=4))
+    return replace(small, contract=replace(small.contract, image_size=32))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, model, dataset):
+    """A cache in which the graph of the backbone and the features of val stand. Read only."""
+    cache = tmp_path_factory.mktemp("features")
+    extract(model, dataset, dataset.rows("val"), Context(device="cpu", cache=cache))
+    return cache
+
+
+@pytest.fixture
+def own(tmp_path, shared):
+    """The graph of the backbone alone, so that no test exports it again."""
+    (graph,) = shared.glob("features/*/backbone.onnx")
+    place = tmp_path / "cache" / "features" / graph.parent.name
+    place.mkdir(parents=True)
+    (place / "backbone.onnx").symlink_to(graph)
+    return tmp_path / "cache"
+
+
+def rows_kept(cache):
+    (names,) = cache.glob("features/*/digests.bin")
+    (rows,) = cache.glob("features/*/rows.f32")
+    return names.stat().st_size // 16, rows.stat().st_size // 4
+
+
+def test_features_are_what_the_backbone_gives_in_the_order_of_the_rows(model, dataset, shared):
+    rows = dataset.rows("val")[::-3]
+    found = extract(model, dataset, rows, Context(device="cpu", cache=shared))
+    pixels = np.stack([model.contract.read(dataset.path(row)) for row in rows])
+    with torch.inference_mode():
+        expected = backbone(model.network)(torch.from_numpy(model.contract.normalize(pixels)))
+    assert (found.dtype, found.shape) == (np.float32, tuple(expected.shape))
+    assert np.allclose(found, expected.numpy(), atol=1e-3)
+    assert np.ptp(found, axis=0).max() > 1e-3
+
+
+def test_each_image_is_computed_once(model, dataset, own):
+    told = Told()
+    context = Context(device="cpu", cache=own, progress=told)
+    val, test = dataset.rows("val"), dataset.rows("test")
+    first = extract(model, dataset, val, context)
+    width = first.shape[1]
+    assert rows_kept(own) == (len(val), len(val) * width)
+    assert np.array_equal(extract(model, dataset, val[::-1], context), first[::-1])
+    assert rows_kept(own) == (len(val), len(val) * width)
+    extract(model, dataset, np.concatenate([test, val, test]), context)
+    both = len(val) + len(test)
+    assert rows_kept(own) == (both, both * width)
+    assert told.totals == [len(val), len(test)]
+    assert told.done == both
+
+
+def test_an_image_under_two_names_is_computed_once(model, dataset, own):
+    digests = dataset.table["digest"].to_pylist()
+    val = dataset.rows("val")
+    digests[val[1]] = digests[val[0]]
+    found = extract(
+        model,
+        dataset.with_columns({"digest": digests}),
+        val[:3],
+        Context(device="cpu", cache=own),
+    )
+    assert rows_kept(own)[0] == 2
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_what_was_computed_is_read_without_the_images(model, dataset, shared, tmp_path):
+    context, rows = Context(device="cpu", cache=shared), dataset.rows("val")
+    elsewhere = replace(dataset, root=tmp_path / "gone")
+    assert np.array_equal(
+        extract(model, elsewhere, rows, context), extract(model, dataset, rows, context)
+    )
+
+
+def test_another_head_shares_the_features_of_one_backbone(model, dataset, shared):
+    folders = sorted(shared.glob("features/*"))
+    told = Told()
+    other = replace(model, network=with_head(model.network, nn.Linear(256, 9)))
+    extract(other, dataset, dataset.rows("val"), Context(device="cpu", cache=shared, progress=told))
+    assert told.totals == []
+    assert sorted(shared.glob("features/*")) == folders
+
+
+@pytest.mark.parametrize("what", ["contract", "weights"])
+def test_another_contract_or_other_weights_share_nothing(model, dataset, own, what):
+    before = extract(model, dataset, dataset.rows("val"), Context(device="cpu", cache=own))
+    if what == "contract":
+        other = replace(model, contract=replace(model.contract, mean=(0.1, 0.1, 0.1)))
+    else:
+        changed = with_head(model.network, nn.Linear(256, 4))
+        with torch.no_grad():
+            changed.conv_stem.weight += 0.1
+        other = replace(model, network=changed)
+    after = extract(other, dataset, dataset.rows("val"), Context(device="cpu", cache=own))
+    assert not np.allclose(before, after)
+    assert len(list(own.glob("features/*"))) == 2
+
+
+def test_no_rows_give_no_features(model, dataset, shared):
+    none = np.asarray([], np.int64)
+    found = extract(model, dataset, none, Context(device="cpu", cache=shared))
+    assert found.shape == (0, 256)
+
+
+def test_a_network_without_a_head_to_leave_off_is_refused(model, dataset, context):
+    network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    headless = Classifier("module:mine", network, tuple("abcde"), model.contract, Card("me", "MIT"))
+    with pytest.raises(ModelFileError, match="has no fully connected layer to replace"):
+        extract(headless, dataset, dataset.rows("val"), context)

@@ -1,0 +1,146 @@
+"""The report's pictures: SVG that can be read by programs and whose words are words."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from acclimate.evaluation.latency import Latency
+from acclimate.reporting import figures
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\"quoted\" & 'so'",
+    "$x_1$",
+    r"$\frac{$",
+    "10 $ and 20 $",
+    "玫瑰",
+    "🌹 rose",
+    "%s {name} \\n",
+    "_private",
+)
+
+
+def words(svg):
+    """What the text elements say, which fails where the SVG is not well formed."""
+    return ["".join(node.itertext()).strip() for node in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+@pytest.fixture
+def timed(evaluations):
+    before, after = evaluations
+    return {
+        "probe": replace(before, latency=Latency(8.0, 9.0, 200.0)),
+        "final": replace(after, latency=Latency(2.0, 3.0, 900.0), size_bytes=2_400_000),
+    }
+
+
+def test_accuracy_bars_name_every_model_in_every_domain_with_its_figure(evaluations):
+    before, after = evaluations
+    told = words(figures.accuracy_bars({"probe": before, "final": after}))
+    for label in ("probe", "final", "probe · shifted", "final · shifted"):
+        assert label in told
+    for evaluation in evaluations:
+        for domain in ("home", "shifted"):
+            assert f"{evaluation.metrics[domain]['accuracy'].value:.3f}" in told
+
+
+def test_the_trade_off_shows_what_was_timed_and_leaves_out_the_rest(timed):
+    told = words(figures.trade_off(timed))
+    assert "final, 2.4 MB" in told
+    assert "one image, ms (median)" in told
+    untimed = {**timed, "probe": replace(timed["probe"], latency=None)}
+    assert not any(word.startswith("probe") for word in words(figures.trade_off(untimed)))
+
+
+def line(epoch, val=0.5):
+    return {"epoch": epoch, "train_loss": 2.0 / epoch if epoch else None, "val_loss": val,
+            "val_accuracy": val, "learning_rate": 1e-3, "seconds": 1.0}  # fmt: skip
+
+
+def test_curves_name_every_training():
+    told = words(figures.curves({"fine_tune": [line(n) for n in range(4)], "distill": [line(0)]}))
+    assert {"fine_tune", "distill", "epoch", "val accuracy"} <= set(told)
+
+
+def test_curves_of_a_training_without_val_are_drawn_too():
+    told = words(figures.curves({"fine_tune": [line(n, None) for n in range(3)]}))
+    assert "fine_tune" in told
+
+
+def test_more_trainings_than_colours_are_drawn():
+    many = {f"training {n}": [line(0), line(1)] for n in range(len(figures.COLORS) + 2)}
+    assert set(many) <= set(words(figures.curves(many)))
+
+
+def test_a_confusion_matrix_shows_its_counts_and_both_axes():
+    table = np.asarray([[7, 2], [0, 11]])
+    told = words(figures.confusion_matrix(table, ["oak", "elm"]))
+    assert told.count("oak") == told.count("elm") == 2
+    assert sorted(w for w in told if w.isdigit()) == ["11", "2", "7"]
+    assert {"said", "is"} <= set(told)
+
+
+def test_of_many_classes_the_most_confused_are_shown():
+    size = 60
+    table = np.diag(np.full(size, 9))
+    confused = list(range(10, 50))
+    for index in confused:
+        table[index, (index + 1 - 10) % 40 + 10] = 3
+    told = words(figures.confusion_matrix(table, [f"class {n}" for n in range(size)]))
+    assert {w for w in told if w.startswith("class")} == {f"class {n}" for n in confused}
+
+
+def test_a_class_that_was_never_seen_divides_by_nothing():
+    told = words(figures.confusion_matrix(np.asarray([[3, 0], [0, 0]]), ["oak", "elm"]))
+    assert "elm" in told
+
+
+def test_long_names_are_cut_where_they_stand_in_an_axis():
+    told = words(figures.confusion_matrix(np.eye(2, dtype=np.int64), ["a" * 18, "b" * 19]))
+    assert "a" * 18 in told
+    assert "b" * 17 + "…" in told
+
+
+def test_the_balance_names_classes_and_splits():
+    counts = {s: {"oak": 5, "elm": 0} for s in ("train", "val", "test")}
+    assert {"oak", "elm", "train", "val", "test"} <= set(words(figures.class_balance(counts)))
+
+
+def test_of_very_many_classes_the_balance_stays_a_picture_one_can_see():
+    counts = {"train": {f"class {n:04d}": n for n in range(1000)}}
+    height = ET.fromstring(figures.class_balance(counts)).get("height")
+    assert float(height.removesuffix("pt")) < 800
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_name_is_shown_as_it_is_and_breaks_no_picture(name, timed):
+    shown = name if len(name) <= 18 else name[:17] + "…"
+    table = figures.confusion_matrix(np.eye(2, dtype=np.int64), [name, "elm"])
+    assert words(table).count(shown) == 2
+    assert name in words(figures.class_balance({"train": {name: 3, "elm": 4}}))
+    assert name in words(figures.accuracy_bars({name: timed["probe"]}))
+    assert any(word.startswith(name) for word in words(figures.trade_off({name: timed["probe"]})))
+
+
+def test_the_same_figures_give_the_same_picture(timed):
+    assert figures.accuracy_bars(timed) == figures.accuracy_bars(timed)
+    assert figures.trade_off(timed) == figures.trade_off(timed)
+
+
+def test_a_picture_needs_nothing_from_outside_itself(timed):
+    for svg in (figures.accuracy_bars(timed), figures.trade_off(timed)):
+        root = ET.fromstring(svg)
+        own = {node.get("id") for node in root.iter()}
+        for node in root.iter():
+            for name, value in node.attrib.items():
+                if name.endswith("href"):
+                    assert value.startswith("#")
+                    assert value[1:] in own
+                if "url(" in value:
+                    assert value.split("url(#")[1].split(")")[0] in own
+        assert not list(root.iter(f"{SVG}script"))
+        assert not list(root.iter(f"{SVG}image"))

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from acclimate.recipe import Recipe
+from acclimate.settings import Auto, Fraction, OpenFraction, Points, Settings, describe, json_schema
+
+
+class Dish(Settings):
+    """What is cooked."""
+
+    salt: Fraction = 0.5
+    """Spoons."""
+    heat: OpenFraction | Auto = "auto"
+    """How hot."""
+    tip: Points = 0.0
+    """Of the bill."""
+    guest: str | None = None
+    """Who eats."""
+
+
+SECTIONS = {name: type(value) for name, value in Recipe() if isinstance(value, Settings)}
+
+
+def test_settings_do_not_change():
+    dish = Dish()
+    with pytest.raises(ValidationError, match="frozen"):
+        dish.salt = 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pepper", 1),
+        ("salt", 1.1),
+        ("salt", -0.1),
+        ("salt", float("nan")),
+        ("salt", "much"),
+        ("heat", 1.0),
+        ("heat", float("inf")),
+        ("heat", "automatic"),
+        ("tip", 101),
+        ("guest", 5),
+    ],
+)
+def test_settings_refuse_what_they_do_not_know(name, value):
+    with pytest.raises(ValidationError):
+        Dish(**{name: value})
+
+
+def test_bounds_belong_to_their_range_as_their_names_say():
+    assert Dish(salt=0, heat=0, tip=0) == Dish(salt=0.0, heat=0.0, tip=0.0)
+    assert Dish(salt=1, tip=100).salt == 1
+
+
+def test_settings_describe_themselves_in_order():
+    assert describe(Dish) == [
+        ("salt", "0.5", "Spoons."),
+        ("heat", "auto", "How hot."),
+        ("tip", "0.0", "Of the bill."),
+        ("guest", "", "Who eats."),
+    ]
+
+
+def test_every_section_of_a_recipe_is_covered_here():
+    assert len(SECTIONS) == len(Recipe.model_fields) - 2  # name and seed are no sections
+    assert len(SECTIONS) == 13
+
+
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS.keys())
+def test_every_setting_says_what_it_means_in_one_line(section):
+    rows = describe(section)
+    assert rows
+    for name, _, meaning in rows:
+        assert meaning, name
+        assert "\n" not in meaning, name
+        assert meaning.endswith("."), name
+
+
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS.keys())
+def test_every_section_has_a_json_schema_that_refuses_unknown_keys(section):
+    schema = json.loads(json.dumps(json_schema(section)))
+    assert schema["additionalProperties"] is False
+    assert list(schema["properties"]) == [name for name, _, _ in describe(section)]
+    for name, told in schema["properties"].items():
+        assert told["description"], name
+
+
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS.keys())
+def test_every_section_comes_back_from_json(section):
+    default = section()
+    assert section(**json.loads(default.model_dump_json())) == default

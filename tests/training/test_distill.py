@@ -1,0 +1,207 @@
+"""A student learns from a teacher, on the very views that the teacher sees."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from acclimate.data.batches import in_order
+from acclimate.data.contract import InputContract
+from acclimate.errors import DataError, ModelFileError
+from acclimate.models.pretrained import wrap
+from acclimate.models.runtime import Normalizer, run_torch
+from acclimate.progress import SilentProgress
+from acclimate.training.distill import distill, student, teaching
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.losses import cross_entropy, soft_targets
+from acclimate.training.settings import Distill, FineTune
+
+HALF = (0.5, 0.5, 0.5)
+CONTRACT = InputContract(32, HALF, HALF, "bilinear", 1.0)
+IMAGENET = InputContract(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 1.0)
+
+
+class Heard(SilentProgress):
+    """Keeps what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def small(architecture, contract, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return wrap(timm.create_model(architecture, num_classes=10), contract)
+
+
+@pytest.fixture(scope="module")
+def teacher(dataset, policy, context):
+    """A small network that learnt the digits, with statistics of its own. Never changed."""
+    blank = replace(small("test_efficientnet", IMAGENET), classes=dataset.classes)
+    settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
+    return fine_tune(blank, dataset, policy, settings, context=context)
+
+
+@pytest.fixture(scope="module")
+def pupil(tmp_path_factory):
+    """The folder of a network of another architecture and other statistics."""
+    folder = tmp_path_factory.mktemp("students") / "pupil"
+    small("test_mambaout", CONTRACT).save(folder)
+    return str(folder)
+
+
+def logits(model, dataset, split="val"):
+    run = run_torch(model, "cpu")
+    batches = in_order(dataset, dataset.rows(split), model.contract)
+    return torch.from_numpy(np.concatenate([run(batch.images) for batch in batches]))
+
+
+@pytest.mark.slow
+def test_a_student_agrees_with_its_teacher_more_than_before(
+    teacher, pupil, dataset, policy, context
+):
+    heard = Heard()
+    before = student(teacher, dataset, pupil, context)
+    settings = Distill(student=pupil, epochs=4, batch_size=18, learning_rate=2e-3)
+    weights = teacher.digest
+    after = distill(teacher, dataset, policy, settings, context=replace(context, progress=heard))
+    wanted = logits(teacher, dataset)
+    apart = [float(soft_targets(logits(m, dataset), wanted, 2.0).mean()) for m in (before, after)]
+    agree = [
+        float((logits(m, dataset).argmax(1) == wanted.argmax(1)).float().mean())
+        for m in (before, after)
+    ]
+    assert apart[1] < 0.8 * apart[0]
+    assert agree[1] >= agree[0]
+    assert teacher.digest == weights
+    assert after.architecture == "timm:test_mambaout"
+    assert after.contract.mean == HALF
+    assert after.classes == teacher.classes
+    step = after.card.steps[-1]
+    assert step.stage == "distill"
+    assert step.notes[0] == f"Taught by test_efficientnet, {teacher.digest}."
+    assert step.settings["student"] == pupil
+    assert any("(101,766 parameters) teaches test_mambaout" in line for line in heard.lines)
+
+
+def test_a_student_that_is_named_is_the_one_that_learns(teacher, dataset, context):
+    # Larger than the teacher: a strange wish, but a clear one.
+    start = student(teacher, dataset, "efficientnet-lite0", context)
+    assert start.architecture == "timm:tf_efficientnet_lite0"
+    assert start.contract.image_size == teacher.contract.image_size
+    assert start.classes == teacher.classes
+
+
+def test_auto_starts_a_student_of_the_same_kind_from_its_teacher(tuned, dataset, context):
+    start = student(tuned, dataset, "auto", context)
+    assert start.digest == tuned.digest
+    assert start.graph is None
+
+
+def test_auto_does_not_grow_a_teacher_that_is_smaller_than_every_packaged_network(
+    teacher, dataset, context
+):
+    assert student(teacher, dataset, "auto", context).parameters == teacher.parameters
+
+
+def inputs_of(dataset, contract, count=8):
+    rows = dataset.rows("val")[:count]
+    pixels = torch.from_numpy(np.stack([contract.read(dataset.path(row)) for row in rows]))
+    inputs = Normalizer(contract, torch.device("cpu"))(pixels)
+    return inputs, torch.from_numpy(dataset.labels[rows])
+
+
+def told_by(model, dataset, count=8):
+    with torch.inference_mode():
+        return model.module()(inputs_of(dataset, model.contract, count)[0])
+
+
+def objective_for(teacher, contract, hard_labels, temperature=2.0):
+    return teaching(
+        teacher, contract, device="cpu", temperature=temperature, hard_labels=hard_labels
+    )
+
+
+@pytest.mark.parametrize("contract", [CONTRACT, IMAGENET], ids=["other", "same"])
+def test_the_teacher_sees_the_picture_in_its_own_statistics(teacher, dataset, contract):
+    inputs, targets = inputs_of(dataset, contract)
+    own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
+    losses = objective_for(teacher, contract, 0.0)(own, inputs, targets)
+    wanted = soft_targets(own, told_by(teacher, dataset), 2.0)
+    assert losses.shape == (8,)
+    assert torch.allclose(losses, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_teacher_of_another_input_size_is_asked_at_its_own(teacher, dataset):
+    larger = replace(CONTRACT, image_size=48)
+    inputs, targets = inputs_of(dataset, larger)
+    own = told_by(teacher, dataset)
+    apart = objective_for(teacher, larger, 0.0)(own, inputs, targets)
+    strangers = objective_for(teacher, larger, 0.0)(own.roll(1, 0), inputs, targets)
+    # Shrunk from 48 px the pictures differ a little from those that were read at 32 px.
+    assert float(apart.mean()) < 0.1 * float(strangers.mean())
+
+
+def test_hard_labels_weigh_the_truth_beside_the_teacher(teacher, dataset):
+    inputs, targets = inputs_of(dataset, CONTRACT)
+    own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
+    soft, mixed, hard = (
+        objective_for(teacher, CONTRACT, weight)(own, inputs, targets) for weight in (0.0, 0.3, 1.0)
+    )
+    assert torch.allclose(hard, cross_entropy(own, targets, 0.0))
+    assert torch.allclose(mixed, 0.7 * soft + 0.3 * hard, atol=1e-5)
+
+
+def test_only_the_student_is_taught(teacher, dataset):
+    inputs, targets = inputs_of(dataset, CONTRACT)
+    own = torch.zeros(8, 10, requires_grad=True)
+    objective_for(teacher, CONTRACT, 0.3)(own, inputs, targets).sum().backward()
+    assert own.grad.abs().sum() > 0
+    network = teacher.module()
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+    assert not network.training
+
+
+def test_a_teacher_that_does_not_know_the_classes_is_refused(teacher, dataset, context):
+    stranger = replace(teacher, classes=(*"012345678", "ten"))
+    with pytest.raises(DataError) as caught:
+        distill(stranger, dataset, settings=Distill(epochs=1), context=context)
+    assert str(caught.value) == (
+        "test_efficientnet: data has classes the model does not know: '9'. "
+        "Known: 0, 1, 2, 3, 4, 5, 6, 7, 8, ten. Fine-tune the model on this data first, or leave "
+        "these classes out with --set data.leave_out_classes=[...]."
+    )
+
+
+def test_a_teacher_of_more_classes_teaches_those_there_are(teacher, dataset, policy, context):
+    wide = small("test_efficientnet", IMAGENET).module()
+    wide.reset_classifier(12)
+    state = teacher.module().state_dict()
+    with torch.no_grad():
+        layer = wide.get_classifier()
+        layer.weight[2:] = state["classifier.weight"]
+        layer.bias[2:] = state["classifier.bias"]
+    wide.load_state_dict({k: v for k, v in state.items() if "classifier" not in k}, strict=False)
+    knows_more = replace(teacher, network=wide.eval(), classes=("#", "%", *teacher.classes))
+    settings = Distill(epochs=1, batch_size=60, learning_rate=1e-4)
+    taught = distill(knows_more, dataset, policy, settings, context=context)
+    assert taught.classes == knows_more.classes
+    assert taught.card.steps[-1].figures["start_val_accuracy"] > 0.6
+
+
+def test_a_student_that_does_not_exist_is_answered_with_the_nearest(teacher, dataset, context):
+    with pytest.raises(ModelFileError) as caught:
+        distill(teacher, dataset, settings=Distill(student="efficientnet-lite9"), context=context)
+    assert "no model or model folder 'efficientnet-lite9'" in str(caught.value)
+    assert "efficientnet-lite" in str(caught.value).split("Did you mean")[1]
+
+
+def test_a_teacher_without_a_network_is_refused(teacher, dataset, context):
+    graph_only = replace(teacher, network=None, graph=b"int8", precision="int8")
+    with pytest.raises(ModelFileError, match="has no PyTorch network to work on"):
+        distill(graph_only, dataset, settings=Distill(epochs=1), context=context)

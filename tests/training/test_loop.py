@@ -1,0 +1,415 @@
+"""The training loop: what it learns, keeps, repeats and goes on from."""
+
+import math
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from acclimate.augmentation.policy import Policy
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import SPLITS
+from acclimate.data.sources import read
+from acclimate.errors import RecipeError
+from acclimate.models.runtime import Normalizer
+from acclimate.progress import SilentProgress
+from acclimate.training.loop import Views, train
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import FineTune
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+SHORT = FineTune(epochs=3, batch_size=18, learning_rate=1e-2)
+HARMFUL = 1.0
+"""A rate of AdamW at which every weight is torn away, and the loss is still a number."""
+
+
+class Heard(SilentProgress):
+    """Keeps what is told, and can stop the work after so many batches."""
+
+    def __init__(self, stop_after=None):
+        self.lines, self.tasks, self.left = [], [], stop_after
+
+    def say(self, text):
+        self.lines.append(text)
+
+    @contextmanager
+    def task(self, name, total, unit="images"):
+        record = {"name": name, "total": total, "done": 0, "notes": []}
+        self.tasks.append(record)
+        yield _Counted(self, record)
+
+
+class _Counted:
+    def __init__(self, heard, record):
+        self.heard, self.record = heard, record
+
+    def advance(self, done=1):
+        self.record["done"] += done
+        if self.heard.left is not None:
+            self.heard.left -= 1
+            if self.heard.left < 0:
+                raise KeyboardInterrupt
+
+    def note(self, text):
+        self.record["notes"].append(text)
+
+
+def untrained(seed=0, **options):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
+
+
+def cross_entropy(logits, inputs, targets):
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
+@pytest.fixture
+def run(dataset, policy, context):
+    """Trains on digits: settings in, Trained out."""
+
+    def go(settings=SHORT, *, network=None, views=None, data=dataset, optimizer=None, **facts):
+        plan = make_plan(settings, len(data.rows("train")), context)
+        return train(
+            network or untrained(),
+            views or Views(data, policy, CONTRACT),
+            cross_entropy,
+            plan,
+            context=replace(context, **facts),
+            optimizer=optimizer,
+        )
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def good(dataset, policy, context):
+    """A network that learnt the digits. Never changed."""
+    plan = make_plan(SHORT, len(dataset.rows("train")), context)
+    views = Views(dataset, policy, CONTRACT)
+    return train(untrained(), views, cross_entropy, plan, context=context)
+
+
+def copy_of(trained):
+    network = untrained()
+    network.load_state_dict(trained.network.state_dict())
+    return network
+
+
+def same_weights(a, b):
+    a, b = (getattr(n, "network", n).state_dict() for n in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def curve(trained):
+    """All but the seconds."""
+    return [
+        (e.epoch, repr(e.train_loss), e.val_loss, e.val_accuracy, e.learning_rate)
+        for e in trained.curve
+    ]
+
+
+def without_val(dataset):
+    names = [SPLITS[i] if i >= 0 else None for i in dataset.splits]
+    return dataset.with_columns({"split": ["train" if n == "val" else n for n in names]})
+
+
+def test_a_network_that_knows_nothing_learns_the_digits(good):
+    start, *epochs = good.curve
+    assert start.val_accuracy < 0.2
+    assert good.best.val_accuracy > 0.6
+    losses = [e.train_loss for e in epochs]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.7 * losses[0]
+    assert good.best.val_loss < 0.5 * start.val_loss
+
+
+def test_the_curve_begins_before_the_first_step(good):
+    assert [e.epoch for e in good.curve] == [0, 1, 2, 3]
+    assert math.isnan(good.curve[0].train_loss)
+    assert good.curve[0].val_loss == pytest.approx(math.log(10), abs=0.1)
+    seconds = [e.seconds for e in good.curve]
+    assert seconds == sorted(seconds)
+    rates = [e.learning_rate for e in good.curve[1:]]
+    assert 1e-2 > rates[0] > rates[1] > rates[2] > 0
+
+
+def test_the_network_comes_back_ready_and_is_the_one_of_the_best_epoch(good, dataset):
+    assert not good.network.training
+    rows = dataset.rows("val")
+    pixels = torch.from_numpy(np.stack([CONTRACT.read(dataset.path(row)) for row in rows]))
+    with torch.inference_mode():
+        logits = good.network(Normalizer(CONTRACT, torch.device("cpu"))(pixels))
+    targets = torch.from_numpy(dataset.labels[rows])
+    assert float((logits.argmax(1) == targets).float().mean()) == pytest.approx(
+        good.best.val_accuracy
+    )
+    assert float(functional.cross_entropy(logits, targets)) == pytest.approx(
+        good.best.val_loss, abs=1e-4
+    )
+
+
+def test_the_same_seed_gives_the_same_weights(run, good):
+    again = run()
+    assert same_weights(again, good)
+    assert curve(again) == curve(good)
+
+
+def test_another_seed_gives_other_weights(run, good):
+    assert not same_weights(run(seed=1), good)
+
+
+def test_dropout_is_governed_by_the_seed_alone(run):
+    settings = FineTune(epochs=1, batch_size=36, learning_rate=1e-2)
+    results = []
+    for unrelated in (1, 2):
+        torch.manual_seed(unrelated)
+        results.append(run(settings, network=untrained(drop_rate=0.5)))
+    assert same_weights(*results)
+    assert not same_weights(results[0], run(settings))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin threads")
+def test_the_number_of_decoding_threads_changes_nothing(run):
+    settings = FineTune(epochs=1, batch_size=36, learning_rate=1e-2)
+    cores = os.sched_getaffinity(0)
+    many = run(settings)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        one = run(settings)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert curve(one) == curve(many)
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order_and_view(run, dataset, policy):
+    seen = []
+
+    class Recorded(Views):
+        def train(self, row, seed):
+            seen.append((row, seed))
+            return super().train(row, seed)
+
+    run(
+        FineTune(epochs=2, batch_size=50, learning_rate=1e-3),
+        views=Recorded(dataset, policy, CONTRACT),
+    )
+    rows = dataset.rows("train").tolist()
+    first, second = seen[: len(rows)], seen[len(rows) :]
+    assert sorted(row for row, _ in first) == sorted(row for row, _ in second) == rows
+    assert [row for row, _ in first] != [row for row, _ in second]
+    assert len({seed for _, seed in seen}) == len(seen)
+
+
+def test_progress_counts_every_image_and_tells_the_loss(run, dataset):
+    heard = Heard()
+    run(FineTune(epochs=2, batch_size=50, learning_rate=1e-3), progress=heard)
+    images = len(dataset.rows("train"))
+    assert [(t["name"], t["total"], t["done"]) for t in heard.tasks] == [
+        ("epoch 1", images, images),
+        ("epoch 2", images, images),
+    ]
+    assert all(note.startswith("loss ") for task in heard.tasks for note in task["notes"])
+    told = [line for line in heard.lines if line.startswith("epoch ")]
+    assert len(told) == 2
+    assert told[0].startswith("epoch 1/2: train loss 2.")
+    assert all("val loss" in line and "val accuracy" in line for line in told)
+
+
+def test_the_start_is_kept_when_training_only_harms(run, good):
+    trained = run(FineTune(epochs=2, batch_size=18, learning_rate=HARMFUL), network=copy_of(good))
+    assert trained.best_epoch == 0
+    assert trained.curve[-1].val_accuracy < 0.3
+    assert same_weights(trained, good)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("rate", [1e3, 1e30])
+def test_a_diverging_training_names_the_learning_rate(run, optimizer, rate):
+    with pytest.raises(RecipeError) as caught:
+        run(FineTune(epochs=2, batch_size=18, learning_rate=rate, optimizer=optimizer))
+    assert caught.value.where == "learning_rate"
+    assert str(caught.value).startswith("learning_rate: ")
+    assert str(caught.value).endswith(f"the training diverges. Lower it; it was {rate:g}.")
+
+
+def test_a_gradient_too_long_to_measure_is_a_divergence_too(run):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 8), nn.Linear(8, 10))
+    with torch.no_grad():
+        network[1].weight.mul_(1e25)
+        network[2].weight.mul_(1e-25)
+    with pytest.raises(RecipeError, match=r"^learning_rate: .*Lower it; it was 0.01\.$"):
+        run(network=network)
+
+
+def test_weights_that_the_last_step_ruined_are_never_kept(run, good, dataset):
+    whole = len(dataset.rows("train"))
+    one_step = FineTune(epochs=1, batch_size=whole, learning_rate=1e30, warmup=0)
+    with pytest.raises(RecipeError, match=r"^learning_rate: "):
+        run(one_step, network=copy_of(good))
+
+
+def test_a_killed_run_goes_on_at_the_same_epoch_and_ends_with_the_same_weights(run, good, tmp_path):
+    batches = 10
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace=tmp_path, progress=Heard(stop_after=batches + 4))
+    heard = Heard()
+    trained = run(workspace=tmp_path, progress=heard)
+    assert heard.lines[0] == "going on after epoch 1 of 3"
+    assert [task["name"] for task in heard.tasks] == ["epoch 2", "epoch 3"]
+    assert same_weights(trained, good)
+    assert curve(trained) == curve(good)
+
+
+def test_a_run_killed_again_and_again_still_ends_with_the_same_weights(run, good, tmp_path):
+    for after in (3, 12, 15, 5):
+        with pytest.raises(KeyboardInterrupt):
+            run(workspace=tmp_path, progress=Heard(stop_after=after))
+    trained = run(workspace=tmp_path)
+    assert same_weights(trained, good)
+    seconds = [e.seconds for e in trained.curve]
+    assert seconds == sorted(seconds)
+
+
+def test_a_finished_training_is_not_done_again(run, good, tmp_path):
+    run(workspace=tmp_path)
+    heard = Heard()
+    again = run(workspace=tmp_path, progress=heard)
+    assert heard.tasks == []
+    assert same_weights(again, good)
+
+
+def test_the_best_weights_survive_a_kill(run, good, tmp_path):
+    settings = FineTune(epochs=3, batch_size=18, learning_rate=HARMFUL)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, network=copy_of(good), workspace=tmp_path, progress=Heard(stop_after=15))
+    trained = run(settings, network=copy_of(good), workspace=tmp_path)
+    assert trained.best_epoch == 0
+    assert same_weights(trained, good)
+
+
+def norms(network):
+    return {n: t for n, t in network.state_dict().items() if "running" in n or "batches" in n}
+
+
+def test_frozen_batch_norm_statistics_really_stay(good):
+    before, after = norms(untrained()), norms(good.network)
+    assert len(before) > 20
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    weights = [n for n, m in good.network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    start = untrained().state_dict()
+    assert any(
+        not torch.equal(start[f"{n}.weight"], good.network.state_dict()[f"{n}.weight"])
+        for n in weights
+    )
+
+
+def test_batch_norm_statistics_move_when_asked(run):
+    trained = run(FineTune(epochs=1, batch_size=18, learning_rate=1e-2, batch_norm="train"))
+    before, after = norms(untrained()), norms(trained.network)
+    moved = [n for n in before if "running" in n and not torch.equal(before[n], after[n])]
+    assert len(moved) == sum("running" in n for n in before)
+
+
+def test_batch_norm_learns_even_where_the_last_batch_is_a_single_image(run, dataset):
+    but_one = len(dataset.rows("train")) - 1
+    settings = FineTune(epochs=1, batch_size=but_one, learning_rate=1e-3, batch_norm="train")
+    assert len(run(settings).curve) == 2
+
+
+def test_training_stops_when_val_gets_no_better(run, good):
+    settings = FineTune(
+        epochs=9, batch_size=36, learning_rate=HARMFUL, schedule="constant", patience=2
+    )
+    heard = Heard()
+    trained = run(settings, network=copy_of(good), progress=heard)
+    assert len(trained.curve) - 1 < 9
+    assert heard.lines[-1] == "stopped: val got no better for 2 epochs"
+    last = trained.curve[-2:]
+    earlier = trained.curve[:-2]
+    assert all(e.val_accuracy <= max(x.val_accuracy for x in earlier) for e in last)
+    assert all(e.val_loss >= min(x.val_loss for x in earlier) for e in last)
+
+
+def test_a_stopped_training_stays_stopped_when_it_is_called_again(run, good, tmp_path):
+    settings = FineTune(
+        epochs=9, batch_size=36, learning_rate=HARMFUL, schedule="constant", patience=1
+    )
+    first = run(settings, network=copy_of(good), workspace=tmp_path)
+    again = run(settings, network=copy_of(good), workspace=tmp_path)
+    assert curve(again) == curve(first)
+
+
+def test_without_val_the_last_epoch_is_kept(run, dataset):
+    data = without_val(dataset)
+    assert len(data.rows("val")) == 0
+    trained = run(FineTune(epochs=2, batch_size=50, learning_rate=1e-2), data=data)
+    assert trained.best_epoch == 2
+    assert all(math.isnan(e.val_loss) for e in trained.curve)
+    assert not same_weights(trained, untrained())
+
+
+def test_an_optimizer_of_ones_own_takes_the_place_of_the_named_one(run):
+    given = []
+
+    def still(groups):
+        given.extend(groups)
+        return torch.optim.SGD(groups, lr=0.0)
+
+    trained = run(
+        FineTune(epochs=1, batch_size=36, learning_rate=1e-9, optimizer="adamw"), optimizer=still
+    )
+    assert {"params", "peak", "weight_decay"} <= set(given[0])
+    assert sum(len(group["params"]) for group in given) == len(list(untrained().parameters()))
+    assert trained.curve[1].val_loss == pytest.approx(trained.curve[0].val_loss, abs=1e-4)
+
+
+def test_gradients_are_shortened_to_the_bound(run):
+    settings = FineTune(
+        epochs=1,
+        batch_size=180,
+        learning_rate=1.0,
+        layer_decay=1.0,
+        weight_decay=0.0,
+        warmup=0,
+        max_gradient_norm=1e-3,
+    )
+    network = untrained()
+    run(settings, network=network, optimizer=lambda groups: torch.optim.SGD(groups, lr=1.0))
+    start, end = untrained().state_dict(), network.state_dict()
+    moved = [(end[n] - start[n]).float().norm() ** 2 for n, _ in network.named_parameters()]
+    assert float(sum(moved)) ** 0.5 <= 1.01e-3
+
+
+EVALUATED = Policy(
+    crop_area=1.0,
+    horizontal_flip=False,
+    color=0.0,
+    operations=(),
+    operations_per_image=0,
+    strength=0.0,
+)
+
+
+def test_a_training_view_without_augmentation_is_what_evaluation_sees(dataset):
+    views = Views(dataset, EVALUATED, CONTRACT)
+    for row in dataset.rows("train")[:5]:
+        assert np.array_equal(views.train(int(row), 7), CONTRACT.read(dataset.path(row)))
+
+
+@pytest.mark.parametrize("side", [40, 150, 300, 500])
+def test_that_holds_for_a_photo_that_the_decoder_may_shrink(tmp_path, side):
+    noise = np.random.default_rng(0).integers(0, 256, (side, side + 40, 3), np.uint8)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(noise).save(tmp_path / name / "photo.jpg", quality=90)
+    photos = read(tmp_path)
+    seen = Views(photos, EVALUATED, CONTRACT).train(0, seed=0)
+    assert np.array_equal(seen, CONTRACT.read(photos.path(0)))

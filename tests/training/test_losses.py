@@ -1,0 +1,79 @@
+"""Cross-entropy with label smoothing, and the teacher's soft targets."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acclimate.training.losses import cross_entropy, soft_targets
+
+seeds = st.integers(0, 2**32)
+temperatures = st.floats(0.5, 8.0)
+
+
+def logits(seed, rows=6, classes=4, scale=3.0):
+    return torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def test_cross_entropy_of_nothing_known_is_the_logarithm_of_the_classes():
+    losses = cross_entropy(torch.zeros(3, 8), torch.tensor([0, 4, 7]), 0.0)
+    assert losses.tolist() == pytest.approx([math.log(8)] * 3)
+
+
+def test_label_smoothing_punishes_certainty():
+    sure = torch.tensor([[20.0, 0.0, 0.0]])
+    right = torch.tensor([0])
+    assert float(cross_entropy(sure, right, 0.0)) == pytest.approx(0.0, abs=1e-6)
+    # A tenth is spread over three classes: two of them lack 20 each.
+    assert float(cross_entropy(sure, right, 0.1)) == pytest.approx(20 * 2 * 0.1 / 3, rel=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=seeds, temperature=temperatures)
+def test_soft_targets_cost_nothing_only_where_the_student_agrees(seed, temperature):
+    teacher, student = logits(seed), logits(seed + 1)
+    same = soft_targets(teacher, teacher, temperature)
+    assert same.abs().max() < 1e-4
+    other = soft_targets(student, teacher, temperature)
+    assert other.shape == (6,)
+    assert (other > -1e-5).all()
+    assert other.sum() > same.sum()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=seeds, temperature=temperatures, shift=st.floats(-50, 50))
+def test_soft_targets_see_probabilities_and_not_logits(seed, temperature, shift):
+    teacher, student = logits(seed), logits(seed + 1)
+    apart = soft_targets(student, teacher, temperature)
+    shifted = soft_targets(student + shift, teacher - shift, temperature)
+    assert torch.allclose(apart, shifted, rtol=1e-2, atol=1e-3)
+
+
+def test_a_step_against_the_gradient_brings_the_student_nearer():
+    teacher, student = logits(0), logits(1).requires_grad_()
+    apart = soft_targets(student, teacher, 2.0)
+    apart.sum().backward()
+    with torch.no_grad():
+        nearer = soft_targets(student - 0.1 * student.grad, teacher, 2.0)
+    assert (nearer <= apart).all()
+    assert nearer.sum() < apart.sum()
+
+
+def test_gradients_keep_their_size_when_the_temperature_rises():
+    teacher = logits(0, scale=0.5)
+    sizes = []
+    for temperature in (4.0, 16.0):
+        student = logits(1, scale=0.5).requires_grad_()
+        soft_targets(student, teacher, temperature).sum().backward()
+        sizes.append(float(student.grad.norm()))
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
+
+
+def test_a_higher_temperature_listens_more_to_the_second_thoughts():
+    teacher = torch.tensor([[6.0, 3.0, -3.0]])
+    student = torch.tensor([[6.0, -3.0, 3.0]])  # the same first answer, the others exchanged
+    cold = float(soft_targets(student, teacher, 1.0))
+    warm = float(soft_targets(student, teacher, 4.0))
+    assert warm > 5 * cold

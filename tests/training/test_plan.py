@@ -1,0 +1,124 @@
+"""From settings to numbers, each with its reason."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acclimate.context import Context
+from acclimate.errors import ModelFileError, RecipeError
+from acclimate.training.optimizers import OPTIMIZERS
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import Distill, FineTune
+
+HERE = Context(device="cpu")
+AUTO = {"epochs", "learning_rate", "batch_size", "patience", "precision"}
+FIXED = FineTune(epochs=3, learning_rate=0.01, batch_size=4, patience=2, precision="32-true")
+
+
+@settings(deadline=None, max_examples=60)
+@given(images=st.integers(1, 3_000_000))
+def test_no_auto_is_left_and_every_number_fits_the_data(images):
+    plan = make_plan(FineTune(), images, HERE)
+    assert "auto" not in plan.as_record().values()
+    assert 1 <= plan.batch_size <= images
+    assert 4 <= plan.epochs <= 20
+    assert plan.patience >= 5
+    assert 0 < plan.learning_rate <= 5e-4
+    assert plan.device == "cpu"
+
+
+def test_what_was_auto_has_a_reason_and_nothing_else_has():
+    assert set(make_plan(FineTune(), 100, HERE).reasons) == AUTO
+    assert make_plan(FIXED, 100, HERE).reasons == {}
+    some = make_plan(FineTune(epochs=3, batch_size=4), 100, HERE)
+    assert set(some.reasons) == AUTO - {"epochs", "batch_size"}
+
+
+def test_reasons_say_the_numbers():
+    reasons = make_plan(FineTune(), 1000, HERE).reasons
+    assert reasons["batch_size"] == "32 on cpu, at most an eighth of 1,000 images"
+    assert reasons["epochs"] == "about 400 steps of 32 over 1,000 images, from 4 to 20 epochs"
+    assert (
+        reasons["learning_rate"] == "0.0005 for adamw at batch 32, by the square root of the batch"
+    )
+    assert reasons["patience"] == "half of the epochs, at least 5"
+    assert reasons["precision"] == "what pays on cpu"
+
+
+def test_what_was_asked_for_is_kept():
+    plan = make_plan(FIXED, 100, HERE)
+    assert (plan.epochs, plan.learning_rate, plan.batch_size, plan.patience) == (3, 0.01, 4, 2)
+    assert plan.precision == "32-true"
+
+
+@pytest.mark.parametrize("kind", [FineTune, Distill])
+def test_every_setting_of_training_reaches_the_plan(kind):
+    settings = kind(
+        layer_decay=0.5,
+        optimizer="sgd",
+        weight_decay=0.3,
+        schedule="constant",
+        warmup=0.25,
+        batch_norm="train",
+        max_gradient_norm=7.0,
+    )
+    plan = make_plan(settings, 100, HERE)
+    assert plan.layer_decay == 0.5
+    assert plan.optimizer == "sgd"
+    assert plan.weight_decay == 0.3
+    assert plan.schedule == "constant"
+    assert plan.warmup == 0.25
+    assert plan.freeze_batch_norm is False
+    assert plan.max_gradient_norm == 7.0
+    assert make_plan(kind(), 100, HERE).freeze_batch_norm is True
+
+
+def test_little_data_gets_more_epochs_and_smaller_batches():
+    small, large = make_plan(FineTune(), 40, HERE), make_plan(FineTune(), 100_000, HERE)
+    assert small.epochs > large.epochs
+    assert small.batch_size < large.batch_size
+    assert small.learning_rate < large.learning_rate
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_has_a_rate_of_its_own(name):
+    rate = make_plan(FineTune(optimizer=name), 1000, HERE).learning_rate
+    assert 0 < rate < 1
+
+
+def test_a_batch_larger_than_the_data_is_refused_in_one_sentence():
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(batch_size=64), 40, HERE)
+    assert str(caught.value) == (
+        "batch_size: batch_size 64 is larger than the training split (40 images). "
+        "Lower it, or leave it at auto."
+    )
+    assert caught.value.exit_code == 2
+
+
+def test_a_batch_of_the_whole_data_is_allowed():
+    assert make_plan(FineTune(batch_size=40), 40, HERE).batch_size == 40
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(batch_size=2), 40, HERE)
+    assert str(caught.value) == "batch_size: batch_size 2 is smaller than the 4 processes."
+
+
+def test_more_processes_share_a_larger_batch(monkeypatch):
+    alone = make_plan(FineTune(), 10_000, HERE)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    together = make_plan(FineTune(), 10_000, HERE)
+    assert together.batch_size == 4 * alone.batch_size
+    assert together.learning_rate == pytest.approx(2 * alone.learning_rate)
+
+
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(ModelFileError) as caught:
+        make_plan(FineTune(), 40, Context(device="abacus"))
+    assert str(caught.value) == (
+        "--device: device 'abacus' is not here. "
+        "Use auto, cpu or cuda; `acclimate doctor` lists what there is."
+    )

@@ -1,0 +1,173 @@
+"""Two processes under `torchrun` do the work of one: the same images, the same result."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from acclimate.cleaning.clean import clean
+from acclimate.data.contract import InputContract
+from acclimate.data.sources import read
+from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import wrap
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.settings import FineTune
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+# 180 images: ten full batches, or two of which the last is too small for two processes.
+EVEN, RAGGED = 18, 179
+
+RECORD = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+
+from acclimate.augmentation.policy import choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.context import Context, process_rank
+from acclimate.data.dataset import Dataset
+from acclimate.models.classifier import Classifier
+from acclimate.training import fine_tune as stage
+from acclimate.training.distill import distill
+from acclimate.training.loop import Views
+from acclimate.training.settings import Distill, FineTune
+
+model, data, out = map(Path, sys.argv[1:4])
+rank = process_rank()
+seen = []
+
+
+class Recorded(Views):
+    def train(self, row, seed):
+        seen.append(row)
+        return super().train(row, seed)
+
+
+stage.Views = Recorded
+dataset, start = Dataset.load(data), Classifier.load(model)
+start = replace(start, classes=dataset.classes)
+policy = choose_policy(Augment(horizontal_flip=False, operations_per_image=0))
+answers = {}
+for batch_size in map(int, sys.argv[4:]):
+    seen.clear()
+    settings = FineTune(epochs=1, batch_size=batch_size, learning_rate=1e-2)
+    context = Context(device="cpu", workspace=out / f"work-{batch_size}-{rank}")
+    tuned = stage.fine_tune(start, dataset, policy, settings, context=context)
+    answers[batch_size] = {
+        "seen": list(seen),
+        "digest": tuned.digest,
+        "curve": [dict(line) for line in tuned.card.steps[-1].curve],
+    }
+settings = Distill(epochs=1, batch_size=60, learning_rate=1e-3)
+taught = distill(tuned, dataset, policy, settings, context=Context(device="cpu"))
+answers["distilled"] = taught.digest
+(out / f"{rank}.json").write_text(json.dumps(answers))
+"""
+
+
+def figures(curve):
+    return [
+        (line["val_loss"], line["val_accuracy"], line["train_loss"] or 0.0, line["learning_rate"])
+        for line in curve
+    ]
+
+
+def close(curve, other):
+    return all(
+        a == pytest.approx(b, rel=2e-3, abs=2e-3)
+        for a, b in zip(figures(curve), figures(other), strict=True)
+    )
+
+
+def two_processes(*arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*command, "--nproc-per-node", "2", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """The folder of a small network that does not know the digits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_efficientnet", num_classes=10)
+    folder = tmp_path_factory.mktemp("start") / "model"
+    wrap(network, CONTRACT).save(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, context, tmp_path):
+    dataset.save(tmp_path / "digits.parquet")
+    (tmp_path / "record.py").write_text(RECORD)
+    two_processes(
+        tmp_path / "record.py", model, tmp_path / "digits.parquet", tmp_path, EVEN, RAGGED
+    )
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    rows = dataset.rows("train").tolist()
+    assert len(rows) == 180
+
+    even = [ranks[str(EVEN)]["seen"] for ranks in (first, second)]
+    assert Counter(even[0]) + Counter(even[1]) == Counter(rows)
+    assert len(even[0]) == len(even[1]) == 90
+    # Where a process has nothing left it decodes a stand-in, which weighs nothing.
+    ragged = [ranks[str(RAGGED)]["seen"] for ranks in (first, second)]
+    assert set(ragged[0]) | set(ragged[1]) == set(rows)
+    assert len(ragged[0]) + len(ragged[1]) == 181
+
+    start = replace(Classifier.load(model), classes=dataset.classes)
+    policy = replace(policy, crop_area=0.5)
+    for size in (EVEN, RAGGED):
+        both = [ranks[str(size)] for ranks in (first, second)]
+        assert both[0]["digest"] == both[1]["digest"]
+        settings = FineTune(epochs=1, batch_size=size, learning_rate=1e-2)
+        alone = fine_tune(start, dataset, policy, settings, context=context)
+        assert close(both[0]["curve"], alone.card.steps[-1].curve)
+        assert (tmp_path / f"work-{size}-0" / "checkpoint.pt").exists()
+        assert not (tmp_path / f"work-{size}-1").exists()
+    assert first["distilled"] == second["distilled"]
+
+
+@pytest.mark.slow
+def test_the_command_on_two_processes_gives_the_model_of_one(
+    model, digits, policy, context, tmp_path
+):
+    out = tmp_path / "out" / "tuned"
+    settings = {"epochs": 2, "batch_size": 20, "learning_rate": 3e-3}
+    done = two_processes(
+        *("-m", "acclimate", "fine-tune", model, digits, "-o", out, "--device", "cpu"),
+        *(f"--set={name}={value}" for name, value in settings.items()),
+        "--set=augment.horizontal_flip=false",
+        "--set=augment.operations_per_image=0",
+        "--set=augment.crop_area=0.8",
+        "--json",
+    )
+    assert json.loads(done.stdout)  # one answer, from one process
+    assert sum("epoch 2/2" in line for line in done.stderr.splitlines()) == 1
+    assert [path.name for path in out.parent.iterdir()] == ["tuned"]
+
+    together = Classifier.load(out)
+    dataset = clean(read(digits), context=context)
+    alone = fine_tune(
+        Classifier.load(model), dataset, policy, FineTune(**settings), context=context
+    )
+    assert together.classes == alone.classes
+    assert [step.stage for step in together.card.steps] == ["probe", "fine_tune"]
+    assert together.card.dataset == alone.card.dataset
+    assert close(together.card.steps[-1].curve, alone.card.steps[-1].curve)
+    ours, theirs = (m.module().state_dict() for m in (together, alone))
+    assert all(torch.allclose(ours[n].float(), theirs[n].float(), atol=2e-3) for n in ours)
