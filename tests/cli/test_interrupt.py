@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-EPOCHS = 12
+EPOCHS = 8
 
 
 @pytest.fixture

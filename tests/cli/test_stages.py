@@ -57,14 +57,6 @@ def test_probe_takes_a_name_with_local_weights(acclimate, workshop, dataset, tmp
     assert made.digest == Classifier.load(model(workshop, "probe")).digest
 
 
-@pytest.mark.slow
-def test_probe_takes_a_packaged_name(acclimate, dataset, tmp_path):
-    size = ("--set", "model.image_size=32")
-    done = acclimate("probe", "efficientnet-lite0", dataset, "-o", "p.model", *size)
-    assert done.code == 0, done.err
-    assert Classifier.load(tmp_path / "p.model").name == "tf_efficientnet_lite0"
-
-
 def test_fine_tune_reads_a_folder_of_photos_as_well(acclimate, workshop, tmp_path):
     done = acclimate(
         "fine-tune", model(workshop, "probe"), workshop.photos, "-o", "t.model", *TRAINING

@@ -115,7 +115,7 @@ class Policy:
             fields = dict(cast("dict[str, Any]", record))
             if int(fields.pop("format")) > FORMAT:
                 raise DataError("policy was written by a newer acclimate.", where=path)
-            return cls(**{**fields, "operations": tuple(fields["operations"])})
+            return cls(**Augment.model_validate(fields).model_dump())
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"file is not a policy ({error}).", where=path) from error
 

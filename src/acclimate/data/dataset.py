@@ -256,3 +256,27 @@ def is_saved_dataset(path: Path) -> bool:
         return b"acclimate.format" in (pq.read_schema(path).metadata or {})
     except (pa.ArrowException, OSError):
         return False
+
+
+def balanced(dataset: Dataset, rows: Rows, most: int, rng: np.random.Generator) -> Rows:
+    """Some of the rows, as many of each class as their number allows.
+
+    Args:
+        dataset: With labels.
+        rows: To choose from.
+        most: How many at most.
+        rng: Draws which.
+
+    Returns:
+        int64, in the order of the rows; all of them where there are no more.
+    """
+    if len(rows) <= most:
+        return rows
+    drawn = rng.permutation(len(rows))
+    labels = dataset.labels[rows[drawn]]
+    # The k-th image of each class before the (k+1)-th of any: balanced at every length.
+    turn = np.zeros(len(rows), np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        turn[members] = np.arange(len(members))
+    return rows[np.sort(drawn[np.argsort(turn, kind="stable")[:most]])]

@@ -103,6 +103,8 @@ class Comparison:
             if record.pop("format") > FORMAT:
                 raise DataError("comparison was written by a newer acclimate.", where=path)
             del record["verdict"]
+            if not record["differences"]:
+                raise KeyError("differences")
             record["differences"] = {
                 domain: Difference(
                     **{
@@ -118,7 +120,7 @@ class Comparison:
                 for domain, recalls in record["per_class"].items()
             }
             return cls(**record)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             raise DataError(f"file is not a comparison ({error!r}).", where=path) from error
 
 
@@ -257,15 +259,17 @@ def _root(function: Any, low: float, high: float) -> float:  # noqa: ANN401 - fl
     return (low + high) / 2
 
 
+_IMAGE_COLUMNS = ("domain", "path", "digest", "label", "top_classes")
+
+
 def _paired(
     before: Evaluation, after: Evaluation
 ) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     ours, theirs = (
         {
-            (domain, path): (label, top[0])
-            for domain, path, label, top in zip(
-                *(e.table[c].to_pylist() for c in ("domain", "path", "label", "top_classes")),
-                strict=True,
+            (domain, path, digest): (label, top[0])
+            for domain, path, digest, label, top in zip(
+                *(e.table[c].to_pylist() for c in _IMAGE_COLUMNS), strict=True
             )
         }
         for e in (before, after)

@@ -30,6 +30,7 @@ _HERE = Context()
 _SCHEMA = pa.schema(
     [
         ("path", pa.string()),
+        ("digest", pa.binary(16)),
         ("domain", pa.string()),
         ("label", pa.int32()),
         ("top_classes", pa.list_(pa.int32())),
@@ -45,7 +46,7 @@ class Evaluation:
 
     Attributes:
         name: Of the classifier, for tables.
-        table: One row an image: path, domain, label, top classes with probabilities, loss.
+        table: One row an image: path, digest, domain, label, top classes with probabilities, loss.
         classes: Names; ids in the table are indices into them.
         metrics: Domain to metric to figure with interval.
         latency: Times on this machine; None where not measured.
@@ -140,7 +141,7 @@ class Evaluation:
             fields = {name: record[name] for name in _PLAIN}
             fields["classes"] = tuple(fields["classes"])
             table = pq.read_table(folder / _IMAGES).cast(_SCHEMA)
-        except (KeyError, TypeError, pa.ArrowException, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise DataError(f"evaluation is damaged ({error!r}).", where=folder) from error
         return cls(table=table, metrics=metrics, latency=latency, **fields)
 
@@ -182,7 +183,8 @@ def evaluate(
         raise DataError(
             f"there are no labelled images in the {settings.split} split.",
             where=dataset.root,
-            hint="Choose another with --set split=val, or add some.",
+            hint=f"Choose another with --set split={'test' if settings.split == 'val' else 'val'}, "
+            "or add some.",
         )
     auto = settings.runtime == "auto"
     runtime = best_runtime(classifier, context.device) if auto else settings.runtime
@@ -260,6 +262,7 @@ def _predict(
     return pa.table(
         {
             "path": [dataset.paths[row] for row in rows],
+            "digest": dataset.table["digest"].take(rows),
             "domain": domains,
             "label": dataset.labels[rows],
             "top_classes": list(np.concatenate(ids)),

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.dataset import Dataset, balanced
 from acclimate.errors import DataError
 from acclimate.features.extract import extract
 from acclimate.features.settings import Probe
@@ -69,7 +69,10 @@ def probe(
     """
     check_trainable(dataset)
     rng = np.random.default_rng(context.seed_for("probe"))
-    train, val = (bounded(dataset.rows(s), rng, settings.max_images) for s in ("train", "val"))
+    train, val = (
+        balanced(dataset, dataset.rows(split), settings.max_images, rng)
+        for split in ("train", "val")
+    )
     features = extract(classifier, dataset, np.concatenate([train, val]), context)
     labels = dataset.labels[np.concatenate([train, val])]
     cut = len(train)
@@ -120,11 +123,6 @@ def check_trainable(dataset: Dataset) -> None:
         )
 
 
-def bounded(rows: Rows, rng: np.random.Generator, most: int) -> Rows:
-    """At most so many rows, drawn at random, in order."""
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
-
-
 @dataclass(frozen=True)
 class Examples:
     """Features with their labels.
@@ -162,7 +160,7 @@ def fit_head(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=strength, max_iter=200).fit(scaled, train.labels)
-        weight, bias = _both_signs(model.coef_, model.intercept_, num_classes)
+        weight, bias = _of_all_classes(model, num_classes)
         accuracy = float(((judged @ weight.T + bias).argmax(1) == truth).mean())
         if best is None or accuracy > best.accuracy:
             folded = (weight / std).astype(np.float32)
@@ -172,10 +170,18 @@ def fit_head(
     return best
 
 
-def _both_signs(
-    weight: NDArray[np.float64], bias: NDArray[np.float64], num_classes: int
+def _of_all_classes(
+    model: LogisticRegression, num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """scikit-learn gives two classes one row; a head has one a class."""
-    if num_classes == 2:
-        return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return weight, bias
+    """The head's rows, one a class.
+
+    scikit-learn gives two classes one row, and gives none to a class that was not drawn: that one
+    is put below all others.
+    """
+    weight, bias = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    all_weight = np.zeros((num_classes, weight.shape[1]))
+    all_bias = np.full(num_classes, bias.min() - 1)
+    all_weight[model.classes_], all_bias[model.classes_] = weight, bias
+    return all_weight, all_bias

@@ -60,8 +60,11 @@ class FeatureStore:
             with self._rows.open("r+b" if self._rows.exists() else "w+b") as stream:
                 stream.seek(end * self._row_bytes)
                 stream.write(np.ascontiguousarray(features, np.float32).tobytes())
-            with self._names.open("ab") as stream:
+            # What a kill left half written, or without its row, is cut off here.
+            with self._names.open("r+b" if self._names.exists() else "w+b") as stream:
+                stream.seek(end * DIGEST_BYTES)
                 stream.write(b"".join(digests))
+                stream.truncate()
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
     def get(self, digests: Sequence[bytes]) -> Features:

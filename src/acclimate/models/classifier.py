@@ -181,6 +181,7 @@ class Classifier:
             "precision": self.precision,
             "counts": counts,
             "digest": self.digest,
+            "graph": None if self.graph is None else digest_bytes(self.graph),
             "card": asdict(self.card),
         }
         write_json(folder / MODEL_FILE, record)
@@ -206,7 +207,7 @@ class Classifier:
             card = _read_card(record["card"])
             architecture, precision = str(record["architecture"]), str(record["precision"])
             counts = {str(k): int(v) for k, v in record["counts"].items()}
-            digest = str(record["digest"])
+            digest, graph_digest = str(record["digest"]), record["graph"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(
                 f"model.json is incomplete or malformed ({error!r}).", where=folder
@@ -219,6 +220,10 @@ class Classifier:
                 load_strictly(network, weights, folder)
             elif architecture.startswith("timm:"):
                 network = build(architecture, len(classes), weights, counts, folder)
+        elif network is not None:
+            raise ModelFileError(
+                f"there is no {WEIGHTS_FILE} here to put into the module.", where=folder
+            )
         graph = (folder / ONNX_FILE).read_bytes() if (folder / ONNX_FILE).exists() else None
         if network is None and graph is None:
             raise ModelFileError(
@@ -227,7 +232,10 @@ class Classifier:
         if network is not None:
             network = network.eval()
         model = cls(architecture, network, classes, contract, card, precision, graph)
-        if model.digest != digest and not (network is None and precision == "float32"):
+        # Without its module, a network of the user's own is known by its graph alone.
+        known = network is not None or precision != "float32"
+        whole = graph is None or digest_bytes(graph) == graph_digest
+        if not whole or (known and model.digest != digest):
             raise ModelFileError(
                 "weights do not fit the digest in model.json: a file was changed or damaged.",
                 where=folder,

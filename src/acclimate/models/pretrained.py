@@ -1,12 +1,17 @@
 """Where a classifier may come from."""
 
 import importlib
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import timm
 import torch
+from huggingface_hub import constants
 from torch import nn
 
 from acclimate.data.contract import InputContract
@@ -22,6 +27,7 @@ from acclimate.models.settings import Model
 from acclimate.models.structure import create, head, head_name
 
 _HALF = (0.5, 0.5, 0.5)
+_HUB_TIMEOUT_S = 3.0
 _DEFAULT = Model()
 
 
@@ -171,7 +177,8 @@ def _timm(name: str) -> Classifier:
     network = create(name, 1000)
     config = _config(network)
     try:
-        network = timm.create_model(plain, pretrained=True)
+        with _hub_at_hand():
+            network = timm.create_model(plain, pretrained=True)
     except Exception as error:  # hub, network and cache errors come as a dozen kinds
         raise ModelFileError(
             f"weights of {plain!r} cannot be fetched from the model hub.",
@@ -182,6 +189,29 @@ def _timm(name: str) -> Classifier:
     classes = _numbered(head(network).out_features)
     card = Card(f"timm {timm.__version__}: {plain}", str(config.get("license") or "unknown"))
     return Classifier(name, network.eval(), classes, _contract(config), card)
+
+
+@contextmanager
+def _hub_at_hand() -> Iterator[None]:
+    """Uses what was fetched before where the hub does not answer, in place of long retries."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _hub_answers()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _hub_answers() -> bool:
+    if getproxies():
+        return True  # a proxy may reach what we cannot; let the client find out
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_HUB_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _folder(name: str) -> Classifier:

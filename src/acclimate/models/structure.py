@@ -114,7 +114,13 @@ def build(
     """
     network = create(architecture, num_classes)
     fit_to_shapes(network, weights, counts)
-    missing, extra = network.load_state_dict(weights, strict=False)
+    try:
+        missing, extra = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelFileError(
+            f"weights do not fit {architecture} ({reason}).", where=where
+        ) from error
     if missing or extra:
         raise ModelFileError(
             f"weights do not fit {architecture}: {(list(missing) + list(extra))[0]!r} is missing "
@@ -141,7 +147,11 @@ def create(architecture: str, num_classes: int) -> nn.Module:
     if not timm.is_model(name.split(".", 1)[0]):
         known = timm.list_models()
         raise ModelFileError(f"timm has no architecture {name!r}. {near_names(name, known)}")
-    network = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelFileError(f"timm cannot build {name!r} ({reason}).") from error
     return network.eval()  # type: ignore[no-any-return]
 
 

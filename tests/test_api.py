@@ -1,0 +1,316 @@
+"""The front door from Python: what a notebook calls."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import acclimate
+from acclimate.data.contract import InputContract
+from acclimate.errors import AcclimateError, ModelFileError, RecipeError
+from acclimate.models.pretrained import wrap
+from acclimate.progress import SilentProgress
+from acclimate.training.fine_tune import fine_tune as stage
+from acclimate.training.settings import FineTune
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+ONE = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "device": "cpu"}
+
+
+class Heard(SilentProgress):
+    """Keeps what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+class Own(nn.Module):
+    """A network of somebody's own, with a head for another number of classes."""
+
+    def __init__(self, classes=7):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3)
+        )
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def small(dataset):
+    """A small classifier that has the digits' classes and knows nothing of them. Never changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_efficientnet", num_classes=10)
+    return replace(wrap(network, CONTRACT), classes=dataset.classes)
+
+
+@pytest.fixture(scope="module")
+def learnt(small, dataset, policy):
+    """It after a few epochs. Never changed."""
+    return acclimate.fine_tune(
+        small, dataset, policy=policy, epochs=5, batch_size=18, lr=1e-2, device="cpu"
+    )
+
+
+@pytest.mark.slow
+def test_the_five_lines_of_a_notebook(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos = acclimate.clean(digits)
+    model = acclimate.fine_tune("efficientnet-lite0", photos, epochs=1, image_size=32)
+    small = acclimate.quantize(model, photos, max_accuracy_drop=100)
+    accuracy = acclimate.evaluate(small, photos).metrics["home"]["accuracy"]
+    small.save(Path("digits.model"))
+    assert 0.5 < accuracy.low <= accuracy.value <= accuracy.high <= 1
+    assert small.precision == "int8"
+    answer = acclimate.predict("digits.model", digits / "test" / "3")[0]
+    assert answer.classes[0] in "0123456789"
+
+
+def test_fine_tune_takes_the_names_that_everybody_uses(small, dataset):
+    model = acclimate.fine_tune(
+        small, dataset, optimizer="sgd", device="cpu", epochs=1, lr=0.05, batch_size=60, seed=3
+    )
+    settings = model.card.steps[-1].settings
+    assert settings["optimizer"] == "sgd"
+    assert settings["learning_rate"] == 0.05
+    assert settings["epochs"] == 1
+    assert len(model.card.steps[-1].curve) == 2
+
+
+def test_the_front_door_leads_to_the_stage(small, dataset, policy, context):
+    settings = FineTune(epochs=1, batch_size=60, learning_rate=1e-2)
+    ours = acclimate.fine_tune(small, dataset, policy=policy, seed=7, **ONE)
+    theirs = stage(small, dataset, policy, settings, context=replace(context, seed=7))
+    assert ours.digest == theirs.digest
+    other = acclimate.fine_tune(small, dataset, policy=policy, seed=8, **ONE)
+    assert other.digest != ours.digest
+
+
+def test_folders_stand_for_model_and_data(small, digits, tmp_path):
+    small.save(tmp_path / "model")
+    by_text = acclimate.fine_tune(str(tmp_path / "model"), str(digits), **ONE)
+    by_path = acclimate.fine_tune(tmp_path / "model", digits, **ONE)
+    assert by_text.digest == by_path.digest
+    assert by_text.classes == tuple("0123456789")
+
+
+def test_a_module_of_ones_own_learns_the_classes_of_the_data(dataset):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Own()
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    network.train()
+    model = acclimate.fine_tune(
+        network, dataset, contract=CONTRACT, epochs=1, batch_size=18, device="cpu"
+    )
+    assert model.classes == tuple("0123456789")
+    assert model.module()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert model.card.steps[-1].figures["val_accuracy"] > 0.3
+    assert model.card.source == "user's own module"
+    after = network.state_dict()
+    assert all(torch.equal(t, after[name]) for name, t in before.items())
+    assert network.head.out_features == 7
+    assert network.training
+
+
+def test_a_fine_tuned_module_of_ones_own_is_loaded_into_a_fresh_one(dataset, tmp_path):
+    model = acclimate.fine_tune(Own(), dataset, contract=CONTRACT, **ONE)
+    model.save(tmp_path / "model")
+    back = acclimate.Classifier.load(tmp_path / "model", network=Own(classes=10))
+    assert back.digest == model.digest
+
+
+def test_a_module_without_a_contract_is_asked_for_one(dataset):
+    with pytest.raises(ModelFileError, match="Own does not say what input it expects"):
+        acclimate.fine_tune(Own(), dataset, epochs=1)
+
+
+def my_adamax(groups):
+    return torch.optim.Adamax(groups)
+
+
+def test_an_optimizer_of_ones_own_is_recorded_by_its_qualified_name(small, dataset):
+    model = acclimate.fine_tune(small, dataset, optimizer=my_adamax, **ONE)
+    assert model.card.steps[-1].settings["optimizer"].endswith("my_adamax")
+    from_torch = acclimate.fine_tune(small, dataset, optimizer=torch.optim.RMSprop, **ONE)
+    assert from_torch.card.steps[-1].settings["optimizer"].endswith("RMSprop")
+    assert from_torch.digest != model.digest
+
+
+def test_the_size_of_the_input_can_be_given(small, dataset):
+    model = acclimate.fine_tune(small, dataset, image_size=40, **ONE)
+    assert model.contract.image_size == 40
+    assert small.contract.image_size == 32
+
+
+def test_a_workspace_lets_the_same_call_go_on(small, dataset, tmp_path):
+    first = acclimate.fine_tune(small, dataset, workspace=tmp_path, **ONE)
+    heard = Heard()
+    again = acclimate.fine_tune(small, dataset, workspace=tmp_path, progress=heard, **ONE)
+    assert again.digest == first.digest
+    assert "going on after epoch 1 of 1" in heard.lines
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "told"),
+    [
+        ("fine_tune", {"epoch": 3}, "FineTune has no setting 'epoch'. Did you mean 'epochs'?"),
+        (
+            "fine_tune",
+            {"learningrate": 0.1},
+            "FineTune has no setting 'learningrate'. Did you mean 'learning_rate'?",
+        ),
+        (
+            "distill",
+            {"temprature": 3},
+            "Distill has no setting 'temprature'. Did you mean 'temperature'?",
+        ),
+        ("prune", {"ratios": 0.3}, "Prune has no setting 'ratios'. Did you mean 'ratio'?"),
+        (
+            "quantize",
+            {"max_drop": 1},
+            "Quantize has no setting 'max_drop'. Did you mean 'max_accuracy_drop'?",
+        ),
+        (
+            "evaluate",
+            {"bootstraps": 9},
+            "Evaluate has no setting 'bootstraps'. Did you mean 'bootstrap'?",
+        ),
+        (
+            "export",
+            {"check_image": 9},
+            "Export has no setting 'check_image'. Did you mean 'check_images'?",
+        ),
+    ],
+)
+def test_a_wrong_keyword_is_answered_with_the_nearest_name(call, wrong, told, small, dataset):
+    with pytest.raises(RecipeError) as caught:
+        getattr(acclimate, call)(small, dataset, **wrong)
+    assert str(caught.value) == told
+    assert caught.value.exit_code == 2
+
+
+def test_a_wrong_value_is_told_once_with_what_was_given(small, dataset):
+    with pytest.raises(RecipeError) as caught:
+        acclimate.fine_tune(small, dataset, epochs=0)
+    assert str(caught.value).startswith("epochs ")
+    assert str(caught.value).endswith("got 0.")
+    assert str(caught.value).count("epochs") == 1
+
+
+def test_an_unknown_optimizer_names_those_there_are(small, dataset):
+    with pytest.raises(RecipeError) as caught:
+        acclimate.fine_tune(small, dataset, optimizer="adam")
+    assert "'adamw'" in str(caught.value)
+    assert "'sgd'" in str(caught.value)
+    assert "got 'adam'" in str(caught.value)
+
+
+def test_both_names_of_the_rate_at_once_are_refused(small, dataset):
+    with pytest.raises(RecipeError):
+        acclimate.fine_tune(small, dataset, lr=0.1, learning_rate=0.2, epochs=1)
+
+
+def test_augmentation_is_made_from_keywords():
+    policy = acclimate.augment(horizontal_flip=False, strength=0.1)
+    assert isinstance(policy, acclimate.Policy)
+    assert policy.horizontal_flip is False
+    with pytest.raises(RecipeError) as caught:
+        acclimate.augment(flip=False)
+    assert str(caught.value).startswith("Augment has no setting 'flip'. ")
+
+
+def test_clean_makes_a_dataset_and_leaves_classes_out(digits):
+    photos = acclimate.clean(digits, leave_out_classes=["7", "8"])
+    assert isinstance(photos, acclimate.Dataset)
+    assert photos.classes == tuple("01234569")
+    assert acclimate.clean(str(digits), seed=1).classes == tuple("0123456789")
+
+
+def test_a_probe_is_fitted_to_the_data(small, dataset, context):
+    probed = acclimate.probe(small, dataset, context=context)
+    assert probed.card.steps[-1].stage == "probe"
+    assert probed.card.steps[-1].figures["val_accuracy"] > 0.5
+
+
+def test_the_stages_follow_one_another(learnt, dataset, policy, context, tmp_path):
+    taught = acclimate.distill(
+        learnt, dataset, policy=policy, context=context, epochs=1, batch_size=60, lr=1e-4
+    )
+    small = acclimate.prune(
+        *(taught, dataset),
+        policy=policy,
+        context=context,
+        epochs=2,
+        batch_size=18,
+        lr=5e-3,
+        max_accuracy_drop=50,
+    )
+    exported = acclimate.export(small, dataset, context=context)
+    quantized = acclimate.quantize(exported, dataset, context=context, max_accuracy_drop=50)
+    told = [step.stage for step in quantized.card.steps]
+    assert told[-5:-1] == ["distill", "prune", "export", "export"]
+    assert told[-1] == "quantize"
+    assert quantized.precision == "int8"
+
+    shared = {"context": context, "latency": False, "bootstrap": 100}
+    before = acclimate.evaluate(learnt, dataset, name="before", **shared)
+    after = acclimate.evaluate(quantized, dataset, name="after", **shared)
+    assert after.metrics["home"]["accuracy"].value > 0.4
+    assert after.size_bytes < before.size_bytes
+    before.save(tmp_path / "before")
+    after.save(tmp_path / "after")
+    compared = acclimate.compare(before, after)
+    assert isinstance(compared, acclimate.Comparison)
+    from_disk = acclimate.compare(str(tmp_path / "before"), tmp_path / "after")
+    assert from_disk.as_record() == compared.as_record()
+
+
+def test_prediction_takes_a_file_a_folder_and_a_list(learnt, digits, tmp_path):
+    files = sorted((digits / "test" / "4").glob("*.png"))
+    alone = acclimate.predict(learnt, str(files[0]), device="cpu")
+    folder = acclimate.predict(learnt, digits / "test" / "4", device="cpu")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    listed = acclimate.predict(
+        learnt, [files[0], str(tmp_path / "broken.png")], top=3, device="cpu"
+    )
+    assert [p.path for p in folder] == files
+    assert alone[0].classes == folder[0].classes == listed[0].classes[:1]
+    assert len(listed[0].classes) == len(listed[0].probabilities) == 3
+    assert all(a >= b for a, b in itertools.pairwise(listed[0].probabilities))
+    assert listed[1].error
+    assert listed[1].classes == ()
+
+
+def test_data_without_splits_is_evaluated_whole(learnt, shifted, context):
+    found = acclimate.evaluate(learnt, shifted, context=context, latency=False, bootstrap=50)
+    assert found.table.num_rows == len(list(shifted.rglob("*.png")))
+    assert found.split == "test"
+
+
+def test_an_absent_model_is_one_clear_error(dataset):
+    with pytest.raises(AcclimateError) as caught:
+        acclimate.fine_tune("efficientnet-lite00", dataset)
+    assert "Did you mean 'efficientnet-lite0'" in str(caught.value)
+
+
+def test_what_a_notebook_shows_of_a_model_and_of_data_is_short(learnt, dataset):
+    assert len(repr(learnt)) < 2000
+    assert len(repr(dataset)) < 2000
+
+
+def test_pixels_of_ones_own_can_be_asked_directly(learnt):
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    inputs = torch.from_numpy(learnt.contract.normalize(images))
+    assert learnt.module()(inputs).shape == (2, 10)
