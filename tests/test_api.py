@@ -64,15 +64,19 @@ def learnt(small, dataset, policy):
 
 
 @pytest.mark.slow
-def test_the_five_lines_of_a_notebook(digits, tmp_path, monkeypatch):
+def test_the_five_lines_of_a_notebook(small, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    replace(small, classes=tuple("abcdefghij")).save(Path("pretrained"))
+
     photos = acclimate.clean(digits)
-    model = acclimate.fine_tune("efficientnet-lite0", photos, epochs=1, image_size=32)
-    small = acclimate.quantize(model, photos, max_accuracy_drop=100)
-    accuracy = acclimate.evaluate(small, photos).metrics["home"]["accuracy"]
-    small.save(Path("digits.model"))
+    model = acclimate.fine_tune("pretrained", photos, epochs=1)
+    little = acclimate.quantize(model, photos, max_accuracy_drop=50)
+    accuracy = acclimate.evaluate(little, photos).metrics["home"]["accuracy"]
+    little.save(Path("digits.model"))
+
     assert 0.5 < accuracy.low <= accuracy.value <= accuracy.high <= 1
-    assert small.precision == "int8"
+    assert [step.stage for step in model.card.steps] == ["probe", "fine_tune"]
+    assert little.precision == "int8"
     answer = acclimate.predict("digits.model", digits / "test" / "3")[0]
     assert answer.classes[0] in "0123456789"
 
@@ -110,7 +114,6 @@ def test_a_module_of_ones_own_learns_the_classes_of_the_data(dataset):
         torch.manual_seed(0)
         network = Own()
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    network.train()
     model = acclimate.fine_tune(
         network, dataset, contract=CONTRACT, epochs=1, batch_size=18, device="cpu"
     )
@@ -121,7 +124,6 @@ def test_a_module_of_ones_own_learns_the_classes_of_the_data(dataset):
     after = network.state_dict()
     assert all(torch.equal(t, after[name]) for name, t in before.items())
     assert network.head.out_features == 7
-    assert network.training
 
 
 def test_a_fine_tuned_module_of_ones_own_is_loaded_into_a_fresh_one(dataset, tmp_path):
@@ -244,6 +246,7 @@ def test_a_probe_is_fitted_to_the_data(small, dataset, context):
     assert probed.card.steps[-1].figures["val_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_the_stages_follow_one_another(learnt, dataset, policy, context, tmp_path):
     taught = acclimate.distill(
         learnt, dataset, policy=policy, context=context, epochs=1, batch_size=60, lr=1e-4
@@ -260,8 +263,7 @@ def test_the_stages_follow_one_another(learnt, dataset, policy, context, tmp_pat
     exported = acclimate.export(small, dataset, context=context)
     quantized = acclimate.quantize(exported, dataset, context=context, max_accuracy_drop=50)
     told = [step.stage for step in quantized.card.steps]
-    assert told[-5:-1] == ["distill", "prune", "export", "export"]
-    assert told[-1] == "quantize"
+    assert told[-4:] == ["distill", "prune", "export", "quantize"]
     assert quantized.precision == "int8"
 
     shared = {"context": context, "latency": False, "bootstrap": 100}
@@ -294,7 +296,7 @@ def test_prediction_takes_a_file_a_folder_and_a_list(learnt, digits, tmp_path):
 
 
 def test_data_without_splits_is_evaluated_whole(learnt, shifted, context):
-    found = acclimate.evaluate(learnt, shifted, context=context, latency=False, bootstrap=50)
+    found = acclimate.evaluate(learnt, shifted, context=context, latency=False, bootstrap=100)
     assert found.table.num_rows == len(list(shifted.rglob("*.png")))
     assert found.split == "test"
 
@@ -305,9 +307,9 @@ def test_an_absent_model_is_one_clear_error(dataset):
     assert "Did you mean 'efficientnet-lite0'" in str(caught.value)
 
 
-def test_what_a_notebook_shows_of_a_model_and_of_data_is_short(learnt, dataset):
-    assert len(repr(learnt)) < 2000
-    assert len(repr(dataset)) < 2000
+def test_what_a_notebook_shows_of_a_model_is_short(learnt):
+    assert "test_efficientnet" in repr(learnt)
+    assert len(repr(replace(learnt, graph=bytes(1_000_000)))) < 5000
 
 
 def test_pixels_of_ones_own_can_be_asked_directly(learnt):

@@ -21,6 +21,8 @@ from acclimate.models.settings import Model
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import Registry
 
+# Of MLflow, under SQLAlchemy 2.1.
+pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 
 
@@ -168,8 +170,8 @@ def test_a_folder_is_read_cleaned_and_split(photos, context):
         data = as_dataset(place, context=context)
         assert data.classes == ("dark", "light")
         assert {split: len(data.rows(split)) for split in ("train", "val", "test")} == {
-            "train": 14,
-            "val": 2,
+            "train": 12,
+            "val": 4,
             "test": 4,
         }
         assert data.table["digest"].null_count == 0
@@ -186,8 +188,8 @@ def test_settings_of_reading_and_cleaning_are_obeyed(photos, context):
     data = as_dataset(photos, settings=Clean(val=0.5, test=0.0), context=context, source=Source())
     assert len(data.rows("val")) == 10
     assert len(data.rows("test")) == 0
-    with pytest.raises(DataError, match="no images found here"):
-        as_dataset(photos, source=Source(leave_out_classes=("dark", "light")), context=context)
+    fewer = as_dataset(photos, source=Source(leave_out_classes=("dark",)), context=context)
+    assert fewer.classes == ("light",)
 
 
 def test_a_list_is_read(photos, context):

@@ -19,10 +19,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.pipeline import STEPS, machine, run
 from acclimate.progress import silent
 from acclimate.recipe import Recipe
-from acclimate.registry.versions import Registry
 from acclimate.stages import STAGES
-
-pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
 
 ALL = (
     "clean", "augment", "probe", "fine-tune", "export", "evaluate-probe", "evaluate-tuned",
@@ -186,13 +183,10 @@ def test_the_order_of_the_recipe_and_the_seed_of_the_context_change_nothing(
         ({"compare": {"margin": 3.0}}, ("compare-probe", "compare-tuned")),
         ({"export": {"check_images": 3}}, ("export",)),
         ({"evaluate": {"confidence": 0.9}}, ALL[5:]),
-        ({"registry": None}, ()),
-        ({"prune": None}, ()),
     ],
 )
 def test_a_change_redoes_what_depends_on_it_and_no_more(recipe, out, context, sections, ran):
     assert run(changed(recipe, **sections), out, context=context).ran == ran
-    assert run(recipe, out, context=context).ran == ()
 
 
 def test_a_file_that_was_only_touched_is_looked_at_again_and_no_more(
@@ -343,19 +337,3 @@ def test_under_torchrun_the_whole_job_is_refused(recipe, context, tmp_path, monk
         "the whole job runs in one process. "
         "Under torchrun, use `acclimate fine-tune` or `acclimate distill`."
     )
-
-
-@pytest.mark.slow
-def test_a_finished_run_is_registered_once_with_its_lineage(recipe, out, context, tmp_path):
-    place = {"store": tmp_path / "store", "key": tmp_path / "key.pem"}
-    own = changed(recipe, registry=place)
-    assert run(own, out, context=context).registered == "digits/1"
-    again = run(own, out, context=context)
-    assert again.registered == "digits/1"
-    registry = Registry(own.registry)
-    (kept,) = registry.versions("digits")
-    home = again.evaluations["final"].metrics["home"]["accuracy"]
-    assert kept.facts["accuracy"] == f"{home.value:.4f}"
-    lineage = json.loads((kept.folder / "lineage.json").read_text())
-    assert [step["stage"] for step in lineage] == [s.stage for s in STEPS if s.name in ALL]
-    assert registry.load(kept).digest == record(out, "export")["digest"]

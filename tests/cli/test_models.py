@@ -16,9 +16,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy i
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(workshop, tmp_path_factory):
     """A store with three versions of one model and one of another, and its key."""
     folder = tmp_path_factory.mktemp("kept")
+    # Making the tables takes seconds: the run's own store, with its model, is gone on with.
+    shutil.copytree(workshop.folder / "acclimate-store", folder / "store")
     registry = Registry(Register(store=folder / "store", key=folder / "key.pem"))
     for seed, name in enumerate(("leaf", "leaf", "leaf", "bark")):
         torch.manual_seed(seed)
@@ -64,18 +66,20 @@ def test_list_shows_every_version_of_every_model(models, tmp_path):
     assert str(tmp_path / "store") in done.out
     rows = [[c.strip() for c in line.split("│")[1:-1]] for line in done.out.splitlines()]
     rows = [row[:6] for row in rows if row]
+    accuracy = models("show", "photos", "--json").json["accuracy"]
     assert rows == [
         ["bark", "1", "", "0.9300", "float32", "0.4 MB"],
         ["leaf", "1", "", "0.9000", "float32", "0.4 MB"],
         ["leaf", "2", "", "0.9100", "float32", "0.4 MB"],
         ["leaf", "3", "", "0.9200", "float32", "0.4 MB"],
+        ["photos", "1", "", accuracy, "int8", "0.2 MB"],
     ]
 
 
 def test_list_and_show_answer_programs_in_json(models, tmp_path):
     records = models("list", "--json").json
     assert [(r["name"], r["number"]) for r in records] == [
-        ("bark", 1), ("leaf", 1), ("leaf", 2), ("leaf", 3),
+        ("bark", 1), ("leaf", 1), ("leaf", 2), ("leaf", 3), ("photos", 1),
     ]  # fmt: skip
     shown = models("show", "leaf/2", "--json").json
     assert shown == records[2]
@@ -177,15 +181,24 @@ def test_looking_into_a_place_that_is_no_store_makes_none(acclimate, tmp_path, a
 
 
 def test_what_a_run_registered_is_the_model_it_left(workshop, shell):
-    done = shell("models", "show", "photos@latest", "--json", cwd=workshop.folder)
+    shown = shell("models", "show", "photos@latest", "--json", cwd=workshop.folder).json
     made = json.loads((workshop.made / "model" / "model.json").read_text())
-    assert done.json["digest"] == made["digest"]
-    assert done.json["number"] == 1
-    assert done.json["precision"] == "int8"
-    folder = workshop.folder / "acclimate-store" / "models" / "photos"
-    (kept,) = folder.iterdir()
+    assert shown["digest"] == made["digest"]
+    assert (shown["number"], shown["precision"]) == (1, "int8")
+    figures = json.loads(
+        (workshop.step("evaluate-final") / "evaluation" / "evaluation.json").read_text()
+    )
+    home = figures["metrics"]["home"]["accuracy"]
+    assert shown["accuracy"] == f"{home['value']:.4f}"
+    assert shown["accuracy_low"] == f"{home['low']:.4f}"
+    assert shown["bytes"] == str(figures["size_bytes"])
+    (kept,) = (workshop.folder / "acclimate-store" / "models" / "photos").iterdir()
     assert {path.name for path in kept.iterdir()} == {
         "lineage.json", "model.json", "model.onnx", "recipe.json", "signature.sigstore.json",
     }  # fmt: skip
     lineage = json.loads((kept / "lineage.json").read_text())
-    assert [record["stage"] for record in lineage][:4] == ["clean", "augment", "probe", "fine-tune"]
+    assert [record["stage"] for record in lineage] == [
+        "clean", "augment", "probe", "fine-tune", "distill", "prune", "quantize", "evaluate",
+        "evaluate", "evaluate", "compare", "compare",
+    ]  # fmt: skip
+    assert json.loads((kept / "recipe.json").read_text())["name"] == "photos"

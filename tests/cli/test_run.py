@@ -139,18 +139,16 @@ def test_each_step_leaves_a_folder_that_says_what_made_it(workshop):
     }  # fmt: skip
 
 
-def test_running_again_does_nothing_and_says_so(again, tmp_path):
+def test_running_again_does_nothing_and_says_so_and_ends_with_the_same_table(
+    workshop, again, tmp_path
+):
     before = {k: v for k, v in tree(tmp_path / "runs").items() if "-" in k.parts[1]}
     done = again()
     assert done.code == 0
     assert steps(done) == (RAN, [])
     after = {k: v for k, v in tree(tmp_path / "runs").items() if "-" in k.parts[1]}
     assert after == before
-
-
-def test_the_table_of_a_run_that_had_nothing_to_do_is_the_same(workshop, again):
-    same = again().out.splitlines()[:-2]
-    assert same == workshop.run.out.splitlines()[:-2]
+    assert done.out.splitlines()[:-2] == workshop.run.out.splitlines()[:-2]
 
 
 def test_the_result_as_json_is_all_that_standard_output_holds(workshop, again):
@@ -175,16 +173,13 @@ def test_changing_one_setting_redoes_what_depends_on_it_and_going_back_is_free(w
     assert back.json["evaluations"]["final"] != changed.json["evaluations"]["final"]
 
 
-def test_another_margin_redoes_only_the_comparisons(again):
-    done = again("--set", "compare.margin=2", "--json")
-    assert done.json["ran"] == ["compare-probe", "compare-tuned"]
-    assert done.json["comparisons"]["cost"]["margin"] == 2
-
-
 def test_a_challenger_that_is_not_better_is_answered_with_exit_code_3(again, tmp_path):
     (tmp_path / "runs" / "photos" / "report.html").unlink()
-    done = again("--set", "compare.require=better", "--json", "--quiet")
+    require = ("--set", "compare.require=better", "--set", "compare.margin=2")
+    done = again(*require, "--json", "--quiet")
     assert done.code == 3
+    assert done.json["ran"] == ["compare-probe", "compare-tuned"]
+    assert done.json["comparisons"]["cost"]["margin"] == 2
     refused = json.loads(done.err)
     assert refused["code"] == "not-better"
     assert refused["message"].startswith("final is not settled against probe: ")

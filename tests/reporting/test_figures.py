@@ -116,14 +116,25 @@ def test_of_very_many_classes_the_balance_stays_a_picture_one_can_see():
     assert float(height.removesuffix("pt")) < 800
 
 
+PICTURES = {
+    "confusion": lambda one: figures.confusion_matrix(np.eye(len(HOSTILE), dtype=int), HOSTILE),
+    "balance": lambda one: figures.class_balance({"train": dict.fromkeys(HOSTILE, 3)}),
+    "bars": lambda one: figures.accuracy_bars(dict.fromkeys(HOSTILE, one)),
+    "trade-off": lambda one: figures.trade_off(dict.fromkeys(HOSTILE, one)),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_any_name_is_shown_as_it_is_and_breaks_no_picture(picture, timed):
+    told = words(PICTURES[picture](timed["probe"]))
+    for name in HOSTILE:
+        shown = name if len(name) <= 18 or picture != "confusion" else name[:17] + "…"
+        assert any(word.startswith(shown) for word in told), name
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_any_name_is_shown_as_it_is_and_breaks_no_picture(name, timed):
-    shown = name if len(name) <= 18 else name[:17] + "…"
-    table = figures.confusion_matrix(np.eye(2, dtype=np.int64), [name, "elm"])
-    assert words(table).count(shown) == 2
-    assert name in words(figures.class_balance({"train": {name: 3, "elm": 4}}))
-    assert name in words(figures.accuracy_bars({name: timed["probe"]}))
-    assert any(word.startswith(name) for word in words(figures.trade_off({name: timed["probe"]})))
+def test_a_name_alone_breaks_no_picture_either(name):
+    assert name in words(figures.class_balance({"train": {name: 3}}))
 
 
 def test_the_same_figures_give_the_same_picture(timed):

@@ -79,7 +79,7 @@ def check_self_contained(html):
     return page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def whole(dataset, tuned, evaluations):
     """What a run hands over."""
     before, after = evaluations
@@ -97,16 +97,21 @@ def whole(dataset, tuned, evaluations):
     }
 
 
-def test_the_page_is_one_file_that_fetches_and_runs_nothing(whole):
-    html = report(**whole)
+@pytest.fixture(scope="module")
+def html(whole):
+    """The page of a whole run."""
+    return report(**whole)
+
+
+def test_the_page_is_one_file_that_fetches_and_runs_nothing(html):
     assert html.startswith("<!doctype html>")
     page = check_self_contained(html)
     assert len(page.all("svg")) == 6
     assert len(html) < 2_000_000
 
 
-def test_the_page_holds_every_figure_that_was_measured(whole, evaluations):
-    words = Page(report(**whole)).words
+def test_the_page_holds_every_figure_that_was_measured(html, whole, evaluations):
+    words = Page(html).words
     for evaluation in evaluations:
         for domain in ("home", "shifted"):
             found = evaluation.metrics[domain]["accuracy"]
@@ -117,8 +122,8 @@ def test_the_page_holds_every_figure_that_was_measured(whole, evaluations):
     assert "ONNX Runtime float32" in words
 
 
-def test_the_page_says_what_made_it(whole, dataset, tuned):
-    words = Page(report(**whole)).words
+def test_the_page_says_what_made_it(html, dataset, tuned):
+    words = Page(html).words
     assert words.startswith("digits/3 · acclimate")
     for told in (
         dataset.digest, tuned.digest, "0123456789abcdef", "python 3.11.9", tuned.card.source,
@@ -128,8 +133,8 @@ def test_the_page_says_what_made_it(whole, dataset, tuned):
     assert f"{len(dataset):,} files, {int((~dataset.keep).sum()):,} left out" in words
 
 
-def test_the_page_names_every_class_and_domain(whole, dataset):
-    words = Page(report(**whole)).words
+def test_the_page_names_every_class_and_domain(html, dataset):
+    words = Page(html).words
     assert "By class class images recall precision F1 0 " in words
     assert "By class · shifted" in words
     assert len(dataset.classes) == 10

@@ -115,6 +115,8 @@ class Policy:
             fields = dict(cast("dict[str, Any]", record))
             if int(fields.pop("format")) > FORMAT:
                 raise DataError("policy was written by a newer acclimate.", where=path)
+            if missing := set(Augment.model_fields) - set(fields):
+                raise KeyError(sorted(missing)[0])
             return cls(**Augment.model_validate(fields).model_dump())
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"file is not a policy ({error}).", where=path) from error

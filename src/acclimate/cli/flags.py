@@ -69,7 +69,7 @@ def read_recipe(flags: Flags, given: Flags, *, section: str | None = None) -> "R
 
 
 def _yaml(value: object) -> str:
-    return str(value) if isinstance(value, int) else json.dumps(str(value))
+    return str(value) if isinstance(value, int) else json.dumps(str(value), ensure_ascii=False)
 
 
 def make_context(flags: Flags, seed: int) -> Context:

@@ -35,12 +35,11 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     has = {name for name, own in zip(names, home, strict=True) if own} - {None, "unlabelled"}
     fractions = {"val": val, "test": test}
     missing = {name: fraction for name, fraction in fractions.items() if name not in has}
-    if len(free):
-        if val + test < 1:
-            _check_counts(dataset, free)
-        _assign(dataset, free, missing, names, seed)
-    elif "train" in has:
-        _assign(dataset, dataset.rows("train"), missing, names, seed)
+    if len(free) and val + test < 1:
+        _check_counts(dataset, free)
+    # A missing split is carved from all that may train: what has no split yet, and what trains.
+    dealt = np.union1d(free, dataset.rows("train")) if missing else free
+    _assign(dataset, dealt, missing, names, seed)
     return dataset.with_columns({"split": names})
 
 

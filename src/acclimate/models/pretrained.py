@@ -239,9 +239,10 @@ def _local_weights(name: str, path: Path) -> Classifier:
     network = create(name, 1000)
     layer = head_name(network)
     found = weights.get(f"{layer}.weight")
-    if found is None:
+    if found is None or found.ndim != 2 or not len(found):
         raise ModelFileError(
-            f"weights have no head {layer}.weight, so they are not those of {name}.", where=path
+            f"weights have no head {layer}.weight with a row a class: they are not {name}'s.",
+            where=path,
         )
     network = create(name, found.shape[0])
     load_strictly(network, weights, path)

@@ -26,6 +26,8 @@ def head_name(network: nn.Module) -> str:
     names: list[str] = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
     config = getattr(network, "pretrained_cfg", None)
     declared = config.get("classifier") if isinstance(config, dict) else None
+    if isinstance(declared, (tuple, list)):
+        raise ModelFileError(f"{type(network).__name__} has several heads: {', '.join(declared)}.")
     if isinstance(declared, str) and declared in names:
         return str(declared)
     if not names:
