@@ -66,10 +66,14 @@ def test_long_work_tells_rate_and_time_left_every_ten_seconds(lines, clock):
 
 
 def test_work_that_fails_tells_nothing_of_an_end(lines, clock):
-    with pytest.raises(KeyboardInterrupt), LogProgress().task("clean", 10) as task:
-        task.advance()
-        clock.now += 5
-        raise KeyboardInterrupt
+    def stopped():
+        with LogProgress().task("clean", 10) as task:
+            task.advance()
+            clock.now += 5
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert lines() == []
 
 

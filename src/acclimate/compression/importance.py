@@ -27,7 +27,7 @@ def taylor(
 ) -> tp.importance.Importance:
     """By the first-order change of the loss without it (Molchanov et al. 2019, 1906.10771).
 
-    Leaves the gradients of the summed loss in the network.
+    Leaves the gradients of the mean loss in the network.
 
     Args:
         network: On the CPU, in evaluation mode.
@@ -42,7 +42,9 @@ def taylor(
     to_input = Normalizer(contract, torch.device("cpu"))
     for batch in in_order(dataset, rows, contract, batch_size=32):
         logits = network(to_input(torch.from_numpy(batch.images)))
-        functional.cross_entropy(logits, torch.from_numpy(batch.targets)).backward()  # type: ignore[no-untyped-call]
+        targets = torch.from_numpy(batch.targets)
+        loss = functional.cross_entropy(logits, targets, reduction="sum") / len(rows)
+        loss.backward()  # type: ignore[no-untyped-call]
     return tp.importance.GroupTaylorImportance()
 
 

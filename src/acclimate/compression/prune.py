@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch_pruning as tp
@@ -23,7 +24,7 @@ from acclimate.features.probe import check_trainable
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.export import to_onnx
 from acclimate.models.runtime import Normalizer, run_onnx
-from acclimate.models.structure import head_name
+from acclimate.models.structure import build, counts_beyond_shapes, head_name
 from acclimate.training.distill import teaching
 from acclimate.training.fine_tune import record, tell_plan
 from acclimate.training.loop import Views, train
@@ -134,6 +135,22 @@ def structured(
     if any("attention" in type(m).__name__.lower() for m in network.modules()):
         raise ModelFileError("networks with attention are not pruned by this version.")
     rows = calibration_rows(dataset, _JUDGED_ON, context)
+    try:
+        _take_out(network, classifier, dataset, rows, settings)
+        _reestimate_batch_norm(network, classifier.contract, dataset, rows)
+        _check_rebuilt(network, classifier)
+    except ModelFileError:
+        raise
+    except Exception as error:  # Torch-Pruning fails in many ways on what it does not know
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "unknown"
+        raise ModelFileError(f"{classifier.name} cannot be pruned ({reason}).") from error
+    return network.eval()
+
+
+def _take_out(
+    network: nn.Module, classifier: Classifier, dataset: Dataset, rows: Rows, settings: Prune
+) -> None:
+    """Removes channels. Changes the network."""
     importance = IMPORTANCES[settings.importance](network, classifier.contract, dataset, rows)
     size = classifier.contract.image_size
     pruner = tp.pruner.MetaPruner(
@@ -152,8 +169,21 @@ def structured(
     )
     pruner.step()
     network.zero_grad()
-    _reestimate_batch_norm(network, classifier.contract, dataset, rows)
-    return network.eval()
+
+
+def _check_rebuilt(network: nn.Module, classifier: Classifier) -> None:
+    """A pruned network that cannot be built again from its weights could never be loaded."""
+    if not classifier.architecture.startswith("timm:"):
+        return
+    weights = {name: t.detach() for name, t in network.state_dict().items()}
+    counts, here = counts_beyond_shapes(network), Path(classifier.name)
+    again = build(classifier.architecture, len(classifier.classes), weights, counts, here)
+    size = classifier.contract.image_size
+    example = torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size)
+    with torch.inference_mode():
+        same = torch.allclose(again(example), network(example), atol=1e-4)
+    if not same:
+        raise ModelFileError(f"{classifier.name} is another network when built from its shapes.")
 
 
 def _reestimate_batch_norm(
@@ -177,7 +207,8 @@ def _reestimate_batch_norm(
     to_input = Normalizer(contract, torch.device("cpu"))
     with torch.no_grad():
         for batch in in_order(dataset, rows, contract, batch_size=64):
-            network(to_input(torch.from_numpy(batch.images)))
+            if len(batch.rows) > 1:  # a single image may have a single value a channel
+                network(to_input(torch.from_numpy(batch.images)))
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
     network.eval()

@@ -11,6 +11,7 @@ from acclimate.evaluation.latency import measure_latency
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Run
 
+_ROUNDING = 1e-9
 MOST_IMAGES = 5_000
 """Val images that decide: a point of accuracy is well told apart with so many."""
 
@@ -72,7 +73,7 @@ def judge(
         f"{names[1]}: {sizes[1] / sizes[0]:.2f} of the size and {speedup:.2f} times the speed of "
         f"{names[0]}, val accuracy {before:.3f} to {after:.3f}"
     )
-    if drop > max_accuracy_drop:
+    if drop > max_accuracy_drop + _ROUNDING:
         return Verdict(
             False,
             figures,

@@ -15,7 +15,7 @@ from torch import nn
 from acclimate.data.contract import InputContract
 from acclimate.errors import DataError, ModelFileError
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
-from acclimate.models.structure import build, counts_beyond_shapes
+from acclimate.models.structure import build, counts_beyond_shapes, fit_to_shapes
 
 FORMAT = 1
 MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
@@ -217,6 +217,7 @@ class Classifier:
         if (folder / WEIGHTS_FILE).exists():
             weights = read_weights(folder / WEIGHTS_FILE)
             if network is not None:
+                fit_to_shapes(network, weights, counts)
                 load_strictly(network, weights, folder)
             elif architecture.startswith("timm:"):
                 network = build(architecture, len(classes), weights, counts, folder)

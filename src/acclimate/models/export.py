@@ -154,6 +154,11 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
     return InputContract.from_record(contract), classes
 
 
+def is_quantized(graph: bytes) -> bool:
+    """Whether an ONNX file computes in integers."""
+    return any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(graph).graph.node)
+
+
 def graph_of(network: nn.Module, image_size: int, output: str) -> bytes:
     """A network as ONNX with a free batch dimension.
 

@@ -38,10 +38,15 @@ def run_torch(classifier: Classifier, device: str = "auto") -> Run:
 
     def run(images: Pixels) -> Logits:
         with torch.inference_mode():
-            logits: torch.Tensor = network(to_input(torch.from_numpy(images)))
+            logits: torch.Tensor = network(to_input(as_tensor(images)))
         return logits.float().cpu().numpy()
 
     return run
+
+
+def as_tensor(images: Pixels) -> torch.Tensor:
+    """Pixels as a tensor; a copy only where PyTorch could not use their memory."""
+    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
 def run_onnx(classifier: Classifier, device: str = "auto") -> Run:

@@ -88,8 +88,7 @@ class KeySigner:
 
     def _ensure_key(self) -> None:
         if self.private.is_file():
-            if not self.public.is_file():
-                self._write_public(self.private.read_bytes())
+            self._write_public(self.private.read_bytes())
             return
         with writing_errors(self.private):
             self.private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -112,10 +111,17 @@ class KeySigner:
             raise OutputError(
                 "file is not an unencrypted private key in PEM.", where=self.private
             ) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise OutputError(
+                "key is not of an elliptic curve.",
+                where=self.private,
+                hint="Make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY.",
+            )
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        write_atomic(self.public, public)
+        if not self.public.is_file() or self.public.read_bytes() != public:
+            write_atomic(self.public, public)
 
 
 def _whole(folder: Path) -> hashing.Config:

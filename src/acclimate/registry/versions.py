@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +100,7 @@ class Registry:
         digest = classifier.digest
         for version in self._find(name):
             if version.facts.get("digest") == digest:
+                self.verify(version)
                 return version
         folder = self.store / "models" / name / digest[:16]
         with atomic_folder(folder) as part:
@@ -117,7 +118,9 @@ class Registry:
 
     def names(self) -> list[str]:
         """The models there are."""
-        return sorted(model.name for model in self.client.search_registered_models())
+        found = _pages(self.client.search_registered_models)
+        # A publication that was cut short leaves a name without a version.
+        return sorted(model.name for model in found if self._find(model.name))
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, the oldest first.
@@ -269,7 +272,7 @@ class Registry:
         aliases: dict[str, list[str]] = {}
         for alias, number in model.aliases.items():
             aliases.setdefault(str(number), []).append(alias)
-        found = self.client.search_model_versions(f"name='{name}'")
+        found = _pages(self.client.search_model_versions, f"name='{name}'")
         versions = [self._version(v, tuple(sorted(aliases.get(str(v.version), [])))) for v in found]
         return sorted(versions, key=lambda v: v.number)
 
@@ -291,6 +294,17 @@ class Registry:
 
     def _remember(self, name: str, numbers: list[int]) -> None:
         self.client.set_registered_model_tag(name, _PAST, json.dumps(numbers))
+
+
+def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
+    """All that a search of MLflow's finds; it answers a page at a time."""
+    found, token = [], None
+    while True:
+        page = search(*query, page_token=token)
+        found += list(page)
+        token = page.token
+        if not token:
+            return found
 
 
 def split_reference(text: str) -> tuple[str, str]:

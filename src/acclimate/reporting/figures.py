@@ -2,7 +2,10 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -13,10 +16,31 @@ from acclimate.evaluation.evaluate import Evaluation
 
 INK, SOFT, LINE = "#1c2430", "#667085", "#d9dee7"
 COLORS = ("#2563a8", "#d9822b", "#3a8f5c", "#9b4f96", "#b03a48")
+_STYLE = {
+    "text.parse_math": False,
+    "svg.fonttype": "none",  # text stays text: it can be searched and copied
+    "svg.hashsalt": "acclimate",  # the same figures give the same bytes
+}
 _MOST_CLASSES = 40
 """Above this a confusion matrix has no readable names; the most confused classes are shown."""
 
 
+Drawn = ParamSpec("Drawn")
+
+
+def _drawing(function: Callable[Drawn, str]) -> Callable[Drawn, str]:
+    """Draws names as they are: a dollar is no formula, and a reader's browser has more glyphs."""
+
+    @wraps(function)
+    def drawn(*args: Drawn.args, **kwargs: Drawn.kwargs) -> str:
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            return function(*args, **kwargs)
+
+    return drawn
+
+
+@_drawing
 def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
     """Accuracy with its interval, a bar for each model in each domain.
 
@@ -50,6 +74,7 @@ def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
     return _svg(figure, axes)
 
 
+@_drawing
 def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
     """Val accuracy over seconds of every training.
 
@@ -79,6 +104,7 @@ def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str
     return _svg(figure, left)
 
 
+@_drawing
 def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str]) -> str:
     """How often each class was taken for each, as parts of the true class.
 
@@ -111,6 +137,7 @@ def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str]) -> str:
     return _svg(figure, axes)
 
 
+@_drawing
 def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
     """Accuracy against time of one image; the area of a dot is the size of the file.
 
@@ -146,6 +173,7 @@ def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
     return _svg(figure, axes)
 
 
+@_drawing
 def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Images of each class, stacked by split.
 
@@ -182,8 +210,6 @@ def _svg(figure: Figure, axes: object) -> str:
     _plain(axes)
     figure.tight_layout()
     buffer = io.StringIO()
-    # Text stays text: it can be searched and copied. Ids are salted so that they are reproducible.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "acclimate"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     return re.sub(r"^.*?(?=<svg )", "", text, flags=re.DOTALL)

@@ -11,11 +11,11 @@ import numpy as np
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import Pixels
 from acclimate.data.decode import SUFFIXES
-from acclimate.errors import DataError, UnreadableImage
+from acclimate.errors import DataError, ModelFileError, UnreadableImage
 from acclimate.evaluation.evaluate import softmax
 from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier
-from acclimate.models.export import read_metadata
+from acclimate.models.export import is_quantized, read_metadata
 from acclimate.models.runtime import RUNTIMES, Logits, best_runtime
 
 _BATCH = 32
@@ -118,9 +118,15 @@ def from_onnx(path: Path) -> Classifier:
         ModelFileError: The file is not one that acclimate exported.
     """
     graph = path.read_bytes()
-    contract, classes = read_metadata(graph)
+    try:
+        contract, classes = read_metadata(graph)
+    except ModelFileError as error:
+        raise ModelFileError(
+            error.message, where=path, hint="Give a model.onnx that acclimate exported."
+        ) from error
+    precision = "int8" if is_quantized(graph) else "float32"
     card = Card(f"{path.name} {digest_bytes(graph)}", "unknown")
-    return Classifier(f"module:{path.stem}", None, classes, contract, card, "onnx", graph)
+    return Classifier(f"module:{path.stem}", None, classes, contract, card, precision, graph)
 
 
 def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:

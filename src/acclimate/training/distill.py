@@ -54,6 +54,7 @@ def distill(
         ModelFileError: There is no such student.
     """
     check_trainable(dataset)
+    teacher.module()
     dataset = dataset.with_classes(teacher.classes, teacher.name)
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
@@ -91,12 +92,12 @@ def student(teacher: Classifier, dataset: Dataset, name: str, context: Context) 
     Raises:
         ModelFileError: There is no such model, or its weights cannot be had.
     """
-    if name == "auto":
+    chosen_here = name == "auto"
+    if chosen_here:
         name = next(iter(PACKAGED))
     found = resized(pretrained(Model(name=name)), teacher.contract.image_size)
-    if found.architecture == teacher.architecture or (
-        found.parameters >= teacher.parameters and name in PACKAGED
-    ):
+    larger = chosen_here and found.parameters >= teacher.parameters
+    if larger or found.architecture == teacher.architecture:
         return replace(teacher, graph=None)
     return probe(found, dataset, context=context)
 

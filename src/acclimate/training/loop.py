@@ -49,7 +49,8 @@ class Views:
     def train(self, row: int, seed: int) -> Pixels:
         """One training view, governed by the seed alone: uint8, (S, S, 3)."""
         # Half as much again as the network sees: a random crop must not be enlarged.
-        at_least = round(self.contract.image_size * 1.5)
+        margin = 1.5 if self.policy.crop_area < 1 else 1 / self.contract.crop
+        at_least = round(self.contract.image_size * margin)
         image = read_image(self.dataset.path(row), at_least=at_least)
         return self.policy.apply(image, self.contract, np.random.default_rng(seed))
 
@@ -160,7 +161,7 @@ class _Run:
         self.progress: Progress = context.progress if self.rank == 0 else silent
         self.rows = views.dataset.rows("train")
         self.val = views.dataset.rows("val")
-        self.steps_per_epoch = math.ceil(len(self.rows) / plan.batch_size)
+        self.steps_per_epoch = len(_cut(self.rows, plan.batch_size))
         self.to_input = Normalizer(views.contract, fabric.device)
         self.rule = rule
         state = find_state(context.workspace)
@@ -195,6 +196,8 @@ class _Run:
     def _epoch(self, epoch: int) -> None:
         loss = self._train_epoch(epoch)
         val_loss, val_accuracy = self._validate()
+        if len(self.val) and not math.isfinite(val_loss):
+            raise self._diverged("val loss", val_loss, f"the end of epoch {epoch}")
         rate = self.rule.param_groups[-1]["lr"]
         line = Epoch(epoch, loss, val_loss, val_accuracy, rate, time.monotonic() - self.began)
         state = self.state
@@ -242,15 +245,25 @@ class _Run:
         self.fabric.backward(losses.sum() * (self.processes / whole))
         summed = self._summed(losses.detach().sum())
         if not math.isfinite(summed):
-            raise RecipeError(
-                f"loss is {summed} at step {step}: the training diverges.",
-                where="learning_rate",
-                hint=f"Lower it; it was {self.plan.learning_rate:g}.",
-            )
-        self.fabric.clip_gradients(self.network, self.rule, max_norm=self.plan.max_gradient_norm)
+            raise self._diverged("loss", summed, f"step {step}")
+        length = self.fabric.clip_gradients(
+            self.network,
+            self.rule,
+            max_norm=self.plan.max_gradient_norm,
+            error_if_nonfinite=False,
+        )
+        if length is not None and not math.isfinite(float(length)):
+            raise self._diverged("the gradient's length", float(length), f"step {step}")
         self.rule.step()
         self.rule.zero_grad()
         return summed
+
+    def _diverged(self, what: str, value: float, when: str) -> RecipeError:
+        return RecipeError(
+            f"{what} is {value} at {when}: the training diverges.",
+            where="learning_rate",
+            hint=f"Lower it; it was {self.plan.learning_rate:g}.",
+        )
 
     @property
     def _all_steps(self) -> int:
@@ -263,9 +276,7 @@ class _Run:
         """
         order = np.random.default_rng(derive_seed(self.context.seed, "order", epoch))
         rows = order.permutation(self.rows)
-        wholes = [
-            rows[i : i + self.plan.batch_size] for i in range(0, len(rows), self.plan.batch_size)
-        ]
+        wholes = _cut(rows, self.plan.batch_size)
         shares: list[Rows] = [whole[self.rank :: self.processes] for whole in wholes]
         filled = [
             share if len(share) else whole[:1] for share, whole in zip(shares, wholes, strict=True)
@@ -303,6 +314,14 @@ class _Run:
             return float(value)
         moved = value.to(self.fabric.device, torch.float32)
         return float(self.fabric.all_reduce(moved, reduce_op="sum"))
+
+
+def _cut(rows: Rows, size: int) -> list[Rows]:
+    """Rows in batches; a last single one joins the batch before: alone it has no statistics."""
+    ends = list(range(size, len(rows), size))
+    if ends and len(rows) - ends[-1] == 1:
+        ends.pop()
+    return list(np.split(rows, ends))
 
 
 def _preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int) -> bool:
