@@ -121,9 +121,7 @@ def from_onnx(path: Path) -> Classifier:
     try:
         contract, classes = read_metadata(graph)
     except ModelFileError as error:
-        raise ModelFileError(
-            error.message, where=path, hint="Give a model.onnx that acclimate exported."
-        ) from error
+        raise ModelFileError(error.message, where=path) from error
     precision = "int8" if is_quantized(graph) else "float32"
     card = Card(f"{path.name} {digest_bytes(graph)}", "unknown")
     return Classifier(f"module:{path.stem}", None, classes, contract, card, precision, graph)
