@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.settings import Augment
@@ -335,6 +337,9 @@ def _sized(model: Classifier, image_size: int | None) -> Classifier:
 
 def _made(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
     """Settings from keywords; a wrong name is answered with the nearest one."""
+    for short, long in _SHORT.items():
+        if short in fields and long in fields:
+            raise RecipeError(f"{short} and {long} are the same setting: give one of them.")
     full = {_SHORT.get(name, name): value for name, value in fields.items()}
     for name in full:
         if name not in kind.model_fields:
@@ -343,6 +348,10 @@ def _made(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
             )
     try:
         return kind(**full)
-    except ValueError as error:
-        lines = [f"{e['loc'][0]} {e['msg'].lower()}, got {e['input']!r}" for e in error.errors()]  # type: ignore[attr-defined]
-        raise RecipeError("; ".join(dict.fromkeys(lines)) + ".") from error
+    except ValidationError as error:
+        # A union tells each of its members' complaints: the first says enough.
+        faults = {
+            e["loc"][0]: f"{e['msg'].lower()}, got {e['input']!r}" for e in error.errors()[::-1]
+        }
+        told = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        raise RecipeError(f"{told}.") from error

@@ -6,6 +6,7 @@
         UnreadableImage             2   one file could not be decoded
       ModelFileError                2   a model's name, file or folder is wrong
       OutputError                   2   the place to write to cannot be used
+      UsageFault                    2   the command was mistyped
       MissingExtra                  2   something has to be installed first
       NotTrusted                    3   a signature or a digest does not fit
       BudgetMissed                  3   no model fits the budget
@@ -89,6 +90,13 @@ class OutputError(AcclimateError):
     """The place to write to cannot be used."""
 
     code = "output-error"
+    exit_code = 2
+
+
+class UsageFault(AcclimateError):
+    """The command was mistyped."""
+
+    code = "usage-fault"
     exit_code = 2
 
 

@@ -156,13 +156,26 @@ def run(
         )
     with _locked(folder):
         job = _Job(recipe, folder, here, force)
-        write_atomic(folder / "recipe.yaml", recipe.to_yaml())
         _read_inputs(job)
+        write_atomic(folder / "recipe.yaml", recipe.to_yaml())
         for step in steps:
             _do(job, step)
             if step.name == "clean":
                 _check_judged(job)
         return _finish(job) if until is None else None
+
+
+def check(recipe: Recipe) -> None:
+    """Everything that a run looks at before its first stage; writes nothing.
+
+    Args:
+        recipe: What would be done.
+
+    Raises:
+        AcclimateError: What the run would be refused for.
+    """
+    _chosen(recipe, None)
+    _read_inputs(_Job(recipe, Path(), Context(), force=False))
 
 
 def _chosen(recipe: Recipe, until: str | None) -> list[Step]:
@@ -191,6 +204,12 @@ def _chosen(recipe: Recipe, until: str | None) -> list[Step]:
 @contextmanager
 def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
     """One run at a time in a folder, on a disk that has room."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
+        raise OutputError(
+            "something stands here that is no run of acclimate's.",
+            where=folder,
+            hint="Choose another place with --out, or another --name.",
+        )
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

@@ -175,7 +175,9 @@ def test_changing_one_setting_redoes_what_depends_on_it_and_going_back_is_free(w
 
 def test_a_challenger_that_is_not_better_is_answered_with_exit_code_3(again, tmp_path):
     (tmp_path / "runs" / "photos" / "report.html").unlink()
-    require = ("--set", "compare.require=better", "--set", "compare.margin=2")
+    # So sure that 24 images can never settle it.
+    sure = ("--set", "compare.confidence=0.999999", "--set", "compare.margin=2")
+    require = ("--set", "compare.require=better", *sure)
     done = again(*require, "--json", "--quiet")
     assert done.code == 3
     assert done.json["ran"] == ["compare-probe", "compare-tuned"]

@@ -63,13 +63,16 @@ def read_recipe(flags: Flags, given: Flags, *, section: str | None = None) -> "R
     """
     from acclimate.recipe import Recipe
 
-    named = {**given, "seed": flags.get("seed")}
-    told = [f"{key}={_yaml(value)}" for key, value in named.items() if value is not None]
-    return Recipe.load(flags["recipe"], assignments=[*flags["assignments"], *told], section=section)
+    told = [f"{key}={_yaml(value)}" for key, value in given.items() if value is not None]
+    recipe = Recipe.load(
+        flags["recipe"], assignments=[*flags["assignments"], *told], section=section
+    )
+    seed = flags.get("seed")
+    return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
 
 def _yaml(value: object) -> str:
-    return str(value) if isinstance(value, int) else json.dumps(str(value), ensure_ascii=False)
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def make_context(flags: Flags, seed: int) -> Context:

@@ -1,8 +1,10 @@
 """The command. Only what `--help` needs is imported here; each command imports its own work."""
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
 import traceback
 from dataclasses import asdict
@@ -16,13 +18,14 @@ from acclimate.cli import show
 from acclimate.cli.flags import Flags, make_context, read_recipe, recipe_flags, shared
 from acclimate.cli.models import models
 from acclimate.cli.stage import stage_command
-from acclimate.errors import AcclimateError, Interrupted, count
+from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
 from acclimate.files import cache_folder, write_atomic
 from acclimate.stages import STAGES
 
 if TYPE_CHECKING:
     from acclimate.recipe import Recipe
 
+_COLUMNS = ("path", "label", "probability", "error")
 _GOES_ON = "Run the same command again to go on where it stopped."
 
 
@@ -68,6 +71,9 @@ def run(
     given = {"data.path": data and data.absolute(), "model.name": model, "name": name}
     recipe = read_recipe(flags, given)
     if dry_run:
+        from acclimate.pipeline import check
+
+        check(recipe)
         click.echo(recipe.to_yaml(), nl=False)
         return
     _run(recipe, out, flags, until=until, force=not resume)
@@ -100,8 +106,7 @@ def _run(
         title = f"{recipe.name}: what you had and what you have"
         print_table(title, *show.summary(result.evaluations))
         print_lines([f"model   {result.model}", f"report  {result.report}"])
-    for comparison in result.comparisons.values():
-        check_required(comparison, recipe.compare)
+    check_required(result.comparisons["gain"], recipe.compare)
 
 
 @cli.command()
@@ -130,11 +135,13 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **
     from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
 
+    if out is not None:
+        _check_predictions(out)
     context = make_context(flags, 0)
     paths = [path for place in images for path in find_images(place)]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(["path", "label", "probability", "error"])
+    writer.writerow(_COLUMNS)
     failed = 0
     for answer in answers(inputs.as_classifier(model), paths, top=top, context=context):
         failed += answer.error is not None
@@ -156,6 +163,21 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **
         context.progress.say(f"{count(failed, 'file')} could not be read; see the error column.")
 
 
+def _check_predictions(out: Path) -> None:
+    """Only a list of predictions gives way to another."""
+    if not out.exists():
+        return
+    if out.is_file():
+        with out.open("rb") as stream:
+            if stream.readline(200).strip() == ",".join(_COLUMNS).encode():
+                return
+    raise OutputError(
+        "something stands here that is no predictions of acclimate's.",
+        where=out,
+        hint="Choose another place with --out.",
+    )
+
+
 @cli.command()
 @click.argument("section", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
@@ -163,7 +185,7 @@ def recipe(section: str | None, schema: bool) -> None:
     """Print a recipe with all defaults, or what one SECTION can be told."""
     from acclimate.errors import RecipeError, near_names
     from acclimate.recipe import Recipe
-    from acclimate.settings import describe, json_schema
+    from acclimate.settings import Settings, describe, json_schema
     from acclimate.terminal import print_table
 
     if schema:
@@ -172,9 +194,11 @@ def recipe(section: str | None, schema: bool) -> None:
     if section is None:
         click.echo(Recipe().to_yaml(), nl=False)
         return
-    found = getattr(Recipe(), section.replace("-", "_"), None)
-    if section.replace("-", "_") not in Recipe.model_fields or found is None:
-        raise RecipeError(f"no section {section!r}. {near_names(section, Recipe.model_fields)}")
+    default = Recipe()
+    sections = [n for n in Recipe.model_fields if isinstance(getattr(default, n), Settings)]
+    if section.replace("-", "_") not in sections:
+        raise RecipeError(f"no section {section!r}. {near_names(section, sections)}")
+    found = getattr(default, section.replace("-", "_"))
     print_table(
         section, ["setting", "default", "meaning"], [list(r) for r in describe(type(found))]
     )
@@ -209,21 +233,38 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         sys.exit(_failed(Interrupted("stopped.", hint=_GOES_ON)))
     except click.ClickException as error:
+        if "--json" in sys.argv:
+            sys.exit(_failed(UsageFault(error.format_message())))
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader left; Python would complain about it on exit
-        sys.exit(0)
-    except Exception:  # ours: the traceback is kept, and one line is shown
+    except SystemExit as ending:
+        # click ends with 1 where the reader left early (`| head`), which is no failure.
+        left = isinstance(ending.__context__, OSError) and ending.__context__.errno == errno.EPIPE
+        sys.exit(0 if left else ending.code)
+    except Exception as error:
         if "--debug" in sys.argv:
             raise
-        log = cache_folder() / "last-error.log"
-        write_atomic(log, traceback.format_exc())
-        last = traceback.format_exc().strip().splitlines()[-1]
-        told = AcclimateError(
-            f"acclimate failed: {last}", hint=f"The log is {log}; or run again with --debug."
-        )
-        sys.exit(_failed(told))
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _drop_output()
+            sys.exit(_failed(OutputError(f"cannot write the result ({error.strerror}).")))
+        sys.exit(_failed(_ours()))
+
+
+def _ours() -> AcclimateError:
+    """A failure that is nobody's mistake but ours: the traceback is kept, one line is shown."""
+    told = traceback.format_exc()
+    log = cache_folder() / "last-error.log"
+    try:
+        write_atomic(log, told)
+        hint = f"The log is {log}; or run again with --debug."
+    except AcclimateError:
+        hint = "Run again with --debug."
+    return AcclimateError(f"acclimate failed: {told.strip().splitlines()[-1]}.", hint=hint)
+
+
+def _drop_output() -> None:
+    """What is still waiting for a full standard output would end in a traceback at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _failed(error: AcclimateError) -> int:

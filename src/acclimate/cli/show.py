@@ -99,12 +99,12 @@ def _differences(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
 def version_record(version: "Version") -> dict[str, Any]:
     """A registered version as JSON."""
     return {
+        **version.facts,
         "name": version.name,
         "number": version.number,
         "aliases": list(version.aliases),
         "created": version.created.isoformat(timespec="seconds"),
         "folder": str(version.folder),
-        **version.facts,
     }
 
 

@@ -11,8 +11,8 @@ import click
 from acclimate.cli import show
 from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
 from acclimate.context import Context, process_rank
-from acclimate.errors import OutputError
-from acclimate.files import digest_json
+from acclimate.errors import AcclimateError, OutputError
+from acclimate.files import digest_json, read_json
 from acclimate.stages import Stage
 
 if TYPE_CHECKING:
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 _METAVARS = {"classifier": "MODEL", "dataset": "DATA", "evaluation": "EVALUATION"}
 _MARKERS = {"classifier": "model.json", "evaluation": "evaluation.json"}
+_KEYS = {
+    "classifier": "contract",
+    "evaluation": "classifier_digest",
+    "comparison": "differences",
+    "policy": "crop_area",
+}
+"""What stands in the JSON of each kind, and in hardly anything else's."""
 
 
 def stage_command(stage: Stage) -> click.Command:
@@ -124,26 +131,32 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
 
 def _check_out(out: Path, kind: str, force: bool) -> None:
     """Never takes the place of something that acclimate did not write."""
-    if not out.exists():
-        return
     empty = out.is_dir() and not any(out.iterdir())
-    if kind in _MARKERS:
-        ours = empty or (out / _MARKERS[kind]).is_file()
-    elif kind == "dataset":
-        from acclimate.data.dataset import is_saved_dataset
-
-        ours = is_saved_dataset(out)
-    else:
-        ours = out.is_file() and out.suffix == ".json"
-    if not ours:
+    if not out.exists() or (empty and kind in _MARKERS):
+        return
+    if not _is_ours(out, kind):
         raise OutputError(
             f"something stands here that is no {kind} of acclimate's.",
             where=out,
             hint="Choose another place with --out.",
         )
-    if not (force or empty):
+    if not force:
         raise OutputError(
             f"a {kind} stands here already.",
             where=out,
             hint="Choose another place with --out, or replace it with --force.",
         )
+
+
+def _is_ours(out: Path, kind: str) -> bool:
+    """Whether a place holds such a thing, told by its content and not by its name."""
+    if kind == "dataset":
+        from acclimate.data.dataset import is_saved_dataset
+
+        return is_saved_dataset(out)
+    marker = out / _MARKERS[kind] if kind in _MARKERS else out
+    try:
+        record = read_json(marker)
+    except (AcclimateError, OSError):
+        return False
+    return isinstance(record, dict) and "format" in record and _KEYS[kind] in record

@@ -75,12 +75,12 @@ class Classifier:
     """
 
     architecture: str
-    network: nn.Module | None
+    network: nn.Module | None = field(repr=False)
     classes: tuple[str, ...]
     contract: InputContract
     card: Card
     precision: str = "float32"
-    graph: bytes | None = None
+    graph: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """A classifier that cannot be run in any way is a mistake of ours."""

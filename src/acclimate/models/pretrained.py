@@ -1,5 +1,6 @@
 """Where a classifier may come from."""
 
+import copy
 import importlib
 import socket
 from collections.abc import Callable, Iterator
@@ -115,7 +116,8 @@ def wrap(
             "interpolation='bicubic', crop=1.0).",
         )
     classes = _numbered(head(network).out_features)
-    return Classifier(architecture, network.eval(), classes, contract, Card(source, "unknown"))
+    own = copy.deepcopy(network).eval()  # the user's stays as it is, training or not
+    return Classifier(architecture, own, classes, contract, Card(source, "unknown"))
 
 
 def _kind(name: str) -> str:

@@ -5,9 +5,11 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-from acclimate.errors import ModelFileError, NotTrusted, near_names
+from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names
 from acclimate.files import atomic_folder, inside, write_json, writing_errors
 from acclimate.models.classifier import Classifier
 from acclimate.registry.settings import Register
@@ -33,6 +36,7 @@ _DEFAULT = Register()
 
 for _chatty in ("alembic", "mlflow"):  # they tell of every table they make
     logging.getLogger(_chatty).setLevel(logging.WARNING)
+logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs what it then raises
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,19 @@ class Registry:
     def __init__(self, settings: Register = _DEFAULT) -> None:
         self.store = settings.store.resolve()
         self.signer = SIGNERS[settings.signer](settings.key)
-        with writing_errors(self.store):
-            self.store.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{self.store / 'mlflow.db'}"
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._database = self.store / "mlflow.db"
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client; looking into a place that is no store makes none."""
+        if not self._database.is_file():
+            raise ModelFileError(
+                "there is no store here.",
+                where=self.store,
+                hint="Give its folder with --store, or register a model with `acclimate run`.",
+            )
+        uri = f"sqlite:///{self._database}"
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def publish(
         self,
@@ -97,6 +110,18 @@ class Registry:
             OutputError: The store cannot be written.
         """
         _check_name(name)
+        with _store_errors(self.store):
+            self.store.mkdir(parents=True, exist_ok=True)
+            self._database.touch()
+            return self._publish(name, classifier, facts or {}, documents or {})
+
+    def _publish(
+        self,
+        name: str,
+        classifier: Classifier,
+        facts: Mapping[str, str],
+        documents: Mapping[str, Any],
+    ) -> Version:
         digest = classifier.digest
         for version in self._find(name):
             if version.facts.get("digest") == digest:
@@ -105,12 +130,12 @@ class Registry:
         folder = self.store / "models" / name / digest[:16]
         with atomic_folder(folder) as part:
             classifier.write_into(part)
-            for file, value in (documents or {}).items():
+            for file, value in documents.items():
                 write_json(part / f"{file}.json", value)
             self.signer.sign(part)
         if not self._known(name):
             self.client.create_registered_model(name)
-        tags = {**(facts or {}), "digest": digest, "folder": f"{name}/{folder.name}"}
+        tags = {**facts, "digest": digest, "folder": f"{name}/{folder.name}"}
         made = self.client.create_model_version(
             name, folder.as_uri(), tags={k: str(v) for k, v in tags.items()}
         )
@@ -294,6 +319,21 @@ class Registry:
 
     def _remember(self, name: str, numbers: list[int]) -> None:
         self.client.set_registered_model_tag(name, _PAST, json.dumps(numbers))
+
+
+@contextmanager
+def _store_errors(store: Path) -> Iterator[None]:
+    """A database that cannot be written is a place that cannot be written."""
+    with writing_errors(store):
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError) as error:
+            reason = str(error).strip().splitlines()[0][:120].rstrip(".")
+            raise OutputError(
+                f"cannot write here ({reason}).",
+                where=store,
+                hint="Free some space, or choose another place with --out.",
+            ) from error
 
 
 def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
