@@ -50,7 +50,7 @@ def as_classifier(
         return wrap(model, contract)
     text = str(model)
     if text.startswith(PREFIX):
-        store = Registry(registry or Register())
+        store = Registry(registry or Register(), create=False)
         return store.load(store.version(*split_reference(text)))
     if text.endswith(".onnx") and Path(text).is_file():
         return from_onnx(Path(text))

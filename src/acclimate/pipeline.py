@@ -4,15 +4,12 @@ A stage whose folder stands is not run again. A stage that was killed left a `.p
 the very same key, with its checkpoints, and goes on from there.
 """
 
-import os
-import platform
 import shutil
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +29,10 @@ from acclimate.files import (
 from acclimate.recipe import Recipe
 from acclimate.settings import Settings
 from acclimate.stages import STAGES, Stage, find
-from acclimate.things import THINGS, Slot
+from acclimate.things import THINGS, Slot, machine
 
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
-
-_LIBRARIES = (
-    "acclimate",
-    "torch",
-    "torchvision",
-    "timm",
-    "onnxruntime",
-    "torch-pruning",
-    "numpy",
-    "pillow",
-)
 
 
 @dataclass(frozen=True)
@@ -334,17 +320,6 @@ def _run_stage(
     )
     shutil.rmtree(scratch)
     replace_folder(part, folder)
-
-
-def machine(device: str) -> dict[str, str]:
-    """What the numbers were made with: recorded, never part of a key."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        "device": str(find("acclimate.models.device:choose_device")(device)),
-        **{name: installed(name) for name in _LIBRARIES},
-    }
 
 
 def _finish(job: _Job) -> RunResult:

@@ -1,11 +1,25 @@
 """The things that flow between stages, on disk and on their way."""
 
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 from acclimate.stages import find
+
+_LIBRARIES = (
+    "acclimate",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "torch-pruning",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)
@@ -52,3 +66,14 @@ THINGS: dict[str, Thing] = {
     "comparison": _kept("acclimate.evaluation.comparison:Comparison", "comparison.json"),
 }
 """The five things that flow, and the comparison they end in."""
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the numbers were made with: recorded, never part of a key."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+        "device": str(find("acclimate.models.device:choose_device")(device)),
+        **{name: installed(name) for name in _LIBRARIES},
+    }

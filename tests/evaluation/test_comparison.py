@@ -262,12 +262,12 @@ def test_images_are_paired_by_name_and_not_by_place():
 
 
 def test_classes_are_paired_by_name_and_not_by_number():
-    old = evaluation("old", [0, 1, 2, 2], [0, 1, 1, 2], classes=("a", "b", "c"))
-    new = evaluation("new", [2, 1, 0, 0], [2, 0, 0, 0], classes=("c", "b", "a"))
+    old = evaluation("old", [0, 1, 2, 2], [0, 1, 2, 2], classes=("a", "b", "c"))
+    new = evaluation("new", [2, 1, 0, 0], [2, 0, 0, 2], classes=("c", "b", "a"))
     found = compare(old, new)
-    assert found.differences["home"].only_after == 1
-    assert found.differences["home"].only_before == 1
-    assert found.per_class["home"] == {"a": (1.0, 1.0), "b": (1.0, 0.0), "c": (0.5, 1.0)}
+    assert found.differences["home"].only_before == 2
+    assert found.differences["home"].only_after == 0
+    assert found.per_class["home"] == {"a": (1.0, 1.0), "b": (1.0, 0.0), "c": (1.0, 0.5)}
 
 
 def test_classes_without_images_are_left_out_of_the_table():

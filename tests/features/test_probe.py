@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -166,6 +166,7 @@ NONE = Examples(np.empty((0, 6), np.float32), np.empty(0, np.int64))
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 999), classes=st.integers(2, 5), strength=st.sampled_from([0.01, 1.0]))
+@example(seed=0, classes=2, strength=0.01)  # one row of weights, and probabilities in between
 def test_the_head_takes_raw_features_and_says_what_scikit_learn_says_of_standardized_ones(
     seed, classes, strength
 ):

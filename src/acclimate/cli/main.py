@@ -239,7 +239,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as ending:
         # click ends with 1 where the reader left early (`| head`), which is no failure.
-        left = isinstance(ending.__context__, OSError) and ending.__context__.errno == errno.EPIPE
+        left = type(sys.stdout).__name__ == "PacifyFlushWrapper"
         sys.exit(0 if left else ending.code)
     except Exception as error:
         if "--debug" in sys.argv:

@@ -103,7 +103,7 @@ def _registry(flags: Flags) -> "Registry":
     from acclimate.registry.settings import Register
     from acclimate.registry.versions import Registry
 
-    return Registry(Register(store=flags["store"], key=flags["key"]))
+    return Registry(Register(store=flags["store"], key=flags["key"]), create=False)
 
 
 def _found(model: str, flags: Flags) -> "tuple[Registry, Version]":

@@ -98,14 +98,14 @@ def _differences(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
 
 def version_record(version: "Version") -> dict[str, Any]:
     """A registered version as JSON."""
-    return {
-        **version.facts,
+    own = {
         "name": version.name,
         "number": version.number,
         "aliases": list(version.aliases),
         "created": version.created.isoformat(timespec="seconds"),
         "folder": str(version.folder),
     }
+    return own | {name: fact for name, fact in version.facts.items() if name not in own}
 
 
 def _record(kind: str, result: Any, out: Path | None) -> dict[str, Any]:  # noqa: ANN401

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +64,25 @@ class Registry:
 
     Args:
         settings: Where the store is and how it signs.
+        create: Make a store where there is none.
     """
 
-    def __init__(self, settings: Register = _DEFAULT) -> None:
+    def __init__(self, settings: Register = _DEFAULT, *, create: bool = True) -> None:
         self.store = settings.store.resolve()
         self.signer = SIGNERS[settings.signer](settings.key)
         self._database = self.store / "mlflow.db"
-
-    @cached_property
-    def client(self) -> MlflowClient:
-        """MLflow's client; looking into a place that is no store makes none."""
-        if not self._database.is_file():
-            raise ModelFileError(
-                "there is no store here.",
-                where=self.store,
-                hint="Give its folder with --store, or register a model with `acclimate run`.",
-            )
-        uri = f"sqlite:///{self._database}"
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with _store_errors(self.store):
+            if create or (self.store.exists() and not self.store.is_dir()):
+                self.store.mkdir(parents=True, exist_ok=True)
+            elif not self._database.is_file():
+                raise ModelFileError(
+                    "there is no store here.",
+                    where=self.store,
+                    hint="Give its folder with --store, or register a model with `acclimate run`.",
+                )
+            uri = f"sqlite:///{self._database}"
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self.client.search_registered_models(max_results=1)  # makes the tables
 
     def publish(
         self,
@@ -111,8 +111,6 @@ class Registry:
         """
         _check_name(name)
         with _store_errors(self.store):
-            self.store.mkdir(parents=True, exist_ok=True)
-            self._database.touch()
             return self._publish(name, classifier, facts or {}, documents or {})
 
     def _publish(
