@@ -353,5 +353,5 @@ def _made(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
         faults = {
             e["loc"][0]: f"{e['msg'].lower()}, got {e['input']!r}" for e in error.errors()[::-1]
         }
-        told = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        told = "; ".join(f"{name} {fault}" for name, fault in faults.items())
         raise RecipeError(f"{told}.") from error

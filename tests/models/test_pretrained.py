@@ -345,8 +345,8 @@ def test_a_plain_module_needs_a_contract_and_says_so():
 def test_a_plain_module_with_a_contract_is_a_classifier():
     network = Plain()
     model = wrap(network, CONTRACT)
-    assert model.network is network
-    assert not network.training
+    assert network.training
+    assert not model.network.training
     assert model.contract == CONTRACT
     assert model.classes == tuple(f"output #{i}" for i in range(5))
     assert model.architecture == f"module:{__name__}.Plain"

@@ -247,6 +247,11 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _drop_output()
             sys.exit(_failed(OutputError(f"cannot write the result ({error.strerror}).")))
+        if type(error).__module__.startswith("sqlalchemy"):
+            reason = "the store's database is full or locked"
+            hint = "Free some space, or choose another place with --out."
+            told = OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
+            sys.exit(_failed(told))
         sys.exit(_failed(_ours()))
 
 

@@ -84,7 +84,9 @@ def quantize(
         reason = f"Not quantized: the model is {classifier.precision} already."
         context.progress.say(f"quantize: {reason}")
         return classifier.after(StepRecord("quantize", plain(settings), {}, (reason,)))
-    exported = export(classifier, dataset, context=context)
+    exported = classifier
+    if classifier.graph is None:
+        exported = export(classifier, dataset, context=context)
     assert exported.graph is not None
     rows = calibration_rows(dataset, settings.calibration_images, context)
     tried: list[Verdict] = []

@@ -217,8 +217,7 @@ class Classifier:
         if (folder / WEIGHTS_FILE).exists():
             weights = read_weights(folder / WEIGHTS_FILE)
             if network is not None:
-                fit_to_shapes(network, weights, counts)
-                load_strictly(network, weights, folder)
+                _put(weights, network, card, counts, folder)
             elif architecture.startswith("timm:"):
                 network = build(architecture, len(classes), weights, counts, folder)
         elif network is not None:
@@ -301,6 +300,19 @@ def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where
         raise ModelFileError(
             f"weights do not fit the network ({reason[:200]}).", where=where
         ) from error
+
+
+def _put(
+    weights: Mapping[str, torch.Tensor],
+    network: nn.Module,
+    card: Card,
+    counts: Mapping[str, int],
+    where: Path,
+) -> None:
+    """Puts weights into a module of the user's; one that was pruned is narrowed first."""
+    if any(step.stage == "prune" for step in card.steps):
+        fit_to_shapes(network, weights, counts)
+    load_strictly(network, weights, where)
 
 
 def is_model_folder(path: Path) -> bool:
