@@ -14,7 +14,7 @@ from acclimate.compression.settings import Prune
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
 from acclimate.errors import DataError, ModelFileError
-from acclimate.models.classifier import Classifier
+from acclimate.models.classifier import Classifier, StepRecord
 from acclimate.models.export import agreement, read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_torch
@@ -279,7 +279,8 @@ def test_a_calibration_set_that_ends_in_a_single_image_is_no_trouble(learnt, dat
 
 def test_a_pruned_module_of_ones_own_is_put_into_a_fresh_one(dataset, context, tmp_path):
     given = replace(wrap(Own(), CONTRACT), classes=dataset.classes)
-    small = replace(given, network=structured(given, dataset, Prune(ratio=0.3), context))
+    network = structured(given, dataset, Prune(ratio=0.3), context)
+    small = given.after(StepRecord("prune"), network=network)
     assert small.parameters < given.parameters
     small.save(tmp_path / "small")
     assert Classifier.load(tmp_path / "small", network=Own()).digest == small.digest

@@ -239,7 +239,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as ending:
         # click ends with 1 where the reader left early (`| head`), which is no failure.
-        left = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        left = "PacifyFlushWrapper" in type(sys.stdout).__name__
         sys.exit(0 if left else ending.code)
     except Exception as error:
         if "--debug" in sys.argv:
@@ -247,7 +247,7 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _drop_output()
             sys.exit(_failed(OutputError(f"cannot write the result ({error.strerror}).")))
-        if type(error).__module__.startswith("sqlalchemy"):
+        if "sqlalche.me" in str(error):  # MLflow hands the database's own complaint on
             reason = "the store's database is full or locked"
             hint = "Free some space, or choose another place with --out."
             told = OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
