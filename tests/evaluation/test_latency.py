@@ -60,13 +60,13 @@ def test_rivals_take_turns_so_that_a_drifting_machine_is_fair_to_both():
     assert turns >= 13
 
 
-def test_a_first_call_that_is_slow_is_not_counted():
+def test_first_calls_that_are_slow_are_not_counted():
     calls = []
 
     def run(images):
         calls.append(1)
-        time.sleep(0.3 if len(calls) == 1 else 1e-4)
+        time.sleep(0.15 if len(calls) <= 4 else 1e-4)
         return np.zeros((len(images), 2), np.float32)
 
     found = measure_latency({"a": run}, {"a": 8})["a"]
-    assert found.p95_ms < 200
+    assert found.p95_ms < 100
