@@ -1,6 +1,7 @@
 """Feature rows on disk: found by digest, safe against a kill, shared by runs."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -107,6 +108,28 @@ def test_a_name_that_is_half_written_after_a_kill_is_overwritten(place):
     again = reopened(place)
     assert add(again, [1, 2, 3]) == []
     assert np.array_equal(held(again, [1, 2, 3]), features([1, 2, 3]))
+
+
+class Killed(Sequence):
+    """Digests that are asked for when the rows are written: there the run dies."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise KeyboardInterrupt
+
+
+def test_a_second_kill_between_rows_and_names_gives_no_image_the_rows_of_another(place):
+    add(reopened(place), [1, 2, 3])
+    rows = place / "rows.f32"
+    rows.write_bytes(rows.read_bytes()[: 2 * DIMENSION * 4])  # the first one lost the row of 3
+    killed = reopened(place)
+    with killed.lock(), pytest.raises(KeyboardInterrupt):
+        killed.add(Killed(), features([4]))
+    again = reopened(place)
+    assert add(again, [1, 2, 3, 4]) == [3, 4]
+    assert np.array_equal(held(again, [1, 2, 3, 4]), features([1, 2, 3, 4]))
 
 
 def test_names_whose_rows_were_lost_never_get_the_rows_of_others(place):

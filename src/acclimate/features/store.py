@@ -57,14 +57,15 @@ class FeatureStore:
         assert features.shape == (len(digests), self.dimension)
         with writing_errors(self.folder):
             end = len(self._index)
+            # What a kill left half written, or without its row, is cut off before a row is
+            # written: a name that stands must never come to mean the row of another image.
+            with self._names.open("ab") as stream:
+                stream.truncate(end * DIGEST_BYTES)
             with self._rows.open("r+b" if self._rows.exists() else "w+b") as stream:
                 stream.seek(end * self._row_bytes)
                 stream.write(np.ascontiguousarray(features, np.float32).tobytes())
-            # What a kill left half written, or without its row, is cut off here.
-            with self._names.open("r+b" if self._names.exists() else "w+b") as stream:
-                stream.seek(end * DIGEST_BYTES)
+            with self._names.open("ab") as stream:
                 stream.write(b"".join(digests))
-                stream.truncate()
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
     def get(self, digests: Sequence[bytes]) -> Features:
