@@ -1,6 +1,7 @@
 """What keeps the house standing: light start, tables equal to their literals, public names."""
 
 import ast
+import os
 import subprocess
 import sys
 import typing
@@ -34,6 +35,21 @@ def test_importing_the_package_imports_no_room():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_library_reports_to_its_makers(tmp_path):
+    """ONNX Runtime leaves an id of the device and a queue of reports in the home of its user."""
+    code = (
+        "import torch; from acclimate.models.export import graph_of; "
+        "from acclimate.models.runtime import open_session; "
+        "open_session(graph_of(torch.nn.Conv2d(3, 2, 1), 4, 'logits'), 'cpu'); "
+        "from mlflow.telemetry.utils import is_telemetry_disabled; "
+        "import acclimate.registry.versions; assert is_telemetry_disabled()"
+    )
+    gone = ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY")
+    kept = {k: v for k, v in os.environ.items() if k not in (*gone, "DO_NOT_TRACK")}
+    subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
 @pytest.mark.parametrize("module", ["recipe", "stages", "things", "settings", "files", "progress"])
