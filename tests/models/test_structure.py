@@ -83,6 +83,27 @@ def test_a_timm_network_whose_head_was_replaced_by_two_layers_ends_in_the_second
     assert head_name(network) == "fc.1"
 
 
+def test_no_layer_of_the_body_passes_for_a_head_that_is_no_linear_one():
+    network = timm.create_model("test_resnet")
+    network.layer1.gate = nn.Linear(3, 3)
+    network.fc = nn.Sequential(nn.Unflatten(1, (-1, 1, 1)), nn.Conv2d(96, 6, 1), nn.Flatten())
+    with pytest.raises(ModelFileError, match="ResNet has no fully connected layer to replace"):
+        head_name(network)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("test_convnext", "stages.1.blocks.0"),
+        ("regnety_002", "s3.b4"),
+        ("test_resnet", "layer2.0"),
+        ("test_vit", "blocks.5"),
+    ],
+)
+def test_a_stage_is_taken_apart_into_its_blocks(name, wanted):
+    assert wanted in dict(blocks(timm.create_model(name)))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_blocks_stand_in_the_order_in_which_a_picture_meets_them(name):
     _, size = FAMILIES[name]

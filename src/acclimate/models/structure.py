@@ -28,8 +28,9 @@ def head_name(network: nn.Module) -> str:
     declared = config.get("classifier") if isinstance(config, dict) else None
     if isinstance(declared, (tuple, list)):
         raise ModelFileError(f"{type(network).__name__} has several heads: {', '.join(declared)}.")
-    if isinstance(declared, str) and declared in names:
-        return str(declared)
+    if isinstance(declared, str):
+        # Another Linear of the body would pass for the head, and nothing would say so.
+        names = [n for n in names if n == declared or n.startswith(f"{declared}.")]
     if not names:
         raise ModelFileError(
             f"{type(network).__name__} has no fully connected layer to replace as its head.",
@@ -74,13 +75,24 @@ def blocks(network: nn.Module) -> list[tuple[str, nn.Module]]:
     def descend(module: nn.Module, prefix: str) -> None:
         for name, child in module.named_children():
             dotted = f"{prefix}{name}"
-            if isinstance(child, (nn.Sequential, nn.ModuleList)):
+            if _holds_blocks(child):
                 descend(child, f"{dotted}.")
             elif any(True for _ in child.parameters()):
                 parts.append((dotted, child))
 
     descend(network, "")
     return parts
+
+
+def _holds_blocks(module: nn.Module) -> bool:
+    """Whether a module is a list of blocks, or a stage around one (ConvNeXt, Swin, RegNet)."""
+    if isinstance(module, (nn.Sequential, nn.ModuleList)):
+        return True
+    if isinstance(getattr(module, "blocks", None), (nn.Sequential, nn.ModuleList)):
+        return True
+    parts = list(module.children())
+    alike = len({type(part) for part in parts}) == 1
+    return len(parts) > 1 and alike and any(True for _ in parts[0].children())
 
 
 def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
