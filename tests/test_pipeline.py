@@ -329,6 +329,21 @@ def test_a_folder_in_use_is_left_alone(recipe, out, context):
     assert (out / "digits" / "recipe.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize("lost", [".lock", "recipe.yaml"])
+def test_a_run_is_known_by_its_lock_or_by_its_recipe(recipe, out, context, lost):
+    (out / "digits" / lost).unlink()
+    assert run(recipe, out, context=context).ran == ()
+
+
+def test_a_recipe_of_the_users_own_does_not_make_a_folder_ours(recipe, context, tmp_path):
+    place = tmp_path / "digits"
+    place.mkdir()
+    (place / "recipe.yaml").write_text("name: digits\n")
+    with pytest.raises(OutputError, match="something stands here that is no run"):
+        run(recipe, tmp_path, context=context)
+    assert [path.name for path in place.iterdir()] == ["recipe.yaml"]
+
+
 def test_under_torchrun_the_whole_job_is_refused(recipe, context, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError) as caught:

@@ -4,6 +4,7 @@ A stage whose folder stands is not run again. A stage that was killed left a `.p
 the very same key, with its checkpoints, and goes on from there.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from acclimate.files import (
     write_json,
     writing_errors,
 )
-from acclimate.recipe import Recipe
+from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
 from acclimate.stages import STAGES, Stage, find
 from acclimate.things import THINGS, Slot, machine
@@ -190,7 +191,7 @@ def _chosen(recipe: Recipe, until: str | None) -> list[Step]:
 @contextmanager
 def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
     """One run at a time in a folder, on a disk that has room."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
+    if folder.is_dir() and any(folder.iterdir()) and not _is_run(folder):
         raise OutputError(
             "something stands here that is no run of acclimate's.",
             where=folder,
@@ -198,7 +199,7 @@ def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
         )
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
+        probe = folder / f".writable.{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
     free = shutil.disk_usage(folder).free
@@ -221,6 +222,17 @@ def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
         yield
     finally:
         lock.release()
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run of ours worked here: its lock, or a recipe that we wrote."""
+    if (folder / ".lock").exists():
+        return True
+    recipe = folder / "recipe.yaml"
+    if not recipe.is_file():
+        return False
+    with recipe.open("rb") as stream:
+        return stream.read(len(HEADER)) == HEADER.encode()
 
 
 def _read_inputs(job: _Job) -> None:

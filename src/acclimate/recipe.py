@@ -25,6 +25,9 @@ from acclimate.settings import Settings
 from acclimate.training.settings import Distill, FineTune
 from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
+HEADER = "# Everything this run was told; `acclimate run --recipe` reads it back."
+"""The first line of a recipe that was written out."""
+
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -64,7 +67,7 @@ class Recipe(Settings):
 
     def to_yaml(self) -> str:
         """The recipe written out in full, with what each setting means."""
-        lines = ["# Everything this run was told; `acclimate run --recipe` reads it back."]
+        lines = [HEADER]
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if isinstance(value, Settings):

@@ -194,6 +194,11 @@ def test_until_stops_after_a_step_and_leaves_no_model(workshop, shell, tmp_path)
     done = shell("run", *given, cwd=workshop.folder)
     assert done.code == 0
     assert steps(done) == ([], ["clean", "augment", "probe"])
+    assert done.out == f"run     {tmp_path}/part (stopped after probe)\n"
+    assert shell("run", *given, "--json", cwd=workshop.folder).json == {
+        "run": f"{tmp_path}/part",
+        "until": "probe",
+    }
     names = sorted(path.name.split("-")[0] for path in (tmp_path / "part").glob("[!.]*"))
     assert names == ["augment", "clean", "probe", "recipe.yaml"]
 
