@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from acclimate.registry.signing import KeySigner
+
 
 def rows(text):
     return list(csv.DictReader(io.StringIO(text)))
@@ -88,6 +90,18 @@ def test_every_form_of_the_model_says_the_same(acclimate, workshop, tmp_path):
     assert acclimate("models", "promote", "photos/1").code == 0
     for reference in ("photos@champion", "photos/1", "photos"):
         assert acclimate("predict", f"models:{reference}", place).out == folder
+
+
+def test_a_model_is_taken_from_another_store_under_another_key(acclimate, workshop, tmp_path):
+    shutil.copytree(workshop.folder / "acclimate-store", tmp_path / "elsewhere")
+    place = workshop.photos / "test"
+    given = ("predict", "models:photos@latest", place, "--store", "elsewhere")
+    assert acclimate(*given).out == acclimate("predict", workshop.made / "model", place).out
+    (tmp_path / "own").mkdir()
+    KeySigner(tmp_path / "other.pem").sign(tmp_path / "own")
+    done = acclimate(*given, "--key", "other.pem")
+    assert (done.code, done.out) == (3, "")
+    assert "signature does not fit" in done.err
 
 
 def test_a_changed_model_of_the_store_is_refused_with_exit_code_3(acclimate, workshop, tmp_path):

@@ -16,7 +16,7 @@ import click
 from acclimate import __version__
 from acclimate.cli import show
 from acclimate.cli.flags import Flags, make_context, read_recipe, recipe_flags, shared
-from acclimate.cli.models import models
+from acclimate.cli.models import models, store_flags
 from acclimate.cli.stage import stage_command
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
 from acclimate.files import cache_folder, write_atomic
@@ -90,6 +90,11 @@ def _run(
         recipe, out, context=make_context(flags, recipe.seed), until=until, force=force
     )
     if result is None:
+        stopped = {"run": str(out / recipe.name), "until": until}
+        if flags["as_json"]:
+            show.print_json(stopped)
+        else:
+            print_lines([f"run     {stopped['run']} (stopped after {until})"])
         return
     if flags["as_json"]:
         show.print_json(
@@ -128,10 +133,11 @@ def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Write a CSV file.")
 @click.option("--device", default="auto", show_default=True)
-@shared
+@store_flags
 def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Name the images in files and folders."""
     from acclimate import inputs
+    from acclimate.registry.settings import Register
     from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
 
@@ -143,7 +149,9 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **
     writer = csv.writer(buffer)
     writer.writerow(_COLUMNS)
     failed = 0
-    for answer in answers(inputs.as_classifier(model), paths, top=top, context=context):
+    registry = Register(store=flags["store"], key=flags["key"])
+    classifier = inputs.as_classifier(model, registry=registry)
+    for answer in answers(classifier, paths, top=top, context=context):
         failed += answer.error is not None
         if flags["as_json"]:
             click.echo(json.dumps({**asdict(answer), "path": str(answer.path)}, ensure_ascii=False))
