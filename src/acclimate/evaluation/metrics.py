@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 BINS = 15
 """Of the calibration error (Guo et al. 2017, arXiv 1706.04599)."""
@@ -125,11 +126,12 @@ def macro_f1(outcomes: Outcomes) -> Counted:
     cells = np.flatnonzero(table)
     truth, said = np.divmod(cells, outcomes.num_classes)
     size, present = outcomes.num_classes, table.sum(1) > 0
-    rows, columns = np.eye(size)[truth], np.eye(size)[said]
-    diagonal = rows * (truth == said)[:, None]  # (K, C)
+    rows = csr_array((np.ones(len(cells)), (truth, np.arange(len(cells)))), (size, len(cells)))
+    columns = csr_array((np.ones(len(cells)), (said, np.arange(len(cells)))), (size, len(cells)))
+    diagonal = rows.multiply(truth == said).tocsr()  # (C, K)
 
     def figure(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        right, total = counts @ diagonal, counts @ (rows + columns)  # (R, C)
+        right, total = (diagonal @ counts.T).T, ((rows + columns) @ counts.T).T  # (R, C)
         f1 = np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
         return np.asarray(f1[:, present].mean(1))
 
