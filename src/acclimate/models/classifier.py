@@ -93,7 +93,7 @@ class Classifier:
         if self.network is None or self.precision != "float32":
             parts.append(digest_bytes(self.graph or b""))
         else:
-            parts.append(digest_weights(self.network))
+            parts += [digest_weights(self.network), counts_beyond_shapes(self.network)]
         return digest_json(parts)
 
     @property
