@@ -404,6 +404,14 @@ def test_a_damaged_comparison_is_refused(saved, change):
     assert "\n" not in str(caught.value)
 
 
+def test_a_comparison_that_is_not_there_is_told_in_one_sentence(tmp_path):
+    with pytest.raises(DataError) as caught:
+        Comparison.load(tmp_path / "no.json")
+    assert str(caught.value) == (
+        f"{tmp_path}/no.json: no such comparison. Run `acclimate compare` first."
+    )
+
+
 def test_a_newer_format_is_refused(saved):
     saved.write_text(json.dumps({**json.loads(saved.read_text()), "format": 2}))
     with pytest.raises(DataError) as caught:

@@ -139,6 +139,15 @@ def test_images_without_labels_are_refused(digits):
     )
 
 
+def test_images_that_were_never_looked_at_are_refused(imagenet, digits, context):
+    with pytest.raises(DataError) as caught:
+        probe(imagenet, read(digits), context=context)
+    assert str(caught.value) == (
+        f"{digits}: images were listed but never looked at. "
+        "Clean the data first, with 'unreadable' among clean.checks."
+    )
+
+
 def test_a_class_without_training_images_is_refused(dataset, digits):
     nines = dataset.labels == DIGITS.index("9")
     with pytest.raises(DataError) as caught:

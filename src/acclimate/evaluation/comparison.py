@@ -98,6 +98,10 @@ class Comparison:
         Raises:
             DataError: The file is no comparison.
         """
+        if not path.is_file():
+            raise DataError(
+                "no such comparison.", where=path, hint="Run `acclimate compare` first."
+            )
         record = cast("dict[str, Any]", read_json(path))
         try:
             if record.pop("format") > FORMAT:

@@ -121,6 +121,12 @@ def check_trainable(dataset: Dataset) -> None:
             hint="Add some to train, or leave the class out with "
             "--set data.leave_out_classes=[...].",
         )
+    if dataset.table["digest"].take(dataset.rows("train")).null_count:
+        raise DataError(
+            "images were listed but never looked at.",
+            where=dataset.root,
+            hint="Clean the data first, with 'unreadable' among clean.checks.",
+        )
 
 
 @dataclass(frozen=True)
