@@ -243,6 +243,12 @@ def test_a_model_of_other_classes_is_refused_by_name():
     )
 
 
+def test_a_model_of_a_thousand_other_classes_offers_none_of_them():
+    known = tuple(f"{name} {i}" for i in range(250) for name in ("rosa", "purse", "nose", "crane"))
+    with pytest.raises(DataError, match=r"'rose'\. It knows 1,000 others, such as 'rosa 0'\. Fine"):
+        made(MIXED, ("daisy", "rose")).with_classes(known, "net")
+
+
 def test_many_unknown_classes_are_not_all_named():
     with pytest.raises(DataError, match=r"'c0', 'c1', 'c2', 'c3', 'c4', …\."):
         made(MIXED, [f"c{i}" for i in range(9)]).with_classes(("x",), "leaf.model")

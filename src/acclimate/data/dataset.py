@@ -37,6 +37,20 @@ SCHEMA = pa.schema(
         ("keep", pa.bool_()),
         ("reasons", pa.list_(pa.string())),
         ("duplicate_of", pa.string()),
+        # What cleaning found; null where the check that fills it did not run.
+        ("flags", pa.list_(pa.string())),
+        ("mode", _WORD),
+        ("pixels", pa.binary(16)),
+        ("phash", pa.uint64()),
+        ("brightness", pa.float32()),
+        ("contrast", pa.float32()),
+        ("sharpness", pa.float32()),
+        ("entropy", pa.float32()),
+        ("cluster", pa.int32()),
+        ("near_duplicate", pa.float32()),
+        ("label_error", pa.float32()),
+        ("suggested_label", _WORD),
+        ("outlier", pa.float32()),
     ]
 )
 Rows = NDArray[np.int64]
@@ -165,8 +179,7 @@ class Dataset:
         if unknown:
             shown = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
             raise DataError(
-                f"data has classes the model does not know: {shown}. "
-                f"{near_names(unknown[0], classes)}",
+                f"data has classes the model does not know: {shown}. {_offer(unknown[0], classes)}",
                 where=where,
                 hint="Fine-tune the model on this data first, or leave these classes out with "
                 "--set data.leave_out_classes=[...].",
@@ -246,6 +259,13 @@ class Dataset:
         values = self.table[column].cast(pa.string())
         found = pc.index_in(values, value_set=pa.array(list(names), pa.string()))
         return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _offer(name: str, classes: Sequence[str]) -> str:
+    """The nearest classes, or what kind they are: among a thousand, one is always a little alike."""
+    if len(classes) > 100:
+        return f"It knows {len(classes):,} others, such as {classes[0]!r}."
+    return near_names(name, classes)
 
 
 def is_saved_dataset(path: Path) -> bool:

@@ -325,24 +325,20 @@ def _table(rows: list[Row], root: Path, domain: str) -> pa.Table:
         for row, stat in zip(rows, stats, strict=True)
     ]
     size = len(rows)
-    return pa.table(
-        {
-            "path": [_text(row.path) for row in rows],
-            "label": pa.array([row.label for row in rows], pa.string()).dictionary_encode(),
-            "split": pa.array([row.split for row in rows], pa.string()).dictionary_encode(),
-            "domain": pa.array([domain] * size, pa.string()).dictionary_encode(),
-            "group": [row.group for row in rows],
-            "bytes": [0 if stat is None else stat.st_size for stat in stats],
-            "stamp": [0 if stat is None else stat.st_mtime_ns for stat in stats],
-            "digest": pa.nulls(size, pa.binary(16)),
-            "width": pa.nulls(size, pa.int32()),
-            "height": pa.nulls(size, pa.int32()),
-            "keep": [not reason for reason in reasons],
-            "reasons": reasons,
-            "duplicate_of": pa.nulls(size, pa.string()),
-        },
-        schema=SCHEMA,
-    )
+    known = {
+        "path": [_text(row.path) for row in rows],
+        "label": pa.array([row.label for row in rows], pa.string()).dictionary_encode(),
+        "split": pa.array([row.split for row in rows], pa.string()).dictionary_encode(),
+        "domain": pa.array([domain] * size, pa.string()).dictionary_encode(),
+        "group": [row.group for row in rows],
+        "bytes": [0 if stat is None else stat.st_size for stat in stats],
+        "stamp": [0 if stat is None else stat.st_mtime_ns for stat in stats],
+        "keep": [not reason for reason in reasons],
+        "reasons": reasons,
+        "flags": [[]] * size,
+    }
+    columns = [known.get(field.name, pa.nulls(size, field.type)) for field in SCHEMA]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _text(name: str) -> str:

@@ -283,7 +283,7 @@ def _numbered(count: int) -> tuple[str, ...]:
 def _imagenet_classes() -> tuple[str, ...]:
     info = timm.data.ImageNetInfo()
     names = [info.index_to_description(i) for i in range(info.num_classes())]
-    # Two pairs of classes share a description (crane, maillot): tell them apart by number.
+    # Some classes share a description (two are "crane"): tell them apart by number.
     return tuple(n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names))
 
 
