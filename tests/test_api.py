@@ -251,20 +251,14 @@ def test_the_stages_follow_one_another(learnt, dataset, policy, context, tmp_pat
     taught = acclimate.distill(
         learnt, dataset, policy=policy, context=context, epochs=1, batch_size=60, lr=1e-4
     )
-    small = acclimate.prune(
-        *(taught, dataset),
-        policy=policy,
-        context=context,
-        epochs=2,
-        batch_size=18,
-        lr=5e-3,
-        max_accuracy_drop=50,
-    )
-    exported = acclimate.export(small, dataset, context=context)
+    exported = acclimate.export(taught, dataset, context=context)
     quantized = acclimate.quantize(exported, dataset, context=context, max_accuracy_drop=50)
-    told = [step.stage for step in quantized.card.steps]
-    assert told[-4:] == ["distill", "prune", "export", "quantize"]
+    last = acclimate.prune(quantized, dataset, policy=policy, context=context, ratio=0.1, lr=1e-3)
+    told = [step.stage for step in last.card.steps]
+    assert told[-4:] == ["distill", "export", "quantize", "prune"]
     assert quantized.precision == "int8"
+    assert last.card.steps[-1].settings["ratio"] == 0.1
+    assert last.card.steps[-1].notes[0].startswith("Not pruned: ")
 
     shared = {"context": context, "latency": False, "bootstrap": 100}
     before = acclimate.evaluate(learnt, dataset, name="before", **shared)

@@ -80,9 +80,8 @@ def test_the_result_is_saved_and_loaded_strictly(name, architecture, make, tmp_p
 
 
 @every
-@on_each
-def test_pytorch_and_onnx_agree(name, architecture, make, dataset):
-    _, small = make(name, architecture)
+def test_pytorch_and_onnx_agree(name, make, dataset):
+    _, small = make(name, "test_resnet")
     exported = replace(small, graph=to_onnx(small))
     figures = agreement(exported, dataset, 20)
     assert figures["same_predictions"] == 1.0
