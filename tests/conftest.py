@@ -5,8 +5,14 @@ its package, at 32 px so that training takes seconds. No test needs a network or
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Before torch and numpy are imported: threads that wait sleep. Where the cores are shared with
+# other work, spinning threads make these small networks twenty times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
