@@ -262,7 +262,7 @@ class Dataset:
 
 
 def _offer(name: str, classes: Sequence[str]) -> str:
-    """The nearest classes, or what kind they are: among a thousand, one is always a little alike."""
+    """The nearest classes, or how many: among a thousand, one is always a little alike."""
     if len(classes) > 100:
         return f"It knows {len(classes):,} others, such as {classes[0]!r}."
     return near_names(name, classes)
