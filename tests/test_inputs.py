@@ -21,8 +21,6 @@ from acclimate.models.settings import Model
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import Registry
 
-# Of MLflow, under SQLAlchemy 2.1.
-pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 
 

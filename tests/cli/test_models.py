@@ -12,8 +12,6 @@ from acclimate.registry.settings import Register
 from acclimate.registry.signing import KeySigner
 from acclimate.registry.versions import Registry
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
-
 
 @pytest.fixture(scope="module")
 def kept(workshop, tmp_path_factory):

@@ -205,7 +205,6 @@ CONVOLUTIONAL = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Unwrapped parameters detected")
 @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
 def test_what_comes_out_can_be_loaded_again_or_is_refused(architecture, dataset, context, tmp_path):
     given = untrained(architecture, dataset)

@@ -138,7 +138,6 @@ def test_blocks_go_from_the_stem_to_the_head():
 PRUNED = ["test_resnet", "test_efficientnet", "test_byobnet", "test_convnext", "regnetx_002"]
 
 
-@pytest.mark.filterwarnings("ignore:Unwrapped parameters detected")  # of Torch-Pruning
 @pytest.mark.parametrize("name", [*PRUNED, "mobilenetv3_small_050", "tf_efficientnet_lite0"])
 def test_a_pruned_network_is_rebuilt_from_its_shapes_with_equal_logits(
     name, dataset, context, tmp_path

@@ -16,8 +16,6 @@ from acclimate.models.pretrained import wrap
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import Registry, split_reference
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated")
-
 
 def network(seed):
     torch.manual_seed(seed)

@@ -1,6 +1,7 @@
 """The stage: channels are taken out, and what is left learns to do without them."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,20 +154,24 @@ def _take_out(
     """Removes channels. Changes the network."""
     importance = IMPORTANCES[settings.importance](network, classifier.contract, dataset, rows)
     size = classifier.contract.image_size
-    pruner = tp.pruner.MetaPruner(
-        network,
-        torch.zeros(1, 3, size, size),
-        importance=importance,
-        global_pruning=True,
-        pruning_ratio=settings.ratio,
-        max_pruning_ratio=0.7,  # no layer is emptied because others happen to weigh more
-        round_to=settings.round_to,
-        ignored_layers=[network.get_submodule(head_name(network))],
-        # Given anew each time: the defaults of Torch-Pruning 1.6.1 are shared between pruners.
-        num_heads={},
-        in_channel_groups={},
-        out_channel_groups={},
-    )
+    with warnings.catch_warnings():
+        # Torch-Pruning's guess about bare parameters (ConvNeXt's layer scale) is checked below:
+        # the network must be the same when it is built from its shapes.
+        warnings.filterwarnings("ignore", "Unwrapped parameters detected")
+        pruner = tp.pruner.MetaPruner(
+            network,
+            torch.zeros(1, 3, size, size),
+            importance=importance,
+            global_pruning=True,
+            pruning_ratio=settings.ratio,
+            max_pruning_ratio=0.7,  # no layer is emptied because others happen to weigh more
+            round_to=settings.round_to,
+            ignored_layers=[network.get_submodule(head_name(network))],
+            # Given anew each time: the defaults of Torch-Pruning 1.6.1 are shared between pruners.
+            num_heads={},
+            in_channel_groups={},
+            out_channel_groups={},
+        )
     pruner.step()
     network.zero_grad()
 
