@@ -16,11 +16,13 @@ from acclimate.models.structure import (
     backbone,
     blocks,
     build,
+    check_head,
     counts_beyond_shapes,
     create,
     fit_to_shapes,
     head,
-    head_name,
+    head_names,
+    linear_headed,
     with_head,
 )
 
@@ -48,7 +50,7 @@ def run(network, size):
 def test_a_network_is_its_backbone_and_its_head(name):
     declared, size = FAMILIES[name]
     network = timm.create_model(name, num_classes=4).eval()
-    assert head_name(network) == declared
+    assert head_names(network) == (declared,)
     features = run(backbone(network), size)
     assert features.shape == (2, head(network).in_features)
     assert torch.allclose(head(network)(features), run(network, size), atol=1e-5)
@@ -73,14 +75,14 @@ def test_the_head_of_a_plain_network_is_its_last_fully_connected_layer():
     network = nn.Sequential(
         nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Sequential(nn.Dropout(0.1), nn.Linear(8, 3))
     )
-    assert head_name(network) == "3.1"
+    assert head_names(network) == ("3.1",)
     assert head(with_head(network, nn.Linear(8, 5))).out_features == 5
 
 
 def test_a_timm_network_whose_head_was_replaced_by_two_layers_ends_in_the_second():
     network = timm.create_model("test_resnet")
     network.fc = nn.Sequential(nn.Dropout(0.2), nn.Linear(96, 6))
-    assert head_name(network) == "fc.1"
+    assert head_names(network) == ("fc.1",)
 
 
 def test_no_layer_of_the_body_passes_for_a_head_that_is_no_linear_one():
@@ -88,7 +90,53 @@ def test_no_layer_of_the_body_passes_for_a_head_that_is_no_linear_one():
     network.layer1.gate = nn.Linear(3, 3)
     network.fc = nn.Sequential(nn.Unflatten(1, (-1, 1, 1)), nn.Conv2d(96, 6, 1), nn.Flatten())
     with pytest.raises(ModelFileError, match="ResNet has no fully connected layer to replace"):
-        head_name(network)
+        head_names(network)
+
+
+def test_a_head_that_is_a_convolution_becomes_a_linear_layer_of_the_same_logits():
+    network = timm.create_model("resnetv2_18", stem_chs=8, channels=(16,) * 4, num_classes=4).eval()
+    before = run(network, 64)
+    assert before.std() > 0
+    changed = linear_headed(network)
+    assert head_names(changed) == ("head.fc",)
+    assert torch.allclose(run(changed, 64), before, atol=1e-5)
+    check_head(changed, 64)
+
+
+def test_both_heads_of_a_distilled_transformer_become_one_layer():
+    network = timm.create_model("deit_tiny_distilled_patch16_224", depth=1, img_size=32).eval()
+    assert head_names(network) == ("head", "head_dist")
+    layer = nn.Linear(192, 5)
+    with torch.no_grad():
+        expected = layer(run(backbone(network), 32))
+    assert torch.allclose(run(with_head(network, layer), 32), expected, atol=1e-5)
+    check_head(network, 32)
+
+
+class TwoWays(nn.Module):
+    """Its logits come from the last layer and, past it, from another."""
+
+    def __init__(self, past):
+        super().__init__()
+        self.first, self.last, self.past = nn.Linear(12, 8), nn.Linear(8, 3), past
+
+    def forward(self, images):
+        features = self.first(images.flatten(1))
+        logits = self.last(features)
+        return logits.softmax(1) if self.past == "softmax" else logits + features.mean()
+
+
+@pytest.mark.parametrize("past", ["softmax", "features"])
+def test_logits_that_are_not_the_heads_alone_are_refused(past):
+    with pytest.raises(ModelFileError, match="TwoWays makes its logits otherwise than by one"):
+        check_head(TwoWays(past), 2)
+
+
+def test_a_network_that_cannot_be_run_is_refused_in_one_sentence():
+    with pytest.raises(ModelFileError) as caught:
+        check_head(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), 2)
+    assert str(caught.value).startswith("Sequential cannot be run on images of 2 px, float32 (2, 3")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from acclimate.features.probe import check_trainable
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.export import to_onnx
 from acclimate.models.runtime import Normalizer, run_onnx
-from acclimate.models.structure import build, counts_beyond_shapes, head_name
+from acclimate.models.structure import build, counts_beyond_shapes, head_names
 from acclimate.training.distill import teaching
 from acclimate.training.fine_tune import record, tell_plan
 from acclimate.training.loop import Views, train
@@ -166,7 +166,7 @@ def _take_out(
             pruning_ratio=settings.ratio,
             max_pruning_ratio=0.7,  # no layer is emptied because others happen to weigh more
             round_to=settings.round_to,
-            ignored_layers=[network.get_submodule(head_name(network))],
+            ignored_layers=[network.get_submodule(name) for name in head_names(network)],
             # Given anew each time: the defaults of Torch-Pruning 1.6.1 are shared between pruners.
             num_heads={},
             in_channel_groups={},

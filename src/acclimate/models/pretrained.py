@@ -25,7 +25,7 @@ from acclimate.models.classifier import (
     read_weights,
 )
 from acclimate.models.settings import Model
-from acclimate.models.structure import create, head, head_name
+from acclimate.models.structure import check_head, create, head, head_names, linear_headed
 
 _HALF = (0.5, 0.5, 0.5)
 _HUB_TIMEOUT_S = 3.0
@@ -115,8 +115,9 @@ def wrap(
             hint="Give contract=InputContract(image_size=..., mean=..., std=..., "
             "interpolation='bicubic', crop=1.0).",
         )
-    classes = _numbered(head(network).out_features)
-    own = copy.deepcopy(network).eval()  # the user's stays as it is, training or not
+    own = linear_headed(copy.deepcopy(network)).eval()  # the user's stays as it is
+    check_head(own, contract.image_size)
+    classes = _numbered(head(own).out_features)
     return Classifier(architecture, own, classes, contract, Card(source, "unknown"))
 
 
@@ -180,7 +181,7 @@ def _timm(name: str) -> Classifier:
     config = _config(network)
     try:
         with _hub_at_hand():
-            network = timm.create_model(plain, pretrained=True)
+            network = linear_headed(timm.create_model(plain, pretrained=True)).eval()
     except Exception as error:  # hub, network and cache errors come as a dozen kinds
         raise ModelFileError(
             f"weights of {plain!r} cannot be fetched from the model hub.",
@@ -188,9 +189,10 @@ def _timm(name: str) -> Classifier:
             hint="Check the connection, or give a local file with --set model.weights=FILE, or use "
             "efficientnet-lite0, whose weights are inside the package.",
         ) from error
+    check_head(network, _contract(config).image_size)
     classes = _numbered(head(network).out_features)
     card = Card(f"timm {timm.__version__}: {plain}", str(config.get("license") or "unknown"))
-    return Classifier(name, network.eval(), classes, _contract(config), card)
+    return Classifier(name, network, classes, _contract(config), card)
 
 
 @contextmanager
@@ -239,8 +241,10 @@ def _local_weights(name: str, path: Path) -> Classifier:
         )
     weights = read_weights(path)
     network = create(name, 1000)
-    layer = head_name(network)
+    layer = head_names(network)[0]
     found = weights.get(f"{layer}.weight")
+    if found is not None and found.ndim == 4 and found.shape[2:] == (1, 1):
+        found = weights[f"{layer}.weight"] = found.flatten(1)  # timm's 1x1 convolution
     if found is None or found.ndim != 2 or not len(found):
         raise ModelFileError(
             f"weights have no head {layer}.weight with a row a class: they are not {name}'s.",
@@ -250,6 +254,7 @@ def _local_weights(name: str, path: Path) -> Classifier:
     load_strictly(network, weights, path)
     classes = _numbered(found.shape[0])
     contract = _contract(_config(network))
+    check_head(network, contract.image_size)
     return Classifier(name, network, classes, contract, Card(f"local file {path.name}", "unknown"))
 
 

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.layers import ClassifierHead, SelectAdaptivePool2d
 from torch import nn
 
 from acclimate.errors import ModelFileError, near_names
 
 
-def head_name(network: nn.Module) -> str:
-    """The name of the layer that makes logits: the last fully connected one.
+def head_names(network: nn.Module) -> tuple[str, ...]:
+    """The names of the layers that make logits: the last fully connected one.
+
+    Distilled vision transformers have two heads, whose logits are averaged (Touvron et al. 2021,
+    arXiv 2012.12877): given one layer, both are that layer on the mean of their features.
 
     Args:
         network: Any classifier.
 
     Returns:
-        Its dotted name.
+        Dotted names, the first one first in the network.
 
     Raises:
         ModelFileError: There is none to replace.
@@ -26,8 +30,8 @@ def head_name(network: nn.Module) -> str:
     names: list[str] = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
     config = getattr(network, "pretrained_cfg", None)
     declared = config.get("classifier") if isinstance(config, dict) else None
-    if isinstance(declared, (tuple, list)):
-        raise ModelFileError(f"{type(network).__name__} has several heads: {', '.join(declared)}.")
+    if isinstance(declared, (tuple, list)) and set(declared) <= set(names):
+        return tuple(declared)
     if isinstance(declared, str):
         # Another Linear of the body would pass for the head, and nothing would say so.
         names = [n for n in names if n == declared or n.startswith(f"{declared}.")]
@@ -36,12 +40,12 @@ def head_name(network: nn.Module) -> str:
             f"{type(network).__name__} has no fully connected layer to replace as its head.",
             hint="End the network with torch.nn.Linear.",
         )
-    return names[-1]
+    return (names[-1],)
 
 
 def head(network: nn.Module) -> nn.Linear:
-    """The layer that makes logits."""
-    layer = network.get_submodule(head_name(network))
+    """The layer that makes logits; the first of them where there are two."""
+    layer = network.get_submodule(head_names(network)[0])
     assert isinstance(layer, nn.Linear)
     return layer
 
@@ -49,8 +53,62 @@ def head(network: nn.Module) -> nn.Linear:
 def with_head(network: nn.Module, layer: nn.Module) -> nn.Module:
     """A copy of a network with another last layer."""
     changed = copy.deepcopy(network)
-    changed.set_submodule(head_name(changed), layer)
+    for name in head_names(changed):
+        changed.set_submodule(name, layer)
     return changed
+
+
+def linear_headed(network: nn.Module) -> nn.Module:
+    """The same function with a fully connected head where timm wrote it as a 1x1 convolution.
+
+    Args:
+        network: Of timm, or the user's own. Changed in place.
+
+    Returns:
+        The network.
+    """
+    for module in network.modules():
+        if isinstance(module, ClassifierHead) and isinstance(module.fc, nn.Conv2d):
+            conv = module.fc
+            layer = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
+            with torch.no_grad():
+                layer.weight.copy_(conv.weight.flatten(1))
+                if conv.bias is not None:
+                    layer.bias.copy_(conv.bias)
+            pool = module.global_pool.pool_type
+            module.global_pool = SelectAdaptivePool2d(pool_type=pool, flatten=True)
+            module.fc, module.flatten, module.use_conv = layer, nn.Identity(), False
+    return network
+
+
+def check_head(network: nn.Module, image_size: int) -> None:
+    """Refuses a network whose logits are not one layer's of its features.
+
+    Args:
+        network: In evaluation mode.
+        image_size: px.
+
+    Raises:
+        ModelFileError: It cannot be run, or replacing its head would give another function.
+    """
+    example = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
+    layer = nn.Linear(head(network).in_features, 3)
+    kind = type(network).__name__
+    try:
+        with torch.inference_mode():
+            logits = with_head(network, layer).eval()(example)
+            wanted = layer(backbone(network)(example))
+            fits = torch.allclose(logits, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+    except Exception as error:  # whatever a strange network does with such an input
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "unknown"
+        raise ModelFileError(
+            f"{kind} cannot be run on images of {image_size} px, float32 (2, 3, S, S) ({reason})."
+        ) from error
+    if not fits:
+        raise ModelFileError(
+            f"{kind} makes its logits otherwise than by one fully connected layer on features.",
+            hint="Choose another network, or end yours with torch.nn.Linear.",
+        )
 
 
 def backbone(network: nn.Module) -> nn.Module:
@@ -166,7 +224,7 @@ def create(architecture: str, num_classes: int) -> nn.Module:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelFileError(f"timm cannot build {name!r} ({reason}).") from error
-    return network.eval()  # type: ignore[no-any-return]
+    return linear_headed(network).eval()
 
 
 def fit_to_shapes(

@@ -1,5 +1,6 @@
 """The only training loop. Stages differ by the objective and the plan they hand to it."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -127,7 +128,8 @@ def _fabric(plan: TrainPlan) -> Fabric:
         devices: list[int] | int = [device.index or 0] if device.type == "cuda" else 1
         fabric = Fabric(accelerator=device.type, devices=devices, precision=plan.precision)
     else:
-        # Under torchrun each process takes the device of its local rank.
+        # Under torchrun each process takes the device of its local rank, and says so each time.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         import os
 
         local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
