@@ -66,6 +66,11 @@ class InputContract:
         """Pillow's name of the interpolation."""
         return _FILTERS[self.interpolation]
 
+    @property
+    def at_least(self) -> int:
+        """What the shorter side of a decoded image must keep, in px."""
+        return round(self.image_size / self.crop)
+
     def fit(self, image: Image.Image) -> Pixels:
         """The centre of an image at the network's size.
 
@@ -94,7 +99,7 @@ class InputContract:
 
     def read(self, path: Path) -> Pixels:
         """Decodes a file at the network's size: what evaluation and serving see."""
-        return self.fit(read_image(path, at_least=round(self.image_size / self.crop)))
+        return self.fit(read_image(path, at_least=self.at_least))
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Pixels to the network's numbers.
