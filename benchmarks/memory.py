@@ -31,13 +31,25 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def whole_path(folder: Path) -> None:
+    """Every stage that looks at images, and what was the peak after each."""
     import acclimate
     from acclimate.context import Context
+    from acclimate.training.fine_tune import fine_tune
+    from acclimate.training.settings import FineTune
 
     context = Context(cache=folder.parent / "cache")
+
+    def tell(stage: str) -> None:
+        print(f"{stage} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f}", end=", ")
+
     dataset = acclimate.clean(folder)
+    tell("clean")
     start = acclimate.probe("efficientnet-lite0", dataset, image_size=64, context=context)
-    acclimate.fine_tune(start, dataset, epochs=1, batch_size=32)
+    tell("probe")
+    tuned = fine_tune(start, dataset, settings=FineTune(epochs=1, batch_size=32), context=context)
+    tell("fine-tune")
+    acclimate.evaluate(tuned, dataset, context=context)
+    tell("evaluate")
 
 
 def table_work(rows: int) -> None:

@@ -219,7 +219,7 @@ def replace_folder(part: Path, path: Path) -> None:
         os.replace(part, path)
 
 
-def append_named(rows: Appended, names: Appended, *, durable: bool = False) -> None:
+def append_named(rows: Appended, names: Appended) -> None:
     """Appends rows to one file and their names to another, so that a kill leaves no wrong name.
 
     Names are cut to their end before a row is written, and written after all rows: what a kill
@@ -229,8 +229,6 @@ def append_named(rows: Appended, names: Appended, *, durable: bool = False) -> N
     Args:
         rows: File, end of what is valid, and what follows.
         names: The same.
-        durable: Whether rows are on the disk before the names are written, so that a power
-            failure leaves no wrong name either.
     """
     with names.path.open("ab") as stream:
         stream.truncate(names.end)
@@ -238,9 +236,6 @@ def append_named(rows: Appended, names: Appended, *, durable: bool = False) -> N
         stream.seek(rows.end)
         for part in rows.parts:
             stream.write(part)
-        if durable:
-            stream.flush()
-            os.fsync(stream.fileno())
     with names.path.open("ab") as stream:
         stream.write(b"".join(names.parts))
 

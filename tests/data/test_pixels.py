@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from acclimate.data import pixels as room
 from acclimate.data.pixels import GB, PixelCache
 
-NAME_BYTES = 32
+NAME_BYTES = 36
 
 
 def digest(image):
@@ -190,6 +190,19 @@ def test_garbage_in_the_names_is_not_believed(place):
     assert held(opened(place), [1, 2]) == [1, 2]
 
 
+@pytest.mark.parametrize("spoilt", [b"\0" * 20, b"\xff"])
+def test_pixels_that_were_spoilt_on_the_disk_are_not_believed_but_kept_anew(place, spoilt):
+    add(place, [1, 2, 3])
+    with files(place, suffix="rows")[0].open("r+b") as stream:
+        stream.seek(picture(1).nbytes + 3)
+        stream.write(spoilt)
+    cache = opened(place)
+    assert held(cache, [1, 2, 3]) == [1, 3]
+    cache.put(digest(2), picture(2))
+    cache.flush()
+    assert held(cache, [1, 2, 3]) == held(opened(place), [1, 2, 3]) == [1, 2, 3]
+
+
 def test_much_is_written_before_the_flush_so_that_memory_stays_small(place, monkeypatch):
     monkeypatch.setattr(room, "_PENDING", 300)
     cache = opened(place)
@@ -208,7 +221,7 @@ def test_maps_are_given_back_and_made_again(place, monkeypatch):
 
 @pytest.fixture
 def one_each(monkeypatch):
-    """Each image in a file of its own: 4 x 5 px, 60 bytes and a name of 32."""
+    """Each image in a file of its own: 4 x 5 px, 60 bytes and a name of 36."""
     monkeypatch.setattr(room, "_SEGMENT", 1)
 
 
@@ -221,7 +234,7 @@ def full(place, bound, images, **options):
 
 IMAGES = range(0, 60, 6)
 """All of one size."""
-ONE = 92
+ONE = 96
 
 
 def file_of(place, image):
@@ -265,7 +278,7 @@ def test_what_a_working_run_uses_is_not_taken_from_it(place, one_each):
     cache = full(place, 3 * ONE, IMAGES[:4])
     assert held(opened(place), IMAGES) == list(IMAGES[:3])
     assert cache.trouble == (
-        f"pixel cache {place}: 2.76e-07 GB are full; images beyond are decoded again"
+        f"pixel cache {place}: 2.88e-07 GB are full; images beyond are decoded again"
     )
     cache.put(digest(IMAGES[5]), picture(IMAGES[5]))
     cache.flush()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,29 @@ from acclimate.errors import ModelFileError
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or (B, H, W, 3), RGB, 0 to 255."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in px."""
+
+
+class Resizable(Protocol):
+    """One of Pillow's images, or what is cut and resized like one."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px."""
+
+    @property
+    def width(self) -> int:
+        """Px."""
+
+    @property
+    def height(self) -> int:
+        """Px."""
+
+    def resize(self, size: tuple[int, int], resample: Image.Resampling, *, box: Box) -> Any:  # noqa: ANN401 - an image or an array
+        """A part at another size."""
+
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -71,7 +94,7 @@ class InputContract:
         """What the shorter side of a decoded image must keep, in px."""
         return round(self.image_size / self.crop)
 
-    def fit(self, image: Image.Image) -> Pixels:
+    def fit(self, image: Resizable) -> Pixels:
         """The centre of an image at the network's size.
 
         Args:
@@ -84,7 +107,7 @@ class InputContract:
         left, top = (image.width - side) / 2, (image.height - side) / 2
         return self.resize(image, (left, top, left + side, top + side))
 
-    def resize(self, image: Image.Image, box: tuple[float, float, float, float]) -> Pixels:
+    def resize(self, image: Resizable, box: Box) -> Pixels:
         """A part of an image at the network's size.
 
         Args:

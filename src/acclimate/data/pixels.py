@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +22,16 @@ from acclimate.data.contract import Pixels
 from acclimate.files import DIGEST_BYTES, Appended, append_named, free_bytes
 
 GB = 1_000_000_000
-_NAME = struct.Struct(f"<{DIGEST_BYTES}sQII")
-"""Of one image: digest, end of its pixels in the file in bytes, height, width."""
+_NAME = struct.Struct(f"<{DIGEST_BYTES}sQIII")
+"""Of one image: digest, end of its pixels in the file in bytes, height, width, their CRC-32."""
 _SEGMENT = 256_000_000
 """Bytes of a file after which a new one is begun: what is evicted is a whole file."""
-_PENDING = 32_000_000
+_PENDING = 16_000_000
 """Bytes held in memory before they are written in one go; a killed run loses so much at most."""
-_MAPPED = 128_000_000
+_MAPPED = 64_000_000
 """Bytes read through one set of maps before it is given back, so that memory does not grow."""
+_AROUND = 65_536
+"""Bytes that Linux maps around each one that is asked for."""
 _IN_USE_S = 600.0
 """What was used in the last ten minutes may belong to a run that is working: not evicted."""
 _TOUCH_S = 60.0
@@ -40,14 +43,25 @@ _PATIENCE_S = 10.0
 """Longest wait for another run that is writing; it writes for a fraction of a second."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Place:
-    """Where the pixels of one image stand."""
+    """Where the pixels of one image stand, and whether they are what was written."""
 
     segment: "_Segment"
     start: int
     height: int
     width: int
+    sum: int
+    checked: bool = False
+
+    def read(self) -> Pixels:
+        """The pixels, checked the first time: a power failure may have lost what was written."""
+        found = self.segment.pixels(self)
+        if not self.checked:
+            if zlib.crc32(found.data) != self.sum:
+                raise ValueError("these are not the pixels that were written")
+            self.checked = True
+        return found
 
 
 @dataclass(eq=False)
@@ -68,10 +82,10 @@ class _Segment:
             content = stream.read()
         size = self.rows.stat().st_size
         whole = len(content) - len(content) % _NAME.size
-        for digest, end, height, width in _NAME.iter_unpack(content[:whole]):
+        for digest, end, height, width, crc in _NAME.iter_unpack(content[:whole]):
             if end > size or end - self.end != height * width * 3:
                 return
-            yield digest, _Place(self, self.end, height, width)
+            yield digest, _Place(self, self.end, height, width, crc)
             self.end, self.held = end, self.held + 1
 
     def pixels(self, place: _Place) -> Pixels:
@@ -113,7 +127,8 @@ class PixelCache:
     _pending: dict[bytes, Pixels] = field(default_factory=dict)
     _bytes: int = 0
     _read: int = 0
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         """Finds what earlier runs left."""
@@ -133,16 +148,15 @@ class PixelCache:
             return None
         try:
             place.segment.touch()
-            with self._lock:
-                found = place.segment.pixels(place)
-                self._read += found.nbytes
-                if self._read > _MAPPED:
-                    self._read = 0
-                    for segment in self._segments.values():
-                        segment.map = None  # freed with the last view of it
-        except (OSError, ValueError):  # evicted, or cut off, by somebody else
+            found = place.read()
+        except (OSError, ValueError):  # evicted, cut off or spoilt
             self._index.pop(digest, None)
             return None
+        self._read += found.nbytes + _AROUND
+        if self._read > _MAPPED:
+            self._read = 0
+            for segment in list(self._segments.values()):
+                segment.map = None  # freed with the last view of it
         return found
 
     def put(self, digest: bytes, pixels: Pixels) -> None:
@@ -158,13 +172,15 @@ class PixelCache:
             if digest not in self._pending:
                 self._pending[digest] = np.ascontiguousarray(pixels)
                 self._bytes += pixels.nbytes
-            if self._bytes > min(_PENDING, self.bound // 8):
-                self.flush()
+            much = self._bytes > min(_PENDING, self.bound // 8)
+        if much:
+            self.flush()
 
     def flush(self) -> None:
         """Writes what is not written yet; until then other runs do not see it."""
-        with self._lock:
-            pending, self._pending, self._bytes = self._pending, {}, 0
+        with self._writing:
+            with self._lock:  # not held while writing: other threads go on
+                pending, self._pending, self._bytes = self._pending, {}, 0
             if pending and self.trouble is None:
                 self._attempt(lambda: self._write(pending))
 
@@ -179,7 +195,6 @@ class PixelCache:
         except (OSError, NotImplementedError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             self.trouble = f"pixel cache {self.folder}: {reason}; images are decoded again"
-            self._pending, self._bytes = {}, 0
 
     def _refresh(self) -> None:
         there = {path.stem for path in self._own.glob("*.names")}
@@ -218,11 +233,10 @@ class PixelCache:
         end, names = segment.end, []
         for digest, pixels in new.items():
             end += pixels.nbytes
-            names.append(_NAME.pack(digest, end, *pixels.shape[:2]))
+            names.append(_NAME.pack(digest, end, *pixels.shape[:2], zlib.crc32(pixels.data)))
         append_named(
             Appended(segment.rows, segment.end, (p.data.cast("B") for p in new.values())),
             Appended(segment.names, segment.held * _NAME.size, names),
-            durable=True,
         )
 
     def _room_for(self, more: int) -> bool:

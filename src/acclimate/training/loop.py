@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from acclimate.context import Context, derive_seed, process_count, process_rank
 from acclimate.data.batches import Batch, batches, in_order
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.picture import Picture
 from acclimate.data.versions import Pictures, evaluated, roomy
 from acclimate.errors import RecipeError
 from acclimate.models.device import on_cpu, on_device
@@ -64,7 +64,7 @@ class Views:
 
     def train(self, row: int, seed: int) -> Pixels:
         """One training view, governed by the seed alone: uint8, (S, S, 3)."""
-        image = Image.fromarray(self.trained.read(row))
+        image = Picture(self.trained.read(row))
         # Without random crops the image is at the network's size already, and cropped.
         contract = self.contract if self.policy.crop_area < 1 else replace(self.contract, crop=1.0)
         return self.policy.apply(image, contract, np.random.default_rng(seed))
