@@ -249,10 +249,8 @@ class PixelCache:
                 break
             if now - _last_use(names) < _IN_USE_S:
                 break
-            used -= sizes[names]
-            # Names first: rows without names are found by nobody, names without rows neither.
-            names.unlink(missing_ok=True)
-            names.with_suffix(".rows").unlink(missing_ok=True)
+            if _removed(names):
+                used -= sizes[names]
         if used + more > self.bound:
             self.trouble = (
                 f"pixel cache {self.folder}: {self.bound / GB:g} GB are full; "
@@ -264,6 +262,16 @@ class PixelCache:
                 "images beyond are decoded again"
             )
         return self.trouble is None
+
+
+def _removed(names: Path) -> bool:
+    """Takes a file of pixels away; names first, since pixels without names are found by nobody."""
+    try:
+        names.unlink(missing_ok=True)
+        names.with_suffix(".rows").unlink(missing_ok=True)
+    except OSError:  # Windows keeps what another run has mapped
+        return False
+    return True
 
 
 def _size(names: Path) -> int:
