@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from acclimate.data.picture import Picture
+from acclimate.data.picture import Picture, mirrored
 
 FILTERS = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
 
@@ -68,3 +68,11 @@ def test_what_is_resized_is_not_changed():
     before = pixels.copy()
     Picture(pixels).resize((20, 20), Image.Resampling.BILINEAR, box=(0, 0, 40, 40))
     assert np.array_equal(pixels, before)
+
+
+def test_a_mirror_image_has_its_columns_in_the_other_order():
+    pixels = smooth(40, 51)
+    found = mirrored(pixels)
+    assert np.array_equal(found, pixels[:, ::-1])
+    assert found.flags.c_contiguous
+    assert np.array_equal(mirrored(found), pixels)

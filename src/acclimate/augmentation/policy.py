@@ -11,6 +11,7 @@ from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.settings import Augment
 from acclimate.context import Context
 from acclimate.data.contract import Box, InputContract, Pixels, Resizable
+from acclimate.data.picture import mirrored
 from acclimate.errors import DataError, near_names
 from acclimate.files import digest_json, read_json, write_json
 
@@ -68,7 +69,7 @@ class Policy:
         else:
             pixels = contract.fit(image)
         if self.horizontal_flip and rng.random() < 0.5:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
+            pixels = mirrored(pixels)
         if self.color:
             for name in ("brightness", "contrast", "color"):
                 pixels = OPERATIONS[name](pixels, self.color, rng)
