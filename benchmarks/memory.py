@@ -1,7 +1,8 @@
 """Peak memory against the number of images: it must not grow with them.
 
 Each size runs in a process of its own, on digits written out with grain so that no two files are
-equal: clean, probe and one epoch of fine-tuning. Then the table work alone on 100,000 rows. Run:
+equal: clean, features and probe, one epoch of fine-tuning, evaluation; after each the peak so far,
+in MB. Then the table work alone on 100,000 rows. Run:
 
     python benchmarks/memory.py
 """
@@ -31,13 +32,25 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def whole_path(folder: Path) -> None:
+    """Every stage that looks at images, and what was the peak after each."""
     import acclimate
     from acclimate.context import Context
+    from acclimate.training.fine_tune import fine_tune
+    from acclimate.training.settings import FineTune
 
     context = Context(cache=folder.parent / "cache")
+
+    def tell(stage: str) -> None:
+        print(f"{stage} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f}", end=", ")
+
     dataset = acclimate.clean(folder)
+    tell("clean")
     start = acclimate.probe("efficientnet-lite0", dataset, image_size=64, context=context)
-    acclimate.fine_tune(start, dataset, epochs=1, batch_size=32)
+    tell("probe")
+    tuned = fine_tune(start, dataset, settings=FineTune(epochs=1, batch_size=32), context=context)
+    tell("fine-tune")
+    acclimate.evaluate(tuned, dataset, context=context)
+    tell("evaluate")
 
 
 def table_work(rows: int) -> None:
@@ -55,6 +68,8 @@ def table_work(rows: int) -> None:
     labels = [f"class {i % 100}" for i in range(rows)]
     table = pa.table(
         {
+            **{field.name: pa.nulls(rows, field.type) for field in SCHEMA},  # found by cleaning
+            "flags": [[] for _ in range(rows)],
             "path": [f"class {i % 100}/{i:08d}.jpg" for i in range(rows)],
             "label": pa.array(labels).dictionary_encode(),
             "split": pa.nulls(rows, pa.string()).dictionary_encode(),
@@ -82,6 +97,7 @@ def table_work(rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--counts", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -90,7 +106,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak {peak:,.0f} MB")
         return
-    for count in (1_000, 10_000):
+    for count in args.counts:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "images"
             write_images(folder, count)

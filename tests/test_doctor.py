@@ -66,6 +66,19 @@ def test_a_large_cache_is_told_with_its_place(tmp_path, monkeypatch):
     full = findings()["feature cache"]
     assert full.fact == f"6,000 MB in {tmp_path}/acclimate"
     assert "may be deleted" in full.advice
+    assert findings()["pixel cache"].fact == f"0 MB in {tmp_path}/acclimate/pixels"
+
+
+def test_decoded_images_are_told_apart_from_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "acclimate" / "pixels" / "kind").mkdir(parents=True)
+    with (tmp_path / "acclimate" / "pixels" / "kind" / "1.rows").open("wb") as stream:
+        stream.truncate(7_000_000_000)  # takes no room on disk
+    pixels = findings()["pixel cache"]
+    assert pixels.fact == f"7,000 MB in {tmp_path}/acclimate/pixels"
+    assert "may be deleted" in pixels.advice
+    features = findings()["feature cache"]
+    assert (features.fact, features.advice) == (f"0 MB in {tmp_path}/acclimate", "")
 
 
 def test_looking_changes_nothing(tmp_path, monkeypatch):

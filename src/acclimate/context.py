@@ -9,6 +9,9 @@ from pathlib import Path
 from acclimate.files import cache_folder
 from acclimate.progress import Progress, silent
 
+CACHE_GB = 10.0
+"""About 30,000 photos for training at 224 px; nobody is surprised by so much in a cache folder."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -19,7 +22,8 @@ class Context:
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         workspace: Where checkpoints are kept while the stage works; None for nowhere.
         progress: Receives what the stage tells.
-        cache: Where features are kept between runs.
+        cache: Where features and decoded images are kept between runs.
+        cache_gb: How much of the disk decoded images may take there; 0 keeps none.
     """
 
     seed: int = 0
@@ -27,6 +31,7 @@ class Context:
     workspace: Path | None = None
     progress: Progress = silent
     cache: Path = field(default_factory=cache_folder)
+    cache_gb: float = CACHE_GB
 
     def seed_for(self, *names: object) -> int:
         """A seed of its own for each use, below 2**63, the same in every run.

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from acclimate.context import usable_cores
-from acclimate.files import cache_folder, folder_bytes
+from acclimate.files import cache_folder, folder_bytes, pixel_folder
 
 _LIBRARIES = (
     "acclimate", "torch", "torchvision", "timm", "lightning-fabric", "onnx", "onnxruntime",
@@ -39,7 +39,15 @@ def examine() -> list[Finding]:
     Returns:
         Findings, in the order a reader wants them.
     """
-    return [_device(), _cores(), _integers(), _disk(), _cache(), *_libraries()]
+    return [
+        _device(),
+        _cores(),
+        _integers(),
+        _disk(),
+        _feature_cache(),
+        _pixel_cache(),
+        *_libraries(),
+    ]
 
 
 def _device() -> Finding:
@@ -93,11 +101,24 @@ def _disk() -> Finding:
     return Finding("free disk here", f"{free / 1e9:,.1f} GB", advice)
 
 
-def _cache() -> Finding:
+def _feature_cache() -> Finding:
     folder = cache_folder()
-    size = folder_bytes(folder) if folder.exists() else 0
-    advice = "" if size < 5e9 else "Features kept from earlier runs: the folder may be deleted."
-    return Finding("feature cache", f"{size / 1e6:,.0f} MB in {folder}", advice)
+    size = _bytes(folder) - _bytes(pixel_folder(folder))
+    return Finding("feature cache", f"{size / 1e6:,.0f} MB in {folder}", _may_be_deleted(size))
+
+
+def _pixel_cache() -> Finding:
+    folder = pixel_folder(cache_folder())
+    size = _bytes(folder)
+    return Finding("pixel cache", f"{size / 1e6:,.0f} MB in {folder}", _may_be_deleted(size))
+
+
+def _bytes(folder: Path) -> int:
+    return folder_bytes(folder) if folder.exists() else 0
+
+
+def _may_be_deleted(size: int) -> str:
+    return "" if size < 5e9 else "Kept from earlier runs: the folder may be deleted."
 
 
 def _libraries() -> list[Finding]:

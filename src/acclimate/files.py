@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from acclimate.errors import DataError, OutputError
@@ -16,6 +17,21 @@ DIGEST_BYTES = 16
 """128 bits: no accidental collision among 10 million images, and short enough to show."""
 
 _BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What is appended to a file.
+
+    Attributes:
+        path: The file; it need not exist yet.
+        end: Bytes of it that are valid; what follows is overwritten.
+        parts: What is written there.
+    """
+
+    path: Path
+    end: int
+    parts: Iterable[bytes | memoryview]
 
 
 def digest_bytes(content: bytes) -> str:
@@ -203,10 +219,41 @@ def replace_folder(part: Path, path: Path) -> None:
         os.replace(part, path)
 
 
+def append_named(rows: Appended, names: Appended) -> None:
+    """Appends rows to one file and their names to another, so that a kill leaves no wrong name.
+
+    Names are cut to their end before a row is written, and written after all rows: what a kill
+    leaves half written, or without its row, is lost, and a name that stands never comes to mean
+    the row of another.
+
+    Args:
+        rows: File, end of what is valid, and what follows.
+        names: The same.
+    """
+    with names.path.open("ab") as stream:
+        stream.truncate(names.end)
+    with rows.path.open("r+b" if rows.path.exists() else "w+b") as stream:
+        stream.seek(rows.end)
+        for part in rows.parts:
+            stream.write(part)
+    with names.path.open("ab") as stream:
+        stream.write(b"".join(names.parts))
+
+
 def cache_folder() -> Path:
     """Where features and exported backbones are kept between runs (the XDG cache folder)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "acclimate"
+
+
+def pixel_folder(cache: Path) -> Path:
+    """Where decoded images are kept in a cache folder."""
+    return cache / "pixels"
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder that exists, in bytes."""
+    return shutil.disk_usage(folder).free
 
 
 def folder_bytes(folder: Path) -> int:

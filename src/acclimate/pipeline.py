@@ -135,7 +135,7 @@ def run(
     """
     steps = _chosen(recipe, until)
     folder = out / recipe.name
-    here = replace(context or Context(), seed=recipe.seed)
+    here = replace(context or Context(), seed=recipe.seed, cache_gb=recipe.data.cache_gb)
     if process_count() > 1:
         raise RecipeError(
             "the whole job runs in one process.",

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from acclimate.augmentation.policy import Policy
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
 from acclimate.data.sources import read
-from acclimate.errors import RecipeError
+from acclimate.errors import RecipeError, UnreadableImage
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
 from acclimate.training.loop import Views, train
@@ -386,6 +387,29 @@ def test_gradients_are_shortened_to_the_bound(run):
     start, end = untrained().state_dict(), network.state_dict()
     moved = [(end[n] - start[n]).float().norm() ** 2 for n, _ in network.named_parameters()]
     assert float(sum(moved)) ** 0.5 <= 1.01e-3
+
+
+def test_a_warm_cache_a_cold_one_and_none_give_the_very_same_network(run, tmp_path):
+    cache = tmp_path / "cache"
+    cold = run(cache=cache)
+    assert list(cache.glob("pixels/*/*.rows"))
+    warm = run(cache=cache)
+    without = run(cache=tmp_path / "none", cache_gb=0)
+    assert not (tmp_path / "none").exists()
+    for other in (warm, without):
+        assert same_weights(cold, other)
+        assert curve(cold) == curve(other)
+
+
+def test_what_was_decoded_once_is_not_decoded_again(run, dataset, digits, tmp_path):
+    copy = tmp_path / "digits"
+    shutil.copytree(digits, copy)
+    moved = replace(dataset, root=copy)
+    first = run(data=moved, cache=tmp_path / "cache")
+    shutil.rmtree(copy)
+    assert same_weights(first, run(data=moved, cache=tmp_path / "cache"))
+    with pytest.raises(UnreadableImage):
+        run(data=moved, cache=tmp_path / "another")
 
 
 EVALUATED = Policy(

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
-from PIL import Image
 
 from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.settings import Augment
 from acclimate.context import Context
-from acclimate.data.contract import InputContract, Pixels
+from acclimate.data.contract import Box, InputContract, Pixels, Resizable
+from acclimate.data.picture import mirrored
 from acclimate.errors import DataError, near_names
 from acclimate.files import digest_json, read_json, write_json
 
@@ -53,9 +53,7 @@ class Policy:
         """Stands for all the fields."""
         return digest_json({"format": FORMAT, **asdict(self)})
 
-    def apply(
-        self, image: Image.Image, contract: InputContract, rng: np.random.Generator
-    ) -> Pixels:
+    def apply(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Pixels:
         """One training view of an image.
 
         Args:
@@ -71,7 +69,7 @@ class Policy:
         else:
             pixels = contract.fit(image)
         if self.horizontal_flip and rng.random() < 0.5:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
+            pixels = mirrored(pixels)
         if self.color:
             for name in ("brightness", "contrast", "color"):
                 pixels = OPERATIONS[name](pixels, self.color, rng)
@@ -80,9 +78,7 @@ class Policy:
                 pixels = OPERATIONS[self.operations[index]](pixels, self.strength, rng)
         return pixels
 
-    def _box(
-        self, image: Image.Image, rng: np.random.Generator
-    ) -> tuple[float, float, float, float]:
+    def _box(self, image: Resizable, rng: np.random.Generator) -> Box:
         """A crop of random area and ratio, as large as the image allows."""
         width, height = image.size
         area = rng.uniform(self.crop_area, 1.0)

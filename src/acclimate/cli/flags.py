@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,12 @@ def _yaml(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
 
 
-def make_context(flags: Flags, seed: int) -> Context:
-    """The facts of this run."""
-    return Context(seed=seed, device=flags.get("device", "auto"), progress=make_progress(flags))
+def make_context(flags: Flags, recipe: "Recipe | None" = None) -> Context:
+    """The facts of this run; a command without a recipe leaves what it would say at its default."""
+    here = Context(device=flags.get("device", "auto"), progress=make_progress(flags))
+    if recipe is None:
+        return here
+    return replace(here, seed=recipe.seed, cache_gb=recipe.data.cache_gb)
 
 
 def make_progress(flags: Flags) -> Progress:

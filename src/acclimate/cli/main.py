@@ -86,9 +86,7 @@ def _run(
     from acclimate.pipeline import run as run_recipe
     from acclimate.terminal import print_lines, print_table
 
-    result = run_recipe(
-        recipe, out, context=make_context(flags, recipe.seed), until=until, force=force
-    )
+    result = run_recipe(recipe, out, context=make_context(flags, recipe), until=until, force=force)
     if result is None:
         stopped = {"run": str(out / recipe.name), "until": until}
         if flags["as_json"]:
@@ -143,7 +141,7 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **
 
     if out is not None:
         _check_predictions(out)
-    context = make_context(flags, 0)
+    context = make_context(flags)
     paths = [path for place in images for path in find_images(place)]
     buffer = io.StringIO()
     writer = csv.writer(buffer)

@@ -79,7 +79,7 @@ def _run_stage(
     settings = getattr(recipe, stage.section)
     if out is not None:
         _check_out(out, stage.writes, force)
-    context = make_context(flags, recipe.seed)
+    context = make_context(flags, recipe)
     things = [
         _thing(kind, text, stage, recipe, context) for kind, text in zip(reads, given, strict=True)
     ]

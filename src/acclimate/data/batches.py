@@ -7,17 +7,21 @@ pickled, and what an image looks like depends on its own seed and never on which
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.context import usable_cores
+from acclimate.context import Context, usable_cores
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.versions import Pictures, evaluated
 
 _AHEAD = 3
 """Batches decoded ahead: enough to cover one slow image, small enough for any memory."""
+_AT_ONCE = 8
+"""Most images that a thread takes at once: handing over costs as much as a small image does."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,27 @@ def batches(
         UnreadableImage: A file broke after it was cleaned.
     """
     with ThreadPoolExecutor(usable_cores(), "decode") as pool:
-        coming: deque[tuple[Rows, list[Future[Pixels]]]] = deque()
-        waiting = iter(groups)
+        coming: deque[_Filling] = deque()
         try:
-            for rows in waiting:
-                coming.append((rows, [pool.submit(load, int(row)) for row in rows]))
+            for rows in groups:
+                coming.append(_Filling(rows, load, pool))
                 if len(coming) > _AHEAD:
-                    yield _collect(dataset, *coming.popleft())
+                    yield coming.popleft().whole(dataset)
             while coming:
-                yield _collect(dataset, *coming.popleft())
+                yield coming.popleft().whole(dataset)
         finally:
-            for _, futures in coming:
-                for future in futures:
-                    future.cancel()
+            for filling in coming:
+                filling.cancel()
 
 
 def in_order(
-    dataset: Dataset, rows: Rows, contract: InputContract, batch_size: int = 64
+    dataset: Dataset,
+    rows: Rows,
+    contract: InputContract,
+    batch_size: int = 64,
+    *,
+    context: Context | None = None,
+    pictures: Pictures | None = None,
 ) -> Iterator[Batch]:
     """Plain batches, as evaluation and calibration see them.
 
@@ -79,14 +87,51 @@ def in_order(
         rows: Which images.
         contract: How an image becomes pixels.
         batch_size: Images a batch; the last one may be smaller.
+        context: Says where decoded images are kept; None keeps none.
+        pictures: Made of these before, to be used again.
 
     Yields:
         Batch: In the order of the rows.
     """
+    pictures = pictures or Pictures(dataset, evaluated(contract), context)
     groups = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    yield from batches(dataset, groups, lambda row: contract.read(dataset.path(row)))
+    yield from batches(dataset, groups, pictures.read)
+    pictures.flush()
 
 
-def _collect(dataset: Dataset, rows: Rows, futures: list[Future[Pixels]]) -> Batch:
-    images = np.stack([future.result() for future in futures])
-    return Batch(images, dataset.labels[rows], rows)
+@dataclass
+class _Filling:
+    """A batch on its way: threads write their images straight into it."""
+
+    rows: Rows
+    load: Callable[[int], Pixels]
+    pool: ThreadPoolExecutor
+    images: Pixels | None = None
+    parts: list[Future[None]] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        """Hands the images out, a few to each thread."""
+        step = max(1, min(_AT_ONCE, len(self.rows) // (2 * usable_cores())))
+        for start in range(0, len(self.rows), step):
+            self.parts.append(self.pool.submit(self._fill, start, start + step))
+
+    def _fill(self, start: int, end: int) -> None:
+        for place, row in enumerate(self.rows[start:end], start):
+            pixels = self.load(int(row))
+            with self.lock:
+                if self.images is None:
+                    self.images = np.empty((len(self.rows), *pixels.shape), np.uint8)
+            self.images[place] = pixels
+
+    def whole(self, dataset: Dataset) -> Batch:
+        """The batch, once it is full."""
+        for part in self.parts:
+            part.result()
+        assert self.images is not None  # groups are never empty
+        return Batch(self.images, dataset.labels[self.rows], self.rows)
+
+    def cancel(self) -> None:
+        """Gives up what no thread has begun."""
+        for part in self.parts:
+            part.cancel()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,29 @@ from acclimate.errors import ModelFileError
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or (B, H, W, 3), RGB, 0 to 255."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in px."""
+
+
+class Resizable(Protocol):
+    """One of Pillow's images, or what is cut and resized like one."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px."""
+
+    @property
+    def width(self) -> int:
+        """Px."""
+
+    @property
+    def height(self) -> int:
+        """Px."""
+
+    def resize(self, size: tuple[int, int], resample: Image.Resampling, *, box: Box) -> Any:  # noqa: ANN401 - an image or an array
+        """A part at another size."""
+
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -66,7 +89,12 @@ class InputContract:
         """Pillow's name of the interpolation."""
         return _FILTERS[self.interpolation]
 
-    def fit(self, image: Image.Image) -> Pixels:
+    @property
+    def at_least(self) -> int:
+        """What the shorter side of a decoded image must keep, in px."""
+        return round(self.image_size / self.crop)
+
+    def fit(self, image: Resizable) -> Pixels:
         """The centre of an image at the network's size.
 
         Args:
@@ -79,7 +107,7 @@ class InputContract:
         left, top = (image.width - side) / 2, (image.height - side) / 2
         return self.resize(image, (left, top, left + side, top + side))
 
-    def resize(self, image: Image.Image, box: tuple[float, float, float, float]) -> Pixels:
+    def resize(self, image: Resizable, box: Box) -> Pixels:
         """A part of an image at the network's size.
 
         Args:
@@ -94,7 +122,7 @@ class InputContract:
 
     def read(self, path: Path) -> Pixels:
         """Decodes a file at the network's size: what evaluation and serving see."""
-        return self.fit(read_image(path, at_least=round(self.image_size / self.crop)))
+        return self.fit(read_image(path, at_least=self.at_least))
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Pixels to the network's numbers.

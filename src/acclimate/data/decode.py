@@ -60,15 +60,30 @@ def read_image(path: Path, *, at_least: int = 0, bounds: Decoding = _DEFAULT) ->
     Raises:
         UnreadableImage: The file is missing, empty, too large, no image, or broken.
     """
+    return decode(read_content(path, bounds=bounds), path, at_least=at_least, bounds=bounds)
+
+
+def read_content(path: Path, *, bounds: Decoding = _DEFAULT) -> bytes:
+    """The bytes of one file.
+
+    Args:
+        path: The file.
+        bounds: What is too large.
+
+    Returns:
+        The content.
+
+    Raises:
+        UnreadableImage: The file is missing or too large.
+    """
     try:
-        content = read_bounded(path, bounds.max_file_mb << 20)
+        return read_bounded(path, bounds.max_file_mb << 20)
     except OSError as error:
         raise UnreadableImage(f"cannot be read ({error.strerror}).", where=path) from error
     except DataError as error:
         raise UnreadableImage(
             f"file is larger than {bounds.max_file_mb} MB.", where=path
         ) from error
-    return decode(content, path, at_least=at_least, bounds=bounds)
 
 
 def decode(

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from acclimate.context import CACHE_GB
 from acclimate.settings import Settings
 
 SplitName = Literal["train", "val", "test", "unlabelled"]
@@ -22,6 +23,8 @@ class Source(Settings):
     """Names of class folders to ignore."""
     allow_outside: bool = False
     """Follow links and listed paths that lead out of the folder."""
+    cache_gb: NonNegativeFloat = CACHE_GB
+    """Disk that decoded images may take in the cache folder, in GB; 0 decodes them each epoch."""
 
 
 class Decoding(Settings):

@@ -250,7 +250,7 @@ def _predict(
     top = min(TOP, len(classifier.classes))
     ids, probabilities, losses = [], [], []
     with context.progress.task("evaluate", len(rows)) as task:
-        for batch in in_order(dataset, rows, classifier.contract):
+        for batch in in_order(dataset, rows, classifier.contract, context=context):
             p = softmax(run(batch.images))
             order = np.argsort(-p, axis=1, kind="stable")[:, :top]
             ids.append(order)

@@ -47,7 +47,7 @@ def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Conte
         missing = np.asarray(store.missing(digests), np.int64)
         infer = _runner(classifier, body, folder, context.device)
         with context.progress.task("features", len(missing)) as task:
-            for batch in in_order(dataset, rows[missing], contract):
+            for batch in in_order(dataset, rows[missing], contract, context=context):
                 names = dataset.table["digest"].take(batch.rows).to_pylist()
                 store.add(names, infer(batch.images))
                 task.advance(len(names))

@@ -7,7 +7,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from acclimate.files import DIGEST_BYTES, writing_errors
+from acclimate.files import DIGEST_BYTES, Appended, append_named, writing_errors
 
 Features = NDArray[np.float32]
 """(N, D)."""
@@ -57,15 +57,11 @@ class FeatureStore:
         assert features.shape == (len(digests), self.dimension)
         with writing_errors(self.folder):
             end = len(self._index)
-            # What a kill left half written, or without its row, is cut off before a row is
-            # written: a name that stands must never come to mean the row of another image.
-            with self._names.open("ab") as stream:
-                stream.truncate(end * DIGEST_BYTES)
-            with self._rows.open("r+b" if self._rows.exists() else "w+b") as stream:
-                stream.seek(end * self._row_bytes)
-                stream.write(np.ascontiguousarray(features, np.float32).tobytes())
-            with self._names.open("ab") as stream:
-                stream.write(b"".join(digests))
+            content = np.ascontiguousarray(features, np.float32).tobytes()
+            append_named(
+                Appended(self._rows, end * self._row_bytes, [content]),
+                Appended(self._names, end * DIGEST_BYTES, digests),
+            )
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
     def get(self, digests: Sequence[bytes]) -> Features:

@@ -4,7 +4,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from acclimate.context import Context, derive_seed, process_count, process_rank
 from acclimate.data.batches import Batch, batches, in_order
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.decode import read_image
+from acclimate.data.picture import Picture
+from acclimate.data.versions import Pictures, evaluated, roomy
 from acclimate.errors import RecipeError
 from acclimate.models.device import on_cpu, on_device
 from acclimate.models.runtime import Normalizer
@@ -41,19 +43,32 @@ class Views:
         dataset: The table.
         policy: What is done to training images.
         contract: What the network expects.
+        context: Says where decoded images are kept; None keeps none.
     """
 
     dataset: Dataset
     policy: Policy
     contract: InputContract
+    context: Context | None = None
+
+    @cached_property
+    def evaluated(self) -> Pictures:
+        """The images as evaluation sees them."""
+        return Pictures(self.dataset, evaluated(self.contract), self.context)
+
+    @cached_property
+    def trained(self) -> Pictures:
+        """What training views are made of."""
+        if self.policy.crop_area < 1:
+            return Pictures(self.dataset, roomy(self.contract), self.context)
+        return self.evaluated
 
     def train(self, row: int, seed: int) -> Pixels:
         """One training view, governed by the seed alone: uint8, (S, S, 3)."""
-        # Half as much again as the network sees: a random crop must not be enlarged.
-        margin = 1.5 if self.policy.crop_area < 1 else 1 / self.contract.crop
-        at_least = round(self.contract.image_size * margin)
-        image = read_image(self.dataset.path(row), at_least=at_least)
-        return self.policy.apply(image, self.contract, np.random.default_rng(seed))
+        image = Picture(self.trained.read(row))
+        # Without random crops the image is at the network's size already, and cropped.
+        contract = self.contract if self.policy.crop_area < 1 else replace(self.contract, crop=1.0)
+        return self.policy.apply(image, contract, np.random.default_rng(seed))
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,8 @@ class _Run:
         plan: TrainPlan,
         context: Context,
     ) -> None:
-        self.fabric, self.plain, self.views = fabric, network, views
+        self.fabric, self.plain = fabric, network
+        self.views = views if views.context else replace(views, context=context)
         self.objective, self.plan, self.context = objective, plan, context
         self.rank, self.processes = process_rank(), process_count()
         self.progress: Progress = context.progress if self.rank == 0 else silent
@@ -288,11 +304,13 @@ class _Run:
             seed = derive_seed(self.context.seed, "view", epoch, row)
             return self.views.train(row, seed)
 
+        kept = self.views.trained  # opened before the threads ask for it
         loaded = batches(self.views.dataset, filled, load)
         for batch, share, whole in zip(loaded, shares, wholes, strict=True):
             if not len(share):
                 batch = Batch(batch.images, np.full(1, -1), batch.rows)
             yield batch, len(whole)
+        kept.flush()
 
     def _validate(self) -> tuple[float, float]:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
@@ -301,8 +319,9 @@ class _Run:
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         mine = self.val[self.rank :: self.processes]
+        seen = self.views.dataset, mine, self.views.contract
         with torch.inference_mode():
-            for batch in in_order(self.views.dataset, mine, self.views.contract):
+            for batch in in_order(*seen, pictures=self.views.evaluated):
                 inputs = self.to_input(torch.from_numpy(batch.images))
                 logits = self.network(inputs).float().cpu()
                 targets = torch.from_numpy(batch.targets)
