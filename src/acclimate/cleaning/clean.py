@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from acclimate.cleaning.duplicates import duplicates
+from acclimate.cleaning.near_duplicates import near_duplicates
+from acclimate.cleaning.quality import quality
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
@@ -35,6 +37,8 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     """
     for name in settings.checks:
         dataset = CHECKS[name](dataset, settings, context)
+    # The thumbnails have served: what is kept of an image is what was found.
+    dataset = dataset.with_columns({"thumbnail": [None] * len(dataset)})
     _check_usable(dataset)
     dataset = split(dataset, val=settings.val, test=settings.test, seed=context.seed_for("split"))
     left_out = int((~dataset.keep).sum())
@@ -87,5 +91,7 @@ def _check_usable(dataset: Dataset) -> None:
 CHECKS: dict[str, Callable[[Dataset, Clean, Context], Dataset]] = {
     "unreadable": unreadable,
     "duplicates": duplicates,
+    "near_duplicates": near_duplicates,
+    "quality": quality,
 }
 """(dataset, settings, context) to the data set with its columns filled."""
