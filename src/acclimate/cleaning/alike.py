@@ -1,5 +1,6 @@
 """All pairs of thumbnails that show the same picture, found through an index of hashes."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +8,15 @@ from numpy.typing import NDArray
 
 from acclimate.cleaning.clusters import components
 from acclimate.cleaning.hash_index import HashIndex
-from acclimate.cleaning.likeness import WINDOWS, Thumbnails, correlations, hashes, similarities
+from acclimate.cleaning.likeness import (
+    WINDOWS,
+    Hashes,
+    Thumbnails,
+    correlations,
+    hashes,
+    parts,
+    similarities,
+)
 
 Turn = Callable[[Thumbnails], Thumbnails]
 
@@ -17,24 +26,31 @@ ROTATIONS: tuple[Turn, ...] = (
     lambda t: np.rot90(t, 2, (1, 2)),
     lambda t: np.rot90(t, 3, (1, 2)),
 )
+Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""(n, 2) pairs, the lower row first, and (n,) how alike they are."""
+
 _RADIUS = 11
 """Bits of 64. Brightness cut off at white moves 10; unrelated photos are 32 apart, 4 standard
 deviations being 16."""
 _CROP_RADIUS = 9
-_ROUGH = 0.7
-"""Correlation below which two thumbnails are not laid on each other: a tenth cropped away leaves
-more in 99 of 100 photos."""
+_ROUGH = 10.0
+"""Before two thumbnails are laid on each other exactly, they may be so many times further from
+alike than after it."""
 _MOST_PAIRS = 32
 """Of one image, the nearest by hash: copies are among the nearest."""
 _SAMPLE = 20_000
+_STRICTEST = 0.9985
+"""A copy stored anew at quality 30 is nearer than this."""
 
 
 def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
     """From which likeness two of these images are near-duplicates.
 
     Photos of different things hardly correlate; digits, parts before one camera, X-rays do, and
-    there only much likelier pairs are copies. The tail of the correlations of random pairs is
-    measured, and a pair must be five times nearer to 1 than one pair in a thousand is.
+    there only much likelier pairs are copies. So the tail of the correlations of random pairs is
+    measured: the further it reaches, the more is asked of a pair. The formula was fitted so that
+    copies of digits, whose thousandth pair correlates at 0.97, and of photos, 0.75, stand clear of
+    the nearest pairs that are none.
 
     Args:
         thumbnails: uint8, (N, 16, 16).
@@ -42,7 +58,7 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
         seed: Which pairs.
 
     Returns:
-        In [least, 0.995], or `least` if that is more.
+        In [least, 0.9985], or `least` if that is more.
     """
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, len(thumbnails), (2, _SAMPLE))
@@ -52,13 +68,11 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
     # The thousandth is reckoned from the hundredth, by Fisher's transform: copies that are really
     # there would lift the thousandth itself.
     hundredth = min(max(float(np.quantile(found, 0.99)), 0.0), 0.999)
-    thousandth = np.tanh(1.4 * np.arctanh(hundredth))
-    return max(least, min(1 - (1 - float(thousandth)) / 5, 0.995))
+    thousandth = math.tanh(1.4 * math.atanh(hundredth))
+    return max(least, min(1 - 0.33 * (1 - thousandth) ** 1.5, _STRICTEST))
 
 
-def alike(
-    thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) -> Scored:
     """Pairs of thumbnails that show the same picture.
 
     Copies of the whole are found first; crops are then looked for among one of each set of copies,
@@ -74,36 +88,47 @@ def alike(
     """
     own = hashes(thumbnails)
     index = HashIndex(own)
-    whole = _search(index, thumbnails, thumbnails, 0, _RADIUS)
-    kept = [_verify(thumbnails, thumbnails, whole, 0, least)]
+    kept = [_copies(index, thumbnails, thumbnails, 0, least)]
     for turn in turns:
         turned = np.ascontiguousarray(turn(thumbnails))
-        found = _search(index, thumbnails, turned, 0, _RADIUS)
-        kept.append(_verify(turned, thumbnails, found, 0, least))
+        kept.append(_copies(index, thumbnails, turned, 0, least))
     firsts = np.unique(components(np.concatenate([pairs for pairs, _ in kept]), len(thumbnails)))
     some = thumbnails[firsts]
     index = HashIndex(own[firsts])
     for window in range(1, len(WINDOWS)):
-        found = _search(index, some, some, window, _CROP_RADIUS)
-        pairs, scores = _verify(some, some, found, window, least)
+        pairs, scores = _copies(index, some, some, window, least)
         kept.append((firsts[pairs], scores))
     return _unique(kept)
 
 
-def _search(
-    index: HashIndex, thumbnails: Thumbnails, queries: Thumbnails, window: int, radius: int
-) -> NDArray[np.int64]:
-    """Candidates: (n, 2), each once, the nearest of each query, roughly alike."""
-    count = len(thumbnails)
-    asked = hashes(queries, window)
-    turned = 2 if window == 0 else 1
-    codes = []
+def _copies(
+    index: HashIndex, thumbnails: Thumbnails, queries: Thumbnails, window: int, least: float
+) -> Scored:
+    """Pairs of a query and a thumbnail that is its part."""
+    shown = parts(queries, window)
+    pairs = _candidates(index, hashes(shown), window)
+    kept: list[Scored] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
+    for start in range(0, len(pairs), _BLOCK):
+        some = pairs[start : start + _BLOCK]
+        rough = correlations(shown[some[:, 0]], thumbnails[some[:, 1]])
+        some = some[1 - rough <= _ROUGH * (1 - least)]
+        starts = np.full(len(some), window)
+        score = similarities(queries[some[:, 0]], thumbnails[some[:, 1]], starts)
+        kept.append((np.sort(some[score >= least], axis=1), score[score >= least]))
+    return np.concatenate([p for p, _ in kept]), np.concatenate([s for _, s in kept])
+
+
+_BLOCK = 4096
+
+
+def _candidates(index: HashIndex, asked: Hashes, window: int) -> NDArray[np.int64]:
+    """(n, 2): a query and another row whose hash is near, each once, the nearest of each query."""
+    count = len(asked)
+    turned, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
+    codes = [np.empty(0, np.int64)]
     for pairs in index.near(asked, turned=turned, radius=radius):
         other = pairs[pairs[:, 0] != pairs[:, 1]]
-        if len(other):
-            codes.append(np.unique(other[:, 0] * count + other[:, 1]))
-    if not codes:
-        return np.empty((0, 2), np.int64)
+        codes.append(np.unique(other[:, 0] * count + other[:, 1]))
     code = np.unique(np.concatenate(codes))
     pairs = np.stack([code // count, code % count], axis=1)
     return _nearest(pairs, np.bitwise_count(asked[pairs[:, 0]] ^ index.hashes[pairs[:, 1]]))
@@ -118,32 +143,7 @@ def _nearest(pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> NDArray[np.i
     return found
 
 
-_BLOCK = 4096
-
-
-def _verify(
-    queries: Thumbnails,
-    thumbnails: Thumbnails,
-    pairs: NDArray[np.int64],
-    window: int,
-    least: float,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Those pairs that are alike indeed, the lower row first."""
-    kept, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-    for start in range(0, len(pairs), _BLOCK):
-        some = pairs[start : start + _BLOCK]
-        rough = correlations(queries[some[:, 0]], thumbnails[some[:, 1]])
-        some = some[rough >= min(_ROUGH, least)]
-        starts = np.full(len(some), window)
-        score = similarities(queries[some[:, 0]], thumbnails[some[:, 1]], starts)
-        kept.append(np.sort(some[score >= least], axis=1))
-        scores.append(score[score >= least])
-    return np.concatenate(kept), np.concatenate(scores)
-
-
-def _unique(
-    kept: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _unique(kept: list[Scored]) -> Scored:
     """Each pair once, with its best score."""
     pairs = np.concatenate([p for p, _ in kept])
     scores = np.concatenate([s for _, s in kept])

@@ -43,31 +43,44 @@ _ORDER = sorted(
 _ROWS, _COLUMNS = (np.asarray(side) for side in zip(*_ORDER, strict=True))
 
 
-def hashes(thumbnails: Thumbnails, window: int = 0) -> Hashes:
-    """Perceptual hashes.
+def parts(thumbnails: Thumbnails, window: int) -> Array:
+    """What a crop would leave of thumbnails, enlarged to their size.
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        window: Of `WINDOWS`: which part of each is hashed.
+        window: Of `WINDOWS`.
+
+    Returns:
+        float32, (N, 16, 16).
+    """
+    down, across = (
+        (_basis(low + (high - low) * _CENTRES) @ _COSINES).astype(np.float32)
+        for low, high in WINDOWS[window]
+    )
+    found: Array = down @ thumbnails.astype(np.float32) @ across.T
+    return found
+
+
+def hashes(pictures: Thumbnails | Array) -> Hashes:
+    """Perceptual hashes.
+
+    Args:
+        pictures: uint8 or float32, (N, 16, 16).
 
     Returns:
         uint64, (N,): the first frequency is the highest bit.
     """
-    down, across = (
-        (_COSINES @ _basis(low + (high - low) * _CENTRES) @ _COSINES).astype(np.float32)
-        for low, high in WINDOWS[window]
-    )
-    frequencies = down @ thumbnails.astype(np.float32) @ across.T
+    frequencies = _COSINES @ pictures.astype(np.float32) @ _COSINES.T
     bits = np.packbits(frequencies[:, _ROWS, _COLUMNS] > 0, axis=1)
     return np.ascontiguousarray(bits).view(">u8").astype(np.uint64).ravel()
 
 
-def correlations(a: Thumbnails, b: Thumbnails) -> Array:
+def correlations(a: Thumbnails | Array, b: Thumbnails | Array) -> Array:
     """How alike pairs are as they stand.
 
     Args:
-        a: uint8, (P, 16, 16).
-        b: uint8, (P, 16, 16).
+        a: uint8 or float32, (P, 16, 16).
+        b: uint8 or float32, (P, 16, 16).
 
     Returns:
         float32, (P,), in [-1, 1]; 0 where one is flat.
@@ -77,7 +90,7 @@ def correlations(a: Thumbnails, b: Thumbnails) -> Array:
     return found
 
 
-def _standard(thumbnails: Thumbnails) -> Array:
+def _standard(thumbnails: Thumbnails | Array) -> Array:
     flat = thumbnails.reshape(len(thumbnails), S * S).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
