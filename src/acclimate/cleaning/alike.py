@@ -69,7 +69,8 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
     # there would lift the thousandth itself.
     hundredth = min(max(float(np.quantile(found, 0.99)), 0.0), 0.999)
     thousandth = math.tanh(1.4 * math.atanh(hundredth))
-    return max(least, min(1 - 0.33 * (1 - thousandth) ** 1.5, _STRICTEST))
+    asked = 1 - 0.33 * float((1 - thousandth) ** 1.5)
+    return max(least, min(asked, _STRICTEST))
 
 
 def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) -> Scored:
@@ -111,9 +112,11 @@ def _copies(
     for start in range(0, len(pairs), _BLOCK):
         some = pairs[start : start + _BLOCK]
         rough = correlations(shown[some[:, 0]], thumbnails[some[:, 1]])
-        some = some[1 - rough <= _ROUGH * (1 - least)]
-        starts = np.full(len(some), window)
-        score = similarities(queries[some[:, 0]], thumbnails[some[:, 1]], starts)
+        # Only what is alike enough to be worth it, and not yet alike enough, is laid on exactly.
+        score, unsure = rough, (rough < least) & (1 - rough <= _ROUGH * (1 - least))
+        pair = some[unsure]
+        starts = np.full(len(pair), window)
+        score[unsure] = similarities(queries[pair[:, 0]], thumbnails[pair[:, 1]], starts)
         kept.append((np.sort(some[score >= least], axis=1), score[score >= least]))
     return np.concatenate([p for p, _ in kept]), np.concatenate([s for _, s in kept])
 

@@ -172,14 +172,15 @@ def _fit(
     return np.maximum(explained, 0).astype(np.float32), step
 
 
+_SCALE32 = _SCALE.astype(np.float32)
+_SLOPE32 = (-np.pi * _K * _SCALE).astype(np.float32)
+
+
 def _samplers(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[Array, Array]:
     """(P, 16, 16) each: frequencies to samples between two edges, and their slope there."""
     places = low[:, None] + (high - low)[:, None] * _CENTRES
-    angle = np.pi * places[..., None] * _K
-    return (
-        (np.cos(angle) * _SCALE).astype(np.float32),
-        (-np.pi * _K * np.sin(angle) * _SCALE).astype(np.float32),
-    )
+    angle = (np.pi * places[..., None] * _K).astype(np.float32)
+    return np.cos(angle) * _SCALE32, np.sin(angle) * _SLOPE32
 
 
 def _line(part: Array, target: Array) -> tuple[Array, Array]:
