@@ -1,9 +1,10 @@
 """Faults planted in clean real images: what `clean` finds of them, and what it finds beside them.
 
-A fault of each kind is planted in so many images; each kind is judged in a data set of its own, made
-of the clean images and the planted ones. Recall is the part of the planted images that are found,
-precision the part of those found that were planted. What is found in the clean images alone, before
-anything is planted, is no doing of ours and is left out of both; it is printed. Run:
+A fault of each kind is planted in so many images; each kind is judged in a data set of its own,
+made of the clean images and the planted ones. Recall is the part of the planted images that are
+found, precision the part of those found that were planted. What is found in the clean images alone,
+before anything is planted, is left out of both and printed: in most folders it is really there.
+Run:
 
     python benchmarks/cleaning_quality.py
     python benchmarks/cleaning_quality.py --data photos/ --planted 200
@@ -42,13 +43,8 @@ def half(image: Image.Image) -> Image.Image:
 def cropped(left: float, top: float, right: float, bottom: float):
     def crop(image: Image.Image) -> Image.Image:
         width, height = image.size
-        box = (
-            round(left * width),
-            round(top * height),
-            round(right * width),
-            round(bottom * height),
-        )
-        return image.crop(box)
+        edges = left * width, top * height, right * width, bottom * height
+        return image.crop(tuple(map(round, edges)))
 
     return changed(crop)
 
@@ -167,9 +163,8 @@ def main() -> None:
         if source is None:
             source = Path(name) / "digits"
             write_digits(source)
-        print(
-            "| planted | precision | recall | files | found before |\n| --- | --- | --- | --- | --- |"
-        )
+        print("| planted | precision | recall | files | found before |")
+        print("| --- | --- | --- | --- | --- |")
         for kind in KINDS:
             print(judged(source, kind, args.planted), flush=True)
 

@@ -9,15 +9,16 @@ from acclimate.cleaning.alike import MIRRORS, ROTATIONS, alike, threshold
 def pictures(count, seed=0):
     """Smooth random pictures: (count, 16, 16)."""
     rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (count, 7, 7), dtype=np.uint8)
-    return np.stack([np.asarray(Image.fromarray(s).resize((16, 16), Image.BICUBIC)) for s in small])
+    return enlarged(rng.integers(0, 256, (count, 7, 7), dtype=np.uint8))
+
+
+def enlarged(images):
+    size = (16, 16)
+    return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.BICUBIC)) for i in images])
 
 
 def scans():
-    images = (load_digits().images * (255 / 16)).astype(np.uint8)
-    return np.stack(
-        [np.asarray(Image.fromarray(i).resize((16, 16), Image.BICUBIC)) for i in images]
-    )
+    return enlarged((load_digits().images * (255 / 16)).astype(np.uint8))
 
 
 def noisy(pictures, level=3, seed=1):
