@@ -1,5 +1,6 @@
 """The stage: look at every image once, say which can be used, split the rest."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -48,6 +49,8 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     )
     for reason in first_reasons(dataset, 10):
         context.progress.say(f"  {reason}")
+    if flagged := _flagged(dataset):
+        context.progress.say(f"clean: kept and flagged: {flagged}")
     return dataset
 
 
@@ -61,12 +64,26 @@ def first_reasons(dataset: Dataset, most: int) -> list[str]:
     Returns:
         Lines such as "roses/12.jpg: file is empty (0 bytes)", and how many more there are.
     """
-    rows = np.flatnonzero(~dataset.keep)
-    reasons = dataset.table["reasons"]
-    lines = [f"{dataset.paths[row]}: {'; '.join(reasons[int(row)].as_py())}" for row in rows[:most]]
+    flags, reasons = dataset.table["flags"].to_pylist(), dataset.table["reasons"]
+    # What falsifies figures comes first, then the table's order.
+    rows = sorted(
+        np.flatnonzero(~dataset.keep).tolist(),
+        key=lambda row: _FALSIFY.isdisjoint(flags[row] or ()),
+    )
+    lines = [f"{dataset.paths[row]}: {'; '.join(reasons[row].as_py())}" for row in rows[:most]]
     if len(rows) > most:
         lines.append(f"… and {len(rows) - most:,} more")
     return lines
+
+
+_FALSIFY = frozenset({"leak", "label_conflict", "near_leak", "near_label_conflict"})
+
+
+def _flagged(dataset: Dataset) -> str:
+    """How many kept images have which flag, such as "3 dark, 2 blurred"."""
+    flags = dataset.table["flags"].to_pylist()
+    found = Counter(flag for row in np.flatnonzero(dataset.keep) for flag in flags[row] or ())
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.most_common())
 
 
 def _check_usable(dataset: Dataset) -> None:
