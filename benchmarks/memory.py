@@ -2,7 +2,8 @@
 
 Each size runs in a process of its own, on digits written out with grain so that no two files are
 equal: clean, features and probe, one epoch of fine-tuning, evaluation; after each the peak so far,
-in MB. Then the table work alone on 100,000 rows. Run:
+in MB. Then the table work alone on 100,000 rows, whose thumbnails are smooth noise: exact duplicates,
+near-duplicates through the index of hashes, clusters, split, save and load. Run:
 
     python benchmarks/memory.py
 """
@@ -53,10 +54,30 @@ def whole_path(folder: Path) -> None:
     tell("evaluate")
 
 
+def write_thumbnails(rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise, (rows, 16, 16); the last 2 % are copies of the first ones' neighbours."""
+    frequency = np.arange(16)
+    cosines = np.cos(np.pi * (frequency[:, None] + 0.5) * frequency / 16).astype(np.float32)
+    falls = (1 / (1 + frequency[:, None] + frequency)).astype(np.float32)
+    shown = np.empty((rows, 16, 16), np.uint8)
+    for start in range(0, rows, 4096):
+        size = min(4096, rows - start)
+        noise = rng.standard_normal((size, 16, 16), np.float32) * falls
+        smooth = cosines @ noise @ cosines.T
+        smooth *= 45 / smooth.std((1, 2), keepdims=True)
+        shown[start : start + size] = np.clip(128 + smooth, 0, 255)
+    copies = rows // 50
+    moved = shown[copies : 2 * copies].astype(int) + rng.integers(-3, 4, (copies, 16, 16))
+    shown[2 * copies : 3 * copies] = np.clip(moved, 0, 255)
+    return shown
+
+
 def table_work(rows: int) -> None:
     import pyarrow as pa
 
     from acclimate.cleaning.duplicates import duplicates
+    from acclimate.cleaning.likeness import hashes
+    from acclimate.cleaning.near_duplicates import near_duplicates
     from acclimate.cleaning.settings import Clean
     from acclimate.context import Context
     from acclimate.data.dataset import SCHEMA, Dataset
@@ -66,33 +87,38 @@ def table_work(rows: int) -> None:
     digests = rng.integers(0, 256, (rows, 16), dtype=np.uint8)
     digests[-rows // 50 :] = digests[: rows // 50]  # 2 % of exact copies
     labels = [f"class {i % 100}" for i in range(rows)]
-    table = pa.table(
-        {
-            **{field.name: pa.nulls(rows, field.type) for field in SCHEMA},  # found by cleaning
-            "flags": [[] for _ in range(rows)],
-            "path": [f"class {i % 100}/{i:08d}.jpg" for i in range(rows)],
-            "label": pa.array(labels).dictionary_encode(),
-            "split": pa.nulls(rows, pa.string()).dictionary_encode(),
-            "domain": pa.array(["home"] * rows).dictionary_encode(),
-            "group": pa.nulls(rows, pa.string()),
-            "bytes": np.full(rows, 1000),
-            "stamp": np.zeros(rows, np.int64),
-            "digest": [d.tobytes() for d in digests],
-            "width": np.full(rows, 64, np.int32),
-            "height": np.full(rows, 64, np.int32),
-            "keep": np.full(rows, True),
-            "reasons": [[] for _ in range(rows)],
-            "duplicate_of": pa.nulls(rows, pa.string()),
-        },
-        schema=SCHEMA,
-    )
+    shown = write_thumbnails(rows, rng)
+    known = {
+        "path": [f"class {i % 100}/{i:08d}.jpg" for i in range(rows)],
+        "label": pa.array(labels).dictionary_encode(),
+        "split": pa.nulls(rows, pa.string()).dictionary_encode(),
+        "domain": pa.array(["home"] * rows).dictionary_encode(),
+        "group": pa.nulls(rows, pa.string()),
+        "bytes": np.full(rows, 1000),
+        "stamp": np.zeros(rows, np.int64),
+        "digest": [d.tobytes() for d in digests],
+        "width": np.full(rows, 64, np.int32),
+        "height": np.full(rows, 64, np.int32),
+        "keep": np.full(rows, True),
+        "reasons": [[] for _ in range(rows)],
+        "flags": [[] for _ in range(rows)],
+        "duplicate_of": pa.nulls(rows, pa.string()),
+        "phash": hashes(shown),
+        "thumbnail": [picture.tobytes() for picture in shown],
+    }
+    columns = [known.get(field.name, pa.nulls(rows, field.type)) for field in SCHEMA]
+    table = pa.table(columns, schema=SCHEMA)
     dataset = Dataset(table, tuple(sorted(set(labels))), Path())
     began = time.perf_counter()
-    done = split(duplicates(dataset, Clean(), Context()), val=0.15, test=0.2, seed=0)
+    done = duplicates(dataset, Clean(), Context())
+    done = near_duplicates(done, Clean(), Context())
+    found = len(done) - done.table["cluster"].null_count
+    done = split(done.with_columns({"thumbnail": [None] * rows}), val=0.15, test=0.2, seed=0)
     with tempfile.TemporaryDirectory() as name:
         done.save(Path(name) / "d.parquet")
         assert Dataset.load(Path(name) / "d.parquet").digest == done.digest
-    print(f"table work {time.perf_counter() - began:.1f} s, kept {int(done.keep.sum()):,}")
+    seconds = time.perf_counter() - began
+    print(f"table work {seconds:.1f} s, kept {int(done.keep.sum()):,}, {found:,} in clusters")
 
 
 def main() -> None:

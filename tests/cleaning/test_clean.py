@@ -134,6 +134,30 @@ def test_a_leak_across_given_splits_loses_its_training_copy(tmp_path):
     assert dataset.counts("train") == {"a": 4, "b": 4}
 
 
+def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
+    names = [f"{s}/{c}/{i}.png" for s in ("train", "val", "test") for c in "ab" for i in range(4)]
+    paint(tmp_path, *names)
+    spoil(tmp_path, "train/a/1 broken.png")
+    shutil.copy(tmp_path / "test" / "b" / "0.png", tmp_path / "train" / "b" / "leak.png")
+    told = Told()
+    clean(read(tmp_path), context=Context(progress=told))
+    assert told.lines == [
+        "clean: 1 copy stands in more than one split (leak)",
+        "clean: 1 exact duplicate left out",
+        "clean: 24 images of 2 classes kept, 2 left out",
+        "  train/b/leak.png: leak: same file as test/b/0.png in test",
+        "  train/a/1 broken.png: file is empty (0 bytes)",
+    ]
+
+
+def test_flags_of_kept_images_are_counted(photos):
+    Image.new("RGB", (8, 8), (90, 120, 150)).save(photos / "rose" / "blank.png")
+    told = Told()
+    dataset = clean(read(photos), context=Context(progress=told))
+    assert dataset.keep.all()
+    assert told.lines[-1] == "clean: kept and flagged: 1 low contrast"
+
+
 def test_the_first_reasons_are_told_and_the_rest_counted(photos):
     spoil(photos, *(f"rose/bad{i:04}.png" for i in range(1_012)))
     told = Told()

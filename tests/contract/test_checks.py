@@ -8,15 +8,28 @@ from PIL import Image
 
 from acclimate.cleaning.clean import CHECKS, clean
 from acclimate.cleaning.settings import Clean
-from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
 from acclimate.data.sources import read
 
-FINDS = {"unreadable": "rose/broken.png", "duplicates": "rose/copy.png"}
-"""A file that each check is there to find."""
+FINDS = {
+    "unreadable": ("rose/broken.png", None),
+    "duplicates": ("rose/copy.png", "duplicate"),
+    "near_duplicates": ("rose/darker.png", "near_duplicate"),
+    "quality": ("rose/blank.png", "low_contrast"),
+}
+"""A file that each check is there to find, and the flag it gives."""
 
-JUDGEMENT = ["keep", "reasons", "digest", "width", "height", "duplicate_of"]
+JUDGEMENT = {
+    "unreadable": [
+        "keep", "reasons", "digest", "width", "height", "mode", "pixels", "phash", "brightness",
+        "contrast", "sharpness", "entropy", "color", "thumbnail",
+    ],
+    "duplicates": ["keep", "reasons", "flags", "duplicate_of"],
+    "near_duplicates": ["keep", "reasons", "flags", "duplicate_of", "cluster", "near_duplicate"],
+    "quality": ["keep", "reasons", "flags"],
+}  # fmt: skip
+"""The columns that each check may change."""
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +41,23 @@ def photos(tmp_path_factory):
             rng = np.random.default_rng([i, len(label)])
             pixels = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{i}.png")
-    shutil.copy(folder / "rose" / "0.png", folder / FINDS["duplicates"])
+    shutil.copy(folder / "rose" / "0.png", folder / "rose" / "copy.png")
     content = (folder / "rose" / "1.png").read_bytes()
-    (folder / FINDS["unreadable"]).write_bytes(content[:60])
+    (folder / "rose" / "broken.png").write_bytes(content[:60])
+    with Image.open(folder / "rose" / "2.png") as image:
+        image.point(lambda level: level * 0.8).save(folder / "rose" / "darker.png")
+    Image.new("RGB", (12, 10), (90, 120, 150)).save(folder / "rose" / "blank.png")
     (folder / "rose" / "notes.txt").write_text("mine")
     return folder
 
 
 @pytest.fixture
 def before(photos, name):
-    """What a check is given: the listing, and digests for all but the check that makes them."""
-    listing = read(photos)
-    return listing if name == "unreadable" else unreadable(listing, Clean(), Context())
+    """What a check is given: the listing as the checks before it left it."""
+    dataset = read(photos)
+    for earlier in list(CHECKS)[: list(CHECKS).index(name)]:
+        dataset = run(earlier, dataset)
+    return dataset
 
 
 each_check = pytest.mark.parametrize("name", CHECKS)
@@ -54,23 +72,44 @@ def test_every_check_has_a_file_to_find():
     assert Clean().checks == tuple(CHECKS)
 
 
+def judged(before, after):
+    """Path, and (kept, flags) before and after."""
+    columns = (
+        zip(d.keep.tolist(), d.table["flags"].to_pylist(), strict=True) for d in (before, after)
+    )
+    return list(zip(before.paths, *columns, strict=True))
+
+
 @each_check
 def test_a_check_finds_what_it_is_there_for_and_nothing_good(name, before):
     after = run(name, before)
-    newly = {
-        path
-        for path, had, has in zip(before.paths, before.keep, after.keep, strict=True)
-        if had and not has
-    }
-    assert newly == {FINDS[name]}
+    path, flag = FINDS[name]
+    if flag is None or flag in Clean().drop:
+        assert [p for p, had, has in judged(before, after) if had[0] and not has[0]] == [path]
+    else:
+        assert after.keep.tolist() == before.keep.tolist()
+    newly = {p: set(has[1]) - set(had[1]) for p, had, has in judged(before, after)}
+    found = {p: flags for p, flags in newly.items() if flags}
+    assert found == ({} if flag is None else {path: {flag}})
 
 
 @each_check
 def test_a_check_judges_and_changes_nothing_else(name, before):
     after = run(name, before)
     assert after.table.schema.equals(SCHEMA)
-    assert after.table.drop_columns(JUDGEMENT).equals(before.table.drop_columns(JUDGEMENT))
+    columns = JUDGEMENT[name]
+    assert after.table.drop_columns(columns).equals(before.table.drop_columns(columns))
     assert (after.classes, after.root, after.notes) == (before.classes, before.root, before.notes)
+
+
+@each_check
+def test_a_finding_leaves_an_image_out_when_the_policy_says_so(name, before):
+    path, flag = FINDS[name]
+    if flag is None:
+        pytest.skip("what cannot be read cannot be kept")
+    row = before.paths.index(path)
+    assert not CHECKS[name](before, Clean(drop=(flag,)), Context()).keep[row]
+    assert CHECKS[name](before, Clean(drop=()), Context()).keep[row]
 
 
 @each_check
@@ -115,4 +154,7 @@ def test_a_check_leaves_the_files_alone(name, before, photos):
 def test_a_check_is_left_out_when_its_name_is(name, photos):
     names = tuple(check for check in CHECKS if check != name)
     dataset = clean(read(photos), Clean(checks=names))
-    assert dataset.keep[dataset.paths.index(FINDS[name])]
+    path, flag = FINDS[name]
+    row = dataset.paths.index(path)
+    assert dataset.keep[row]
+    assert flag not in dataset.table["flags"][row].as_py()

@@ -144,7 +144,7 @@ def test_every_kind_of_image_is_read_in_its_colors(kind):
     assert (image.mode, image.size) == ("RGB", (48, 32))
     # CMYK and lossy kinds move colours a little; a mistaken kind moves them by 50 and more.
     assert np.abs(np.subtract(corners(image), expected)).max() <= 12
-    assert measure(content, HERE) == (48, 32)
+    assert measure(content, HERE)[:2] == (48, 32)
 
 
 def test_every_format_is_among_the_kinds():
@@ -194,7 +194,7 @@ def test_a_turned_photo_stands_upright(kind, orientation):
     image = decode(content, HERE)
     assert image.size == (48, 32)
     assert np.abs(np.subtract(corners(image), COLORS)).max() <= 12
-    assert measure(content, HERE) == (48, 32)
+    assert measure(content, HERE)[:2] == (48, 32)
 
 
 def test_a_turned_sixteen_bit_image_stands_upright():
@@ -221,7 +221,7 @@ ODD_EXIF = {
 def test_odd_exif_does_not_spoil_a_photo_and_nobody_is_warned(exif):
     content = encoded(quarters(), "JPEG", exif=exif)
     assert decode(content, HERE).size == (48, 32)
-    assert measure(content, HERE) == (48, 32)
+    assert measure(content, HERE)[:2] == (48, 32)
 
 
 JPEG = encoded(noise(), "JPEG")
@@ -291,7 +291,7 @@ def test_a_large_image_is_read_when_the_bound_allows_it():
     content = encoded(Image.new("1", (14_000, 13_000)), "PNG")
     with pytest.raises(UnreadableImage, match="image has 182 megapixels, over the limit of 80"):
         decode(content, HERE)
-    assert measure(content, HERE, bounds=Decoding(max_megapixels=200)) == (14_000, 13_000)
+    assert measure(content, HERE, bounds=Decoding(max_megapixels=200))[:2] == (14_000, 13_000)
 
 
 def test_a_bomb_is_refused_before_its_pixels_are_unpacked():
@@ -349,7 +349,7 @@ def test_a_fraction_of_a_turned_photo_stands_upright_too(orientation):
     content = oriented(quarters(960, 640), orientation, "JPEG")
     image = decode(content, HERE, at_least=100)
     assert image.width > image.height
-    assert measure(content, HERE) == (960, 640)
+    assert measure(content, HERE)[:2] == (960, 640)
     assert np.abs(np.subtract(corners(image), COLORS)).max() <= 12
 
 

@@ -104,6 +104,40 @@ def test_images_of_one_group_stay_on_one_side_whatever_their_class(rows, val, te
     assert None not in of(dataset)
 
 
+CLUSTERED = st.lists(
+    st.fixed_dictionaries(
+        {
+            "label": st.sampled_from(CLASSES),
+            "group": st.none() | st.integers(0, 12).map("g{}".format),
+            "cluster": st.none() | st.integers(0, 20),
+        }
+    ),
+    min_size=12,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CLUSTERED, SEEDS)
+def test_near_duplicates_stay_on_one_side_and_take_their_groups_along(rows, seed):
+    assume(min(Counter(row["label"] for row in rows).values()) >= 2)
+    parts = of(split(made(rows), val=0.2, test=0.2, seed=seed))
+    for name in ("group", "cluster"):
+        found = defaultdict(set)
+        for row, part in zip(rows, parts, strict=True):
+            if row[name] is not None:
+                found[row[name]].add(part)
+        assert {value: sides for value, sides in found.items() if len(sides) > 1} == {}
+    assert None not in parts
+
+
+def test_a_near_duplicate_of_a_given_test_image_joins_it():
+    rows = [*given_splits("train", "test"), *many(ant=10, bee=10, cat=10)]
+    rows = [{**row, "cluster": 7 if i in (35, 61) else None} for i, row in enumerate(rows)]
+    done = split(made(rows), val=0.2, test=0.2, seed=0)
+    assert [of(done)[i] for i in (35, 61)] == ["test", "test"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=4, max_size=20), SEEDS)
 def test_images_of_one_group_and_class_stay_on_one_side(sizes, seed):

@@ -1,10 +1,13 @@
 """The stage: look at every image once, say which can be used, split the rest."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
 from acclimate.cleaning.duplicates import duplicates
+from acclimate.cleaning.near_duplicates import near_duplicates
+from acclimate.cleaning.quality import quality
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
@@ -35,6 +38,8 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     """
     for name in settings.checks:
         dataset = CHECKS[name](dataset, settings, context)
+    # The thumbnails have served: what is kept of an image is what was found.
+    dataset = dataset.with_columns({"thumbnail": [None] * len(dataset)})
     _check_usable(dataset)
     dataset = split(dataset, val=settings.val, test=settings.test, seed=context.seed_for("split"))
     left_out = int((~dataset.keep).sum())
@@ -44,6 +49,8 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     )
     for reason in first_reasons(dataset, 10):
         context.progress.say(f"  {reason}")
+    if flagged := _flagged(dataset):
+        context.progress.say(f"clean: kept and flagged: {flagged}")
     return dataset
 
 
@@ -57,12 +64,26 @@ def first_reasons(dataset: Dataset, most: int) -> list[str]:
     Returns:
         Lines such as "roses/12.jpg: file is empty (0 bytes)", and how many more there are.
     """
-    rows = np.flatnonzero(~dataset.keep)
-    reasons = dataset.table["reasons"]
-    lines = [f"{dataset.paths[row]}: {'; '.join(reasons[int(row)].as_py())}" for row in rows[:most]]
+    flags, reasons = dataset.table["flags"].to_pylist(), dataset.table["reasons"]
+    # What falsifies figures comes first, then the table's order.
+    rows = sorted(
+        np.flatnonzero(~dataset.keep).tolist(),
+        key=lambda row: _FALSIFY.isdisjoint(flags[row] or ()),
+    )
+    lines = [f"{dataset.paths[row]}: {'; '.join(reasons[row].as_py())}" for row in rows[:most]]
     if len(rows) > most:
         lines.append(f"… and {len(rows) - most:,} more")
     return lines
+
+
+_FALSIFY = frozenset({"leak", "label_conflict", "near_leak", "near_label_conflict"})
+
+
+def _flagged(dataset: Dataset) -> str:
+    """How many kept images have which flag, such as "3 dark, 2 blurred"."""
+    flags = dataset.table["flags"].to_pylist()
+    found = Counter(flag for row in np.flatnonzero(dataset.keep) for flag in flags[row] or ())
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.most_common())
 
 
 def _check_usable(dataset: Dataset) -> None:
@@ -87,5 +108,7 @@ def _check_usable(dataset: Dataset) -> None:
 CHECKS: dict[str, Callable[[Dataset, Clean, Context], Dataset]] = {
     "unreadable": unreadable,
     "duplicates": duplicates,
+    "near_duplicates": near_duplicates,
+    "quality": quality,
 }
 """(dataset, settings, context) to the data set with its columns filled."""

@@ -1,20 +1,17 @@
-"""Files with the same bytes, in one split and across splits."""
+"""Files with the same bytes or the same pixels, in one split and across splits."""
 
 from collections import defaultdict
 from typing import Any
 
+from acclimate.cleaning.findings import RANK, Findings
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset
 from acclimate.errors import count
 
-_RANK = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
-"""Who stays when copies stand in several splits: the side that judges, so that what is trained
-on never holds what is tested on."""
-
 
 def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
-    """Keeps one of each set of equal files.
+    """Finds the sets of equal files and equal pictures, and keeps one of each.
 
     Copies that stand in several splits leak: the copy that trains is dropped. Copies with
     different labels say nothing that can be learnt: all of them are dropped, except in test,
@@ -22,48 +19,72 @@ def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
 
     Args:
         dataset: With digests.
-        settings: Unused: equal bytes have no threshold.
+        settings: The policy: what is dropped and what is only flagged.
         context: The run.
 
     Returns:
-        The data set with `keep`, `reasons` and `duplicate_of` filled.
+        The data set with `keep`, `reasons`, `flags` and `duplicate_of` filled.
     """
     columns = {name: dataset.table[name].to_pylist() for name in _READ}
-    keep, reasons = columns["keep"], columns["reasons"]
-    together: dict[bytes, list[int]] = defaultdict(list)
-    for row, digest in enumerate(columns["digest"]):
-        if digest is not None and keep[row] and columns["domain"][row] == HOME:
-            together[digest].append(row)
-    same_as: list[str | None] = [None] * len(dataset)
-    dropped = 0
-    for members in together.values():
-        if len(members) < 2:
-            continue
-        members.sort(key=lambda row: (_RANK[columns["split"][row]], columns["path"][row]))
+    findings = Findings(dataset, settings)
+    same_as: list[str | None] = columns["duplicate_of"]
+    for members in _equal(columns):
+        members.sort(key=lambda row: (RANK[columns["split"][row]], columns["path"][row]))
         labels = {columns["label"][row] for row in members} - {None}
         first = members[0]
         for row in members:
-            reason = _reason(row, first, columns, sorted(labels))
-            if reason is not None:
-                keep[row] = False
-                reasons[row] = [*reasons[row], reason]
-                dropped += 1
+            found = _finding(row, first, columns, sorted(labels))
+            if found is not None:
+                findings.add(row, *found)
             if row != first:
                 same_as[row] = columns["path"][first]
-    if dropped:
-        context.progress.say(f"clean: {count(dropped, 'exact duplicate')} left out")
-    return dataset.with_columns({"keep": keep, "reasons": reasons, "duplicate_of": same_as})
+    _tell(findings, context)
+    return dataset.with_columns({**findings.columns(), "duplicate_of": same_as})
 
 
-_READ = ("digest", "keep", "reasons", "path", "split", "label", "domain")
+_READ = ("digest", "pixels", "keep", "path", "split", "label", "domain", "duplicate_of")
 
 
-def _reason(row: int, first: int, columns: dict[str, list[Any]], labels: list[str]) -> str | None:
+def _equal(columns: dict[str, list[Any]]) -> list[list[int]]:
+    """Rows of the same picture; equal files are the same picture by themselves."""
+    together: dict[bytes, list[int]] = defaultdict(list)
+    for row, keep in enumerate(columns["keep"]):
+        stands_for = columns["pixels"][row] or columns["digest"][row]
+        if stands_for is not None and keep and columns["domain"][row] == HOME:
+            together[stands_for].append(row)
+    return [members for members in together.values() if len(members) > 1]
+
+
+def _finding(
+    row: int, first: int, columns: dict[str, list[Any]], labels: list[str]
+) -> tuple[str, str] | None:
+    """A flag and its reason."""
     split, original = columns["split"], columns["path"][first]
+    same_file = columns["digest"][row] == columns["digest"][first]
+    what = "file" if same_file else "picture"
     if len(labels) > 1 and split[row] != "test":
-        return f"same file under different labels ({', '.join(labels)})"
+        return "label_conflict", f"same {what} under different labels ({', '.join(labels)})"
     if row == first:
         return None
     if split[row] != split[first]:
-        return f"leak: same file as {original} in {split[first]}"
-    return f"exact duplicate of {original}"
+        return "leak", f"leak: same {what} as {original} in {split[first]}"
+    return (
+        "duplicate",
+        f"exact duplicate of {original}" if same_file else f"same picture as {original}",
+    )
+
+
+def _tell(findings: Findings, context: Context) -> None:
+    """Leaks first: they falsify every figure that follows."""
+    leaks, conflicts = findings.found["leak"], findings.found["label_conflict"]
+    if leaks:
+        context.progress.say(
+            f"clean: {count(leaks, 'copy stands', 'copies stand')} in more than one split (leak)"
+        )
+    if conflicts:
+        context.progress.say(
+            f"clean: {count(conflicts, 'copy stands', 'copies stand')} under different labels"
+        )
+    dropped = findings.dropped.total()
+    if dropped:
+        context.progress.say(f"clean: {count(dropped, 'exact duplicate')} left out")

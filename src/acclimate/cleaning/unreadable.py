@@ -1,28 +1,20 @@
-"""Files that do not decode, found by decoding each file once."""
+"""Files that do not decode, found by the one look that also measures all the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from acclimate.cleaning.likeness import hashes
+from acclimate.cleaning.look import THUMBNAIL, Look, look
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context, usable_cores
 from acclimate.data.dataset import Dataset
-from acclimate.data.decode import measure
-from acclimate.errors import DataError, UnreadableImage
-from acclimate.files import digest_bytes, read_bounded
 
 _SLICE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one look at a file told."""
-
-    digest: bytes | None
-    width: int | None
-    height: int | None
-    reason: str | None
 
 
 def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
@@ -34,47 +26,49 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         context: The run.
 
     Returns:
-        The data set with `digest`, `width`, `height` filled, and `keep` false where a file failed.
+        The data set with the columns of `Look` filled, and `keep` false where a file failed.
     """
-    paths = [dataset.path(row) if keep else None for row, keep in enumerate(dataset.keep)]
-    columns = {name: dataset.table[name].to_pylist() for name in _FILLS}
-    row = 0
-    with (
-        ThreadPoolExecutor(usable_cores(), "clean") as pool,
-        context.progress.task("clean", len(paths)) as task,
-    ):
+    rows = np.flatnonzero(dataset.keep).tolist()
+    names = (*_SEEN, "phash", "keep", "reasons")
+    columns = {name: dataset.table[name].to_pylist() for name in names}
+    with context.progress.task("clean", len(rows)) as task:
+        seen_all = looks([dataset.path(row) for row in rows], settings)
+        for row, seen in zip(rows, seen_all, strict=True):
+            for name in _SEEN:
+                columns[name][row] = getattr(seen, name)
+            if seen.reason is not None:
+                columns["keep"][row] = False
+                columns["reasons"][row] = [*columns["reasons"][row], seen.reason]
+            task.advance()
+    return dataset.with_columns({**columns, "phash": _hashes(columns)})
+
+
+def _hashes(columns: dict[str, list[Any]]) -> list[int | None]:
+    """The perceptual hashes, all at once; what was dropped before keeps the one it had."""
+    found = columns["phash"]
+    rows = [row for row, thumbnail in enumerate(columns["thumbnail"]) if thumbnail is not None]
+    pixels = np.frombuffer(b"".join(columns["thumbnail"][row] for row in rows), np.uint8)
+    values = hashes(pixels.reshape(-1, THUMBNAIL, THUMBNAIL))
+    for row, value in zip(rows, values.tolist(), strict=True):
+        found[row] = value
+    return found
+
+
+_SEEN = tuple(field.name for field in fields(Look) if field.name != "reason")
+
+
+def looks(paths: list[Path], settings: Clean) -> Iterator[Look]:
+    """Looks at files on all cores.
+
+    Args:
+        paths: The files.
+        settings: The bounds.
+
+    Yields:
+        Look: One a file, in their order.
+    """
+    see: Callable[[Path], Look] = lambda path: look(path, settings)  # noqa: E731
+    with ThreadPoolExecutor(usable_cores(), "clean") as pool:
         # In slices: a future for each of ten million files would be the larger table.
         for start in range(0, len(paths), _SLICE):
-            for seen in pool.map(_looker(settings), paths[start : start + _SLICE]):
-                if seen is not None:
-                    columns["digest"][row] = seen.digest
-                    columns["width"][row], columns["height"][row] = seen.width, seen.height
-                    if seen.reason is not None:
-                        columns["keep"][row] = False
-                        columns["reasons"][row] = [*columns["reasons"][row], seen.reason]
-                row += 1
-                task.advance()
-    return dataset.with_columns(columns)
-
-
-_FILLS = ("digest", "width", "height", "keep", "reasons")
-
-
-def _looker(settings: Clean) -> Callable[[Path | None], Seen | None]:
-    def look(path: Path | None) -> Seen | None:
-        if path is None:
-            return None
-        try:
-            content = read_bounded(path, settings.max_file_mb << 20)
-        except OSError as error:
-            return Seen(None, None, None, f"cannot be read ({error.strerror})")
-        except DataError:
-            return Seen(None, None, None, f"file is larger than {settings.max_file_mb} MB")
-        digest = bytes.fromhex(digest_bytes(content))
-        try:
-            width, height = measure(content, path, bounds=settings)
-        except UnreadableImage as error:
-            return Seen(digest, None, None, error.message.rstrip("."))
-        return Seen(digest, width, height, None)
-
-    return look
+            yield from pool.map(see, paths[start : start + _SLICE])

@@ -46,6 +46,8 @@ SCHEMA = pa.schema(
         ("contrast", pa.float32()),
         ("sharpness", pa.float32()),
         ("entropy", pa.float32()),
+        ("color", pa.float32()),
+        ("thumbnail", pa.binary(256)),  # 16 x 16 luminance, only while cleaning works
         ("cluster", pa.int32()),
         ("near_duplicate", pa.float32()),
         ("label_error", pa.float32()),

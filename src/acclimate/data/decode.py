@@ -1,5 +1,6 @@
 """Bytes to upright RGB pixels, bounded."""
 
+import hashlib
 import io
 import threading
 import warnings
@@ -7,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from acclimate.data.settings import Decoding
 from acclimate.errors import DataError, UnreadableImage
-from acclimate.files import read_bounded
+from acclimate.files import DIGEST_BYTES, read_bounded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 """Formats that are decoded. Others (EPS runs Ghostscript, PSD, …) are refused unopened."""
@@ -114,32 +116,105 @@ def decode(
     return upright
 
 
-def measure(content: bytes, where: Path, *, bounds: Decoding = _DEFAULT) -> tuple[int, int]:
-    """The size of an image that decodes to its last byte.
+class Measured(NamedTuple):
+    """What one decoding of an image told.
 
-    A JPEG is decoded at 1/8 of its size: a broken stream fails at any scale, much sooner.
+    Attributes:
+        width: px, upright.
+        height: px, upright.
+        mode: Of the samples as they are stored: "RGB", "L", "P", "I;16", "CMYK", …
+        pixels: 16 bytes that stand for the picture. Lossless files of the same upright RGB pixels
+            share it, whatever their format. A JPEG's stands for its compressed picture and its
+            orientation, so that copies with other metadata share it: decoding every JPEG at full
+            size would cost more than all other checks.
+        picture: YCbCr, upright; at a fraction of the size where a JPEG allows it.
+    """
+
+    width: int
+    height: int
+    mode: str
+    pixels: bytes
+    picture: Image.Image
+
+
+def measure(
+    content: bytes, where: Path, *, at_least: int = 32, bounds: Decoding = _DEFAULT
+) -> Measured:
+    """The size, the kind and a small picture of an image that decodes to its last byte.
+
+    A JPEG is decoded at up to 1/8 of its size: a broken stream fails at any scale, much sooner.
 
     Args:
         content: The file's bytes.
         where: Its path, for the message.
+        at_least: px that the picture's shorter side keeps where the image has them.
         bounds: What is too large.
 
     Returns:
-        Width and height of the upright image in px.
+        What was seen.
 
     Raises:
         UnreadableImage: As `decode`.
     """
     image = _open(content, where, bounds)
-    width, height = image.size
+    (width, height), mode = image.size, image.mode
     try:
-        if _draft(image, 32):
-            # The draft is smaller; only which side is the longer one is read off it.
-            _upright_rgb(image)
-            return (height, width) if _orientation(image) >= 5 else (width, height)
-        return _upright_rgb(image).size
+        if image.format in ("JPEG", "MPO"):
+            turn = _orientation(image)
+            _draft(image, at_least, _luminance_mode(image))
+            picture = _upright(image)
+            if turn >= 5:
+                width, height = height, width
+            if picture.mode != "YCbCr":
+                picture = _rgb(picture).convert("YCbCr")
+            return Measured(width, height, mode, _jpeg_pixels(content, turn), picture)
+        upright = _upright_rgb(image)
+        smaller = upright.reduce(max(min(upright.size) // at_least, 1))
+        return Measured(*upright.size, mode, _rgb_pixels(upright), smaller.convert("YCbCr"))
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
+
+
+def _luminance_mode(image: Image.Image) -> str:
+    """YCbCr where the file is known to hold it: half the work of turning it into RGB and back."""
+    known = "jfif" in image.info or image.info.get("adobe_transform") == 1
+    return "YCbCr" if known else "RGB"
+
+
+def _rgb_pixels(image: Image.Image) -> bytes:
+    """Digest of RGB samples, in strips: a second copy of a large image would fill the memory."""
+    state = hashlib.blake2b(repr(image.size).encode(), digest_size=DIGEST_BYTES)
+    rows = max(_STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        state.update(image.crop((0, top, image.width, bottom)).tobytes())
+    return state.digest()
+
+
+_STRIP = 1 << 20
+"""px."""
+
+
+def _jpeg_pixels(content: bytes, turn: int) -> bytes:
+    """Digest of a JPEG without its metadata: what follows the headers, and the tables in them."""
+    state, place = hashlib.blake2b(bytes([turn]), digest_size=DIGEST_BYTES), 2
+    while place + 4 <= len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker == 0xDA:
+            break
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker not in _METADATA:
+            state.update(content[place:end])
+        place = end
+    state.update(content[place:])
+    return state.digest()
+
+
+_METADATA = frozenset([*range(0xE0, 0xEE), 0xEF, 0xFE])
+"""APP0 to APP15 and comments, without Adobe's APP14, which says what the colours mean."""
 
 
 def _open(content: bytes, where: Path, bounds: Decoding) -> ImageFile.ImageFile:
@@ -214,24 +289,28 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _draft(image: ImageFile.ImageFile, at_least: int) -> bool:
+def _draft(image: ImageFile.ImageFile, at_least: int, mode: str = "RGB") -> None:
     """Lets libjpeg decode at a fraction of the size: up to 8 times less work."""
-    shorter = min(image.size)
-    scale = shorter / at_least
-    if scale >= 2 and image.format in ("JPEG", "MPO"):
+    scale = max(min(image.size) / at_least, 1.0)
+    if image.format in ("JPEG", "MPO"):
         width, height = image.size
-        return image.draft("RGB", (int(width / scale), int(height / scale))) is not None
-    return False
+        image.draft(mode, (int(width / scale), int(height / scale)))
 
 
 def _upright_rgb(opened: ImageFile.ImageFile) -> Image.Image:
+    return _rgb(_upright(opened))
+
+
+def _upright(opened: ImageFile.ImageFile) -> Image.Image:
     opened.seek(0)
     opened.load()
     image: Image.Image = opened
     # Pillow turns TIFFs itself while loading them.
     turn = None if opened.format == "TIFF" else _TURNS.get(_orientation(opened))
-    if turn is not None:
-        image = image.transpose(turn)
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         return _eight_bits(image).convert("RGB")
     if image.mode == "F":

@@ -13,8 +13,9 @@ from acclimate.errors import DataError, count
 def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     """Gives a split to every kept, labelled image that has none, and a val split where none is.
 
-    Stratified by class. Images of one group stay on one side. Given splits are kept: the test
-    split is never made into a val split, and val is carved from train only.
+    Stratified by class. Images of one group, and near-duplicates of one cluster, stay on one side.
+    Given splits are kept: the test split is never made into a val split, and val is carved from
+    train only.
 
     Args:
         dataset: Cleaned: rows that are not kept get no split.
@@ -81,8 +82,9 @@ def _assign(
     A group that stands in a split already draws its new images there.
     """
     rng = np.random.default_rng(seed)
-    blocks = _blocks(rows, dataset.table["group"].to_pylist())
-    sides = _sides(dataset, names, set(rows.tolist()))
+    groups = _groups(dataset)
+    blocks = _blocks(rows, groups)
+    sides = _sides(groups, names, set(rows.tolist()))
     need = {name: _wanted(dataset, rows, fraction) for name, fraction in fractions.items()}
     left = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     # Large groups first: they are the ones that may not fit later.
@@ -104,12 +106,37 @@ def _assign(
 class _Block:
     """Images that stay together."""
 
-    group: str | None
+    group: int | None
     rows: list[int]
 
 
-def _blocks(rows: np.ndarray, groups: Sequence[str | None]) -> list[_Block]:
-    together: dict[str, list[int]] = defaultdict(list)
+def _groups(dataset: Dataset) -> list[int | None]:
+    """What must stay together: images that share a group or a cluster, and those they share with.
+
+    A group that holds near-duplicates of another group's images is one with it.
+    """
+    shared = [dataset.table[name].to_pylist() for name in ("group", "cluster")]
+    parents: dict[tuple[int, object], tuple[int, object]] = {}
+
+    def top(key: tuple[int, object]) -> tuple[int, object]:
+        while parents.setdefault(key, key) != key:
+            parents[key] = parents[parents[key]]
+            key = parents[key]
+        return key
+
+    keys = [
+        [(kind, value) for kind, value in enumerate(values) if value is not None]
+        for values in zip(*shared, strict=True)
+    ]
+    for own in keys:
+        for key in own:
+            parents[top(key)] = top(own[0])
+    numbers: dict[tuple[int, object], int] = {}
+    return [numbers.setdefault(top(own[0]), len(numbers)) if own else None for own in keys]
+
+
+def _blocks(rows: np.ndarray, groups: Sequence[int | None]) -> list[_Block]:
+    together: dict[int, list[int]] = defaultdict(list)
     alone = []
     for row in rows.tolist():
         group = groups[row]
@@ -120,10 +147,11 @@ def _blocks(rows: np.ndarray, groups: Sequence[str | None]) -> list[_Block]:
     return [*(_Block(group, members) for group, members in together.items()), *alone]
 
 
-def _sides(dataset: Dataset, names: list[str | None], moving: set[int]) -> dict[str, str]:
+def _sides(
+    groups: Sequence[int | None], names: list[str | None], moving: set[int]
+) -> dict[int, str]:
     """Where each group stands that was given a split; what judges comes first."""
-    groups = dataset.table["group"].to_pylist()
-    found: dict[str, str] = {}
+    found: dict[int, str] = {}
     for split_name in ("train", "val", "test"):
         for row, group in enumerate(groups):
             if group is not None and names[row] == split_name and row not in moving:

@@ -1,0 +1,140 @@
+"""Images a second of the cleaning checks, against those who do the same.
+
+Each competitor looks at the same folder, in a process of its own, `--rounds` times in turn; the
+median counts, imports left out. The checks: unreadable, exact and near-duplicates, dark, bright,
+blank, blurred, odd sizes, grey (`plain`, `cleanvision`); near-duplicates by perceptual hash alone
+(`imagededup`). Peers are used where they are installed: give the Python of an environment that has
+cleanvision, imagededup and imagehash with `--peers`. Run:
+
+    python benchmarks/cleaning_speed.py --data photos/ --peers other/bin/python
+"""
+
+import argparse
+import hashlib
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+OURS = ("acclimate",)
+PEERS = ("plain", "cleanvision", "imagededup")
+
+
+def acclimate(folder: Path) -> float:
+    from acclimate.cleaning.clean import CHECKS
+    from acclimate.cleaning.settings import Clean
+    from acclimate.context import Context
+    from acclimate.data.sources import read
+
+    began = time.perf_counter()
+    dataset = read(folder)
+    for name in ("unreadable", "duplicates", "near_duplicates", "quality"):
+        dataset = CHECKS[name](dataset, Clean(), Context())
+    return time.perf_counter() - began
+
+
+def plain(folder: Path) -> float:
+    """Pillow and imagehash, straight on, in threads."""
+    import imagehash
+    import numpy as np
+    from PIL import Image, ImageFilter
+
+    def look(path: Path) -> tuple:
+        content = path.read_bytes()
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+        grey = rgb.convert("L")
+        levels = np.asarray(grey)
+        edges = np.asarray(grey.filter(ImageFilter.FIND_EDGES))
+        channels = np.asarray(rgb).astype(int)
+        return (
+            hashlib.md5(content).hexdigest(),
+            rgb.size,
+            levels.mean(),
+            levels.std(),
+            edges.std(),
+            grey.entropy(),
+            np.abs(channels[..., 0] - channels[..., 1]).mean(),
+            imagehash.phash(rgb),
+        )
+
+    began = time.perf_counter()
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    with ThreadPoolExecutor() as pool:
+        seen = list(pool.map(look, paths))
+    hashes = np.stack([found[-1].hash.ravel() for found in seen])
+    bits = hashes.astype(np.float32)
+    near = [np.flatnonzero(bits @ (1 - row) + (1 - bits) @ row <= 4) for row in bits]
+    assert len(near) == len(paths)
+    return time.perf_counter() - began
+
+
+def cleanvision(folder: Path) -> float:
+    from cleanvision import Imagelab
+
+    began = time.perf_counter()
+    Imagelab(data_path=str(folder)).find_issues(verbose=False)
+    return time.perf_counter() - began
+
+
+def imagededup(folder: Path) -> float:
+    from imagededup.methods import PHash
+
+    began = time.perf_counter()
+    hasher = PHash(verbose=False)
+    hashes = hasher.encode_images(image_dir=str(folder), recursive=True)
+    hasher.find_duplicates(encoding_map=hashes, max_distance_threshold=10)
+    return time.perf_counter() - began
+
+
+def measured(python: str, name: str, folder: Path) -> float | None:
+    command = [python, __file__, "--run", name, "--data", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def table(folder: Path, peers: str, rounds: int) -> None:
+    count = sum(p.is_file() for p in folder.rglob("*"))
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name in (*OURS, *PEERS):
+            seconds = measured(sys.executable if name in OURS else peers, name, folder)
+            if seconds is not None:
+                times.setdefault(name, []).append(seconds)
+    ours = statistics.median(times["acclimate"])
+    print(f"| {count:,} images | images/s | ours is faster by |\n| --- | --- | --- |")
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        print(f"| {name} | {count / middle:,.0f} | {middle / ours:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="a folder of images; else scikit-learn's digits")
+    parser.add_argument("--peers", default=sys.executable, help="a Python that has the peers")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--run", choices=(*OURS, *PEERS), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    logging.disable(logging.INFO)
+    if args.run:
+        print(globals()[args.run](args.data))
+        return
+    if args.data is not None:
+        table(args.data, args.peers, args.rounds)
+        return
+    from acclimate.data.samples import write_digits
+
+    with tempfile.TemporaryDirectory() as name:
+        write_digits(Path(name) / "digits")
+        table(Path(name) / "digits", args.peers, args.rounds)
+
+
+if __name__ == "__main__":
+    main()

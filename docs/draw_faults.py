@@ -1,0 +1,79 @@
+"""Draws docs/faults.png: one photo, and beside it each fault just past its threshold.
+
+The photo is scikit-learn's flower.jpg (by dany13, CC BY 2.0, flickr.com/photos/dany13). Run:
+
+    python docs/draw_faults.py
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from sklearn.datasets import load_sample_image
+
+from acclimate.cleaning.look import Look, look
+from acclimate.cleaning.settings import Clean
+
+PLACE = Path(__file__).parent / "faults.png"
+SHOWN, TEXT = (160, 107), 16
+LIMITS = Clean()
+
+FAULTS: dict[str, tuple[Callable[[Image.Image, float], Image.Image], Callable[[Look], bool]]] = {
+    "dark": (
+        lambda image, much: ImageEnhance.Brightness(image).enhance(1 - much),
+        lambda seen: seen.brightness + 2 * seen.contrast < LIMITS.dark,
+    ),
+    "bright": (
+        lambda image, much: Image.blend(image, Image.new("RGB", image.size, "white"), much),
+        lambda seen: seen.brightness - 2 * seen.contrast > LIMITS.bright,
+    ),
+    "low contrast": (
+        lambda image, much: ImageEnhance.Contrast(image).enhance(1 - much),
+        lambda seen: seen.contrast < LIMITS.low_contrast,
+    ),
+    "blurred": (
+        lambda image, much: image.filter(ImageFilter.GaussianBlur(20 * much)),
+        lambda seen: seen.sharpness < LIMITS.blurred,
+    ),
+    "grey": (
+        lambda image, much: ImageEnhance.Color(image).enhance(1 - much),
+        lambda seen: seen.color < LIMITS.grey,
+    ),
+}
+"""How a fault grows, and when it is one."""
+
+
+def measured(image: Image.Image) -> Look:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "a.png"
+        image.save(path)
+        return look(path, LIMITS)
+
+
+def just_faulty(image: Image.Image, name: str) -> Image.Image:
+    """The least change that is flagged, by halving."""
+    change, is_fault = FAULTS[name]
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        if is_fault(measured(change(image, middle))):
+            high = middle
+        else:
+            low = middle
+    return change(image, high)
+
+
+def main() -> None:
+    photo = Image.fromarray(load_sample_image("flower.jpg")).resize((480, 320))
+    tiles = {"as it is": photo} | {name: just_faulty(photo, name) for name in FAULTS}
+    page = Image.new("RGB", (len(tiles) * (SHOWN[0] + 4), SHOWN[1] + TEXT), "white")
+    for place, (name, image) in enumerate(tiles.items()):
+        page.paste(image.resize(SHOWN), (place * (SHOWN[0] + 4), 0))
+        text = place * (SHOWN[0] + 4) + 2, SHOWN[1] + 2
+        ImageDraw.Draw(page).text(text, name, fill="black")
+    page.quantize(128).save(PLACE, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

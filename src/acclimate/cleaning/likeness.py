@@ -1,0 +1,195 @@
+"""Thumbnails that show the same picture: hashed, compared, and laid on each other.
+
+The hash is the perceptual hash of Zauner 2010, "Implementation and Benchmarking of Perceptual Image
+Hash Functions", with signs instead of a median: the 64 lowest frequencies of a cosine transform but
+the mean. A light crop moves such a hash by a third of its bits, so a thumbnail is also hashed as
+each of `WINDOWS` would show it; a pair is then laid on each other exactly, and measured.
+"""
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.cleaning.look import THUMBNAIL
+
+Thumbnails = NDArray[np.uint8]
+"""(N, 16, 16): luminance."""
+Hashes = NDArray[np.uint64]
+Array = NDArray[np.float32]
+
+_PARTS = ((0.0, 1.0), (0.0, 0.9), (0.1, 1.0), (0.05, 0.95))
+WINDOWS = tuple(product(_PARTS, _PARTS))
+"""The parts of an image, down and across, that a crop of 10 % may have left; all of it first."""
+
+S = THUMBNAIL
+_K = np.arange(S)
+_SCALE = np.sqrt(np.where(_K == 0, 1, 2) / S)
+
+
+def _basis(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(16, 16): frequencies, last, to samples at places in [0, 1] of a side."""
+    found: NDArray[np.float64] = np.cos(np.pi * places[:, None] * _K) * _SCALE
+    return found
+
+
+_CENTRES = (_K + 0.5) / S
+_COSINES = _basis(_CENTRES).T.astype(np.float32)
+"""(16, 16): samples to frequencies."""
+
+_ORDER = sorted(
+    ((i, j) for i, j in product(range(12), repeat=2) if i + j), key=lambda p: (sum(p), p)
+)[:64]
+_ROWS, _COLUMNS = (np.asarray(side) for side in zip(*_ORDER, strict=True))
+
+
+def parts(thumbnails: Thumbnails, window: int) -> Array:
+    """What a crop would leave of thumbnails, enlarged to their size.
+
+    Args:
+        thumbnails: uint8, (N, 16, 16).
+        window: Of `WINDOWS`.
+
+    Returns:
+        float32, (N, 16, 16).
+    """
+    down, across = (
+        (_basis(low + (high - low) * _CENTRES) @ _COSINES).astype(np.float32)
+        for low, high in WINDOWS[window]
+    )
+    found: Array = down @ thumbnails.astype(np.float32) @ across.T
+    return found
+
+
+def hashes(pictures: Thumbnails | Array) -> Hashes:
+    """Perceptual hashes.
+
+    Args:
+        pictures: uint8 or float32, (N, 16, 16).
+
+    Returns:
+        uint64, (N,): the first frequency is the highest bit.
+    """
+    frequencies = _COSINES @ pictures.astype(np.float32) @ _COSINES.T
+    bits = np.packbits(frequencies[:, _ROWS, _COLUMNS] > 0, axis=1)
+    return np.ascontiguousarray(bits).view(">u8").astype(np.uint64).ravel()
+
+
+def correlations(a: Thumbnails | Array, b: Thumbnails | Array) -> Array:
+    """How alike pairs are as they stand.
+
+    Args:
+        a: uint8 or float32, (P, 16, 16).
+        b: uint8 or float32, (P, 16, 16).
+
+    Returns:
+        float32, (P,), in [-1, 1]; 0 where one is flat.
+    """
+    first, second = _standard(a), _standard(b)
+    found: Array = np.einsum("pi,pi->p", first, second)
+    return found
+
+
+def _standard(thumbnails: Thumbnails | Array) -> Array:
+    flat = thumbnails.reshape(len(thumbnails), S * S).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    found: Array = np.divide(flat, norms, out=np.zeros_like(flat), where=norms > FLAT * S)
+    return found
+
+
+FLAT = 3.0
+"""Levels of 255: below this standard deviation a thumbnail shows no structure to compare."""
+_STEPS = 3
+_SLACK = 0.02
+
+
+def similarities(a: Thumbnails, b: Thumbnails, windows: NDArray[np.int64]) -> Array:
+    """How alike pairs are when one is laid on a part of the other.
+
+    From the given window, Gauss and Newton's method finds the edges of the part, the gain and the
+    offset for which a's part explains b best; brightness that b cut off at white counts as
+    explained.
+
+    Args:
+        a: uint8, (P, 16, 16): of which a part is taken.
+        b: uint8, (P, 16, 16): may be that part, brighter or darker.
+        windows: int64, (P,): of `WINDOWS`, where to start.
+
+    Returns:
+        float32, (P,), in [0, 1]: the correlation of b with the best part of a; 0 where one is flat.
+    """
+    frequencies = _COSINES @ a.astype(np.float32) @ _COSINES.T
+    target = b.astype(np.float32)
+    start = np.asarray(WINDOWS)[windows]
+    edges = start.reshape(len(a), 4).copy()  # top, bottom, left, right
+    spread = target.var((1, 2)) * S * S
+    best = np.zeros(len(a), np.float32)
+    for _ in range(_STEPS):
+        explained, step = _fit(frequencies, target, edges, spread)
+        best = np.maximum(best, explained)
+        # A crop of more than the tenth that was asked for would be another question.
+        low, high = edges.copy(), edges.copy()
+        low[:, [0, 2]], high[:, [0, 2]] = 0.0, 0.1 + _SLACK
+        low[:, [1, 3]], high[:, [1, 3]] = 0.9 - _SLACK, 1.0
+        edges = np.clip(edges + step, low, high)
+    best = np.maximum(best, _fit(frequencies, target, edges, spread)[0])
+    flat = np.minimum(a.std((1, 2)), b.std((1, 2))) < FLAT
+    return np.where(flat, 0.0, np.sqrt(best)).astype(np.float32)
+
+
+def _fit(
+    frequencies: Array, target: Array, edges: NDArray[np.float64], spread: Array
+) -> tuple[Array, NDArray[np.float64]]:
+    """The share of b's variance that the part explains, and how to move the edges."""
+    down, down_slope = _samplers(edges[:, 0], edges[:, 1])
+    across, across_slope = _samplers(edges[:, 2], edges[:, 3])
+    part = (down @ frequencies @ across.transpose(0, 2, 1)).astype(np.float32)
+    gain, offset = _line(part, target)
+    predicted = np.minimum(gain * part + offset, 255)
+    residual = target - predicted
+    explained = 1 - (residual**2).sum((1, 2)) / np.maximum(spread, 1e-6)
+    open_ = predicted < 255
+    vertical = gain * (down_slope @ frequencies @ across.transpose(0, 2, 1)) * open_
+    horizontal = gain * (down @ frequencies @ across_slope.transpose(0, 2, 1)) * open_
+    near, far = (1 - _CENTRES).astype(np.float32), _CENTRES.astype(np.float32)
+    columns = np.stack(
+        [
+            vertical * near[:, None],
+            vertical * far[:, None],
+            horizontal * near,
+            horizontal * far,
+            part * open_,
+            open_.astype(np.float32),
+        ],
+        axis=-1,
+    ).reshape(len(target), S * S, 6)
+    normal = columns.transpose(0, 2, 1) @ columns
+    trace = np.trace(normal, axis1=1, axis2=2)[:, None, None]
+    normal += 2e-4 * trace * np.eye(6, dtype=np.float32)  # flat directions stay where they are
+    pull = columns.transpose(0, 2, 1) @ residual.reshape(len(target), S * S, 1)
+    step = np.linalg.solve(normal.astype(np.float64), pull.astype(np.float64))[:, :4, 0]
+    return np.maximum(explained, 0).astype(np.float32), step
+
+
+_SCALE32 = _SCALE.astype(np.float32)
+_SLOPE32 = (-np.pi * _K * _SCALE).astype(np.float32)
+
+
+def _samplers(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[Array, Array]:
+    """(P, 16, 16) each: frequencies to samples between two edges, and their slope there."""
+    places = low[:, None] + (high - low)[:, None] * _CENTRES
+    angle = (np.pi * places[..., None] * _K).astype(np.float32)
+    return np.cos(angle) * _SCALE32, np.sin(angle) * _SLOPE32
+
+
+def _line(part: Array, target: Array) -> tuple[Array, Array]:
+    """Gain and offset that bring a's part nearest to b, each (P, 1, 1); gain is positive."""
+    known = target < 254
+    count = np.maximum(known.sum((1, 2), keepdims=True), 1)
+    x_mean = (part * known).sum((1, 2), keepdims=True) / count
+    y_mean = (target * known).sum((1, 2), keepdims=True) / count
+    x, y = (part - x_mean) * known, (target - y_mean) * known
+    gain = (x * y).sum((1, 2), keepdims=True) / np.maximum((x * x).sum((1, 2), keepdims=True), 1e-3)
+    gain = np.clip(gain, 0.1, 10.0)
+    return gain, y_mean - gain * x_mean

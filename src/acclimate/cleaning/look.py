@@ -1,0 +1,142 @@
+"""One look at one file: all that later checks judge by, from a single decoding."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from acclimate.data.decode import measure
+from acclimate.data.settings import Decoding
+from acclimate.errors import DataError, UnreadableImage
+from acclimate.files import digest_bytes, read_bounded
+
+THUMBNAIL = 16
+"""px: side of the small square picture that near-duplicates are found by."""
+_WORK = 128
+"""px: the shorter side that sharpness is measured at. A blur that vanishes there vanishes in a
+network's input too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at a file told; the fields are columns of the table.
+
+    Attributes:
+        digest: 16 bytes of the file.
+        width: px, upright.
+        height: px, upright.
+        mode: Of the samples as stored.
+        pixels: 16 bytes of the picture.
+        brightness: Mean luminance, in [0, 1].
+        contrast: Standard deviation of the luminance, in [0, 0.5].
+        sharpness: Curvature against slope, from 0; see `sharpness`.
+        entropy: Of the luminance's 256 levels, in bits, [0, 8].
+        color: Mean distance from grey, in [0, 1].
+        thumbnail: uint8 luminance, 16 x 16, squeezed to a square.
+        reason: Why the file cannot be used, or None.
+    """
+
+    digest: bytes | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    pixels: bytes | None = None
+    brightness: float | None = None
+    contrast: float | None = None
+    sharpness: float | None = None
+    entropy: float | None = None
+    color: float | None = None
+    thumbnail: bytes | None = None
+    reason: str | None = None
+
+
+def look(path: Path, bounds: Decoding) -> Look:
+    """Reads and decodes one file; a bad one is an answer, not an error.
+
+    Args:
+        path: The file.
+        bounds: What is too large.
+
+    Returns:
+        What was seen.
+    """
+    try:
+        content = read_bounded(path, bounds.max_file_mb << 20)
+    except OSError as error:
+        return Look(reason=f"cannot be read ({error.strerror})")
+    except DataError:
+        return Look(reason=f"file is larger than {bounds.max_file_mb} MB")
+    digest = bytes.fromhex(digest_bytes(content))
+    try:
+        seen = measure(content, path, at_least=_WORK, bounds=bounds)
+    except UnreadableImage as error:
+        return Look(digest=digest, reason=error.message.rstrip("."))
+    small = np.asarray(
+        seen.picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    )
+    luminance = _at_work_size(seen.picture.getchannel(0))
+    brightness, contrast, entropy = _spread(luminance.histogram())
+    return Look(
+        digest=digest,
+        width=seen.width,
+        height=seen.height,
+        mode=seen.mode,
+        pixels=seen.pixels,
+        brightness=brightness,
+        contrast=contrast,
+        sharpness=sharpness(np.asarray(luminance)),
+        entropy=entropy,
+        color=float(np.abs(small[..., 1:].astype(np.int16) - 128).mean()) / 127,
+        thumbnail=small[..., 0].tobytes(),
+    )
+
+
+def _at_work_size(image: Image.Image) -> Image.Image:
+    scale = _WORK / min(image.size)
+    if scale >= 1:
+        return image
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.BOX)
+
+
+_LEVELS = np.arange(256) / 255
+
+
+def _spread(histogram: list[int]) -> tuple[float, float, float]:
+    """Mean, standard deviation and entropy of the levels."""
+    share = np.asarray(histogram, np.float64)
+    share /= share.sum()
+    mean = float(share @ _LEVELS)
+    deviation = float(share @ (_LEVELS - mean) ** 2) ** 0.5
+    some = share[share > 0]
+    return mean, deviation, float(-(some @ np.log2(some)))
+
+
+def sharpness(luminance: NDArray[np.uint8]) -> float:
+    """How fine the structure is: the curvature of the luminance against its slope.
+
+    The ratio of two filters' root mean squares does not depend on contrast, and falls with every
+    blur. At 128 px, photos give 0.65 and more, the same photos blurred by a Gaussian whose sigma
+    is 1 % of the shorter side give 0.41 and less.
+
+    Args:
+        luminance: uint8, (H, W).
+
+    Returns:
+        From 0 to about 2.5; 0 where the image is flat.
+    """
+    if min(luminance.shape) < 3:
+        return 0.0
+    a = luminance.astype(np.int16)
+    middle = a[1:-1, 1:-1]
+    curvature = 4 * middle - a[:-2, 1:-1] - a[2:, 1:-1] - a[1:-1, :-2] - a[1:-1, 2:]
+    across, down = a[1:-1, 2:] - a[1:-1, :-2], a[2:, 1:-1] - a[:-2, 1:-1]
+    slope = _power(across) + _power(down)
+    return float((_power(curvature) / (slope + 1)) ** 0.5)
+
+
+def _power(samples: NDArray[np.int16]) -> float:
+    flat = samples.astype(np.float32).ravel()
+    return float(flat @ flat) / flat.size

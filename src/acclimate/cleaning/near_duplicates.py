@@ -1,0 +1,128 @@
+"""The same picture again: re-encoded, resized, lightly cropped, brighter or darker."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.cleaning.alike import MIRRORS, ROTATIONS, alike, threshold
+from acclimate.cleaning.clusters import components
+from acclimate.cleaning.findings import RANK, Findings
+from acclimate.cleaning.likeness import Thumbnails
+from acclimate.cleaning.look import THUMBNAIL
+from acclimate.cleaning.settings import Clean
+from acclimate.context import Context
+from acclimate.data.dataset import HOME, Dataset, Rows
+from acclimate.errors import count
+
+
+def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
+    """Finds clusters of images that show the same picture.
+
+    The first of a cluster stands for it: what judges before what trains, then the largest. An image
+    whose cluster reaches into a split that judges it leaks. The rest is flagged; splitting keeps a
+    cluster on one side. Other test domains are left alone.
+
+    Args:
+        dataset: Looked at, exact duplicates left out.
+        settings: The likeness, and which findings leave an image out.
+        context: The run.
+
+    Returns:
+        The data set with `cluster`, `near_duplicate`, `duplicate_of`, `flags` filled, and `keep`
+        false where the policy drops.
+    """
+    rows = _comparable(dataset)
+    findings = Findings(dataset, settings)
+    columns = {name: dataset.table[name].to_pylist() for name in _READ}
+    if len(rows) > 1:
+        thumbnails = _thumbnails(columns["thumbnail"], rows)
+        turns = (*(MIRRORS if settings.mirrored else ()), *(ROTATIONS if settings.rotated else ()))
+        least = threshold(thumbnails, settings.near_duplicate, context.seed_for("near-duplicates"))
+        pairs, scores = alike(thumbnails, least, turns)
+        _fill(columns, rows, pairs, scores)
+        for members in _clusters(rows, pairs):
+            _judge(members, columns, findings)
+        _tell(findings, context)
+    filled = {name: columns[name] for name in ("cluster", "near_duplicate", "duplicate_of")}
+    return dataset.with_columns({**findings.columns(), **filled})
+
+
+_READ = (
+    "thumbnail", "cluster", "near_duplicate", "duplicate_of",
+    "path", "label", "split", "width", "height",
+)  # fmt: skip
+
+
+def _comparable(dataset: Dataset) -> Rows:
+    seen = np.asarray(dataset.table["thumbnail"].is_valid().to_numpy(zero_copy_only=False), bool)
+    return np.intersect1d(dataset.rows(domain=HOME), np.flatnonzero(seen))
+
+
+def _thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
+    together = b"".join(column[row] for row in rows)
+    return np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+
+
+def _fill(
+    columns: dict[str, list[Any]],
+    rows: Rows,
+    pairs: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """An image's cluster, and how alike the nearest other image is."""
+    best = np.zeros(len(rows), np.float32)
+    np.maximum.at(best, pairs.ravel(), np.repeat(scores, 2))
+    names = components(pairs, len(rows))
+    for place in np.unique(pairs):
+        columns["cluster"][rows[place]] = int(rows[names[place]])
+        columns["near_duplicate"][rows[place]] = float(best[place])
+
+
+def _clusters(rows: Rows, pairs: NDArray[np.int64]) -> list[Rows]:
+    """The rows of each cluster."""
+    linked = np.unique(pairs)
+    names = components(pairs, len(rows))[linked]
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order])) + 1
+    return [rows[some] for some in np.split(linked[order], starts) if len(some)]
+
+
+def _judge(cluster: Rows, columns: dict[str, list[Any]], findings: Findings) -> None:
+    split, path, label = columns["split"], columns["path"], columns["label"]
+
+    def rank(row: int) -> tuple[int, int, str]:
+        return RANK[split[row]], -columns["width"][row] * columns["height"][row], path[row]
+
+    members = sorted(cluster.tolist(), key=rank)
+    first = members[0]
+    labels = sorted({label[row] for row in members} - {None})
+    for row in members:
+        if len(labels) > 1:
+            shown = ", ".join(labels)
+            findings.add(row, "near_label_conflict", f"same picture under other labels ({shown})")
+        if row == first:
+            continue
+        columns["duplicate_of"][row] = path[first]
+        if split[row] is not None and split[row] != split[first]:
+            reason = f"leak: same picture as {path[first]} in {split[first]}"
+            findings.add(row, "near_leak", reason)
+        findings.add(row, "near_duplicate", f"same picture as {path[first]}")
+
+
+def _tell(findings: Findings, context: Context) -> None:
+    leaks, conflicts = findings.found["near_leak"], findings.found["near_label_conflict"]
+    if leaks:
+        gone = ", left out" if findings.dropped["near_leak"] else ""
+        context.progress.say(
+            f"clean: {count(leaks, 'image shows', 'images show')} a picture that another split "
+            f"judges by (leak){gone}"
+        )
+    if conflicts:
+        context.progress.say(
+            f"clean: {count(conflicts, 'image shows', 'images show')} a picture that stands under "
+            "another label too"
+        )
+    others = findings.found["near_duplicate"] - leaks
+    if others:
+        context.progress.say(f"clean: {count(others, 'near-duplicate')} found")

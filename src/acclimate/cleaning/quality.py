@@ -1,0 +1,102 @@
+"""Images that can be read and hardly be used: dark, bright, blank, blurred, odd, grey."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.cleaning.findings import Findings
+from acclimate.cleaning.settings import Clean
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.errors import count
+
+Mask = NDArray[np.bool_]
+Columns = dict[str, NDArray[np.float64]]
+
+
+def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
+    """Flags images by what the look measured.
+
+    What more than half of the images share is the nature of the data and no fault of an image:
+    digits on black are dark, X-rays are grey. It is said once and not flagged.
+
+    Args:
+        dataset: Looked at.
+        settings: The thresholds, and which findings leave an image out.
+        context: The run.
+
+    Returns:
+        The data set with `flags` filled, and `keep` false where the policy drops.
+    """
+    columns = {name: _numbers(dataset, name) for name in _READ}
+    seen = dataset.keep & np.isfinite(columns["brightness"])
+    findings = Findings(dataset, settings)
+    if not seen.any():
+        return dataset.with_columns(findings.columns())
+    for name, find in FAULTS.items():
+        found = find(columns, seen, settings) & seen
+        if 2 * found.sum() > seen.sum():
+            shown = f"{count(int(found.sum()), 'image')} of {int(seen.sum()):,}"
+            context.progress.say(f"clean: {shown} {_named(name)}: how this data is, not flagged")
+            continue
+        for row in np.flatnonzero(found):
+            findings.add(int(row), name, _named(name))
+    return dataset.with_columns(findings.columns())
+
+
+_READ = ("brightness", "contrast", "sharpness", "color", "width", "height")
+
+
+def _named(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _numbers(dataset: Dataset, name: str) -> NDArray[np.float64]:
+    return np.asarray(dataset.table[name].to_numpy(zero_copy_only=False), np.float64)
+
+
+def _dark(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    # Mean and twice the deviation: nearly the brightest level. A lamp in the night is no fault.
+    return columns["brightness"] + 2 * columns["contrast"] < settings.dark
+
+
+def _bright(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    return columns["brightness"] - 2 * columns["contrast"] > settings.bright
+
+
+def _low_contrast(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    return columns["contrast"] < settings.low_contrast
+
+
+def _blurred(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    # A blank image has no edges to judge by, and has a flag of its own.
+    return (columns["sharpness"] < settings.blurred) & ~_low_contrast(columns, seen, settings)
+
+
+def _odd_aspect(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    sides = np.stack([columns["width"], columns["height"]])
+    return np.asarray(sides.max(0) > settings.odd_aspect * sides.min(0), bool)
+
+
+def _odd_size(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    side = np.sqrt(columns["width"] * columns["height"])
+    median = float(np.median(side[seen]))
+    found: Mask = (side > settings.odd_size * median) | (side < median / settings.odd_size)
+    return found
+
+
+def _grey(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+    return columns["color"] < settings.grey
+
+
+FAULTS: dict[str, Callable[[Columns, Mask, Clean], Mask]] = {
+    "dark": _dark,
+    "bright": _bright,
+    "low_contrast": _low_contrast,
+    "blurred": _blurred,
+    "odd_aspect": _odd_aspect,
+    "odd_size": _odd_size,
+    "grey": _grey,
+}
+"""(columns, which rows count, settings) to the rows that have the fault."""
