@@ -59,6 +59,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step("clean", "clean", ("listing",), "dataset"),
+    Step("inspect", "inspect", ("pretrained", "dataset"), "dataset"),
     Step("augment", "augment", (), "policy"),
     Step("probe", "probe", ("pretrained", "dataset"), "classifier", also="start"),
     Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
