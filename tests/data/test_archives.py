@@ -93,6 +93,7 @@ def a_zip(folder, name, content=b"x", mode=None):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("rose/0.png", b"good")
         info = zipfile.ZipInfo(name)
+        info.compress_type = zipfile.ZIP_DEFLATED
         if mode is not None:
             info.external_attr = mode << 16
         file.writestr(info, content)

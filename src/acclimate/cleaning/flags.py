@@ -1,37 +1,28 @@
-"""What is said about an image that stays: "kind: what", so that people can sort by kind."""
+"""What is said about an image that stays."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from acclimate.data.dataset import Dataset
 from acclimate.data.fixes import is_kept
 
 
-def refreshed(dataset: Dataset, kind: str, found: Mapping[int, str]) -> list[list[str]]:
-    """The flags with one kind said anew.
+def flagged(
+    dataset: Dataset, flag: str, found: Sequence[bool] | NDArray[np.bool_]
+) -> list[list[str]]:
+    """The flags of every row, one of them said anew.
 
     Args:
-        dataset: With flags, some of that kind from an earlier look perhaps.
-        kind: What stands before the colon.
-        found: Row to flag; an image that a person told to keep is not flagged again.
+        dataset: With flags, that one from an earlier look perhaps.
+        flag: Its name.
+        found: bool, (N,); an image that a person told to keep is not flagged again.
 
     Returns:
-        The flags of every row.
+        New lists.
     """
-    flags = [
-        [flag for flag in row or [] if not flag.startswith(f"{kind}:")]
-        for row in dataset.table["flags"].to_pylist()
-    ]
-    for row, flag in found.items():
-        if not is_kept(flags[row]):
-            flags[row].append(flag)
-    return flags
-
-
-def with_kind(dataset: Dataset, kind: str) -> list[tuple[int, str]]:
-    """Each row that is flagged so, with its flag."""
     return [
-        (row, flag)
-        for row, flags in enumerate(dataset.table["flags"].to_pylist())
-        for flag in flags or []
-        if flag.startswith(f"{kind}:")
+        [*(f for f in flags or [] if f != flag), *([flag] if here and not is_kept(flags) else [])]
+        for flags, here in zip(dataset.table["flags"].to_pylist(), found, strict=True)
     ]

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from acclimate.cleaning import label_errors as labels
-from acclimate.cleaning import outliers as strangers
-from acclimate.cleaning.flags import with_kind
+from acclimate.cleaning.label_errors import FLAG as LABEL_ERROR
+from acclimate.cleaning.label_errors import label_errors
+from acclimate.cleaning.outliers import FLAG as OUTLIER
+from acclimate.cleaning.outliers import outliers
 from acclimate.cleaning.settings import Inspect
 from acclimate.cleaning.view import View
 from acclimate.context import Context
@@ -53,12 +54,12 @@ def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
     """What `drop` names is left out of train; val and test stay as they were."""
     keep = dataset.keep.copy()
     reasons = dataset.table["reasons"].to_pylist()
-    train = set(dataset.rows("train").tolist())
-    for name in settings.drop:
-        for row, flag in with_kind(dataset, _KINDS[name]):
-            if row in train:
-                keep[row] = False
-                reasons[row] = [*reasons[row], flag]
+    flags = dataset.table["flags"].to_pylist()
+    dropped = {_FLAGS[name]: _REASONS[name] for name in settings.drop}
+    for row in dataset.rows("train").tolist():
+        found = [reason for flag, reason in dropped.items() if flag in (flags[row] or [])]
+        keep[row] = not found
+        reasons[row] = [*reasons[row], *found]
     left = dataset.with_columns({"keep": keep, "reasons": reasons})
     before, after = dataset.counts("train"), left.counts("train")
     empty = [name for name, n in after.items() if n == 0 < before[name]]
@@ -73,10 +74,11 @@ def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
     return replace(left, notes=dataset.notes)
 
 
-_KINDS = {"label_errors": labels.KIND, "outliers": strangers.KIND}
+_FLAGS = {"label_errors": LABEL_ERROR, "outliers": OUTLIER}
+_REASONS = {"label_errors": "label is probably wrong", "outliers": "far from all other images"}
 
 INSPECTIONS: dict[str, Callable[[Dataset, View, Inspect, Context], Dataset]] = {
-    "label_errors": labels.label_errors,
-    "outliers": strangers.outliers,
+    "label_errors": label_errors,
+    "outliers": outliers,
 }
 """(dataset, view, settings, context) to the data set with its scores and flags filled."""

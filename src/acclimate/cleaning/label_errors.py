@@ -5,13 +5,14 @@ Labels", JAIR 70, arXiv 1911.00068, through cleanlab (Apache-2.0 since 2.9). It 
 anybody and is imported here only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from cleanlab.count import compute_confident_joint, get_confident_thresholds
 from numpy.typing import NDArray
 
-from acclimate.cleaning.flags import refreshed
+from acclimate.cleaning.flags import flagged
 from acclimate.cleaning.settings import Inspect
 from acclimate.cleaning.view import View
 from acclimate.context import Context
@@ -24,7 +25,7 @@ from acclimate.features.store import Features
 Probabilities = NDArray[np.float32]
 """(N, C), each row sums to 1."""
 
-KIND = "label"
+FLAG = "label_error"
 _NOTE = "classes overlap: "
 _LEAST = 5
 """Images of a class below which its labels are not judged: four others teach too little."""
@@ -53,7 +54,6 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
     notes = tuple(note for note in dataset.notes if not note.startswith(_NOTE))
     score = np.full(len(dataset), np.nan)
     suggested: list[str | None] = [None] * len(dataset)
-    flags: dict[int, str] = {}
     told = dataset.table["flags"].to_pylist()
     learning = rows[np.isin(rows, view.learning)]
     if len(np.unique(dataset.labels[learning])) >= 2:
@@ -63,21 +63,23 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
         score[rows] = verdict.score
         for place in np.flatnonzero(verdict.wrong):
             row = int(rows[place])
-            if is_kept(told[row] or []):
+            if is_kept(told[row]):
                 continue
-            better = dataset.classes[int(verdict.better[place])]
-            given = dataset.classes[int(dataset.labels[row])]
-            suggested[row], flags[row] = better, f"{KIND}: may be {better!r}, given {given!r}"
+            suggested[row] = dataset.classes[int(verdict.better[place])]
         notes += tuple(_overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known]))
-        context.progress.say(f"inspect: {count(len(flags), 'label')} may be wrong")
+        context.progress.say(f"inspect: {count(_number(suggested), 'label')} may be wrong")
     found = dataset.with_columns(
         {
             "label_error": [None if np.isnan(s) else s for s in score],
             "suggested_label": suggested,
-            "flags": refreshed(dataset, KIND, flags),
+            "flags": flagged(dataset, FLAG, [name is not None for name in suggested]),
         }
     )
     return replace(found, notes=notes)
+
+
+def _number(suggested: Sequence[str | None]) -> int:
+    return sum(name is not None for name in suggested)
 
 
 def _judged(dataset: Dataset, view: View) -> Rows:

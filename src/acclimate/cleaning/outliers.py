@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.flags import refreshed
+from acclimate.cleaning.flags import flagged
 from acclimate.cleaning.settings import Inspect
 from acclimate.cleaning.view import View
 from acclimate.context import Context
@@ -19,7 +19,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import count
 from acclimate.features.store import Features
 
-KIND = "outlier"
+FLAG = "outlier"
 _NEIGHBOURS = 10
 """A handful of equally odd images (ten screenshots) shall not vouch for each other."""
 _DIMENSIONS = 128
@@ -45,7 +45,6 @@ def outliers(dataset: Dataset, view: View, settings: Inspect, context: Context) 
     """
     rows, reference = view.rows, view.reference
     score = np.full(len(dataset), np.nan)
-    flags: dict[int, str] = {}
     if len(reference) > 2 * _NEIGHBOURS:
         known = view.features(reference)
         project = _projection(known)
@@ -54,15 +53,12 @@ def outliers(dataset: Dataset, view: View, settings: Inspect, context: Context) 
         for places, block in view.blocks(rows):
             distance[places] = _distances(project(block), rows[places], near, reference)
         score[rows] = scores(distance, distance[np.isin(rows, reference)])
-        flags = {
-            int(row): f"{KIND}: far from all other images"
-            for row in rows[score[rows] >= settings.outlier]
-        }
-        context.progress.say(f"inspect: {count(len(flags), 'image')} far from all others")
+        far = int((score[rows] >= settings.outlier).sum())
+        context.progress.say(f"inspect: {count(far, 'image')} far from all others")
     return dataset.with_columns(
         {
             "outlier": [None if np.isnan(s) else s for s in score],
-            "flags": refreshed(dataset, KIND, flags),
+            "flags": flagged(dataset, FLAG, score >= settings.outlier),
         }
     )
 

@@ -20,7 +20,7 @@ FORMAT = 1
 HOME = "home"
 """The domain of the user's own images; other domains come from `test_domains`."""
 SPLITS = ("train", "val", "test", "unlabelled")
-FIX_FLAG = "fix list:"
+FIX_FLAG = "fix_"
 """What a flag begins with that a person's fix list set: a decision, so it is part of the digest."""
 
 _WORD = pa.dictionary(pa.int32(), pa.string())

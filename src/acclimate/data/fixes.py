@@ -18,11 +18,12 @@ from acclimate.errors import DataError, count, near_names
 
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")
 ACTIONS = ("drop", "relabel", "keep")
-_KEPT = f"{FIX_FLAG} kept as it is"
+_KEPT, _RELABELLED = f"{FIX_FLAG}keep", f"{FIX_FLAG}relabel"
 _SHOWN = 10
 """Faults that are told at once."""
-_SUGGESTED = {"outlier": "drop", "near-duplicate": "drop"}
-"""What the kinds of flags suggest; a suspected label suggests another label, the rest to keep."""
+_DROPPED = frozenset({"outlier", "near_duplicate", "near_leak", "low_contrast"})
+"""Flags that suggest to drop; a suspected label suggests another one, the rest to keep."""
+_SCORED = ("label_error", "outlier", "near_duplicate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Fix:
     score: float | None = None
 
 
-def is_kept(flags: Sequence[str]) -> bool:
+def is_kept(flags: Sequence[str] | None) -> bool:
     """Whether a person told to keep an image with these flags as it is."""
-    return _KEPT in flags
+    return _KEPT in (flags or ())
 
 
 def suggested_fixes(dataset: Dataset) -> list[Fix]:
@@ -62,31 +63,24 @@ def suggested_fixes(dataset: Dataset) -> list[Fix]:
     """
     table = dataset.table
     columns = {n: table[n].to_pylist() for n in ("label", "suggested_label", "flags")}
-    scores = {n: table[n].to_pylist() for n in ("label_error", "outlier", "near_duplicate")}
+    scores = {n: table[n].to_pylist() for n in _SCORED}
     found = []
     for row in dataset.rows().tolist():
         flags = [f for f in columns["flags"][row] or [] if not f.startswith(FIX_FLAG)]
         if flags and not is_kept(columns["flags"][row]):
             better = columns["suggested_label"][row]
-            kinds = [flag.split(":")[0] for flag in flags]
-            action = next((_SUGGESTED[k] for k in kinds if k in _SUGGESTED), "keep")
-            measured = _measured(kinds, {n: s[row] for n, s in scores.items()})
+            action = "drop" if _DROPPED & {*flags} else "keep"
             found.append(
                 Fix(
                     dataset.paths[row],
                     columns["label"][row],
                     better,
                     "relabel" if better is not None else action,
-                    "; ".join(flags),
-                    measured,
+                    ", ".join(flags).replace("_", " "),
+                    next((scores[name][row] for name in _SCORED if name in flags), None),
                 )
             )
     return sorted(found, key=lambda fix: (fix.suggested is None, -(fix.score or 0), fix.path))
-
-
-def _measured(kinds: Sequence[str], scores: dict[str, float | None]) -> float | None:
-    names = {"label": "label_error", "outlier": "outlier", "near-duplicate": "near_duplicate"}
-    return next((scores[names[kind]] for kind in kinds if kind in names), None)
 
 
 def fixes_as_csv(fixes: Sequence[Fix]) -> str:
@@ -219,8 +213,9 @@ def _apply(fix: Fix, row: int, columns: dict[str, list[Any]], where: str) -> Non
         return
     told = _KEPT
     if fix.action == "relabel":
-        told = f"{FIX_FLAG} relabelled from {columns['label'][row]!r}"
+        told = _RELABELLED
         columns["label"][row] = fix.suggested
         if columns["split"][row] == "unlabelled":
             columns["split"][row] = None  # it can teach now
-    columns["flags"][row] = [*(columns["flags"][row] or []), told]
+    flags = [f for f in columns["flags"][row] or [] if f != told]
+    columns["flags"][row] = [*flags, told]

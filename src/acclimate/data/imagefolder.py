@@ -35,12 +35,10 @@ def find_metadata(location: Path) -> list[Path]:
 
 
 def _has_labels(path: Path) -> bool:
-    columns = next(_records(path), (1, {}))[1] if path.suffix == ".jsonl" else _header(path)
-    return "file_name" in columns and "label" in columns
-
-
-def _header(path: Path) -> list[str]:
-    return list(read_delimited(path).columns)
+    if path.suffix == ".csv":
+        return {"file_name", "label"} <= set(read_delimited(path).columns)
+    _, cells = next(_json_lines(path), (1, dict[str, str | None]()))
+    return cells.get("path") is not None and "label" in cells
 
 
 def list_imagefolder(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
