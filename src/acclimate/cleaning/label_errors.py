@@ -21,6 +21,8 @@ from acclimate.data.fixes import is_kept
 from acclimate.errors import count
 from acclimate.features.probe import Examples, LinearHead, fit_head
 from acclimate.features.store import Features
+from acclimate.models.pretrained import pretrained
+from acclimate.models.settings import Model
 
 Probabilities = NDArray[np.float32]
 """(N, C), each row sums to 1."""
@@ -57,7 +59,7 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
     told = dataset.table["flags"].to_pylist()
     learning = rows[np.isin(rows, view.learning)]
     if len(np.unique(dataset.labels[learning])) >= 2:
-        guesses = out_of_fold(dataset, view, rows, settings, context)
+        guesses = _asked(dataset, view, rows, settings, context)
         known = np.isin(rows, learning)
         verdict = judge(dataset.labels[rows], guesses, known, settings.label_error)
         score[rows] = verdict.score
@@ -135,6 +137,19 @@ def judge(
     thresholds[there] = get_confident_thresholds(compact, guesses[known][:, there])
     wrong = (rival >= thresholds[better]) & (score >= least)
     return Verdict(score, wrong, better)
+
+
+def _asked(
+    dataset: Dataset, view: View, rows: Rows, settings: Inspect, context: Context
+) -> Probabilities:
+    """The mean answer of all backbones: they err on different images."""
+    views = [view]
+    for name in settings.also:
+        views.append(replace(view, classifier=pretrained(Model(name=name))))
+    total = np.zeros((len(rows), len(dataset.classes)), np.float32)
+    for one in views:
+        total += out_of_fold(dataset, one, rows, settings, context) / len(views)
+    return total
 
 
 def out_of_fold(

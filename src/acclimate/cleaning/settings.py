@@ -27,6 +27,8 @@ class Inspect(Settings):
 
     looks: tuple[InspectionName, ...] = ("label_errors", "outliers")
     """What is looked for, in order."""
+    also: tuple[str, ...] = ()
+    """More pretrained networks that judge labels: finds more, costs a pass of each."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Heads that are fitted, each without one part of the images, which it then judges."""
     label_error: Fraction = 0.9
