@@ -238,3 +238,12 @@ def test_a_listing_that_nobody_looked_at_is_told(imagenet, digits, context):
 
 def test_the_table_of_looks_is_the_default():
     assert Inspect().looks == tuple(INSPECTIONS)
+
+
+def test_two_classes_of_which_one_is_a_single_image_are_no_failure(imagenet, dataset, context):
+    home = [r for r in dataset.rows("train") if dataset.labels[r] in (0, 1)]
+    keep = np.zeros(len(dataset), bool)
+    keep[[r for r in home if dataset.labels[r] == 0]] = True
+    keep[next(r for r in home if dataset.labels[r] == 1)] = True
+    seen = inspect(imagenet, dataset.with_columns({"keep": keep}), context=context)
+    assert flagged(seen) == set()

@@ -188,6 +188,11 @@ def out_of_fold(
 
 
 def _fit(features: Features, labels: NDArray[np.int64], classes: int) -> LinearHead:
+    there = np.unique(labels)
+    if len(there) < 2:  # a fold took all images of a small class: nothing is told apart
+        bias = np.full(classes, -30, np.float32)
+        bias[there] = 0
+        return LinearHead(np.zeros((classes, features.shape[1]), np.float32), bias, 1.0, 0.0)
     nobody = Examples(np.empty((0, features.shape[1]), np.float32), np.empty(0, np.int64))
     return fit_head(Examples(features, labels), nobody, classes, ())
 
