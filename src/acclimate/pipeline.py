@@ -341,6 +341,7 @@ def _finish(job: _Job) -> RunResult:
     classifier = job.slots["classifier"].load()
     with atomic_folder(model) as part:
         classifier.write_into(part)
+    job.slots["dataset"].load().save(job.folder / "dataset.parquet")
     evaluations = {
         label: job.slots[name].load()
         for label, name in (
