@@ -1,5 +1,6 @@
 """Archives from anybody: what is good is read as a folder is, what is hostile writes nothing."""
 
+import gzip
 import io
 import shutil
 import tarfile
@@ -187,6 +188,26 @@ def test_a_gzip_bomb_is_refused(tmp_path, cache, monkeypatch):
         file.addfile(info, io.BytesIO(bytes(info.size)))
     assert "archive unpacks to more than " in refusal(path)
     assert unpacked_files(cache) == []
+
+
+@pytest.mark.parametrize("kind", ["pax", "gnu"])
+def test_a_header_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path, cache, kind):
+    """Python's tarfile reads such a header into memory, all of it."""
+    path = tmp_path / "bomb.tar.gz"
+    info = tarfile.TarInfo("././@PaxHeader" if kind == "pax" else "././@LongLink")
+    info.type = tarfile.XHDTYPE if kind == "pax" else tarfile.GNUTYPE_LONGNAME
+    info.size = 3 << 30
+    with gzip.open(path, "wb") as stream:
+        stream.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(8 << 20))
+    told = refusal(path)
+    assert "archive is damaged or of a kind that cannot be read (a header of 3,221," in told
+    assert unpacked_files(cache) == []
+
+
+@pytest.mark.parametrize("name", ["photos.tar.gz", "photos.tgz", "photos.tar"])
+def test_a_tar_is_read_whatever_its_name_says_of_compression(photos, name):
+    path = packed(photos, "xztar", around=True)
+    assert len(read(path.rename(path.with_name(name)))) == 8
 
 
 def test_the_bound_is_a_setting(photos):

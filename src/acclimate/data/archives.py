@@ -4,6 +4,8 @@ Nothing is written before its name was checked: names that lead out, links and d
 and bytes are counted as they come out, whatever the archive claims.
 """
 
+import bz2
+import gzip
 import lzma
 import os
 import shutil
@@ -11,11 +13,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from filelock import FileLock
 
@@ -36,6 +38,7 @@ _ALLOWANCE = 64 << 20
 """Bytes that any archive may give, however small: a few flat drawings compress well."""
 _DEEPEST, _LONGEST = 32, 1024
 _BLOCK = 1 << 20
+_SIP = 2 << 20
 _STAMP = 315_532_800
 """Modification time of all that is unpacked, so that it reads as the same data each time."""
 
@@ -220,8 +223,44 @@ def _opened(location: Path) -> Iterator[_Zip | _Tar]:
         with zipfile.ZipFile(location) as file:
             yield _Zip(file)
     else:
-        with tarfile.open(location, "r:*") as tar:
+        with (
+            _decompressed(location) as stream,
+            tarfile.open(fileobj=cast("IO[bytes]", _Sips(stream)), mode="r:") as tar,
+        ):
             yield _Tar(tar)
+
+
+def _decompressed(location: Path) -> IO[bytes]:
+    """The bytes of a tar, by what its first bytes say and not by its name."""
+    with location.open("rb") as stream:
+        head = stream.read(6)
+    for magic, opener in _MAGIC.items():
+        if head.startswith(magic):
+            return cast("IO[bytes]", opener(location, "rb"))
+    return location.open("rb")
+
+
+_MAGIC: dict[bytes, Callable[..., object]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+
+
+class _Sips:
+    """A stream that gives little at once.
+
+    The library reads a header whole, and a header may claim 10 GB that came from 10 kB.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._stream = stream.seek, stream.tell, stream
+
+    def read(self, size: int = -1) -> bytes:
+        """At most a few megabytes."""
+        if not 0 <= size <= _SIP:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
 
 
 def _inner(folder: Path) -> Path:
