@@ -68,8 +68,10 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
             if is_kept(told[row]):
                 continue
             suggested[row] = dataset.classes[int(verdict.better[place])]
-        notes += tuple(_overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known]))
-        context.progress.say(f"inspect: {count(_number(suggested), 'label')} may be wrong")
+        overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known])
+        for line in [f"{count(_number(suggested), 'label')} may be wrong", *overlaps]:
+            context.progress.say(f"inspect: {line}")
+        notes += tuple(overlaps)
     found = dataset.with_columns(
         {
             "label_error": [None if np.isnan(s) else s for s in score],
