@@ -2,8 +2,8 @@
 
 Each size runs in a process of its own, on digits written out with grain so that no two files are
 equal: clean, features and probe, one epoch of fine-tuning, evaluation; after each the peak so far,
-in MB. Then the table work alone on 100,000 rows, whose thumbnails are smooth noise: exact duplicates,
-near-duplicates through the index of hashes, clusters, split, save and load. Run:
+in MB. Then the table work alone on 100,000 rows, whose thumbnails are smooth noise: exact
+duplicates, near-duplicates through the index of hashes, clusters, split, save and load. Run:
 
     python benchmarks/memory.py
 """

@@ -64,6 +64,7 @@ def test_light_modules_import_nothing_heavy(module):
 
 TABLES = {
     "acclimate.cleaning.clean:CHECKS": "acclimate.cleaning.settings:CheckName",
+    "acclimate.cleaning.inspect:INSPECTIONS": "acclimate.cleaning.settings:InspectionName",
     "acclimate.augmentation.operations:OPERATIONS": "acclimate.augmentation.settings:OperationName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",
     "acclimate.evaluation.metrics:METRICS": "acclimate.evaluation.settings:MetricName",

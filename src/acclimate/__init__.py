@@ -30,6 +30,7 @@ _PUBLIC = {
     "evaluate": "acclimate.api",
     "export": "acclimate.api",
     "fine_tune": "acclimate.api",
+    "inspect": "acclimate.api",
     "predict": "acclimate.api",
     "probe": "acclimate.api",
     "prune": "acclimate.api",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from acclimate.api import evaluate as evaluate
     from acclimate.api import export as export
     from acclimate.api import fine_tune as fine_tune
+    from acclimate.api import inspect as inspect
     from acclimate.api import predict as predict
     from acclimate.api import probe as probe
     from acclimate.api import prune as prune

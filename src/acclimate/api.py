@@ -14,7 +14,8 @@ from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean as _clean
-from acclimate.cleaning.settings import Clean
+from acclimate.cleaning.inspect import inspect as _inspect
+from acclimate.cleaning.settings import Clean, Inspect
 from acclimate.compression.prune import prune as _prune
 from acclimate.compression.quantize import quantize as _quantize
 from acclimate.compression.settings import Prune, Quantize
@@ -72,6 +73,33 @@ def clean(
     source = Source(leave_out_classes=tuple(leave_out_classes))
     raw = data if isinstance(data, Dataset) else read(Path(data), source)
     return _clean(raw, _made(Clean, settings), context=Context(seed=seed, progress=progress))
+
+
+def inspect(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Inspect
+) -> Dataset:
+    """Flags suspected labels and outliers; see `acclimate.cleaning.inspect.inspect`.
+
+    Args:
+        model: Name, folder, classifier or module; its backbone looks.
+        data: Folder, list or data set.
+        contract: What a module expects of pixels.
+        image_size: px, when not the model's own.
+        context: Seed, device, progress.
+        **settings: Fields of `Inspect`.
+
+    Returns:
+        The data set with scores and flags.
+    """
+    here = context or Context()
+    start = _sized(as_classifier(model, contract=contract), image_size)
+    return _inspect(start, as_dataset(data, context=here), _made(Inspect, settings), context=here)
 
 
 def augment(**settings: Any) -> Policy:  # noqa: ANN401 - fields of Augment

@@ -59,6 +59,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step("clean", "clean", ("listing",), "dataset"),
+    Step("inspect", "inspect", ("pretrained", "dataset"), "dataset"),
     Step("augment", "augment", (), "policy"),
     Step("probe", "probe", ("pretrained", "dataset"), "classifier", also="start"),
     Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
@@ -340,6 +341,7 @@ def _finish(job: _Job) -> RunResult:
     classifier = job.slots["classifier"].load()
     with atomic_folder(model) as part:
         classifier.write_into(part)
+    job.slots["dataset"].load().save(job.folder / "dataset.parquet")
     evaluations = {
         label: job.slots[name].load()
         for label, name in (

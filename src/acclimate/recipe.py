@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 from pydantic import BaseModel, ValidationError
 
 from acclimate.augmentation.settings import Augment
-from acclimate.cleaning.settings import Clean
+from acclimate.cleaning.settings import Clean, Inspect
 from acclimate.compression.settings import Prune, Quantize
 from acclimate.data.settings import Source
 from acclimate.errors import RecipeError, near_names
@@ -42,6 +42,8 @@ class Recipe(Settings):
     """Where the images are."""
     clean: Clean = Clean()
     """Which images are left out, and how the rest is split."""
+    inspect: Inspect | None = Inspect()
+    """What the features say about labels, and about strangers among the images."""
     augment: Augment = Augment()
     """What is done to training images."""
     model: Model = Model()

@@ -63,6 +63,15 @@ STAGES: dict[str, Stage] = {
             "Check every image, leave out what cannot be used, split the rest.",
         ),
         Stage(
+            "inspect",
+            "acclimate.cleaning.inspect:inspect",
+            "acclimate.cleaning.settings:Inspect",
+            ("classifier", "dataset"),
+            "dataset",
+            1,
+            "Flag labels that are probably wrong, and images far from all others.",
+        ),
+        Stage(
             "augment",
             "acclimate.augmentation.policy:choose_policy",
             "acclimate.augmentation.settings:Augment",

@@ -12,7 +12,8 @@ from acclimate.data.samples import write_digits
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
-    "README.md", "docs/run.md", "docs/clean.md", "docs/augment.md", "docs/probe.md",
+    "README.md", "docs/run.md", "docs/clean.md", "docs/inspect.md", "docs/data.md",
+    "docs/augment.md", "docs/probe.md",
     "docs/fine-tune.md", "docs/distill.md", "docs/prune.md", "docs/quantize.md",
     "docs/evaluate.md", "docs/compare.md", "docs/export.md", "docs/predict.md", "docs/models.md",
     "docs/python.md", "docs/recipe.md", "docs/errors.md", "docs/design.md",

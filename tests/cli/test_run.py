@@ -135,7 +135,7 @@ def test_each_step_leaves_a_folder_that_says_what_made_it(workshop):
         assert {"version", "settings", "reads", "digest", "seed", "seconds"} <= set(record)
     left = {path.name for path in workshop.made.iterdir()} - {".lock"}
     assert left == {workshop.step(name).name for name in RAN} | {
-        "model", "recipe.yaml", "report.html",
+        "dataset.parquet", "model", "recipe.yaml", "report.html",
     }  # fmt: skip
 
 

@@ -36,7 +36,20 @@ def as_parquet(images, records):
     return path
 
 
-ARRANGED = {"folder": as_folder, "csv": as_csv, "parquet": as_parquet}
+def as_imagefolder(images, records):
+    with (images / "metadata.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(records[0]))
+        writer.writerow({**{name: name for name in records[0]}, "path": "file_name"})
+        writer.writerows(records)
+    return images
+
+
+ARRANGED = {
+    "folder": as_folder,
+    "imagefolder": as_imagefolder,
+    "csv": as_csv,
+    "parquet": as_parquet,
+}
 
 
 def paint(folder, names):

@@ -233,13 +233,14 @@ def test_a_missing_place_is_told(photos):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("photos.zip", ".zip files"), ("list.txt", ".txt files"), ("list", "this files")],
+    [("photos.rar", ".rar files"), ("list.txt", ".txt files"), ("list", "this files")],
 )
 def test_another_kind_of_file_is_no_data(photos, name, kind):
     put(photos, name)
     assert refusal(photos / name) == (
         f"{photos / name}: cannot read {kind} as data. "
-        "Give a folder of images, or a .csv or .parquet list."
+        "Give a folder of images, an archive of one (.zip, .tar, .tar.gz, .tgz), "
+        "or a .csv or .parquet list."
     )
 
 
@@ -553,7 +554,7 @@ def test_a_listed_path_that_leaves_the_folder_is_listed_and_not_opened(photos, t
 
 def test_a_listed_file_that_is_missing_is_listed(listed):
     dataset = read(listed("path,label\n1.jpg,rose\ngone/4.jpg,rose\n"))
-    assert reasons(dataset) == {"gone/4.jpg": "no such file"}
+    assert reasons(dataset) == {"gone/4.jpg": "no such file (line 3)"}
     assert len(dataset) == 2
 
 

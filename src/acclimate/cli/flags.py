@@ -48,6 +48,15 @@ def recipe_flags(command: Command) -> Command:
     return command
 
 
+def fix_list_flag(command: Command) -> Command:
+    """The flag of commands that read images anew."""
+    return click.option(
+        "--fix-list",
+        type=click.Path(path_type=Path),
+        help="Drop, relabel and keep what this CSV says.",
+    )(command)
+
+
 def read_recipe(flags: Flags, given: Flags, *, section: str | None = None) -> "Recipe":
     """The recipe that the flags add up to: defaults, then --recipe, then --set and named flags.
 

@@ -15,7 +15,15 @@ import click
 
 from acclimate import __version__
 from acclimate.cli import show
-from acclimate.cli.flags import Flags, make_context, read_recipe, recipe_flags, shared
+from acclimate.cli.data import copy, fixes
+from acclimate.cli.flags import (
+    Flags,
+    fix_list_flag,
+    make_context,
+    read_recipe,
+    recipe_flags,
+    shared,
+)
 from acclimate.cli.models import models, store_flags
 from acclimate.cli.stage import stage_command
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
@@ -55,6 +63,7 @@ def cli() -> None:
 @click.option("--resume/--force", default=True, help="Keep what is done (default), or redo it all.")
 @click.option("--until", metavar="STEP", help="Stop after this step.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the recipe; do nothing.")
+@fix_list_flag
 @recipe_flags
 @shared
 def run(
@@ -65,10 +74,16 @@ def run(
     resume: bool,
     until: str | None,
     dry_run: bool,
+    fix_list: Path | None,
     **flags: Any,  # noqa: ANN401 - click's
 ) -> None:
     """Do the whole job on your images: one model folder, one report."""
-    given = {"data.path": data and data.absolute(), "model.name": model, "name": name}
+    given = {
+        "data.path": data and data.absolute(),
+        "data.fix_list": fix_list and fix_list.absolute(),
+        "model.name": model,
+        "name": name,
+    }
     recipe = read_recipe(flags, given)
     if dry_run:
         from acclimate.pipeline import check
@@ -226,6 +241,8 @@ def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
 
 
 cli.add_command(models)
+cli.add_command(fixes)
+cli.add_command(copy)
 for _stage in STAGES.values():
     cli.add_command(stage_command(_stage))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import show
-from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
+from acclimate.cli.flags import fix_list_flag, make_context, read_recipe, recipe_flags, shared
 from acclimate.context import Context, process_rank
 from acclimate.errors import AcclimateError, OutputError
 from acclimate.files import digest_json, read_json
@@ -62,6 +62,8 @@ def stage_command(stage: Stage) -> click.Command:
         help=stage.summary,
         epilog=f"Settings: acclimate recipe {stage.section}",
     )  # fmt: skip
+    if stage.name == "clean":
+        fix_list_flag(command)
     recipe_flags(command)
     shared(command)
     return command
@@ -75,7 +77,8 @@ def _run_stage(
     force: bool,
     flags: dict[str, Any],
 ) -> None:
-    recipe = read_recipe(flags, {}, section=stage.section)
+    fix_list = {"data.fix_list": flags.pop("fix_list", None)}
+    recipe = read_recipe(flags, fix_list, section=stage.section)
     settings = getattr(recipe, stage.section)
     if out is not None:
         _check_out(out, stage.writes, force)

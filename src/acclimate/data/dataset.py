@@ -20,6 +20,8 @@ FORMAT = 1
 HOME = "home"
 """The domain of the user's own images; other domains come from `test_domains`."""
 SPLITS = ("train", "val", "test", "unlabelled")
+FIX_FLAG = "fix_"
+"""What a flag begins with that a person's fix list set: a decision, so it is part of the digest."""
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -117,7 +119,16 @@ class Dataset:
             if pa.types.is_dictionary(column.type):
                 column = column.cast(pa.string())
             parts.append(digest_bytes(repr(column.to_pylist()).encode()))
+        if decided := self._decided():
+            parts.append(digest_json(decided))
         return digest_json(parts)
+
+    def _decided(self) -> list[tuple[int, str]]:
+        """What a person's fix list said of the images that stay: row and flag."""
+        flags = self.table["flags"].combine_chunks()
+        said = pc.fill_null(pc.starts_with(pc.list_flatten(flags), FIX_FLAG), False)
+        rows = pc.list_parent_indices(flags).filter(said).to_pylist()
+        return list(zip(rows, pc.list_flatten(flags).filter(said).to_pylist(), strict=True))
 
     def path(self, row: int) -> Path:
         """Where an image is."""

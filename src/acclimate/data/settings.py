@@ -16,7 +16,9 @@ class Source(Settings):
     """Where the images are."""
 
     path: Path | None = None
-    """Folder of class folders, folder of train/val/test folders, CSV or Parquet list."""
+    """Folder of class or of train/val/test folders, archive of one, CSV or Parquet list."""
+    fix_list: Path | None = None
+    """CSV of what a person decided about images: drop, relabel or keep."""
     test_domains: Mapping[str, Path] = Field(default_factory=dict)
     """More labelled images, name to place, tested on their own and never trained on."""
     leave_out_classes: tuple[str, ...] = ()
@@ -25,6 +27,8 @@ class Source(Settings):
     """Follow links and listed paths that lead out of the folder."""
     cache_gb: NonNegativeFloat = CACHE_GB
     """Disk that decoded images may take in the cache folder, in GB; 0 decodes them each epoch."""
+    max_unpacked_gb: PositiveFloat = 50.0
+    """An archive that unpacks to more is refused, in gigabytes."""
 
 
 class Decoding(Settings):

@@ -200,6 +200,36 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
     return _svg(figure, axes)
 
 
+@_drawing
+def image_sizes(sizes: NDArray[np.float64]) -> str:
+    """How large the images are, and of what shape.
+
+    Args:
+        sizes: float64, (N, 2), width and height in px.
+
+    Returns:
+        SVG.
+    """
+    figure = Figure(figsize=(7.2, 2.4))
+    left, right = figure.subplots(1, 2)
+    side = np.sqrt(sizes.prod(1))
+    low, high = side.min(), side.max()
+    bins = np.geomspace(low / 1.05, high * 1.05, 31)
+    left.hist(side, bins, color=COLORS[0])
+    left.set_xscale("log")
+    ticks = np.unique(np.round(np.geomspace(low, high, 4))) if high > 1.2 * low else [round(high)]
+    left.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    left.minorticks_off()
+    left.set_xlabel("side, px (root of the area)")
+    left.set_ylabel("images")
+    shape = np.clip(np.log2(sizes[:, 0] / sizes[:, 1]), -2, 2)
+    right.hist(shape, 31, (-2.05, 2.05), color=COLORS[0])
+    right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
+    right.set_xlabel("width to height")
+    _plain(right)
+    return _svg(figure, left)
+
+
 def _plain(axes: object) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)  # type: ignore[attr-defined]

@@ -1,7 +1,5 @@
 """One self-contained page: what was had, what is had now, and the evidence."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +9,14 @@ import numpy as np
 
 from acclimate.cleaning.clean import first_reasons
 from acclimate.data.dataset import Dataset
-from acclimate.data.decode import read_image
-from acclimate.errors import UnreadableImage
 from acclimate.evaluation.comparison import Comparison, sentence
 from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.metrics import per_class
 from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
+from acclimate.reporting.data_page import data_page
+from acclimate.reporting.thumbnails import thumbnail
 
-_THUMBNAIL = 96
 _MOST_MISTAKES = 24
 _MOST_REASONS = 50
 
@@ -95,7 +92,7 @@ def report(
         trade_off=figures.trade_off(evaluations) if final.latency else "",
         curves=figures.curves(trainings) if trainings else "",
         confusion={d: figures.confusion_matrix(final.confusion(d), final.classes) for d in domains},
-        balance=figures.class_balance(splits),
+        data=data_page(dataset),
         mistakes=mistakes(final, dataset),
         stages=stages,
         machine=stages[-1]["machine"],
@@ -122,7 +119,7 @@ def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKE
     paths = evaluation.table["path"].take(np.flatnonzero(chosen)).to_pylist()
     found = []
     for index in worst.tolist():
-        picture = _thumbnail(dataset, paths[index])
+        picture = thumbnail(dataset.root / paths[index])
         if picture is not None:
             found.append(
                 Mistake(
@@ -134,15 +131,3 @@ def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKE
                 )
             )
     return found
-
-
-def _thumbnail(dataset: Dataset, path: str) -> str | None:
-    """A small JPEG as a data URI; None where the file is gone since it was judged."""
-    try:
-        image = read_image(dataset.root / path, at_least=_THUMBNAIL)
-    except UnreadableImage:
-        return None
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

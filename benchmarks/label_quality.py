@@ -1,0 +1,130 @@
+"""Label errors found, against labels swapped on purpose: precision and recall.
+
+In each folder of `<class>/<image>` 5 % of the labels are swapped, to any other class or to the one
+that it is most often taken for, then `inspect` looks. Run:
+
+    python benchmarks/label_quality.py --data photos/ --data others/
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from acclimate.cleaning.clean import clean
+from acclimate.cleaning.inspect import inspect
+from acclimate.cleaning.label_errors import out_of_fold
+from acclimate.cleaning.settings import Clean, Inspect
+from acclimate.cleaning.view import View
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.data.sources import read
+from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import pretrained
+from acclimate.models.settings import Model
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well planted errors were found."""
+
+    precision: float
+    recall: float
+    average_precision: float
+    precision_at_80: float
+    suggested: float
+    """Of the errors that were flagged, whose label before the swap was suggested."""
+
+
+def confusable(dataset: Dataset, classifier: Classifier, context: Context) -> np.ndarray:
+    """(C,): the class that each class is most often taken for, by the probe on true labels."""
+    settings = Inspect()
+    view = View(classifier, dataset, context, settings.max_images)
+    rows = dataset.rows()
+    guesses = out_of_fold(dataset, view, rows, settings, context)
+    table = np.stack([guesses[dataset.labels[rows] == c].mean(0) for c in range(guesses.shape[1])])
+    np.fill_diagonal(table, -1)
+    return table.argmax(1)
+
+
+def swap(
+    dataset: Dataset, to: np.ndarray | None, rate: float, seed: int
+) -> tuple[Dataset, np.ndarray]:
+    """The data set with a part of its labels wrong, and which rows they are."""
+    rng = np.random.default_rng(seed)
+    home = dataset.rows()
+    rows = rng.choice(home, round(rate * len(home)), replace=False)
+    classes = len(dataset.classes)
+    old = dataset.labels[rows]
+    new = (old + rng.integers(1, classes, len(rows))) % classes if to is None else to[old]
+    labels = dataset.table["label"].to_pylist()
+    for row, label in zip(rows, new, strict=True):
+        labels[row] = dataset.classes[label]
+    return dataset.with_columns({"label": labels}), rows
+
+
+def judged(seen: Dataset, truth: Dataset, rows: np.ndarray) -> Found:
+    """The figures of one look."""
+    home = seen.rows()
+    score = np.asarray(seen.table["label_error"].to_numpy(zero_copy_only=False), np.float64)[home]
+    better = seen.table["suggested_label"].to_pylist()
+    flagged = np.asarray([better[row] is not None for row in home])
+    planted = np.isin(home, rows)
+    precision, recall, _ = precision_recall_curve(planted, score)
+    hits = home[flagged & planted]
+    right = [better[row] == truth.classes[truth.labels[row]] for row in hits]
+    return Found(
+        float(planted[flagged].mean()) if flagged.any() else 0.0,
+        float(flagged[planted].mean()),
+        float(average_precision_score(planted, score)),
+        float(precision[recall >= 0.8].max()),
+        float(np.mean(right)) if right else 0.0,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--also", action="append", default=[], help="more backbones")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cache", type=Path)
+    args = parser.parse_args()
+    settings = Inspect(looks=("label_errors",), also=tuple(args.also))
+    print("| data | errors | precision | recall | AP | precision at 0.8 | right suggestion | s |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for place in args.data:
+        context = Context(cache=args.cache) if args.cache else Context()
+        clean_data = clean(read(place), Clean(val=0.0, test=0.0), context=context)
+        model = pretrained(Model(name=args.model, image_size=args.image_size))
+        taken = confusable(clean_data, model, context)
+        for kind, to in (("any class", None), ("confusable", taken)):
+            found, seconds = [], []
+            for seed in range(args.seeds):
+                swapped, rows = swap(clean_data, to, args.rate, seed)
+                began = time.monotonic()
+                seen = inspect(model, swapped, settings, context=context)
+                seconds.append(time.monotonic() - began)
+                found.append(judged(seen, clean_data, rows))
+            means = [float(np.mean(v)) for v in zip(*(vars_of(f) for f in found), strict=True)]
+            cells = " | ".join(f"{value:.2f}" for value in means)
+            print(f"| {place.name} | {kind} | {cells} | {np.median(seconds):.1f} |", flush=True)
+
+
+def vars_of(found: Found) -> tuple[float, ...]:
+    return (
+        found.precision,
+        found.recall,
+        found.average_precision,
+        found.precision_at_80,
+        found.suggested,
+    )
+
+
+if __name__ == "__main__":
+    main()

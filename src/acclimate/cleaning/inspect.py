@@ -1,0 +1,84 @@
+"""The stage: what the frozen backbone's features say about the images and their labels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from acclimate.cleaning.label_errors import FLAG as LABEL_ERROR
+from acclimate.cleaning.label_errors import label_errors
+from acclimate.cleaning.outliers import FLAG as OUTLIER
+from acclimate.cleaning.outliers import outliers
+from acclimate.cleaning.settings import Inspect
+from acclimate.cleaning.view import View
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.errors import DataError, count
+from acclimate.models.classifier import Classifier
+
+_DEFAULT = Inspect()
+_HERE = Context()
+
+
+def inspect(
+    classifier: Classifier,
+    dataset: Dataset,
+    settings: Inspect = _DEFAULT,
+    *,
+    context: Context = _HERE,
+) -> Dataset:
+    """Flags labels that are probably wrong and images that are far from all others.
+
+    The features are those that the probe needs too: they are computed once. Nothing is dropped
+    unless `drop` says so, and from train alone; what a person told to keep is not flagged.
+
+    Args:
+        classifier: Pretrained; its head is left off.
+        dataset: Cleaned and split.
+        settings: What is looked for, and from which score on.
+        context: The run.
+
+    Returns:
+        The same rows, with scores and flags.
+
+    Raises:
+        DataError: The images were never looked at, or dropping leaves a class without any.
+    """
+    view = View(classifier, dataset, context, settings.max_images)
+    for name in settings.looks:
+        dataset = INSPECTIONS[name](dataset, view, settings, context)
+    return _dropped(dataset, settings, context) if settings.drop else dataset
+
+
+def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
+    """What `drop` names is left out of train; val and test stay as they were."""
+    keep = dataset.keep.copy()
+    reasons = dataset.table["reasons"].to_pylist()
+    flags = dataset.table["flags"].to_pylist()
+    dropped = {_FLAGS[name]: _REASONS[name] for name in settings.drop}
+    for row in dataset.rows("train").tolist():
+        found = [reason for flag, reason in dropped.items() if flag in (flags[row] or [])]
+        keep[row] = not found
+        reasons[row] = [*reasons[row], *found]
+    left = dataset.with_columns({"keep": keep, "reasons": reasons})
+    before, after = dataset.counts("train"), left.counts("train")
+    empty = [name for name, n in after.items() if n == 0 < before[name]]
+    if empty:
+        raise DataError(
+            f"no training image is left of class {empty[0]!r}.",
+            where=dataset.root,
+            hint="Set inspect.drop to [], and decide by a fix list.",
+        )
+    gone = int(np.count_nonzero(dataset.keep)) - int(np.count_nonzero(keep))
+    context.progress.say(f"inspect: {count(gone, 'training image')} left out")
+    return replace(left, notes=dataset.notes)
+
+
+_FLAGS = {"label_errors": LABEL_ERROR, "outliers": OUTLIER}
+_REASONS = {"label_errors": "label is probably wrong", "outliers": "far from all other images"}
+
+INSPECTIONS: dict[str, Callable[[Dataset, View, Inspect, Context], Dataset]] = {
+    "label_errors": label_errors,
+    "outliers": outliers,
+}
+"""(dataset, view, settings, context) to the data set with its scores and flags filled."""

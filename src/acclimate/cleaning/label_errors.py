@@ -1,0 +1,247 @@
+"""Labels that the image speaks against, by confident learning.
+
+Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
+Labels", JAIR 70, arXiv 1911.00068, through cleanlab (Apache-2.0 since 2.9). It reports nothing to
+anybody and is imported here only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from cleanlab.count import compute_confident_joint, get_confident_thresholds
+from numpy.typing import NDArray
+
+from acclimate.cleaning.flags import flagged
+from acclimate.cleaning.settings import Inspect
+from acclimate.cleaning.view import View
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.fixes import is_kept
+from acclimate.errors import count
+from acclimate.features.probe import Examples, LinearHead, fit_head
+from acclimate.features.store import Features
+from acclimate.models.pretrained import pretrained
+from acclimate.models.settings import Model
+
+Probabilities = NDArray[np.float32]
+"""(N, C), each row sums to 1."""
+
+FLAG = "label_error"
+_NOTE = "classes overlap: "
+_LEAST = 5
+"""Images of a class below which its labels are not judged: four others teach too little."""
+_MOST_PAIRS = 5
+"""Overlapping pairs that are named."""
+
+
+def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Context) -> Dataset:
+    """Scores every label, and flags those that are probably wrong.
+
+    Each image is judged by heads that were fitted without it and without its near-duplicates.
+    Test images teach nobody: they are judged by the heads of all folds, for their owner to see.
+
+    Args:
+        dataset: Cleaned and split.
+        view: The features.
+        settings: How many folds, from which score on.
+        context: The run.
+
+    Returns:
+        The data set with `label_error` (in [0, 1], high is suspicious), `suggested_label` (null
+        where nothing is suggested) and `flags` filled, and a note for each pair of classes that
+        overlap.
+    """
+    rows = _judged(dataset, view)
+    notes = tuple(note for note in dataset.notes if not note.startswith(_NOTE))
+    score = np.full(len(dataset), np.nan)
+    suggested: list[str | None] = [None] * len(dataset)
+    told = dataset.table["flags"].to_pylist()
+    learning = rows[np.isin(rows, view.learning)]
+    if len(np.unique(dataset.labels[learning])) >= 2:
+        guesses = _asked(dataset, view, rows, settings, context)
+        known = np.isin(rows, learning)
+        verdict = judge(dataset.labels[rows], guesses, known, settings.label_error)
+        score[rows] = verdict.score
+        for place in np.flatnonzero(verdict.wrong):
+            row = int(rows[place])
+            if is_kept(told[row]):
+                continue
+            suggested[row] = dataset.classes[int(verdict.better[place])]
+        overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known])
+        for line in [f"{count(_number(suggested), 'label')} may be wrong", *overlaps]:
+            context.progress.say(f"inspect: {line}")
+        notes += tuple(overlaps)
+    found = dataset.with_columns(
+        {
+            "label_error": [None if np.isnan(s) else s for s in score],
+            "suggested_label": suggested,
+            "flags": flagged(dataset, FLAG, [name is not None for name in suggested]),
+        }
+    )
+    return replace(found, notes=notes)
+
+
+def _number(suggested: Sequence[str | None]) -> int:
+    return sum(name is not None for name in suggested)
+
+
+def _judged(dataset: Dataset, view: View) -> Rows:
+    """The labelled rows of classes that have enough images to say anything."""
+    rows = view.rows[dataset.labels[view.rows] >= 0]
+    learning = dataset.labels[view.learning]
+    sizes = np.bincount(learning[learning >= 0], minlength=len(dataset.classes))
+    return rows[sizes[dataset.labels[rows]] >= _LEAST]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the predictions say about labels.
+
+    Attributes:
+        score: float64, (N,), in [0, 1]: how much the image speaks against its label.
+        wrong: bool, (N,): probably wrong.
+        better: int64, (N,): the class that the image looks most like, its own left aside.
+    """
+
+    score: NDArray[np.float64]
+    wrong: NDArray[np.bool_]
+    better: NDArray[np.int64]
+
+
+def judge(
+    labels: NDArray[np.int64], guesses: Probabilities, known: NDArray[np.bool_], least: float
+) -> Verdict:
+    """Confident learning's answer for each label.
+
+    A label is probably wrong where the head is confident of another class (its probability is at
+    least the mean one of that class's own images) and the score reaches the least.
+
+    Args:
+        labels: int64, (N,).
+        guesses: float32, (N, C), out of fold.
+        known: bool, (N,): the images whose labels may set thresholds; test images may not.
+        least: Score from which on a label counts as wrong, in [0, 1].
+
+    Returns:
+        One answer a label.
+    """
+    place = np.arange(len(labels))
+    own = guesses[place, labels].astype(np.float64)
+    others = guesses.copy()
+    others[place, labels] = -1
+    better = others.argmax(1)
+    rival = guesses[place, better].astype(np.float64)
+    score = rival / np.maximum(rival + own, 1e-12)
+    thresholds = np.full(guesses.shape[1], np.inf)
+    there = np.unique(labels[known])
+    compact = np.searchsorted(there, labels[known])
+    thresholds[there] = get_confident_thresholds(compact, guesses[known][:, there])
+    wrong = (rival >= thresholds[better]) & (score >= least)
+    return Verdict(score, wrong, better)
+
+
+def _asked(
+    dataset: Dataset, view: View, rows: Rows, settings: Inspect, context: Context
+) -> Probabilities:
+    """The mean answer of all backbones: they err on different images."""
+    views = [view]
+    for name in settings.also:
+        views.append(replace(view, classifier=pretrained(Model(name=name))))
+    total = np.zeros((len(rows), len(dataset.classes)), np.float32)
+    for one in views:
+        total += out_of_fold(dataset, one, rows, settings, context) / len(views)
+    return total
+
+
+def out_of_fold(
+    dataset: Dataset, view: View, rows: Rows, settings: Inspect, context: Context
+) -> Probabilities:
+    """What heads that never saw an image say about it.
+
+    Args:
+        dataset: With labels.
+        view: The features.
+        rows: Which images to judge.
+        settings: How many folds.
+        context: The run; its seed deals the folds.
+
+    Returns:
+        float32, (n, C), in the order of the rows.
+    """
+    rng = np.random.default_rng(context.seed_for("label_errors"))
+    fold = _folds(dataset, view.learning, settings.folds, rng)
+    taught = view.reference[dataset.labels[view.reference] >= 0]
+    features = view.features(taught)
+    heads = []
+    with context.progress.task("label errors", settings.folds, "folds") as task:
+        for number in range(settings.folds):
+            mine = fold[taught] != number
+            heads.append(_fit(features[mine], dataset.labels[taught[mine]], len(dataset.classes)))
+            task.advance()
+    guesses = np.zeros((len(rows), len(dataset.classes)), np.float32)
+    for places, block in view.blocks(rows):
+        for number, head in enumerate(heads):
+            own = fold[rows[places]] == number
+            guesses[places[own]] = _softmax(block[own], head)
+            strangers = fold[rows[places]] < 0
+            guesses[places[strangers]] += _softmax(block[strangers], head) / len(heads)
+    return guesses
+
+
+def _fit(features: Features, labels: NDArray[np.int64], classes: int) -> LinearHead:
+    there = np.unique(labels)
+    if len(there) < 2:  # a fold took all images of a small class: nothing is told apart
+        bias = np.full(classes, -30, np.float32)
+        bias[there] = 0
+        return LinearHead(np.zeros((classes, features.shape[1]), np.float32), bias, 1.0, 0.0)
+    nobody = Examples(np.empty((0, features.shape[1]), np.float32), np.empty(0, np.int64))
+    return fit_head(Examples(features, labels), nobody, classes, ())
+
+
+def _folds(dataset: Dataset, rows: Rows, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """int64, (N,): the fold of each row that may teach, -1 elsewhere.
+
+    Stratified by class; near-duplicates stay together, or a copy would confirm a wrong label.
+    """
+    cluster = np.asarray(dataset.table["cluster"].to_numpy(zero_copy_only=False), np.float64)[rows]
+    alone = np.isnan(cluster) | (cluster < 0)
+    block = np.where(alone, -1.0 - np.arange(len(rows)), cluster)
+    _, first, block = np.unique(block, return_index=True, return_inverse=True)
+    order = rng.permutation(len(first))
+    order = order[np.argsort(dataset.labels[rows[first[order]]], kind="stable")]
+    dealt = np.empty(len(first), np.int64)
+    dealt[order] = np.arange(len(first)) % folds
+    fold = np.full(len(dataset), -1, np.int64)
+    fold[rows] = dealt[block]
+    return fold
+
+
+def _softmax(features: Features, head: LinearHead) -> Probabilities:
+    logits = features @ head.weight.T + head.bias  # (n, C)
+    powers = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
+
+
+def _overlaps(
+    classes: tuple[str, ...], labels: NDArray[np.int64], guesses: Probabilities
+) -> list[str]:
+    """The pairs of classes that are most often confidently taken for each other."""
+    there = np.unique(labels)
+    joint = compute_confident_joint(
+        np.searchsorted(there, labels), guesses[:, there], calibrate=False
+    )
+    both = np.triu(joint + joint.T, 1)
+    sizes = np.bincount(labels, minlength=len(classes))[there]
+    parts = both / np.maximum(1, sizes[:, None] + sizes[None])
+    lines = []
+    for pair in np.argsort(-parts, axis=None, kind="stable")[:_MOST_PAIRS]:
+        one, other = np.unravel_index(pair, parts.shape)
+        if both[one, other] < 2 or parts[one, other] < 0.02:
+            break
+        names = f"{classes[there[one]]!r} and {classes[there[other]]!r}"
+        lines.append(
+            f"{_NOTE}{names}: {int(both[one, other]):,} of their "
+            f"{int(sizes[one] + sizes[other]):,} images look like the other"
+        )
+    return lines

@@ -1,0 +1,67 @@
+"""Commands that turn a data set into something else: a list to edit, a clean copy."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from acclimate.cli import show
+from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
+from acclimate.errors import OutputError, count
+from acclimate.files import write_atomic
+
+if TYPE_CHECKING:
+    from acclimate.context import Context
+    from acclimate.data.dataset import Dataset
+
+
+@click.command()
+@click.argument("data", metavar="DATA")
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="A CSV file.")
+@recipe_flags
+@shared
+def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Write what the flags of DATA suggest as a list: edit it, then give it as --fix-list."""
+    from acclimate.data.fixes import fixes_as_csv, suggested_fixes
+
+    if out.exists():
+        raise OutputError(
+            "something stands here already, your decisions perhaps.",
+            where=out,
+            hint="Choose a new file with --out.",
+        )
+    found = suggested_fixes(_dataset(data, flags)[0])
+    write_atomic(out, fixes_as_csv(found))
+    if flags["as_json"]:
+        show.print_json({"out": str(out), "fixes": len(found)})
+    else:
+        click.echo(f"fixes  {out} ({count(len(found), 'image')})")
+
+
+@click.command()
+@click.argument("data", metavar="DATA")
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--lossless", is_flag=True, help="Write PNG throughout: the very same pixels.")
+@recipe_flags
+@shared
+def copy(data: str, out: Path, lossless: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Write the images of DATA that are kept into a new folder, without EXIF and GPS."""
+    from acclimate.data.conversions import copy_images
+
+    dataset, context = _dataset(data, flags)
+    written = copy_images(dataset, out, lossless=lossless, context=context)
+    if flags["as_json"]:
+        show.print_json({"out": str(out), "images": written})
+    else:
+        click.echo(f"images  {out} ({written:,})")
+
+
+def _dataset(data: str, flags: dict[str, Any]) -> "tuple[Dataset, Context]":
+    from acclimate import inputs
+
+    recipe = read_recipe(flags, {}, section="clean")
+    context = make_context(flags, recipe.seed)
+    return (
+        inputs.as_dataset(data, source=recipe.data, settings=recipe.clean, context=context),
+        context,
+    )

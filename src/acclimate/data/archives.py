@@ -1,0 +1,275 @@
+"""Zip and tar archives, unpacked once into the cache: an archive may come from a stranger.
+
+Nothing is written before its name was checked: names that lead out, links and devices are refused,
+and bytes are counted as they come out, whatever the archive claims.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from filelock import FileLock
+
+from acclimate.data.decode import SUFFIXES
+from acclimate.data.folders import is_junk
+from acclimate.data.row import SPLIT_NAMES
+from acclimate.errors import DataError
+from acclimate.files import atomic_folder, cache_folder, digest_file, writing_errors
+
+SUFFIXES_OF_ARCHIVES = (
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
+)  # fmt: skip
+_FEW_FILES, _LEAST_BYTES = 10_000, 64
+"""Files that any archive may hold, and the bytes of it that each more must have cost."""
+_RATIO = 100
+"""Bytes that may come out of one that goes in. Photos give 1, scans in BMP 50, bombs a million."""
+_ALLOWANCE = 64 << 20
+"""Bytes that any archive may give, however small: a few flat drawings compress well."""
+_DEEPEST, _LONGEST = 32, 1024
+_BLOCK = 1 << 20
+_SIP = 2 << 20
+_STAMP = 315_532_800
+"""Modification time of all that is unpacked, so that it reads as the same data each time."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One entry: its name as stored, and how it is opened."""
+
+    name: str
+    info: zipfile.ZipInfo | tarfile.TarInfo
+
+
+def is_archive(location: Path) -> bool:
+    """Whether a file's name is that of an archive."""
+    return location.name.lower().endswith(SUFFIXES_OF_ARCHIVES) and location.is_file()
+
+
+def unpacked(location: Path, max_gb: float) -> Path:
+    """The folder an archive holds, unpacked into the cache when it was not before.
+
+    Args:
+        location: The archive. It is not changed.
+        max_gb: Gigabytes above which it is refused.
+
+    Returns:
+        The folder of class folders or splits inside it.
+
+    Raises:
+        DataError: It is damaged, too large, or holds names or things that are refused.
+        OutputError: The cache has no room.
+    """
+    folder = cache_folder() / "archives" / digest_file(location)
+    with writing_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            most = min(max_gb * 1e9, _RATIO * location.stat().st_size + _ALLOWANCE)
+            with atomic_folder(folder) as part:
+                _unpack(location, part, int(most))
+    return _inner(folder)
+
+
+def _unpack(location: Path, part: Path, most: int) -> None:
+    room = shutil.disk_usage(part).free - _ALLOWANCE
+    try:
+        with _opened(location) as archive:
+            left, seen = most, set[str]()
+            most_files = _FEW_FILES + location.stat().st_size // _LEAST_BYTES
+            for member in archive.members():
+                if len(seen) >= most_files:
+                    raise DataError(
+                        f"archive holds more than {most_files:,} files, too many for its size.",
+                        where=location,
+                        hint="Unpack it yourself if you trust it.",
+                    )
+                place = _place(member, location, seen)
+                if place is None:
+                    continue
+                target = part.joinpath(*place.parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as stream:
+                    left -= _write(stream, target, min(left, room), location, most)
+                room -= target.stat().st_size
+    except _DAMAGES as error:
+        raise DataError(
+            f"archive is damaged or of a kind that cannot be read ({error}).",
+            where=location,
+            hint="Pack it again, or give the folder itself.",
+        ) from error
+
+
+_DAMAGES = (
+    zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError,
+    UnicodeError, FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError,
+)  # fmt: skip
+
+
+def _place(member: _Member, location: Path, seen: set[str]) -> PurePosixPath | None:
+    """Where a member goes, below the folder; None for a folder.
+
+    Names are refused, and with them the whole archive: nobody packs `../` by mistake.
+    """
+    fault = _name_fault(member.name) or _kind_fault(member.info)
+    if fault is not None:
+        raise DataError(
+            f"archive holds {member.name[:200]!r}, {fault}. Nothing was unpacked.",
+            where=location,
+            hint="Do not use archives from people you do not trust.",
+        )
+    if member.info.is_dir() if isinstance(member.info, zipfile.ZipInfo) else member.info.isdir():
+        return None
+    place = PurePosixPath(member.name)
+    # Case folded: on some systems A.jpg and a.jpg are one file.
+    if str(place).casefold() in seen:
+        raise DataError(
+            f"archive holds {member.name[:200]!r} twice.", where=location, hint="Pack it again."
+        )
+    seen.add(str(place).casefold())
+    return place
+
+
+def _name_fault(name: str) -> str | None:
+    parts = PurePosixPath(name).parts
+    if name.startswith(("/", "\\")) or name[1:2] == ":":
+        return "a name that starts at the root of a disk"
+    if ".." in parts or ".." in name.replace("\\", "/").split("/"):
+        return "a name that leads out of the folder"
+    if "\\" in name or any(ord(letter) < 32 for letter in name):
+        return "a name with a backslash or a control character"
+    if len(parts) > _DEEPEST or len(name) > _LONGEST or any(len(p) > 250 for p in parts):
+        return "a name that is too long or too deep"
+    return None
+
+
+def _kind_fault(info: zipfile.ZipInfo | tarfile.TarInfo) -> str | None:
+    if isinstance(info, tarfile.TarInfo):
+        if info.issym() or info.islnk():
+            return "a link"
+        return None if info.isfile() or info.isdir() else "a device or a pipe"
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        return "a link"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "a device or a pipe"
+    return "a file behind a password" if info.flag_bits & 1 else None
+
+
+def _write(stream: IO[bytes], target: Path, most: int, location: Path, limit: int) -> int:
+    """The bytes that were written; refused above the most."""
+    written = 0
+    with target.open("xb") as out:
+        while block := stream.read(_BLOCK):
+            written += len(block)
+            if written > most:
+                raise DataError(
+                    f"archive unpacks to more than {limit / 1e6:,.0f} MB, or than there is room: "
+                    f"it has {location.stat().st_size / 1e6:,.3f} MB itself.",
+                    where=location,
+                    hint="Unpack it yourself if you trust it, or raise data.max_unpacked_gb.",
+                )
+            out.write(block)
+    os.utime(target, (_STAMP, _STAMP))
+    return written
+
+
+class _Zip:
+    def __init__(self, file: zipfile.ZipFile) -> None:
+        self._file = file
+
+    def members(self) -> Iterator[_Member]:
+        """All entries, by the directory at the end."""
+        for info in self._file.infolist():
+            yield _Member(info.orig_filename if "\0" in info.orig_filename else info.filename, info)
+
+    def open(self, member: _Member) -> IO[bytes]:
+        """An entry's bytes."""
+        assert isinstance(member.info, zipfile.ZipInfo)
+        return self._file.open(member.info)
+
+
+class _Tar:
+    def __init__(self, file: tarfile.TarFile) -> None:
+        self._file = file
+
+    def members(self) -> Iterator[_Member]:
+        """All entries, as they come."""
+        for info in self._file:
+            yield _Member(info.name, info)
+            self._file.members = []  # type: ignore[attr-defined] # a list of millions of entries would fill the memory
+
+    def open(self, member: _Member) -> IO[bytes]:
+        """An entry's bytes."""
+        assert isinstance(member.info, tarfile.TarInfo)
+        stream = self._file.extractfile(member.info)
+        assert stream is not None
+        return stream
+
+
+@contextmanager
+def _opened(location: Path) -> Iterator[_Zip | _Tar]:
+    if location.suffix.lower() == ".zip":
+        with zipfile.ZipFile(location) as file:
+            yield _Zip(file)
+    else:
+        with (
+            _decompressed(location) as stream,
+            tarfile.open(fileobj=cast("IO[bytes]", _Sips(stream)), mode="r:") as tar,
+        ):
+            yield _Tar(tar)
+
+
+def _decompressed(location: Path) -> IO[bytes]:
+    """The bytes of a tar, by what its first bytes say and not by its name."""
+    with location.open("rb") as stream:
+        head = stream.read(6)
+    for magic, opener in _MAGIC.items():
+        if head.startswith(magic):
+            return cast("IO[bytes]", opener(location, "rb"))
+    return location.open("rb")
+
+
+_MAGIC: dict[bytes, Callable[..., object]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+
+
+class _Sips:
+    """A stream that gives little at once.
+
+    The library reads a header whole, and a header may claim 10 GB that came from 10 kB.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._stream = stream.seek, stream.tell, stream
+
+    def read(self, size: int = -1) -> bytes:
+        """At most a few megabytes."""
+        if not 0 <= size <= _SIP:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
+
+
+def _inner(folder: Path) -> Path:
+    """The folder behind the one that most packers put around everything."""
+    while True:
+        entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
+        if len(entries) != 1 or not entries[0].is_dir() or entries[0].name.lower() in SPLIT_NAMES:
+            return folder
+        images = any(p.suffix.lower() in SUFFIXES for p in entries[0].iterdir())
+        if images:
+            return folder
+        folder = entries[0]

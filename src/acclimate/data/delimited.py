@@ -1,0 +1,123 @@
+"""CSV as people and spreadsheets write it: each line with its number, each fault with its line."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acclimate.errors import DataError
+
+_DELIMITERS = "\t;,"
+_MAX_FIELD = 1 << 16
+_NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a list.
+
+    Attributes:
+        number: Of the line in the file, the first being 1.
+        cells: Column to its text, None where the line is too short for it.
+    """
+
+    number: int
+    cells: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """An open list.
+
+    Attributes:
+        columns: As the first line names them.
+        lines: The others, read as they are asked for; blank ones are passed over.
+    """
+
+    columns: Sequence[str]
+    lines: Iterator[Line]
+
+
+def read_delimited(location: Path) -> Delimited:
+    """Opens a CSV file whatever its delimiter, with or without a byte-order mark.
+
+    Args:
+        location: The file, UTF-8.
+
+    Returns:
+        Its columns and lines.
+
+    Raises:
+        DataError: It is no text, or its first line mixes delimiters.
+    """
+    lines = _lines(location)
+    columns = next(lines, Line(1, {})).cells
+    return Delimited([*columns], lines)
+
+
+def _lines(location: Path) -> Iterator[Line]:
+    """The first line as its columns, then the others."""
+    csv.field_size_limit(_MAX_FIELD)
+    number = 0
+    try:
+        # utf-8-sig: spreadsheets write a byte-order mark, which would become part of a name
+        with location.open(encoding="utf-8-sig", newline="") as stream:
+            start = stream.readline(_MAX_FIELD)
+            delimiter = max(_DELIMITERS, key=start.count)
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
+            columns = next(reader, [])
+            _check_header(columns, delimiter, location)
+            number = reader.line_num
+            yield Line(1, dict.fromkeys(columns))
+            for cells in reader:
+                number = reader.line_num
+                if cells:
+                    _check_cells(cells, len(columns), delimiter, f"{location}:{number}")
+                    yield Line(number, dict(zip(columns, [*cells, *[None] * len(columns)])))  # noqa: B905 - padded
+    except UnicodeError as error:
+        raise DataError(
+            "list is no UTF-8 text.",
+            where=f"{location}:{number + 1}",
+            hint="Save it as CSV in UTF-8.",
+        ) from error
+    except csv.Error as error:
+        raise DataError(
+            f"list cannot be read ({error}).",
+            where=f"{location}:{number + 1}",
+            hint="Save it as CSV in UTF-8.",
+        ) from error
+
+
+def _check_header(columns: Sequence[str], delimiter: str, location: Path) -> None:
+    for name in columns:
+        other = next((d for d in _DELIMITERS if d != delimiter and d in name), None)
+        if other is not None:
+            raise DataError(
+                f"the first line is separated by {_NAMES[delimiter]} and {_NAMES[other]}.",
+                where=f"{location}:1",
+                hint=f"Use {_NAMES[delimiter]} alone.",
+            )
+    twice = next((name for name in columns if columns.count(name) > 1 and name.strip()), None)
+    if twice is not None:
+        raise DataError(
+            f"column {twice!r} stands twice.", where=f"{location}:1", hint="Name each column once."
+        )
+
+
+def _check_cells(cells: Sequence[str], columns: int, delimiter: str, where: str) -> None:
+    """A line of another shape than the first one was not meant the way it would be read."""
+    if len(cells) > columns and any(cell.strip() for cell in cells[columns:]):
+        raise DataError(
+            f"line has {len(cells)} cells and the list {columns} columns.",
+            where=where,
+            hint='Put a cell that holds a delimiter into quotes: "a, b".',
+        )
+    if len(cells) == 1 < columns:
+        other = next((d for d in _DELIMITERS if d != delimiter and d in cells[0]), None)
+        if other is not None and cells[0].count(other) == columns - 1:
+            raise DataError(
+                f"line is separated by {_NAMES[other]}, the first line by {_NAMES[delimiter]}.",
+                where=where,
+                hint="Use the same delimiter in all lines.",
+            )

@@ -1,0 +1,140 @@
+"""Folders of class folders, and of train/val/test folders, as rows."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from acclimate.data.decode import SUFFIXES
+from acclimate.data.row import SPLIT_NAMES, Row, stays
+from acclimate.data.settings import Source
+from acclimate.errors import DataError, count
+from acclimate.files import resolved
+
+_JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "__pycache__"})
+_JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+def list_folder(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
+    """The images below a folder.
+
+    Args:
+        location: The folder.
+        source: How to read it.
+        notes: Receives what is left out.
+
+    Yields:
+        Row: In the order of the names.
+    """
+    names = _class_folders(location, source, notes)
+    splits = {name: SPLIT_NAMES.get(name.lower()) for name in names}
+    if {"train", "val", "test"} & set(splits.values()) and "train" in splits.values():
+        known = [name for name in names if splits[name]]
+        if len(known) > 1 or len(names) == 1:
+            notes += [f"{location.name}/{n} is no split: left out." for n in names if not splits[n]]
+            for name in known:
+                yield from _split_folder(location, name, str(splits[name]), source, notes)
+            _note_loose_files(location, notes)
+            return
+    if names:
+        for label in names:
+            yield from _class(location, location / label, label, None, source, notes)
+        _note_loose_files(location, notes)
+    else:
+        yield from _class(location, location, None, "unlabelled", source, notes)
+
+
+def _split_folder(
+    location: Path, name: str, split: str, source: Source, notes: list[str]
+) -> Iterator[Row]:
+    folder = location / name
+    if split == "unlabelled":
+        yield from _class(location, folder, None, split, source, notes)
+        return
+    labels = _class_folders(folder, source, notes)
+    if not labels:
+        raise DataError(
+            "split folder has no class folders.",
+            where=folder,
+            hint="Put its images into one folder per class.",
+        )
+    for label in labels:
+        yield from _class(location, folder / label, label, split, source, notes)
+    _note_loose_files(folder, notes)
+
+
+def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str]:
+    names = []
+    for entry in sorted(os.scandir(location), key=lambda e: e.name):
+        if not entry.is_dir() or entry.name in source.leave_out_classes:
+            continue
+        if is_junk(entry.name):
+            notes.append(f"{location.name}/{entry.name} is not a class: left out.")
+        elif not source.allow_outside and not stays(Path(entry.path), location):
+            notes.append(f"{location.name}/{entry.name} is a link out of the folder: left out.")
+        else:
+            names.append(entry.name)
+    return names
+
+
+def _class(
+    root: Path,
+    folder: Path,
+    label: str | None,
+    split: str | None,
+    source: Source,
+    notes: list[str],
+) -> Iterator[Row]:
+    empty = True
+    for path in _files(root, folder, source, notes):
+        empty = False
+        reason = None
+        if as_text(path.name) != path.name:
+            reason = "its name is not valid text"
+        elif path.suffix.lower() not in SUFFIXES:
+            reason = f"not an image file ({path.suffix or 'no suffix'})"
+        elif path.is_symlink() and not source.allow_outside and not stays(path, root):
+            reason = "link leads out of the folder"
+        yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
+    if empty and label is not None:
+        notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: no class.")
+
+
+def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterator[Path]:
+    """The files below a folder, sorted. Links to folders are followed only when asked for."""
+    seen: set[Path] = set()
+    for where, folders, files in os.walk(folder, followlinks=source.allow_outside):
+        here = Path(where)
+        real = resolved(here)
+        if real is None or real in seen:
+            folders.clear()  # links in a circle
+            continue
+        seen.add(real)
+        for name in sorted(folders):
+            shown = (here / name).relative_to(root.parent).as_posix()
+            if is_junk(name):
+                folders.remove(name)
+                notes.append(f"{shown} is not a class: left out.")
+            elif (here / name).is_symlink() and not source.allow_outside:
+                notes.append(f"{shown} is a link to a folder: left out.")
+        folders.sort()
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower() not in _JUNK_FILES:
+                yield here / name
+
+
+def _note_loose_files(location: Path, notes: list[str]) -> None:
+    loose = [p for p in location.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES]
+    if loose:
+        notes.append(
+            f"{count(len(loose), 'image')} beside the class folders, with no class: left out."
+        )
+
+
+def is_junk(name: str) -> bool:
+    """Whether a folder's name says that it holds no images of the user's."""
+    return name.startswith(".") or name in _JUNK_FOLDERS
+
+
+def as_text(name: str) -> str:
+    """A file's name as text; bytes that are none are shown, and the file is listed as missing."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

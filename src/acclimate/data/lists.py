@@ -1,0 +1,199 @@
+"""CSV and Parquet lists of images, as rows; each fault with its line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acclimate.data.dataset import SPLITS, is_saved_dataset
+from acclimate.data.delimited import read_delimited
+from acclimate.data.row import SPLIT_NAMES, Row, stays
+from acclimate.data.settings import Source
+from acclimate.errors import DataError, near_names
+
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "image"),
+    "label": ("label", "class", "target"),
+    "split": ("split", "subset"),
+    "group": ("group",),
+}
+"""Our columns, and what others call them."""
+_MOST_NOTES = 10
+
+
+def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
+    """The images that a CSV or TSV file lists.
+
+    Args:
+        location: The file.
+        source: How to read it.
+        notes: Receives columns that are not used, and images that are listed twice.
+
+    Yields:
+        Row: One a line.
+    """
+    listed = read_delimited(location)
+    columns = find_columns(listed.columns, location)
+    notes += _unused(listed.columns, columns, location)
+    twice = Twice(location, notes)
+    for line in listed.lines:
+        values = {ours: line.cells.get(theirs) for ours, theirs in columns.items()}
+        where = f"{location}:{line.number}"
+        yield from twice.told(as_row(values, where, location.parent, source, line.number))
+    twice.close()
+
+
+def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
+    """The images that a Parquet file lists.
+
+    Args:
+        location: The file.
+        source: How to read it.
+        notes: Receives nothing: tables have columns for many uses.
+
+    Yields:
+        Row: One a row.
+    """
+    if is_saved_dataset(location):
+        raise DataError("this is a data set, not a list.", where=location)
+    try:
+        file = pq.ParquetFile(location)
+        columns = find_columns(file.schema_arrow.names, location)
+        number = 0
+        for batch in file.iter_batches(10_000, columns=list(columns.values())):
+            for record in batch.to_pylist():
+                number += 1
+                values = {
+                    c: None if record[n] is None else str(record[n]) for c, n in columns.items()
+                }
+                where = f"{location}: row {number}"
+                yield from as_row(values, where, location.parent, source, number)
+    except pa.ArrowException as error:
+        raise DataError(f"list cannot be read ({error}).", where=location) from error
+
+
+def find_columns(names: Sequence[str], location: Path) -> dict[str, str]:
+    """Which column of a list is which of ours.
+
+    Args:
+        names: As the list has them.
+        location: The list, for the message.
+
+    Returns:
+        Our names to theirs.
+
+    Raises:
+        DataError: There is none for the path.
+    """
+    plain = {str(name).strip().lower(): name for name in names}
+    found = {}
+    for ours, theirs in COLUMNS.items():
+        match = next((plain[name] for name in theirs if name in plain), None)
+        if match is not None:
+            found[ours] = match
+    if "path" not in found:
+        raise DataError(
+            f"list has no column 'path'; it has {', '.join(map(repr, names)) or 'none'}.",
+            where=location,
+            hint="Name the columns path, label and split in the first line.",
+        )
+    return found
+
+
+def _unused(names: Sequence[str], used: Mapping[str, str], location: Path) -> list[str]:
+    """A note for each column that is not read: a misspelt one would go unnoticed."""
+    known = [name for names in COLUMNS.values() for name in names]
+    notes = []
+    for name in names:
+        if name not in used.values() and name.strip():
+            near = near_names(name.strip().lower(), known)
+            offer = f" {near}" if near.startswith("Did") and len(used) < len(COLUMNS) else ""
+            notes.append(f"{location.name}:1: column {name!r} is not used.{offer}")
+    return notes[:_MOST_NOTES]
+
+
+class Twice:
+    """Watches for images that a list names more than once.
+
+    Of equal lines the first one counts. Lines that disagree about the label both stay, and fall
+    later, as copies under different labels do.
+
+    Args:
+        location: The list.
+        notes: Receives the first of them, and how many there are.
+    """
+
+    def __init__(self, location: Path, notes: list[str]) -> None:
+        self._location, self._notes = location, notes
+        self._first: dict[str, tuple[int | None, str | None]] = {}
+        self._found = 0
+
+    def told(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows, with a reason where one is listed again."""
+        for row in rows:
+            line, label = self._first.setdefault(row.path, (row.line, row.label))
+            if line == row.line:
+                yield row
+                continue
+            again = f"listed again: same path as line {line}"
+            self._note(row, again if label == row.label else f"{again}, which says {label!r}")
+            reason = row.reason or (again if label == row.label else None)
+            yield Row(row.path, row.label, row.split, row.group, reason, row.line)
+
+    def close(self) -> None:
+        """Says how many more there were."""
+        if self._found > _MOST_NOTES:
+            more = self._found - _MOST_NOTES
+            self._notes.append(f"{self._location.name}: {more:,} more lines list an image again.")
+
+    def _note(self, row: Row, told: str) -> None:
+        self._found += 1
+        if self._found <= _MOST_NOTES:
+            self._notes.append(f"{self._location.name}:{row.line}: {row.path!r} is {told}.")
+
+
+def as_row(
+    cells: Mapping[str, str | None], where: str, base: Path, source: Source, line: int
+) -> Iterator[Row]:
+    """The row of one line; none where its class is left out.
+
+    Args:
+        cells: Our columns to text.
+        where: The line, for the message.
+        base: The folder that paths start from.
+        source: How to read it.
+        line: Its number.
+
+    Yields:
+        Row: One at most.
+
+    Raises:
+        DataError: A cell is empty or unknown.
+    """
+    values = {column: (cell or "").strip() or None for column, cell in cells.items()}
+    path, label, split = values.get("path"), values.get("label"), values.get("split")
+    if not path:
+        raise DataError("path is empty.", where=where, hint="Give each line the path of an image.")
+    if split is not None:
+        if split.lower() not in SPLIT_NAMES:
+            raise DataError(
+                f"split {split!r} is unknown. {near_names(split, SPLITS)}",
+                where=where,
+                hint="Leave it empty to have the image assigned.",
+            )
+        split = SPLIT_NAMES[split.lower()]
+    if "label" in values and label is None and split != "unlabelled":
+        raise DataError(
+            "label is empty.",
+            where=where,
+            hint="Give a label, or leave the column out to treat the images as unlabelled.",
+        )
+    if label is not None and label in source.leave_out_classes:
+        return
+    if label is None:
+        split = "unlabelled"
+    reason = None
+    if not source.allow_outside and not stays(base / path, base):
+        reason = "path leads out of the list's folder"
+    yield Row(path, label, split, values.get("group"), reason, line)

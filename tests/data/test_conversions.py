@@ -1,0 +1,153 @@
+"""The clean copy: the same labels and splits, nothing of who took the photo."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from acclimate.cleaning.clean import clean
+from acclimate.data.conversions import _folders, copy_images
+from acclimate.data.decode import read_image
+from acclimate.data.sources import read
+from acclimate.errors import OutputError, UnreadableImage
+
+LABELS = ("rose", "daisy")
+
+
+def paint(path, number, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(number)
+    small = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8))
+    small.resize((48, 32), Image.Resampling.BICUBIC).save(path, **options)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes, JPEG with GPS and turned by EXIF, PNG with text, one broken file."""
+    folder = tmp_path / "photos"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "SECRET-DESCRIPTION"
+    exif.get_ifd(0x8825)[1] = "SECRET-GPS"
+    for number, label in enumerate(LABELS):
+        for i in range(4):
+            paint(folder / label / f"{i}.jpg", 10 * number + i, exif=exif, quality=95)
+        paint(folder / label / "old" / "0.jpg", 100 + number)
+        paint(folder / label / "p.png", 200 + number)
+    (folder / "rose" / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture
+def dataset(photos):
+    return clean(read(photos))
+
+
+def test_the_copy_has_a_folder_for_each_split_and_class(dataset, tmp_path):
+    assert copy_images(dataset, tmp_path / "copy") == 12
+    names = sorted(p.relative_to(tmp_path / "copy") for p in (tmp_path / "copy").rglob("*.*"))
+    pictures = [name for name in names if name.suffix in (".jpg", ".png")]
+    assert len(pictures) == 12
+    assert {len(name.parts) for name in pictures} == {3}
+    assert {name.parts[0] for name in pictures} == {"train", "val", "test"}
+    assert {name.parts[1] for name in pictures} == set(LABELS)
+
+
+def test_the_copy_reads_back_with_the_same_labels_splits_and_classes(dataset, tmp_path):
+    copy_images(dataset, tmp_path / "copy")
+    back = clean(read(tmp_path / "copy"))
+    assert back.classes == dataset.classes
+    assert back.notes == ()
+    for split in ("train", "val", "test"):
+        assert back.counts(split) == dataset.counts(split)
+
+
+def test_nothing_of_exif_gps_or_text_is_left_and_photos_stand_upright(dataset, photos, tmp_path):
+    assert b"SECRET-GPS" in (photos / "rose" / "0.jpg").read_bytes()
+    copy_images(dataset, tmp_path / "copy")
+    turned = 0
+    for path in (tmp_path / "copy").rglob("*.*"):
+        if path.suffix in (".jpg", ".png"):
+            assert b"SECRET" not in path.read_bytes()
+            with Image.open(path) as image:
+                assert not image.getexif()
+                assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+                turned += image.size == (32, 48)
+    assert turned == 8
+
+
+def test_a_lossless_copy_has_the_very_pixels_that_training_sees(dataset, tmp_path):
+    copy_images(dataset, tmp_path / "copy", lossless=True)
+    before = sorted(read_image(dataset.path(r)).tobytes() for r in dataset.rows())
+    after = sorted(read_image(p).tobytes() for p in (tmp_path / "copy").rglob("*.png"))
+    assert before == after
+
+
+def test_a_jpeg_copy_looks_the_same(dataset, tmp_path):
+    copy_images(dataset, tmp_path / "copy")
+    row = dataset.paths.index("rose/1.jpg")
+    (twin,) = (tmp_path / "copy").glob("*/rose/1.jpg")
+    before, after = (np.asarray(read_image(p), int) for p in (dataset.path(row), twin))
+    assert np.abs(before - after).mean() < 2
+
+
+def test_the_users_files_stay_as_they_are(dataset, photos, tmp_path):
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in photos.rglob("*.*") if p.is_file()}
+    copy_images(dataset, tmp_path / "copy")
+    after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in photos.rglob("*.*") if p.is_file()}
+    assert after == before
+
+
+def test_a_place_that_is_taken_is_refused(dataset, tmp_path):
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="something stands here already"):
+        copy_images(dataset, place)
+    with pytest.raises(OutputError, match="something stands here already"):
+        copy_images(dataset, place / "notes.txt")
+    assert [p.name for p in place.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("inside", ["", "copy", "rose/copy", "../photos/x"])
+def test_a_place_inside_the_data_is_refused(dataset, photos, inside):
+    with pytest.raises(OutputError):
+        copy_images(dataset, photos / inside)
+    assert not (photos / "copy").exists()
+
+
+def test_a_failure_on_the_way_leaves_nothing(dataset, photos, tmp_path):
+    (photos / "rose" / "2.jpg").write_bytes(b"broken since")
+    with pytest.raises(UnreadableImage):
+        copy_images(dataset, tmp_path / "copy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
+
+
+ODD = ("../up", "a/b", "a\\b", "..", "a:b", "A", "a", "nul\x01l", "daisy", " ", "x" * 300)
+
+
+def test_odd_labels_stay_in_the_folder_and_come_back_as_they_were(tmp_path):
+    home = tmp_path / "home"
+    with_label = []
+    for number, label in enumerate(ODD[:-2]):
+        for i in range(3):
+            paint(home / f"{number}-{i}.png", 10 * number + i)
+            with_label.append((f"{number}-{i}.png", label))
+    with (home / "list.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([("path", "label"), *with_label])
+    dataset = clean(read(home / "list.csv"))
+    copy_images(dataset, tmp_path / "copy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "home"]
+    assert read(tmp_path / "copy").classes == dataset.classes
+
+
+@given(st.sets(st.text(min_size=1, max_size=6), max_size=12))
+def test_classes_get_folders_of_their_own_whatever_their_names(names):
+    folders = _folders(tuple(sorted(names)))
+    assert len({name.casefold() for name in folders.values()}) == len(names)
+    for name in folders.values():
+        assert name not in ("", ".", "..")
+        assert not set(name) & set('/\\:*?"<>|\0')

@@ -1,0 +1,130 @@
+"""The page about the data: the worst of each kind, with pictures, in bounds."""
+
+import base64
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from acclimate.data.dataset import Dataset
+from acclimate.reporting import data_page as page_module
+from acclimate.reporting.data_page import data_page
+
+
+@pytest.fixture
+def flagged(dataset):
+    """The digits with findings of every kind, as the checks would leave them."""
+    home = dataset.rows().tolist()
+    size = len(dataset)
+    flags = [[] for _ in range(size)]
+    columns = {n: [None] * size for n in ("label_error", "outlier", "sharpness", "cluster")}
+    suggested = [None] * size
+    for number, row in enumerate(home[:40]):
+        flags[row].append("label_error")
+        columns["label_error"][row] = 0.9 + number / 1000
+        suggested[row] = "7"
+    for number, row in enumerate(home[40:60]):
+        flags[row].append("blurred")
+        columns["sharpness"][row] = 0.4 - number / 100
+    flags[home[70]] += ["outlier", "fix_keep"]
+    columns["outlier"][home[70]] = 0.8
+    for number, rows in enumerate((home[80:83], [home[0], home[-1]], home[90:100])):
+        for row in rows:
+            columns["cluster"][row] = number
+    return dataset.with_columns({**columns, "flags": flags, "suggested_label": suggested})
+
+
+def test_the_most_suspicious_labels_come_first_with_their_suggestion(flagged):
+    labels = data_page(flagged).labels
+    assert labels.number == 40
+    assert len(labels.shots) == page_module._MOST_LABELS
+    home = flagged.rows()
+    assert [shot.path for shot in labels.shots[:2]] == [
+        flagged.paths[home[39]],
+        flagged.paths[home[38]],
+    ]
+    assert labels.shots[0].said.startswith("may be 7 · 0.94")
+
+
+def test_pairs_of_classes_are_counted(flagged):
+    pairs = data_page(flagged).pairs
+    assert sum(n for _, _, n in pairs) == 40
+    assert {better for _, better, _ in pairs} == {"7"}
+    assert [n for _, _, n in pairs] == sorted((n for _, _, n in pairs), reverse=True)
+
+
+def test_each_kind_shows_its_worst_and_says_how_many_there_are(flagged):
+    kinds = {kind.name: kind for kind in data_page(flagged).kinds}
+    assert set(kinds) == {"blurred", "outlier"}
+    blurred = kinds["blurred"]
+    assert blurred.number == 20
+    assert len(blurred.shots) == page_module._MOST_SHOTS
+    assert blurred.shots[0].path == flagged.paths[flagged.rows()[59]]
+    assert blurred.shots[0].said == "sharpness 0.21"
+
+
+def test_numbers_name_all_that_was_flagged_and_decided(flagged):
+    assert dict(data_page(flagged).numbers) == {
+        "label error": 40,
+        "blurred": 20,
+        "fix keep": 1,
+        "outlier": 1,
+    }
+
+
+def test_clusters_that_cross_splits_come_before_larger_ones(flagged):
+    clusters = data_page(flagged).clusters
+    paths = [{shot.path for shot in shots} for shots in clusters]
+    home = flagged.rows()
+    assert paths[0] == {flagged.paths[home[0]], flagged.paths[home[-1]]}
+    assert [len(found) for found in paths] == [2, page_module._MOST_MEMBERS, 3]
+
+
+def test_exact_copies_stand_beside_their_original(dataset):
+    copies = [None] * len(dataset)
+    copies[5] = dataset.paths[2]
+    (shots,) = data_page(dataset.with_columns({"duplicate_of": copies})).clusters
+    assert [shot.path for shot in shots] == [dataset.paths[2], dataset.paths[5]]
+
+
+def test_pictures_are_small_and_inside_the_page(flagged):
+    page = data_page(flagged)
+    shots = [*page.labels.shots, *(s for kind in page.kinds for s in kind.shots)]
+    shots += [shot for cluster in page.clusters for shot in cluster]
+    for shot in shots:
+        head, body = shot.image.split(",")
+        assert head == "data:image/jpeg;base64"
+        content = base64.b64decode(body)
+        assert len(content) < 10_000
+        assert max(Image.open(io.BytesIO(content)).size) <= 96
+
+
+def test_a_file_that_is_gone_is_passed_over(flagged, digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "digits")
+    moved = Dataset(flagged.table, flagged.classes, tmp_path / "digits")
+    worst = flagged.paths[flagged.rows()[39]]
+    (tmp_path / "digits" / worst).unlink()
+    labels = data_page(moved).labels
+    assert worst not in {shot.path for shot in labels.shots}
+    assert len(labels.shots) == page_module._MOST_LABELS
+
+
+def test_clean_data_has_nothing_to_show_but_its_balance_and_sizes(dataset):
+    page = data_page(dataset)
+    assert (page.labels.shots, page.pairs, page.kinds, page.clusters) == ([], [], [], [])
+    assert page.numbers == []
+    assert page.balance.startswith("<svg ")
+    assert page.sizes.startswith("<svg ")
+
+
+def test_sizes_of_any_shape_can_be_drawn(dataset):
+    rng = np.random.default_rng(0)
+    sizes = {
+        "width": rng.integers(1, 20_000, len(dataset)),
+        "height": rng.integers(1, 20_000, len(dataset)),
+    }
+    assert data_page(dataset.with_columns(sizes)).sizes.startswith("<svg ")
+    unknown = {name: [None] * len(dataset) for name in sizes}
+    assert data_page(dataset.with_columns(unknown)).sizes == ""
