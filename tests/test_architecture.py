@@ -65,6 +65,7 @@ def test_light_modules_import_nothing_heavy(module):
 TABLES = {
     "acclimate.cleaning.clean:CHECKS": "acclimate.cleaning.settings:CheckName",
     "acclimate.augmentation.operations:OPERATIONS": "acclimate.augmentation.settings:OperationName",
+    "acclimate.augmentation.policy:POLICIES": "acclimate.augmentation.settings:PolicyName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",
     "acclimate.evaluation.metrics:METRICS": "acclimate.evaluation.settings:MetricName",
     "acclimate.training.losses:LOSSES": "acclimate.training.settings:LossName",

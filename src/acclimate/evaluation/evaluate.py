@@ -18,6 +18,7 @@ from acclimate.errors import DataError
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, interval
 from acclimate.evaluation.settings import Evaluate
+from acclimate.evaluation.views import over_views, safe_views, softmax
 from acclimate.files import atomic_folder, digest_json, read_json, write_json
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
@@ -189,6 +190,10 @@ def evaluate(
     auto = settings.runtime == "auto"
     runtime = best_runtime(classifier, context.device) if auto else settings.runtime
     run = RUNTIMES[runtime](classifier, context.device)
+    if settings.tta:
+        views = safe_views(classifier)
+        context.progress.say(f"evaluate: averaged over {1 + len(views)} views of each image")
+        run = over_views(run, views)
     table = _predict(classifier, dataset, rows, run, context)
     latency = None
     if settings.latency:
@@ -270,12 +275,6 @@ def _predict(
             "loss": np.concatenate(losses),
         }
     ).cast(_SCHEMA)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities, float32 (B, C), of logits (B, C)."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)
 
 
 def _flat(column: pa.ChunkedArray) -> NDArray[Any]:

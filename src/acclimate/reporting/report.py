@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from acclimate.augmentation.policy import Policy
 from acclimate.cleaning.clean import first_reasons
 from acclimate.data.dataset import Dataset
 from acclimate.data.decode import read_image
@@ -18,6 +19,7 @@ from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.metrics import per_class
 from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
+from acclimate.reporting.augmentation import augmentation_section
 
 _THUMBNAIL = 96
 _MOST_MISTAKES = 24
@@ -52,6 +54,7 @@ def report(
     comparisons: Mapping[str, Comparison],
     stages: Sequence[Mapping[str, Any]],
     registered: str | None,
+    policy: Policy | None = None,
 ) -> str:
     """The page.
 
@@ -63,6 +66,7 @@ def report(
         comparisons: Name to comparison.
         stages: What each stage recorded.
         registered: "name/number", or None.
+        policy: What was done to training images.
 
     Returns:
         HTML with everything inside.
@@ -100,6 +104,9 @@ def report(
         stages=stages,
         machine=stages[-1]["machine"],
         registered=registered,
+        augmentation=(
+            "" if policy is None else augmentation_section(policy, dataset, classifier.contract)
+        ),
     )
     return str(page)
 
