@@ -71,7 +71,7 @@ def test_the_settings_become_the_policy():
 def test_without_data_nothing_is_mirrored_and_nothing_is_strong():
     gentle = choose_policy()
     assert gentle == POLICIES["auto"]
-    assert not (gentle.horizontal_flip or gentle.vertical_flip)
+    assert (gentle.horizontal_flip, gentle.vertical_flip) == (False, False)
     assert gentle.strength <= 0.3
     assert not {"invert", "erase", "noise", "blur"} & set(gentle.operations)
 

@@ -1,6 +1,5 @@
 """Flipped images can be told from straight ones where the world is not like its mirror image."""
 
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

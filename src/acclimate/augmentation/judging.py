@@ -1,4 +1,4 @@
-"""Images, their copies and the probes that judge whether a copy still shows its label."""
+"""Images, their copies, and the probes that judge whether a copy still shows its label."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,34 +9,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.linalg import solve
 
 from acclimate.augmentation.operations import OPERATIONS, flip_x, flip_y
 from acclimate.augmentation.policy import crop, jitter
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import InputContract, Pixels
-from acclimate.data.dataset import Dataset, Rows, balanced
+from acclimate.data.dataset import Dataset, balanced
 from acclimate.data.decode import read_image
 from acclimate.features.extract import open_backbone
-from acclimate.features.linear import Ridge, Scale, ridge, scale_of
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier
 
 _BATCH = 64
-_FEWEST = 100
-"""Val images below which the training images judge, out of fold: 100 give +- 4 points at 95 %."""
 _FOLDS = 4
+_FAR = 5.0
+"""Standardized features beyond this are cut off: copies can lie far from what was fitted."""
 Hits = NDArray[np.bool_]
 """(n,): which of the judged images a probe names right."""
+_Kernel = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the probes say of each judged image: whether it is named right.
+    """What probes say of each judged image: whether it is named right.
 
     Attributes:
         plain: The image as it is, by a probe that learnt from plain images.
         copies: Its copy, by the same probe.
-        learnt: Its copy, by a probe that learnt from copies as well.
+        learnt: Its copy, by a probe that learnt from copies of other images as well.
     """
 
     plain: Hits
@@ -44,19 +45,17 @@ class Answers:
     learnt: Hits
 
 
-@dataclass(frozen=True)
-class _Fold:
-    fit: Rows
-    judge: Rows
-
-
 class Judge:
-    """Some of the images, with a probe on their features.
+    """Some images, each judged by probes that learnt from the others.
+
+    The probes are ridge regressions on one column a class, solved among the images: no dimension
+    of the features enters but in products, so that one question costs milliseconds beside the
+    pass of the backbone.
 
     Args:
         classifier: Whose backbone gives the features.
-        dataset: Cleaned and split.
-        most: Images that are judged, and that are learnt from, at most.
+        dataset: Cleaned and split; val images come first, then training images.
+        most: How many images at most.
         context: The run; its seed chooses the images and draws the copies.
     """
 
@@ -64,37 +63,25 @@ class Judge:
         self, classifier: Classifier, dataset: Dataset, most: int, context: Context
     ) -> None:
         self.context, self.contract = context, classifier.contract
-        self.num_classes = len(dataset.classes)
         rng = np.random.default_rng(context.seed_for("augment", "images"))
-        train, val = (balanced(dataset, dataset.rows(s), most, rng) for s in ("train", "val"))
-        # Few val images could not tell 2 points from none: then training images judge as well.
-        small = len(val) < min(_FEWEST, len(train))
-        rows = train if small else np.concatenate([train, val])
+        val = balanced(dataset, dataset.rows("val"), most, rng)
+        rows = np.sort(np.concatenate([val, _others(dataset, most - len(val), rng)]))
         self.labels = dataset.labels[rows]
-        if small:
-            self.folds = _stratified(self.labels, rng)
-        else:
-            everything = np.arange(len(rows))
-            self.folds = [_Fold(everything[: len(train)], everything[len(train) :])]
+        self._wanted = np.eye(len(dataset.classes), dtype=np.float32)[self.labels]
+        self._part = _stratified(self.labels, rng)
         self._infer = open_backbone(classifier, context)
         self._pool = ThreadPoolExecutor(usable_cores(), "augment")
         at_least = round(1.5 * self.contract.image_size)
-        self.images = list(
-            self._pool.map(lambda row: _small(dataset.path(int(row)), at_least), rows)
-        )
+        paths = [dataset.path(int(row)) for row in rows]
+        self.images = list(self._pool.map(lambda path: _small(path, at_least), paths))
 
     def close(self) -> None:
         """Ends the threads that make copies."""
         self._pool.shutdown()
 
     def straight(self) -> list[Pixels]:
-        """All images as evaluation sees them, uint8, (S, S, 3) each; `labels` belong to them."""
+        """The images as evaluation sees them: uint8, (S, S, 3) each."""
         return [self.contract.fit(image) for image in self.images]
-
-    @property
-    def size(self) -> int:
-        """How many images are judged."""
-        return sum(len(fold.judge) for fold in self.folds)
 
     def ask(self, operation: str, strength: float) -> Answers:
         """What the probes say of copies of the images.
@@ -104,47 +91,55 @@ class Judge:
             strength: In [0, 1].
 
         Returns:
-            For each judged image, always in the same order.
+            For each image, always in the same order.
         """
+        plain, kernel = self._plain
         copies = self._features(lambda index: self._copy(index, operation, strength))
-        found = [
-            self._answers(fold, scale, probe, copies)
-            for fold, (scale, probe) in zip(self.folds, self._probes, strict=True)
-        ]
-        return Answers(*(np.concatenate(hits) for hits in zip(*found, strict=True)))
+        across, among = copies @ plain.T, copies @ copies.T
+        found = np.empty((3, len(self.labels)), np.int64)
+        for fold in range(_FOLDS):
+            seen, asked = self._part != fold, self._part == fold
+            first = _fitted(kernel[np.ix_(seen, seen)], self._wanted[seen])
+            both = np.block(
+                [
+                    [kernel[np.ix_(seen, seen)], across[np.ix_(seen, seen)].T],
+                    [across[np.ix_(seen, seen)], among[np.ix_(seen, seen)]],
+                ]
+            )
+            second = _fitted(both, np.tile(self._wanted[seen], (2, 1)))
+            moved = np.hstack([across[np.ix_(asked, seen)], among[np.ix_(asked, seen)]])
+            found[0, asked] = first(kernel[np.ix_(asked, seen)])
+            found[1, asked] = first(across[np.ix_(asked, seen)])
+            found[2, asked] = second(moved)
+        return Answers(*(found == self.labels))
 
     def _copy(self, index: int, operation: str, strength: float) -> Pixels:
         seed = self.context.seed_for("augment", operation, strength, index)
         rng = np.random.default_rng(seed)
         return copy_of(self.images[index], self.contract, operation, strength, rng)
 
-    def _answers(
-        self, fold: _Fold, scale: Scale, probe: Ridge, copies: Features
-    ) -> tuple[Hits, Hits, Hits]:
-        truth = self.labels[fold.judge]
-        plain, moved = scale(self._plain[fold.judge]), scale(copies[fold.judge])
-        both = np.concatenate([scale(self._plain[fold.fit]), scale(copies[fold.fit])])
-        second = ridge(both, np.tile(self.labels[fold.fit], 2), self.num_classes)
-        return (
-            probe.predict(plain) == truth,
-            probe.predict(moved) == truth,
-            second.predict(moved) == truth,
-        )
+    @cached_property
+    def _scale(self) -> tuple[Features, Features, Features]:
+        """Features of the images as they come, their mean and their spread."""
+        raw = self._pass(lambda index: self.contract.fit(self.images[index]))
+        return raw, raw.mean(0), raw.std(0) + np.float32(1e-6)
 
     @cached_property
-    def _plain(self) -> Features:
-        return self._features(lambda index: self.contract.fit(self.images[index]))
-
-    @cached_property
-    def _probes(self) -> list[tuple[Scale, Ridge]]:
-        found = []
-        for fold in self.folds:
-            scale = scale_of(self._plain[fold.fit])
-            head = ridge(scale(self._plain[fold.fit]), self.labels[fold.fit], self.num_classes)
-            found.append((scale, head))
-        return found
+    def _plain(self) -> tuple[Features, _Kernel]:
+        """Standardized features of the images, and their products."""
+        plain = self._standardized(self._scale[0])
+        return plain, plain @ plain.T
 
     def _features(self, picture: Callable[[int], Pixels]) -> Features:
+        return self._standardized(self._pass(picture))
+
+    def _standardized(self, features: Features) -> Features:
+        """So scaled that an image's product with itself is about 1."""
+        _, mean, std = self._scale
+        far = np.clip((features - mean) / std, -_FAR, _FAR)
+        return np.asarray(far / np.sqrt(features.shape[1]), np.float32)
+
+    def _pass(self, picture: Callable[[int], Pixels]) -> Features:
         found = []
         for start in range(0, len(self.images), _BATCH):
             indices = range(start, min(start + _BATCH, len(self.images)))
@@ -152,14 +147,16 @@ class Judge:
         return np.concatenate(found)
 
 
-def _small(path: Path, at_least: int) -> Image.Image:
-    """An image no larger than crops need: hundreds of them are held at once."""
-    image = read_image(path, at_least=at_least)
-    factor = at_least / min(image.size)
-    if factor >= 1:
-        return image
-    size = (round(image.width * factor), round(image.height * factor))
-    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+def _fitted(kernel: _Kernel, wanted: NDArray[np.float32]) -> Callable[[_Kernel], NDArray[np.int64]]:
+    """A probe: products with what it learnt from, (m, n), to class ids, (m,).
+
+    The penalty is an image's product with itself: about the inverse strength of 1e-2 that most
+    data sets choose for the probe.
+    """
+    mean = wanted.mean(0)
+    penalized = kernel + np.eye(len(kernel), dtype=np.float32)
+    weights = solve(penalized, wanted - mean, assume_a="pos", check_finite=False)
+    return lambda products: np.asarray((products @ weights + mean).argmax(1), np.int64)
 
 
 def copy_of(
@@ -183,19 +180,35 @@ def copy_of(
     """
     if operation == "crop":
         return crop(image, contract, 1 - strength, rng)
-    change = {"horizontal_flip": flip_x, "vertical_flip": flip_y}.get(operation)
+    flip = {"horizontal_flip": flip_x, "vertical_flip": flip_y}.get(operation)
     pixels = contract.fit(image)
-    if change is not None:
-        return change(pixels)
+    if flip is not None:
+        return flip(pixels)
     if operation == "jitter":
         return jitter(pixels, strength, rng)
     return OPERATIONS[operation](pixels, strength, rng)
 
 
-def _stratified(labels: NDArray[np.int64], rng: np.random.Generator) -> list[_Fold]:
-    """Each image judged once by what was learnt from the others."""
+def _others(dataset: Dataset, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Training images, as many as are wanted beside those of val."""
+    train = dataset.rows("train")
+    return balanced(dataset, train, most, rng) if most > 0 else train[:0]
+
+
+def _small(path: Path, at_least: int) -> Image.Image:
+    """An image no larger than crops need: hundreds of them are held at once."""
+    image = read_image(path, at_least=at_least)
+    factor = at_least / min(image.size)
+    if factor >= 1:
+        return image
+    size = (round(image.width * factor), round(image.height * factor))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _stratified(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The fold of each image, the classes spread evenly over the folds."""
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     part = np.empty(len(labels), np.int64)
     part[order] = np.arange(len(labels)) % _FOLDS
-    return [_Fold(np.flatnonzero(part != k), np.flatnonzero(part == k)) for k in range(_FOLDS)]
+    return part

@@ -1,9 +1,9 @@
 """The stage: which augmentations keep this data's labels true, asked of the data itself.
 
-A probe (a linear head on the frozen backbone's features) is asked about augmented copies of val
-images; nothing is trained but heads, in closed form. What an operation costs is the drop in
-accuracy on the very same images, with its paired score interval; what costs more than the
-tolerance is tried at less strength, then left out. Two things are not what they seem:
+A probe (a linear head on the frozen backbone's features) is asked about augmented copies of
+images it did not learn from; nothing is trained but heads, in closed form. What an operation
+costs is the drop in accuracy on the very same images, with its paired score interval; what costs
+more than the tolerance is tried at less strength, then left out. Two things are not what they seem:
 
 - A frozen backbone may be at a loss before a copy whose label is true all the same: a blurred one,
   an inverted one. So the copies are shown to a probe that learnt from copies of other images as
@@ -66,8 +66,9 @@ def safe_policy(
     """The policy that keeps labels true, with the evidence for each operation kept or refused.
 
     What is set by hand is taken as it is, and what is of another policy than "auto" too. Judged
-    are val images, or training images out of fold where val has fewer than 100; with fewer than
-    40 images nothing can be told, and the policy is the gentle one of `choose_policy`.
+    are val images, and training images where those are fewer than `max_images`, each by probes
+    that learnt from the others. With fewer than 40 images nothing can be told, and the policy is
+    the gentle one of `choose_policy`.
 
     Args:
         classifier: Whose backbone judges.
@@ -94,9 +95,9 @@ def safe_policy(
         context,
     )
     try:
-        if judge.size < _FEWEST:
+        if len(judge.labels) < _FEWEST:
             context.progress.say(
-                f"augment: {judge.size} images are too few to tell; the gentle policy"
+                f"augment: {len(judge.labels)} images are too few to tell; the gentle policy"
             )
             return choose_policy(settings)
         evidence = _all_evidence(judge, names, settings.tolerance, context)

@@ -45,7 +45,7 @@ class Augment(Settings):
     """Blend pairs of images and labels; the alpha of Zhang et al. 2017 (arXiv 1710.09412)."""
     cutmix: NonNegativeFloat = 0.0
     """Paste parts of other images, labels by area; the alpha of Yun et al. 2019 (1905.04899)."""
-    tolerance: Points = 2.0
+    tolerance: Points = 3.0
     """Points of probe accuracy that an operation may cost before auto leaves it out."""
-    max_images: Annotated[int, Field(ge=20, le=10_000)] = 256
-    """Images that auto judges by, and as many again that it learns from."""
+    max_images: Annotated[int, Field(ge=40, le=2_000)] = 400
+    """Images that auto judges by: more of them take longer and tell smaller costs."""
