@@ -40,7 +40,16 @@ from acclimate.models.settings import Model
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.settings import FineTune
 
-POLICIES = ("none", "basic", "randaugment", "trivialaugment", "augmix", "auto")
+POLICIES: dict[str, dict[str, object]] = {
+    "none": {"policy": "none"},
+    "basic": {"policy": "basic"},
+    "randaugment": {"policy": "randaugment"},
+    "trivialaugment": {"policy": "trivialaugment"},
+    "augmix": {"policy": "augmix"},
+    "auto": {},
+    "auto, mixup 0.2": {"mixup": 0.2},
+    "auto, cutmix 1": {"cutmix": 1.0},
+}
 JUDGED_SIDE = 256
 Corruption = Callable[[Image.Image, np.random.Generator], Image.Image]
 
@@ -100,13 +109,16 @@ def measure(
     start: Classifier, dataset: Dataset, policy: str, args: argparse.Namespace, context: Context
 ) -> dict[str, object]:
     began = time.perf_counter()
-    settings = Augment.model_validate({"policy": policy})
+    settings = Augment.model_validate(POLICIES[policy])
     chosen = safe_policy(start, dataset, settings, context=context)
     asked = time.perf_counter() - began
     tuned = fine_tune(start, dataset, chosen, FineTune(epochs=args.epochs), context=context)
-    judged = Evaluate(latency=False, bootstrap=1000)
-    found = evaluate(tuned, dataset, judged, context=context)
-    figures = {d: found.metrics[d]["accuracy"].value for d in (HOME, "corrupted")}
+    figures = {}
+    for tta in (False, True):
+        judged = Evaluate(latency=False, bootstrap=100, tta=tta)
+        found = evaluate(tuned, dataset, judged, context=context)
+        for domain in (HOME, "corrupted"):
+            figures[domain + (", tta" if tta else "")] = found.metrics[domain]["accuracy"].value
     facts = {"policy": policy, "seconds": round(asked, 1), **figures}
     if policy == "auto":
         facts |= {"flip": chosen.horizontal_flip, "crop": chosen.crop_area}
@@ -122,12 +134,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=600, help="That train, at most.")
+    parser.add_argument("--no-digits", action="store_true")
     parser.add_argument("--policy", action="append", choices=POLICIES, default=[])
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        write_digits(Path(name) / "digits")
-        for folder in (Path(name) / "digits", *args.data):
+        digits = Path(name) / "digits"
+        if not args.no_digits:
+            write_digits(digits)
+        for folder in (*([] if args.no_digits else [digits]), *args.data):
             for seed in range(args.seeds):
                 context = Context(seed=seed, device="cpu", cache=Path(name) / "cache")
                 scratch = Path(name) / "corrupted" / folder.name / str(seed)
@@ -137,12 +152,14 @@ def main() -> None:
                 for policy in args.policy or POLICIES:
                     found = measure(start, dataset, policy, args, context)
                     rows.append({"data": folder.name, "seed": seed, **found})
-    print("\n| data | policy | test | corrupted |\n| --- | --- | --- | --- |")
+    columns = (HOME, "corrupted", f"{HOME}, tta", "corrupted, tta")
+    print("\n| data | policy | test | corrupted | test, tta | corrupted, tta |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for data in dict.fromkeys(row["data"] for row in rows):
         for policy in args.policy or POLICIES:
             some = [r for r in rows if r["data"] == data and r["policy"] == policy]
-            home, corrupted = (np.mean([r[d] for r in some]) for d in (HOME, "corrupted"))
-            print(f"| {data} | {policy} | {home:.3f} | {corrupted:.3f} |")
+            cells = [f"{np.mean([r[column] for r in some]):.3f}" for column in columns]
+            print(f"| {data} | {policy} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def augment(
     if model is None and data is None:
         return _choose_policy(made)
     if model is None or data is None:
-        raise RecipeError("augment needs a model and data, or neither.", where="augment")
+        raise RecipeError("a model and data are needed, or neither.", where="augment")
     here = context or Context()
     judge = _sized(as_classifier(model, contract=contract), image_size)
     return _safe_policy(judge, as_dataset(data, context=here), made, context=here)

@@ -280,3 +280,27 @@ def test_an_empty_folder_is_a_place_like_any_other(acclimate, workshop, dataset,
 def test_quiet_says_nothing_but_the_result(acclimate, workshop):
     done = acclimate("clean", workshop.photos / "val", "-o", "p.parquet", "--quiet")
     assert (done.out, done.err) == ("dataset  p.parquet\n", "")
+
+
+def test_augment_tells_the_evidence_and_a_stage_takes_its_policy(
+    acclimate, workshop, dataset, tmp_path
+):
+    given = (model(workshop, "probe"), dataset)
+    done = acclimate("augment", *given, "-o", "p.json", "--set", "operations_per_image=0")
+    assert done.code == 0, done.err
+    policy = Policy.load(tmp_path / "p.json")
+    told = {line.operation for line in policy.evidence}
+    assert told == {"horizontal_flip", "vertical_flip", "crop", "jitter"}
+    assert any(line.startswith("augment: ") for line in done.lines)
+    done = acclimate("fine-tune", *given, "--policy", "p.json", "-o", "t.model", *TRAINING)
+    assert done.code == 0, done.err
+    used = Classifier.load(tmp_path / "t.model").card.steps[-1].settings["policy"]
+    assert used == policy.as_record()
+
+
+def test_a_file_that_is_no_policy_is_told(acclimate, workshop, dataset, tmp_path):
+    (tmp_path / "p.json").write_text("{}")
+    given = (model(workshop, "probe"), dataset, "--policy", "p.json", "-o", "t.model")
+    done = acclimate("fine-tune", *given, *TRAINING)
+    assert done.code == 2
+    assert done.err == "error: p.json: file is not a policy ('format').\n"

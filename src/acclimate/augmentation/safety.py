@@ -28,6 +28,7 @@ from acclimate.augmentation.symmetry import told_apart
 from acclimate.context import Context
 from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Dataset
+from acclimate.errors import ModelFileError
 from acclimate.evaluation.comparison import paired_interval
 from acclimate.features.probe import check_trainable
 from acclimate.models.classifier import Classifier
@@ -86,14 +87,7 @@ def safe_policy(
     if settings.policy != "auto" or not names:
         return choose_policy(settings)
     check_trainable(dataset)
-    size = min(classifier.contract.image_size, _SIDE)
-    convolutional = not hasattr(classifier.module(), "pos_embed")
-    judge = Judge(
-        resized(classifier, size) if convolutional else classifier,
-        dataset,
-        settings.max_images,
-        context,
-    )
+    judge = Judge(_smaller(classifier), dataset, settings.max_images, context)
     try:
         if len(judge.labels) < _FEWEST:
             context.progress.say(
@@ -108,6 +102,14 @@ def safe_policy(
     policy = replace(by_hand(_assembled(evidence), settings), evidence=tuple(evidence))
     refused = {line.operation for line in evidence if not line.kept}
     return replace(policy, operations=tuple(n for n in policy.operations if n not in refused))
+
+
+def _smaller(classifier: Classifier) -> Classifier:
+    """The classifier at the size that judges, unless it only takes its own."""
+    try:
+        return resized(classifier, min(classifier.contract.image_size, _SIDE))
+    except ModelFileError:
+        return classifier
 
 
 def _unknown(settings: Augment) -> list[str]:
@@ -160,8 +162,10 @@ def evidence_of(
 ) -> Evidence:
     """Whether an operation keeps labels true at a strength.
 
-    It does where its cost is within the tolerance and, by its interval, below twice the tolerance.
-    Where so few images cannot say, what is common and gentle is kept at the least strength.
+    It does where its cost is within what is allowed (the tolerance, or a fifth of the probe's
+    errors where that is more: a weak probe loses more on whatever it has not seen) and, by its
+    interval, below twice that. Where so few images cannot say, what is common and gentle is kept
+    at the least strength.
 
     Args:
         name: Of the operation.
@@ -174,10 +178,11 @@ def evidence_of(
         The evidence.
     """
     line = _measured(name, strength, answers, answers.learnt)
-    if line.cost <= tolerance and line.high <= 2 * tolerance:
+    allowed = max(tolerance, 100 * (1 - line.plain) / 5)
+    if line.cost <= allowed and line.high <= 2 * allowed:
         return line.model_copy(update={"kept": True, "reason": "the labels can be read"})
-    if line.cost > tolerance and line.low > 0:
-        return line.model_copy(update={"reason": f"costs more than {tolerance:g} points"})
+    if line.cost > allowed and line.low > 0:
+        return line.model_copy(update={"reason": f"costs more than {allowed:.2g} points"})
     gentle = last and (name in PHOTO_OPERATIONS or name in ("crop", "jitter"))
     reason = "not settled by so few images"
     return line.model_copy(
