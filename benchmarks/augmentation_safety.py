@@ -114,7 +114,7 @@ def measure(
     asked = time.perf_counter() - began
     tuned = fine_tune(start, dataset, chosen, FineTune(epochs=args.epochs), context=context)
     figures = {}
-    for tta in (False, True):
+    for tta in (False, True) if policy == "auto" else (False,):
         judged = Evaluate(latency=False, bootstrap=100, tta=tta)
         found = evaluate(tuned, dataset, judged, context=context)
         for domain in (HOME, "corrupted"):
@@ -158,7 +158,10 @@ def main() -> None:
     for data in dict.fromkeys(row["data"] for row in rows):
         for policy in args.policy or POLICIES:
             some = [r for r in rows if r["data"] == data and r["policy"] == policy]
-            cells = [f"{np.mean([r[column] for r in some]):.3f}" for column in columns]
+            cells = [
+                f"{np.mean([r[column] for r in some]):.3f}" if column in some[0] else ""
+                for column in columns
+            ]
             print(f"| {data} | {policy} | {' | '.join(cells)} |")
 
 
