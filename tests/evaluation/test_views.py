@@ -77,9 +77,16 @@ def test_an_evaluation_says_that_views_were_averaged(start, dataset, context):
     plain = evaluate(model, dataset, QUICK, context=context)
     averaged = evaluate(model, dataset, QUICK.model_copy(update={"tta": True}), context=context)
     assert averaged.settings["tta"] is True
+    assert averaged.settings["views"] == ["as it is", *safe_views(model)]
+    assert len(averaged.settings["views"]) == 10
     assert averaged.digest != plain.digest
     assert averaged.table["loss"].to_pylist() != plain.table["loss"].to_pylist()
-    nothing = evaluate(
-        taught(start), dataset, QUICK.model_copy(update={"tta": True}), context=context
-    )
-    assert np.allclose(nothing.table["loss"].to_numpy(), plain.table["loss"].to_numpy(), atol=1e-4)
+
+
+def test_a_model_without_safe_views_is_measured_as_it_is(start, dataset, context):
+    plain = evaluate(start, dataset, QUICK, context=context)
+    for model in (start, taught(start)):  # of which nothing is known; which learnt from no view
+        asked = evaluate(model, dataset, QUICK.model_copy(update={"tta": True}), context=context)
+        assert asked.settings["views"] == ["as it is"]
+        losses = (found.table["loss"].to_numpy() for found in (asked, plain))
+        assert np.allclose(*losses, atol=1e-4)
