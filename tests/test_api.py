@@ -233,6 +233,16 @@ def test_augmentation_is_made_from_keywords():
     assert str(caught.value).startswith("Augment has no setting 'flip'. ")
 
 
+def test_augmentation_asks_a_model_and_data_and_tells_the_evidence(small, dataset, context):
+    found = acclimate.augment(small, dataset, context=context, operations_per_image=0)
+    asked = {line.operation for line in found.evidence}
+    assert asked == {"horizontal_flip", "vertical_flip", "crop", "jitter"}
+    assert found.horizontal_flip is False  # they are digits
+    with pytest.raises(RecipeError) as caught:
+        acclimate.augment(small)
+    assert str(caught.value) == "augment: a model and data are needed, or neither."
+
+
 def test_clean_makes_a_dataset_and_leaves_classes_out(digits):
     photos = acclimate.clean(digits, leave_out_classes=["7", "8"])
     assert isinstance(photos, acclimate.Dataset)

@@ -66,6 +66,7 @@ TABLES = {
     "acclimate.cleaning.clean:CHECKS": "acclimate.cleaning.settings:CheckName",
     "acclimate.cleaning.inspect:INSPECTIONS": "acclimate.cleaning.settings:InspectionName",
     "acclimate.augmentation.operations:OPERATIONS": "acclimate.augmentation.settings:OperationName",
+    "acclimate.augmentation.policy:POLICIES": "acclimate.augmentation.settings:PolicyName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",
     "acclimate.evaluation.metrics:METRICS": "acclimate.evaluation.settings:MetricName",
     "acclimate.training.losses:LOSSES": "acclimate.training.settings:LossName",

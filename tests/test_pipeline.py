@@ -22,7 +22,7 @@ from acclimate.recipe import Recipe
 from acclimate.stages import STAGES
 
 ALL = (
-    "clean", "augment", "probe", "fine-tune", "export", "evaluate-probe", "evaluate-tuned",
+    "clean", "probe", "augment", "fine-tune", "export", "evaluate-probe", "evaluate-tuned",
     "evaluate-final", "compare-probe", "compare-tuned",
 )  # fmt: skip
 
@@ -230,7 +230,7 @@ def test_force_does_every_step_again_and_keeps_the_folders(recipe, out, context)
 
 def test_until_stops_after_that_step(recipe, tmp_path, context):
     assert run(recipe, tmp_path, context=context, until="augment") is None
-    assert folders(tmp_path) == ["augment", "clean"]
+    assert folders(tmp_path) == ["augment", "clean", "probe"]
     assert not (tmp_path / "digits" / "model").exists()
 
 
@@ -267,7 +267,7 @@ def test_a_failure_keeps_what_was_done_before_it(recipe, context, tmp_path):
     with pytest.raises(RecipeError, match="batch_size 5000 is larger than the training split"):
         run(bad, tmp_path, context=context)
     assert folders(tmp_path) == ["augment", "clean", "probe"]
-    run(recipe, tmp_path, context=context, until="probe")
+    run(recipe, tmp_path, context=context, until="augment")
     assert folders(tmp_path) == ["augment", "clean", "probe"]
 
 

@@ -80,7 +80,7 @@ def test_all_faults_are_told_at_once_each_with_its_place(write):
     )
     operations = "'identity', 'shear_x', 'shear_y', 'translate_x', 'translate_y', 'rotate', "
     operations += "'brightness', 'color', 'contrast', 'sharpness', 'posterize', 'solarize', "
-    operations += "'autocontrast', 'equalize', 'invert', 'blur' or 'noise'"
+    operations += "'autocontrast', 'equalize', 'invert', 'blur', 'noise' or 'erase'"
     expected = {
         f"{path}:1: name must be a valid string. Got 5.",
         f"{path}:2: seed must be a valid integer, unable to parse string as an integer. Got 'x'.",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
+from acclimate.augmentation.safety import safe_policy as _safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean as _clean
 from acclimate.cleaning.inspect import inspect as _inspect
@@ -102,16 +103,40 @@ def inspect(
     return _inspect(start, as_dataset(data, context=here), _made(Inspect, settings), context=here)
 
 
-def augment(**settings: Any) -> Policy:  # noqa: ANN401 - fields of Augment
-    """The augmentation policy of some settings.
+def augment(
+    model: AnyModel | None = None,
+    data: AnyData | None = None,
+    *,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Augment
+) -> Policy:
+    """Which augmentations keep the labels of your images true, with the evidence for each.
 
     Args:
+        model: Name, folder, classifier or module, whose backbone judges.
+        data: Folder, list or data set. Without model and data nothing is judged: what is left at
+            auto is then a gentle policy that mirrors nothing.
+        contract: What a module expects of pixels.
+        image_size: px, when not the model's own.
+        context: Seed, device, progress.
         **settings: Fields of `Augment`.
 
     Returns:
         The policy.
+
+    Raises:
+        RecipeError: Only one of model and data is given.
     """
-    return _choose_policy(_made(Augment, settings))
+    made = _made(Augment, settings)
+    if model is None and data is None:
+        return _choose_policy(made)
+    if model is None or data is None:
+        raise RecipeError("a model and data are needed, or neither.", where="augment")
+    here = context or Context()
+    judge = _sized(as_classifier(model, contract=contract), image_size)
+    return _safe_policy(judge, as_dataset(data, context=here), made, context=here)
 
 
 def probe(
@@ -325,6 +350,7 @@ def predict(
     images: str | Path | Iterable[str | Path],
     *,
     top: int = 1,
+    tta: bool = False,
     device: str = "auto",
 ) -> list[Prediction]:
     """What a model says of a file, a folder or a list of files.
@@ -333,6 +359,7 @@ def predict(
         model: Any.
         images: File, folder, or paths.
         top: How many classes to name for each.
+        tta: Average over views that the model was taught keep the label.
         device: "auto", "cpu", "cuda", …
 
     Returns:
@@ -342,7 +369,8 @@ def predict(
         paths = find_images(Path(images))
     else:
         paths = [Path(image) for image in images]
-    return list(_predict(as_classifier(model), paths, top=top, context=Context(device=device)))
+    here = Context(device=device)
+    return list(_predict(as_classifier(model), paths, top=top, tta=tta, context=here))
 
 
 def _on_data(

@@ -60,8 +60,8 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step("clean", "clean", ("listing",), "dataset"),
     Step("inspect", "inspect", ("pretrained", "dataset"), "dataset"),
-    Step("augment", "augment", (), "policy"),
     Step("probe", "probe", ("pretrained", "dataset"), "classifier", also="start"),
+    Step("augment", "augment", ("start", "dataset"), "policy"),
     Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
     Step("distill", "distill", ("classifier", "dataset", "policy"), "classifier"),
     Step("prune", "prune", ("classifier", "dataset", "policy"), "classifier"),
@@ -364,6 +364,7 @@ def _finish(job: _Job) -> RunResult:
         comparisons=comparisons,
         stages=[read_json(folder / "stage.json") for folder in job.done],
         registered=registered,
+        policy=job.slots["policy"].load(),
     )
     write_atomic(report, page)
     return RunResult(

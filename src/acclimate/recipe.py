@@ -144,7 +144,8 @@ def validated(
         seen: set[tuple[str, ...]] = set()
         for fault in error.errors():
             keys = _real_keys(kind, fault["loc"])
-            if keys in seen:  # a union tells each of its members' complaints
+            # A union tells each of its members' complaints; the one that leads deepest says most.
+            if any(known[: len(keys)] == keys for known in seen):
                 continue
             seen.add(keys)
             place = _place(keys, places) or file

@@ -72,15 +72,6 @@ STAGES: dict[str, Stage] = {
             "Flag labels that are probably wrong, and images far from all others.",
         ),
         Stage(
-            "augment",
-            "acclimate.augmentation.policy:choose_policy",
-            "acclimate.augmentation.settings:Augment",
-            (),
-            "policy",
-            1,
-            "Choose what is done to training images.",
-        ),
-        Stage(
             "probe",
             "acclimate.features.probe:probe",
             "acclimate.features.settings:Probe",
@@ -88,6 +79,15 @@ STAGES: dict[str, Stage] = {
             "classifier",
             1,
             "Fit a linear head on frozen features: seconds, and the floor to beat.",
+        ),
+        Stage(
+            "augment",
+            "acclimate.augmentation.safety:safe_policy",
+            "acclimate.augmentation.settings:Augment",
+            ("classifier", "dataset"),
+            "policy",
+            2,
+            "Find out which augmentations keep your labels true.",
         ),
         Stage(
             "fine-tune",

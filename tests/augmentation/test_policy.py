@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from acclimate.augmentation.operations import OPERATIONS
-from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.augmentation.policy import POLICIES, Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.data.contract import InputContract
 from acclimate.errors import DataError
@@ -34,6 +34,12 @@ policies = st.builds(
     operations=st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=4).map(tuple),
     operations_per_image=st.integers(0, 3),
     strength=fractions,
+    vertical_flip=st.booleans(),
+    strengths=st.dictionaries(st.sampled_from(sorted(OPERATIONS)), st.floats(0, 5), max_size=2),
+    weights=st.dictionaries(st.sampled_from(sorted(OPERATIONS)), st.floats(0.1, 5), max_size=2),
+    vary=st.booleans(),
+    chains=st.integers(0, 3),
+    erasing=fractions,
 )
 
 
@@ -60,6 +66,81 @@ def test_the_settings_become_the_policy():
         strength=0.4,
     )
     assert choose_policy(asked) == Policy(0.7, False, 0.2, ("rotate",), 2, 0.4)
+
+
+def test_without_data_nothing_is_mirrored_and_nothing_is_strong():
+    gentle = choose_policy()
+    assert gentle == POLICIES["auto"]
+    assert (gentle.horizontal_flip, gentle.vertical_flip) == (False, False)
+    assert gentle.strength <= 0.3
+    assert not {"invert", "erase", "noise", "blur"} & set(gentle.operations)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_is_set_by_hand_takes_the_place_of_the_named_policy(name):
+    asked = Augment(policy=name, crop_area=0.9, strength=0.2, operations=("rotate",), mixup=0.3)
+    found = choose_policy(asked)
+    assert (found.crop_area, found.strength, found.operations) == (0.9, 0.2, ("rotate",))
+    assert (found.strengths, found.vary, found.mixup) == ({}, False, 0.3)
+    assert found.horizontal_flip == POLICIES[name].horizontal_flip
+
+
+def test_none_shows_what_evaluation_sees():
+    view = POLICIES["none"].apply(picture(), CONTRACT, draw())
+    assert np.array_equal(view, CONTRACT.fit(picture()))
+
+
+def test_trivialaugment_turns_further_than_randaugment_and_varies():
+    """Up to 135 degrees, any strength."""
+    wide = replace(POLICIES["trivialaugment"], operations=("rotate",), crop_area=1.0)
+    wide = replace(wide, horizontal_flip=False)
+    bar = np.zeros((64, 64, 3), np.uint8)
+    bar[30:34, 4:34] = 255  # from the left to the middle
+    ends = []
+    for seed in range(60):
+        view = wide.apply(Image.fromarray(bar), replace(CONTRACT, crop=1.0), draw(seed))
+        y, x = np.argwhere(view[..., 0] > 200).mean(0) - 16
+        ends.append(np.degrees(np.arctan2(y, -x)))
+    assert max(map(abs, ends)) > 90
+    assert sum(abs(end) < 40 for end in ends) > 15
+
+
+def test_augmix_stays_near_the_image_it_blends_into():
+    augmix = replace(POLICIES["augmix"], crop_area=1.0, horizontal_flip=False)
+    one_after_another = replace(augmix, chains=0, operations_per_image=3)
+    straight = CONTRACT.fit(picture()).astype(int)
+
+    def distance(policy):
+        views = [policy.apply(picture(), CONTRACT, draw(seed)) for seed in range(30)]
+        assert all(view.dtype == np.uint8 for view in views)
+        return np.mean([np.abs(view - straight).mean() for view in views])
+
+    assert 0 < distance(augmix) < 0.8 * distance(one_after_another)
+
+
+def test_an_operation_is_drawn_as_often_as_its_weight_says():
+    policy = changed(
+        operations=("invert", "identity"), operations_per_image=1, strength=1.0,
+        weights={"invert": 3.0},
+    )  # fmt: skip
+    straight = CONTRACT.fit(picture())
+    views = [policy.apply(picture(), CONTRACT, draw(seed)) for seed in range(200)]
+    assert 130 < sum(np.array_equal(view, 255 - straight) for view in views) < 170
+
+
+def test_an_operation_has_its_own_strength_where_it_has_one():
+    policy = changed(
+        operations=("invert",), operations_per_image=1, strength=0.0, strengths={"invert": 1.0}
+    )
+    assert np.array_equal(policy.apply(picture(), CONTRACT, draw()), 255 - CONTRACT.fit(picture()))
+
+
+def test_upside_down_and_erased_images_are_as_many_as_asked():
+    straight = CONTRACT.fit(picture())
+    turned = [changed(vertical_flip=True).apply(picture(), CONTRACT, draw(s)) for s in range(100)]
+    assert 30 < sum(np.array_equal(view, straight[::-1]) for view in turned) < 70
+    erased = [changed(erasing=0.3).apply(picture(), CONTRACT, draw(s)) for s in range(200)]
+    assert 35 < sum(not np.array_equal(view, straight) for view in erased) < 85
 
 
 def test_a_policy_that_does_nothing_shows_what_evaluation_sees(tmp_path):
@@ -166,6 +247,14 @@ def test_a_saved_policy_comes_back_equal(policy, tmp_path):
         {"operations": ("rotate",)},
         {"operations_per_image": 1},
         {"strength": 0.1},
+        {"vertical_flip": True},
+        {"strengths": {"rotate": 0.5}},
+        {"weights": {"rotate": 0.5}},
+        {"vary": True},
+        {"chains": 3},
+        {"erasing": 0.1},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
     ],
     ids=lambda fields: next(iter(fields)),
 )
@@ -206,6 +295,13 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path, content, told):
         ("color", None),
         ("operations_per_image", 1.5),
         ("operations", ["rotat"]),
+        ("strengths", {"rotat": 0.5}),
+        ("strengths", {"rotate": -1}),
+        ("weights", {"rotate": 0}),
+        ("chains", 10**9),
+        ("mixup", "much"),
+        ("evidence", [{"operation": "crop"}]),
+        ("unheard_of", 1),
     ],
 )
 def test_a_policy_file_with_an_impossible_value_is_refused(tmp_path, field, value):

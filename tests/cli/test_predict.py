@@ -132,3 +132,22 @@ def test_images_are_files_and_folders_in_the_order_given(acclimate, workshop, mo
     found = rows(acclimate("predict", model, one, workshop.photos / "val" / "nought").out)
     assert found[0]["path"] == str(one)
     assert len(found) == 5
+
+
+def test_views_are_averaged_on_request(acclimate, workshop, model):
+    plain = rows(acclimate("predict", model, workshop.photos / "test").out)
+    done = acclimate("predict", model, workshop.photos / "test", "--tta")
+    assert done.code == 0, done.err
+    averaged = rows(done.out)
+    assert [row["path"] for row in averaged] == [row["path"] for row in plain]
+    assert [row["probability"] for row in averaged] != [row["probability"] for row in plain]
+
+
+def test_views_of_a_bare_graph_are_refused_in_one_sentence(acclimate, workshop, model):
+    done = acclimate("predict", model / "model.onnx", workshop.photos / "test", "--tta")
+    assert done.code == 2
+    assert done.err == (
+        "error: model: nothing is known of which views of an image keep its label: the model's "
+        "card names no augmentation policy. Leave test-time augmentation off, or fine-tune the "
+        "model first.\n"
+    )

@@ -41,8 +41,9 @@ def test_clean_writes_a_table_and_says_where(acclimate, workshop, tmp_path):
     assert len(made) == 93
 
 
-def test_augment_writes_the_policy_that_was_asked_for(acclimate, tmp_path):
-    done = acclimate("augment", "-o", "p.json", "--set", "horizontal_flip=false")
+def test_augment_writes_the_policy_that_was_asked_for(acclimate, workshop, dataset, tmp_path):
+    given = (model(workshop, "probe"), dataset, "-o", "p.json")
+    done = acclimate("augment", *given, "--set", "policy=none", "--set", "horizontal_flip=false")
     assert done.out == "policy  p.json\n"
     assert Policy.load(tmp_path / "p.json").horizontal_flip is False
 
@@ -187,10 +188,12 @@ def test_compare_with_itself_is_as_good_within_a_wide_margin(acclimate, workshop
     assert acclimate(*given, "require=better").code == 3
 
 
-def test_a_recipe_gives_a_stage_its_section_and_set_overrides_it(acclimate, tmp_path):
-    (tmp_path / "r.yaml").write_text("augment: {strength: 0.9, crop_area: 0.7}\n")
-    given = ("augment", "--recipe", "r.yaml", "-o", "p.json", "--set", "crop_area=0.6")
-    assert acclimate(*given).code == 0
+def test_a_recipe_gives_a_stage_its_section_and_set_overrides_it(
+    acclimate, workshop, dataset, tmp_path
+):
+    (tmp_path / "r.yaml").write_text("augment: {policy: basic, strength: 0.9, crop_area: 0.7}\n")
+    given = ("--recipe", "r.yaml", "-o", "p.json", "--set", "crop_area=0.6")
+    assert acclimate("augment", model(workshop, "probe"), dataset, *given).code == 0
     policy = Policy.load(tmp_path / "p.json")
     assert (policy.strength, policy.crop_area) == (0.9, 0.6)
 
@@ -277,3 +280,27 @@ def test_an_empty_folder_is_a_place_like_any_other(acclimate, workshop, dataset,
 def test_quiet_says_nothing_but_the_result(acclimate, workshop):
     done = acclimate("clean", workshop.photos / "val", "-o", "p.parquet", "--quiet")
     assert (done.out, done.err) == ("dataset  p.parquet\n", "")
+
+
+def test_augment_tells_the_evidence_and_a_stage_takes_its_policy(
+    acclimate, workshop, dataset, tmp_path
+):
+    given = (model(workshop, "probe"), dataset)
+    done = acclimate("augment", *given, "-o", "p.json", "--set", "operations_per_image=0")
+    assert done.code == 0, done.err
+    policy = Policy.load(tmp_path / "p.json")
+    told = {line.operation for line in policy.evidence}
+    assert told == {"horizontal_flip", "vertical_flip", "crop", "jitter"}
+    assert any(line.startswith("augment: ") for line in done.lines)
+    done = acclimate("fine-tune", *given, "--policy", "p.json", "-o", "t.model", *TRAINING)
+    assert done.code == 0, done.err
+    used = Classifier.load(tmp_path / "t.model").card.steps[-1].settings["policy"]
+    assert used == policy.as_record()
+
+
+def test_a_file_that_is_no_policy_is_told(acclimate, workshop, dataset, tmp_path):
+    (tmp_path / "p.json").write_text("{}")
+    given = (model(workshop, "probe"), dataset, "--policy", "p.json", "-o", "t.model")
+    done = acclimate("fine-tune", *given, *TRAINING)
+    assert done.code == 2
+    assert done.err == "error: p.json: file is not a policy ('format').\n"

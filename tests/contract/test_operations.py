@@ -33,9 +33,9 @@ def draw(seed):
     return np.random.default_rng(seed)
 
 
-def test_the_suite_covers_all_seventeen_operations():
+def test_the_suite_covers_all_eighteen_operations():
     assert set(OPERATIONS) == set(typing.get_args(OperationName))
-    assert len(OPERATIONS) == 17
+    assert len(OPERATIONS) == 18
     assert set(PHOTO_OPERATIONS) < set(OPERATIONS)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from acclimate.context import Context
 from acclimate.errors import ModelFileError
-from acclimate.features.extract import extract
+from acclimate.features.extract import extract, open_backbone
 from acclimate.models.classifier import Card, Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import backbone, with_head
@@ -152,3 +152,15 @@ def test_a_network_without_a_head_to_leave_off_is_refused(model, dataset, contex
     headless = Classifier("module:mine", network, tuple("abcde"), model.contract, Card("me", "MIT"))
     with pytest.raises(ModelFileError, match="has no fully connected layer to replace"):
         extract(headless, dataset, dataset.rows("val"), context)
+
+
+def test_pixels_that_are_no_file_get_the_same_features_and_are_not_kept(model, dataset, own):
+    context = Context(device="cpu", cache=own)
+    rows = dataset.rows("val")[:5]
+    kept = sorted(own.rglob("*"))
+    infer = open_backbone(model, context)
+    found = infer(np.stack([model.contract.read(dataset.path(row)) for row in rows]))
+    rows_before = [path for path in own.rglob("rows.f32") if path.stat().st_size]
+    assert rows_before == []
+    assert {p.name for p in own.rglob("*")} - {p.name for p in kept} <= {"lock"}
+    assert np.allclose(found, extract(model, dataset, rows, context), atol=1e-4)

@@ -17,9 +17,12 @@ from PIL import Image
 from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
+from acclimate.evaluation.views import over_views, safe_views, softmax
 from acclimate.features.probe import probe
+from acclimate.models.classifier import StepRecord
 from acclimate.models.export import export
 from acclimate.models.pretrained import resized, wrap
+from acclimate.models.runtime import run_onnx
 from acclimate.serving.predict import find_images, from_onnx, predict
 
 
@@ -216,3 +219,19 @@ def test_an_onnx_file_that_is_not_ours_is_refused_with_its_name(tmp_path, conten
         from_onnx(tmp_path / "x.onnx")
     told = "ONNX file carries no input contract and classes."
     assert str(caught.value) == f"{tmp_path}/x.onnx: {told}"
+
+
+def test_views_are_averaged_when_asked_and_answers_stay_in_order(model, images, answers, context):
+    policy = {"crop_area": 0.5, "horizontal_flip": True}
+    taught = model.after(StepRecord("fine_tune", {"policy": policy}), graph=model.graph)
+    averaged = list(predict(taught, images, tta=True, context=context))
+    assert [answer.path for answer in averaged] == images
+    assert averaged != answers
+    views = over_views(run_onnx(model), safe_views(taught))
+    first = softmax(views(np.stack([model.contract.read(images[0])])))[0]
+    assert averaged[0].probabilities[0] == pytest.approx(float(first.max()), abs=1e-4)
+
+
+def test_views_of_a_model_of_which_nothing_is_known_are_refused(model, images, context):
+    with pytest.raises(ModelFileError, match="nothing is known of which views"):
+        list(predict(model, images, tta=True, context=context))

@@ -437,3 +437,24 @@ def test_that_holds_for_a_photo_that_the_decoder_may_shrink(tmp_path, side):
     photos = read(tmp_path)
     seen = Views(photos, EVALUATED, CONTRACT).train(0, seed=0)
     assert np.array_equal(seen, CONTRACT.read(photos.path(0)))
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_from_mixed_images_a_network_learns_and_is_less_sure(run, dataset, policy, good, name):
+    mixing = replace(policy, **{name: 1.0})
+    settings = SHORT.model_copy(update={"epochs": 5})
+    mixed, again = (run(settings, views=Views(dataset, mixing, CONTRACT)) for _ in range(2))
+    assert same_weights(mixed, again)
+    assert curve(mixed) == curve(again)
+    assert mixed.best.val_accuracy > 0.3  # chance is 0.1
+    assert not same_weights(mixed, run(settings))
+
+    to_input = Normalizer(CONTRACT, torch.device("cpu"))
+    images = np.stack([CONTRACT.read(dataset.path(row)) for row in dataset.rows("train")[:60]])
+
+    def sureness(trained):
+        with torch.inference_mode():
+            logits = trained.network(to_input(torch.from_numpy(images)))
+        return float(logits.softmax(1).max(1).values.mean())
+
+    assert sureness(mixed) < sureness(run(settings))

@@ -30,6 +30,17 @@ def test_label_smoothing_punishes_certainty():
     assert float(cross_entropy(sure, right, 0.1)) == pytest.approx(20 * 2 * 0.1 / 3, rel=1e-4)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_a_mixed_label_costs_the_mean_of_its_labels(label_smoothing):
+    said = logits(0, rows=1)
+    mixed = torch.tensor([[0.3, 0.0, 0.7, 0.0]])
+    first, second = (
+        float(cross_entropy(said, torch.tensor([label]), label_smoothing)) for label in (0, 2)
+    )
+    found = float(cross_entropy(said, mixed, label_smoothing))
+    assert found == pytest.approx(0.3 * first + 0.7 * second, rel=1e-5)
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, temperature=temperatures)
 def test_soft_targets_cost_nothing_only_where_the_student_agrees(seed, temperature):

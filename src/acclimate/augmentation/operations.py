@@ -114,6 +114,29 @@ def noise(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     return np.clip(image + grain, 0, 255).astype(np.uint8)
 
 
+def erase(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    """A rectangle of noise over up to a third of the image (Zhong et al. 2017, 1708.04896)."""
+    height, width = image.shape[:2]
+    side = np.sqrt(rng.uniform(0.02, 0.33) * strength)
+    stretch = np.exp(rng.uniform(np.log(0.3), np.log(3.3)) / 2)
+    h = min(height, round(height * side * stretch))
+    w = min(width, round(width * side / stretch))
+    top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    erased = image.copy()
+    erased[top : top + h, left : left + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
+    return erased
+
+
+def flip_x(image: Pixels) -> Pixels:
+    """Left and right exchanged."""
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+def flip_y(image: Pixels) -> Pixels:
+    """Top and bottom exchanged."""
+    return np.ascontiguousarray(image[::-1])
+
+
 def _affine(
     image: Pixels,
     *,
@@ -160,5 +183,6 @@ OPERATIONS: dict[str, Operation] = {
     "invert": invert,
     "blur": blur,
     "noise": noise,
+    "erase": erase,
 }
 """(uint8 (H, W, 3), strength in [0, 1], generator) to uint8 (H, W, 3)."""

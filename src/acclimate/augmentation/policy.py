@@ -1,30 +1,35 @@
 """What is done to training images, as a value that travels."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
+from pydantic import ValidationError
 
-from acclimate.augmentation.operations import OPERATIONS
-from acclimate.augmentation.settings import Augment
+from acclimate.augmentation.operations import OPERATIONS, erase, flip_y
+from acclimate.augmentation.record import Evidence, PolicyRecord
+from acclimate.augmentation.settings import PHOTO_OPERATIONS, Augment
 from acclimate.context import Context
-from acclimate.data.contract import Box, InputContract, Pixels, Resizable
+from acclimate.data.contract import InputContract, Pixels, Resizable
 from acclimate.data.picture import mirrored
 from acclimate.errors import DataError, near_names
 from acclimate.files import digest_json, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 _DEFAULT = Augment()
 _HERE = Context()
 _RATIOS = (3 / 4, 4 / 3)
 """Aspect ratios of a random crop (Szegedy et al. 2014, arXiv 1409.4842)."""
+_MOST_LINKS = 3
+"""Operations in one of AugMix's chains."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The augmentations of a training run.
+    """The augmentations of a training run, and why.
 
     Attributes:
         crop_area: Smallest part of the area a crop shows, in (0, 1].
@@ -33,6 +38,15 @@ class Policy:
         operations: What is drawn from for each image.
         operations_per_image: How many are drawn.
         strength: Of each of them, in [0, 1].
+        vertical_flip: Whether half of the images are turned upside down.
+        strengths: Of operations that have one of their own; above 1 goes beyond the usual range.
+        weights: How often an operation is drawn, where not 1; relative.
+        vary: Whether each image draws its strength between 0 and the operation's.
+        chains: Of AugMix; 0 applies the operations one after another.
+        erasing: Part of the images in which a rectangle is erased.
+        mixup: Alpha of MixUp; 0 is off.
+        cutmix: Alpha of CutMix; 0 is off.
+        evidence: For each operation that was judged; changes no picture.
     """
 
     crop_area: float
@@ -41,17 +55,32 @@ class Policy:
     operations: tuple[str, ...]
     operations_per_image: int
     strength: float
+    vertical_flip: bool = False
+    strengths: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    vary: bool = False
+    chains: int = 0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    evidence: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses an operation that does not exist."""
-        for name in self.operations:
+        for name in (*self.operations, *self.strengths, *self.weights):
             if name not in OPERATIONS:
                 raise DataError(f"no augmentation {name!r}. {near_names(name, OPERATIONS)}")
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all the fields."""
-        return digest_json({"format": FORMAT, **asdict(self)})
+        """Stands for all the fields that change a picture."""
+        return digest_json({"format": FORMAT, **self.as_record()})
+
+    def as_record(self) -> dict[str, Any]:
+        """The fields that change a picture, as JSON."""
+        fields = asdict(replace(self, evidence=()))
+        del fields["evidence"]
+        return fields
 
     def apply(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Pixels:
         """One training view of an image.
@@ -64,34 +93,54 @@ class Policy:
         Returns:
             uint8, (S, S, 3).
         """
-        if self.crop_area < 1:
-            pixels = contract.resize(image, self._box(image, rng))
-        else:
-            pixels = contract.fit(image)
+        pixels = crop(image, contract, self.crop_area, rng)
         if self.horizontal_flip and rng.random() < 0.5:
             pixels = mirrored(pixels)
+        if self.vertical_flip and rng.random() < 0.5:
+            pixels = flip_y(pixels)
         if self.color:
-            for name in ("brightness", "contrast", "color"):
-                pixels = OPERATIONS[name](pixels, self.color, rng)
-        if self.operations:
-            for index in rng.integers(len(self.operations), size=self.operations_per_image):
-                pixels = OPERATIONS[self.operations[index]](pixels, self.strength, rng)
+            pixels = jitter(pixels, self.color, rng)
+        if self.operations and self.operations_per_image:
+            pixels = self._mixed(pixels, rng) if self.chains else self._drawn(pixels, rng)
+        if self.erasing and rng.random() < self.erasing:
+            pixels = erase(pixels, 1.0, rng)
         return pixels
 
-    def _box(self, image: Resizable, rng: np.random.Generator) -> Box:
-        """A crop of random area and ratio, as large as the image allows."""
-        width, height = image.size
-        area = rng.uniform(self.crop_area, 1.0)
-        ratio = float(np.exp(rng.uniform(*np.log(_RATIOS))))
-        # Measured on the square that evaluation sees, so that objects keep their size.
-        side = min(width, height) * np.sqrt(area)
-        w, h = min(side * np.sqrt(ratio), width), min(side / np.sqrt(ratio), height)
-        left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
-        return (left, top, left + w, top + h)
+    def _drawn(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        """As many operations as each image gets, one after another."""
+        for index in rng.choice(len(self.operations), self.operations_per_image, p=self._chances):
+            name = self.operations[index]
+            strength = self.strengths.get(name, self.strength)
+            if self.vary:
+                strength *= rng.random()
+            pixels = OPERATIONS[name](pixels, strength, rng)
+        return pixels
+
+    def _mixed(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        """AugMix (Hendrycks et al. 2019, arXiv 1912.02781): chains blended into the image.
+
+        Without its consistency loss, which needs three views of each image a step.
+        """
+        share = rng.beta(1, 1)
+        blended = (1 - share) * pixels.astype(np.float32)
+        for weight in rng.dirichlet(np.ones(self.chains)):
+            chain = pixels
+            for _ in range(rng.integers(1, _MOST_LINKS + 1)):
+                chain = self._drawn(chain, rng)
+            blended += np.float32(share * weight) * chain
+        return blended.round().clip(0, 255).astype(np.uint8)
+
+    @cached_property
+    def _chances(self) -> list[float] | None:
+        if not self.weights:
+            return None
+        weights = np.asarray([self.weights.get(name, 1.0) for name in self.operations])
+        return list(weights / weights.sum())
 
     def save(self, path: Path) -> None:
         """Writes JSON, atomically."""
-        write_json(path, {"format": FORMAT, **asdict(self)})
+        evidence = [line.model_dump() for line in self.evidence]
+        write_json(path, {"format": FORMAT, **self.as_record(), "evidence": evidence})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -111,15 +160,62 @@ class Policy:
             fields = dict(cast("dict[str, Any]", record))
             if int(fields.pop("format")) > FORMAT:
                 raise DataError("policy was written by a newer acclimate.", where=path)
-            if missing := set(Augment.model_fields) - set(fields):
-                raise KeyError(sorted(missing)[0])
-            return cls(**Augment.model_validate(fields).model_dump())
+            read = PolicyRecord.model_validate(fields)
+            return cls(**{name: getattr(read, name) for name in PolicyRecord.model_fields})
+        except ValidationError as error:
+            first = error.errors()[0]
+            told = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+            raise DataError(f"file is not a policy ({told}).", where=path) from error
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"file is not a policy ({error}).", where=path) from error
 
 
+def crop(
+    image: Resizable, contract: InputContract, area: float, rng: np.random.Generator
+) -> Pixels:
+    """A crop of random area and ratio, as large as the image allows.
+
+    Args:
+        image: RGB, any size.
+        contract: Gives the size and the interpolation.
+        area: Smallest part of the area that is shown; at 1, what evaluation sees.
+        rng: Draws area, ratio and place.
+
+    Returns:
+        uint8, (S, S, 3).
+    """
+    if area >= 1:
+        return contract.fit(image)
+    width, height = image.size
+    # Measured on the square that evaluation sees, so that objects keep their size.
+    side = min(width, height) * np.sqrt(rng.uniform(area, 1.0))
+    ratio = float(np.exp(rng.uniform(*np.log(_RATIOS))))
+    w, h = min(side * np.sqrt(ratio), width), min(side / np.sqrt(ratio), height)
+    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    return contract.resize(image, (left, top, left + w, top + h))
+
+
+def jitter(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    """Brightness, contrast and saturation, each wandering by up to 90 % of the strength.
+
+    Args:
+        pixels: uint8, (S, S, 3).
+        strength: In [0, 1].
+        rng: Draws how far.
+
+    Returns:
+        uint8, (S, S, 3).
+    """
+    for name in ("brightness", "contrast", "color"):
+        pixels = OPERATIONS[name](pixels, strength, rng)
+    return pixels
+
+
 def choose_policy(settings: Augment = _DEFAULT, *, context: Context = _HERE) -> Policy:
-    """The policy that a recipe's section asks for.
+    """The policy of some settings, without looking at any data.
+
+    What is left at auto is that of the named policy. The policy "auto", which asks the data
+    (`acclimate.augmentation.safety`), is here a gentle one that mirrors nothing.
 
     Args:
         settings: The section.
@@ -128,4 +224,99 @@ def choose_policy(settings: Augment = _DEFAULT, *, context: Context = _HERE) -> 
     Returns:
         The policy.
     """
-    return Policy(**settings.model_dump())
+    return by_hand(POLICIES[settings.policy], settings)
+
+
+def by_hand(policy: Policy, settings: Augment) -> Policy:
+    """A policy with what was set by hand in place of its own.
+
+    Args:
+        policy: What "auto" means.
+        settings: Those that are not "auto" count.
+
+    Returns:
+        The policy.
+    """
+    fields = {name: getattr(settings, name) for name in _BY_HAND}
+    given = {name: value for name, value in fields.items() if value != "auto"}
+    if "strength" in given:
+        given |= {"strengths": {}, "vary": False}
+    elif "operations" in given:
+        names = given["operations"]
+        given["strengths"] = {n: s for n, s in policy.strengths.items() if n in names}
+    if "operations" in given:
+        names = given["operations"]
+        given["weights"] = {n: w for n, w in policy.weights.items() if n in names}
+    return replace(policy, **given)
+
+
+_BY_HAND = (
+    "crop_area", "horizontal_flip", "vertical_flip", "color", "operations",
+    "operations_per_image", "strength", "erasing", "mixup", "cutmix",
+)  # fmt: skip
+
+_NOTHING = Policy(
+    crop_area=1.0,
+    horizontal_flip=False,
+    color=0.0,
+    operations=(),
+    operations_per_image=0,
+    strength=0.0,
+)
+_PHOTOS = replace(_NOTHING, crop_area=0.5, horizontal_flip=True)
+
+POLICIES: dict[str, Policy] = {
+    # Where no data can be asked: little of what hardly ever changes a label, and no mirror.
+    "auto": replace(
+        _NOTHING,
+        crop_area=0.6,
+        color=0.3,
+        operations=PHOTO_OPERATIONS,
+        operations_per_image=1,
+        strength=0.3,
+    ),
+    "none": _NOTHING,
+    "basic": replace(_PHOTOS, color=0.3),
+    # Two operations at 9 of 30 (Cubuk et al. 2019, arXiv 1909.13719).
+    "randaugment": replace(
+        _PHOTOS, operations=PHOTO_OPERATIONS, operations_per_image=2, strength=0.3
+    ),
+    # One operation, any strength up to a wide range (Müller and Hutter 2021, arXiv 2103.10158).
+    "trivialaugment": replace(
+        _PHOTOS,
+        operations=PHOTO_OPERATIONS,
+        operations_per_image=1,
+        strength=1.0,
+        vary=True,
+        strengths={
+            "shear_x": 2.6,
+            "shear_y": 2.6,  # 45 degrees
+            "rotate": 4.5,  # 135 degrees
+            "brightness": 1.1,
+            "color": 1.1,
+            "contrast": 1.1,
+            "sharpness": 1.1,  # 99 %
+            "posterize": 1.5,  # 2 bits
+        },
+    ),
+    # Three chains of one to three (Hendrycks et al. 2019, arXiv 1912.02781); without what its
+    # authors test against: colour, contrast, brightness, sharpness.
+    "augmix": replace(
+        _PHOTOS,
+        operations=(
+            "autocontrast",
+            "equalize",
+            "posterize",
+            "rotate",
+            "solarize",
+            "shear_x",
+            "shear_y",
+            "translate_x",
+            "translate_y",
+        ),
+        operations_per_image=1,
+        strength=0.3,
+        chains=3,
+    ),
+}
+"""What each name means; "auto" only where there is no data to ask."""

@@ -60,7 +60,7 @@ def _dataset(data: str, flags: dict[str, Any]) -> "tuple[Dataset, Context]":
     from acclimate import inputs
 
     recipe = read_recipe(flags, {}, section="clean")
-    context = make_context(flags, recipe.seed)
+    context = make_context(flags, recipe)
     return (
         inputs.as_dataset(data, source=recipe.data, settings=recipe.clean, context=context),
         context,

@@ -144,10 +144,18 @@ def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--tta", is_flag=True, help="Average over views that keep the label.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Write a CSV file.")
 @click.option("--device", default="auto", show_default=True)
 @store_flags
-def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **flags: Any) -> None:  # noqa: ANN401 - click's
+def predict(
+    model: str,
+    images: tuple[Path, ...],
+    top: int,
+    tta: bool,
+    out: Path | None,
+    **flags: Any,  # noqa: ANN401 - click's
+) -> None:
     """Name the images in files and folders."""
     from acclimate import inputs
     from acclimate.registry.settings import Register
@@ -164,7 +172,7 @@ def predict(model: str, images: tuple[Path, ...], top: int, out: Path | None, **
     failed = 0
     registry = Register(store=flags["store"], key=flags["key"])
     classifier = inputs.as_classifier(model, registry=registry)
-    for answer in answers(classifier, paths, top=top, context=context):
+    for answer in answers(classifier, paths, top=top, tta=tta, context=context):
         failed += answer.error is not None
         if flags["as_json"]:
             click.echo(json.dumps({**asdict(answer), "path": str(answer.path)}, ensure_ascii=False))

@@ -45,6 +45,11 @@ def stage_command(stage: Stage) -> click.Command:
     def callback(out: Path | None, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
         _run_stage(stage, reads, [flags.pop(n) for n in names], out, force, flags)
 
+    policy = click.Option(
+        ["--policy"], type=click.Path(path_type=Path),
+        help="What `acclimate augment` wrote; in place of choosing again.",
+    )  # fmt: skip
+
     command = click.Command(
         stage.name,
         callback=callback,
@@ -58,6 +63,7 @@ def stage_command(stage: Stage) -> click.Command:
                 help=f"Where the {stage.writes} goes.",
             ),
             click.Option(["--force"], is_flag=True, help="Replace what stands at --out."),
+            *([policy] if "policy" in stage.reads else []),
         ],
         help=stage.summary,
         epilog=f"Settings: acclimate recipe {stage.section}",
@@ -77,6 +83,7 @@ def _run_stage(
     force: bool,
     flags: dict[str, Any],
 ) -> None:
+    policy = flags.pop("policy", None)
     fix_list = {"data.fix_list": flags.pop("fix_list", None)}
     recipe = read_recipe(flags, fix_list, section=stage.section)
     settings = getattr(recipe, stage.section)
@@ -87,9 +94,7 @@ def _run_stage(
         _thing(kind, text, stage, recipe, context) for kind, text in zip(reads, given, strict=True)
     ]
     if "policy" in stage.reads:
-        from acclimate.augmentation.policy import choose_policy
-
-        things.append(choose_policy(recipe.augment))
+        things.append(_policy(policy, things, recipe, context))
     if out is not None:
         key = digest_json(
             [stage.name, settings.model_dump(mode="json"), recipe.seed, *(t.digest for t in things)]
@@ -130,6 +135,18 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
     if stage.name == "evaluate":
         return inputs.to_judge(text, source=recipe.data, context=context)
     return inputs.as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
+
+
+def _policy(file: Path | None, things: Sequence[Any], recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - a Policy
+    """What is done to training images: as a file says, or as the recipe's section asks."""
+    if file is not None:
+        from acclimate.augmentation.policy import Policy
+
+        return Policy.load(file)
+    from acclimate.augmentation.safety import safe_policy
+
+    classifier, dataset = things
+    return safe_policy(classifier, dataset, recipe.augment, context=context)
 
 
 def _check_out(out: Path, kind: str, force: bool) -> None:

@@ -84,7 +84,8 @@ def prune(
     )
     views = Views(dataset, policy or choose_policy(), classifier.contract)
     trained = train(network, views, objective, plan, context=context)
-    step = record("prune", plain(settings), trained, plan)
+    used = {**plain(settings), "policy": views.policy.as_record()}
+    step = record("prune", used, trained, plan)
     pruned = classifier.after(step, network=trained.network, dataset=dataset.digest)
     context.progress.say("prune: exporting both and measuring them")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]

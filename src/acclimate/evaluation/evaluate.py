@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.errors import DataError
+from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, interval
 from acclimate.evaluation.settings import Evaluate
+from acclimate.evaluation.views import View, over_views, safe_views, softmax
 from acclimate.files import atomic_folder, digest_json, read_json, write_json
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
@@ -189,6 +190,11 @@ def evaluate(
     auto = settings.runtime == "auto"
     runtime = best_runtime(classifier, context.device) if auto else settings.runtime
     run = RUNTIMES[runtime](classifier, context.device)
+    used = plain(settings)
+    if settings.tta:
+        views = _views(classifier, context)
+        run = over_views(run, views)
+        used["views"] = ["as it is", *views]
     table = _predict(classifier, dataset, rows, run, context)
     latency = None
     if settings.latency:
@@ -204,11 +210,23 @@ def evaluate(
         precision=classifier.precision,
         runtime=runtime,
         split=settings.split,
-        settings=plain(settings),
+        settings=used,
         dataset_digest=digest,
         classifier_digest=classifier.digest,
     )
     return _with_metrics(found, settings, context)
+
+
+def _views(classifier: Classifier, context: Context) -> dict[str, View]:
+    """The views that are averaged; none where the model was never told which are safe."""
+    try:
+        views = safe_views(classifier)
+    except ModelFileError as error:
+        # In a run the start is measured beside the model that learnt from views.
+        context.progress.say(f"evaluate: {error.message}")
+        return {}
+    context.progress.say(f"evaluate: averaged over {1 + len(views)} views of each image")
+    return views
 
 
 def shipped_bytes(classifier: Classifier) -> int:
@@ -270,12 +288,6 @@ def _predict(
             "loss": np.concatenate(losses),
         }
     ).cast(_SCHEMA)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities, float32 (B, C), of logits (B, C)."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)
 
 
 def _flat(column: pa.ChunkedArray) -> NDArray[Any]:

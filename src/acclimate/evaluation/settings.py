@@ -22,6 +22,8 @@ class Evaluate(Settings):
     """Of the intervals."""
     latency: bool = True
     """Measure the time of one image and of a batch on this machine."""
+    tta: bool = False
+    """Average over views that the model was taught keep the label: shifts, and mirror images."""
 
 
 class Compare(Settings):

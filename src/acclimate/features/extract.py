@@ -37,8 +37,7 @@ def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Conte
     """
     body = backbone(classifier.module())
     contract = classifier.contract
-    name = digest_json([digest_weights(body), contract.as_record()])
-    folder = context.cache / "features" / name[:16]
+    folder = _folder(classifier, body, context)
     digests = dataset.table["digest"].take(rows).to_pylist()
     store = FeatureStore(folder, _dimension(body, contract.image_size))
     if not store.missing(digests):
@@ -52,6 +51,31 @@ def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Conte
                 store.add(names, infer(batch.images))
                 task.advance(len(names))
     return store.get(digests)
+
+
+def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:
+    """The backbone, for pixels that are no file: copies of images, which are not kept.
+
+    Args:
+        classifier: Its head is left off.
+        context: The run.
+
+    Returns:
+        uint8 (B, S, S, 3) to float32 (B, D).
+
+    Raises:
+        ModelFileError: The network has no head to leave off, or cannot be exported.
+    """
+    body = backbone(classifier.module())
+    folder = _folder(classifier, body, context)
+    with FeatureStore(folder, _dimension(body, classifier.contract.image_size)).lock():
+        return _runner(classifier, body, folder, context.device)
+
+
+def _folder(classifier: Classifier, body: nn.Module, context: Context) -> Path:
+    """Where features of this backbone at this input size are kept."""
+    name = digest_json([digest_weights(body), classifier.contract.as_record()])
+    return context.cache / "features" / name[:16]
 
 
 def _dimension(body: nn.Module, image_size: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from acclimate.augmentation.policy import Policy
 from acclimate.cleaning.clean import first_reasons
 from acclimate.data.dataset import Dataset
 from acclimate.evaluation.comparison import Comparison, sentence
@@ -14,6 +15,7 @@ from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.metrics import per_class
 from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
+from acclimate.reporting.augmentation import augmentation_section
 from acclimate.reporting.data_page import data_page
 from acclimate.reporting.thumbnails import thumbnail
 
@@ -49,6 +51,7 @@ def report(
     comparisons: Mapping[str, Comparison],
     stages: Sequence[Mapping[str, Any]],
     registered: str | None,
+    policy: Policy | None = None,
 ) -> str:
     """The page.
 
@@ -60,6 +63,7 @@ def report(
         comparisons: Name to comparison.
         stages: What each stage recorded.
         registered: "name/number", or None.
+        policy: What was done to training images.
 
     Returns:
         HTML with everything inside.
@@ -97,6 +101,9 @@ def report(
         stages=stages,
         machine=stages[-1]["machine"],
         registered=registered,
+        augmentation=(
+            "" if policy is None else augmentation_section(policy, dataset, classifier.contract)
+        ),
     )
     return str(page)
 

@@ -12,7 +12,7 @@ from acclimate.context import Context, usable_cores
 from acclimate.data.contract import Pixels
 from acclimate.data.decode import SUFFIXES
 from acclimate.errors import DataError, ModelFileError, UnreadableImage
-from acclimate.evaluation.evaluate import softmax
+from acclimate.evaluation.views import over_views, safe_views, softmax
 from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier
 from acclimate.models.export import is_quantized, read_metadata
@@ -40,7 +40,12 @@ class Prediction:
 
 
 def predict(
-    classifier: Classifier, images: Iterable[Path], *, top: int = 1, context: Context = _HERE
+    classifier: Classifier,
+    images: Iterable[Path],
+    *,
+    top: int = 1,
+    tta: bool = False,
+    context: Context = _HERE,
 ) -> Iterator[Prediction]:
     """Names the images, in order.
 
@@ -48,12 +53,18 @@ def predict(
         classifier: Any.
         images: Paths of files.
         top: How many classes to name for each.
+        tta: Average over views that the classifier was taught keep the label.
         context: The device.
 
     Yields:
         Prediction: One for each path, also for those that cannot be read.
+
+    Raises:
+        ModelFileError: Views are asked for and the card does not say which keep the label.
     """
     run = RUNTIMES[best_runtime(classifier, context.device)](classifier, context.device)
+    if tta:
+        run = over_views(run, safe_views(classifier))
 
     def load(path: Path) -> Pixels | str:
         try:

@@ -72,7 +72,8 @@ def distill(
         hard_labels=settings.hard_labels,
     )
     trained = train(copy.deepcopy(start.module()), views, objective, plan, context=context)
-    step = record("distill", plain(settings), trained, plan)
+    used = {**plain(settings), "policy": views.policy.as_record()}
+    step = record("distill", used, trained, plan)
     step = replace(step, notes=(f"Taught by {teacher.name}, {teacher.digest}.", *step.notes))
     return start.after(step, network=trained.network, dataset=dataset.digest)
 

@@ -67,7 +67,7 @@ def fine_tune(
 
     network = copy.deepcopy(start.module())
     trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
-    used = plain(settings)
+    used = {**plain(settings), "policy": views.policy.as_record()}
     if optimizer is not None:
         used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
     return start.after(

@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from acclimate.augmentation.mixing import mix, mixes
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context, derive_seed, process_count, process_rank
-from acclimate.data.batches import Batch, batches, in_order
+from acclimate.data.batches import batches, in_order
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.picture import Picture
@@ -30,7 +33,7 @@ from acclimate.training.plan import TrainPlan
 from acclimate.training.schedules import factor
 
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits (B, C), inputs (B, 3, S, S), targets (B,)) to one loss an image (B,)."""
+"""(logits (B, C), inputs (B, 3, S, S), targets (B,) or (B, C)) to one loss an image (B,)."""
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -159,6 +162,23 @@ def _fabric(plan: TrainPlan) -> Fabric:
     return fabric
 
 
+@dataclass(frozen=True)
+class _Share:
+    """One process's part of a batch.
+
+    Attributes:
+        images: uint8, (b, S, S, 3).
+        targets: int64 class ids (b,), or float32 probabilities (b, C).
+        whole: Images in the batch, over all processes.
+        weight: 0 where the images are a stand-in.
+    """
+
+    images: Pixels
+    targets: NDArray[Any]
+    whole: int
+    weight: float
+
+
 class _Run:
     """One training under way: the pieces that every step needs."""
 
@@ -241,26 +261,24 @@ class _Run:
         torch.manual_seed(derive_seed(self.context.seed, "dropout", epoch, self.rank) % 2**63)
         total = 0.0
         with self.progress.task(f"epoch {epoch}", len(self.rows)) as task:
-            for index, (batch, whole) in enumerate(self._shares(epoch)):
-                loss = self._step((epoch - 1) * self.steps_per_epoch + index, batch, whole)
+            for index, share in enumerate(self._shares(epoch)):
+                loss = self._step((epoch - 1) * self.steps_per_epoch + index, share)
                 total += loss
-                task.advance(whole)
-                task.note(f"loss {loss / whole:.3f}")
+                task.advance(share.whole)
+                task.note(f"loss {loss / share.whole:.3f}")
         return total / len(self.rows)
 
-    def _step(self, step: int, batch: Batch, whole: int) -> float:
+    def _step(self, step: int, share: "_Share") -> float:
         """One update. Returns the summed loss over the images of all processes."""
         scale = factor(self.plan.schedule, step, self._all_steps, self.plan.warmup)
         for group in self.rule.param_groups:
             group["lr"] = group["peak"] * scale
-        inputs = self.to_input(torch.from_numpy(batch.images))
-        targets = torch.from_numpy(batch.targets).to(self.fabric.device)
-        # A share may be empty at the tail: its one stand-in weighs nothing.
-        weight = (targets >= 0).float()
-        losses = self.objective(self.network(inputs), inputs, targets.clamp(min=0)) * weight
+        inputs = self.to_input(torch.from_numpy(share.images))
+        targets = torch.from_numpy(share.targets).to(self.fabric.device)
+        losses = self.objective(self.network(inputs), inputs, targets) * share.weight
         # Gradients are averaged over processes: times their number, over the whole batch, gives
         # the very gradient that one process would have.
-        self.fabric.backward(losses.sum() * (self.processes / whole))
+        self.fabric.backward(losses.sum() * (self.processes / share.whole))
         summed = self._summed(losses.detach().sum())
         if not math.isfinite(summed):
             raise self._diverged("loss", summed, f"step {step}")
@@ -287,30 +305,38 @@ class _Run:
     def _all_steps(self) -> int:
         return self.steps_per_epoch * self.plan.epochs
 
-    def _shares(self, epoch: int) -> Iterator[tuple[Batch, int]]:
-        """This process's part of each batch, and the size of the whole batch.
+    def _shares(self, epoch: int) -> Iterator["_Share"]:
+        """This process's part of each batch.
 
-        Every image is seen once an epoch over all processes, none twice.
+        Every image is seen once an epoch over all processes, none twice. Where images are mixed,
+        each process makes the whole batch, so that partners do not depend on their number.
         """
         order = np.random.default_rng(derive_seed(self.context.seed, "order", epoch))
         rows = order.permutation(self.rows)
         wholes = _cut(rows, self.plan.batch_size)
-        shares: list[Rows] = [whole[self.rank :: self.processes] for whole in wholes]
-        filled = [
-            share if len(share) else whole[:1] for share, whole in zip(shares, wholes, strict=True)
-        ]
+        mixing = mixes(self.views.policy)
+        shares = wholes if mixing else [self._part(whole) for whole in wholes]
 
         def load(row: int) -> Pixels:
             seed = derive_seed(self.context.seed, "view", epoch, row)
             return self.views.train(row, seed)
 
         kept = self.views.trained  # opened before the threads ask for it
-        loaded = batches(self.views.dataset, filled, load)
-        for batch, share, whole in zip(loaded, shares, wholes, strict=True):
-            if not len(share):
-                batch = Batch(batch.images, np.full(1, -1), batch.rows)
-            yield batch, len(whole)
+        loaded = batches(self.views.dataset, shares, load)
+        for index, (batch, whole) in enumerate(zip(loaded, wholes, strict=True)):
+            images, targets = batch.images, batch.targets
+            if mixing:
+                rng = np.random.default_rng(derive_seed(self.context.seed, "mix", epoch, index))
+                classes = len(self.views.dataset.classes)
+                mixed = mix(images, targets, classes, self.views.policy, rng)
+                images, targets = self._part(mixed.images), self._part(mixed.targets)
+            yield _Share(images, targets, len(whole), float(self.rank < len(whole)))
         kept.flush()
+
+    def _part(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """What this process sees of a batch; one stand-in where the tail leaves it nothing."""
+        part = whole[self.rank :: self.processes]
+        return part if len(part) else whole[:1]
 
     def _validate(self) -> tuple[float, float]:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""

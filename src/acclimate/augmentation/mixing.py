@@ -1,0 +1,78 @@
+"""Pairs of training images made into one, their labels with them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.augmentation.policy import Policy
+from acclimate.data.contract import Pixels
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A batch whose labels are shared out.
+
+    Attributes:
+        images: uint8, (B, S, S, 3).
+        targets: float32, (B, C): each row sums to 1.
+    """
+
+    images: Pixels
+    targets: NDArray[np.float32]
+
+
+def mixes(policy: Policy) -> bool:
+    """Whether a policy mixes images of a batch."""
+    return policy.mixup > 0 or policy.cutmix > 0
+
+
+def mix(
+    images: Pixels,
+    labels: NDArray[np.int64],
+    num_classes: int,
+    policy: Policy,
+    rng: np.random.Generator,
+) -> Mixed:
+    """MixUp or CutMix of a batch with itself in another order; a coin decides where both are on.
+
+    Args:
+        images: uint8, (B, S, S, 3).
+        labels: int64, (B,): class ids.
+        num_classes: C.
+        policy: Its `mixup` and `cutmix` are the alphas of a Beta(alpha, alpha).
+        rng: Draws the order, the share and the place.
+
+    Returns:
+        As many images as given.
+    """
+    paste = policy.cutmix > 0 and (policy.mixup == 0 or rng.random() < 0.5)
+    alpha = policy.cutmix if paste else policy.mixup
+    share = float(rng.beta(alpha, alpha))
+    other = rng.permutation(len(images))
+    if paste:
+        images, share = _pasted(images, images[other], share, rng)
+    else:
+        images = _blended(images, images[other], share)
+    hard = np.eye(num_classes, dtype=np.float32)[labels]
+    targets = np.float32(share) * hard + np.float32(1 - share) * hard[other]
+    return Mixed(images, targets)
+
+
+def _blended(images: Pixels, others: Pixels, share: float) -> Pixels:
+    """MixUp (Zhang et al. 2017, arXiv 1710.09412): `share` of each image, the rest of another."""
+    blend = np.float32(share) * images + np.float32(1 - share) * others
+    return np.asarray(blend.round(), np.uint8)
+
+
+def _pasted(
+    images: Pixels, others: Pixels, share: float, rng: np.random.Generator
+) -> tuple[Pixels, float]:
+    """CutMix (Yun et al. 2019, arXiv 1905.04899): a box of others, and the share that is left."""
+    height, width = images.shape[1:3]
+    h, w = (round(side * np.sqrt(1 - share)) for side in (height, width))
+    top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    pasted = images.copy()
+    box = np.s_[:, top : top + h, left : left + w]
+    pasted[box] = others[box]
+    return pasted, 1 - h * w / (height * width)

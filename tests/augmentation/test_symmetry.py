@@ -1,0 +1,71 @@
+"""Flipped images can be told from straight ones where the world is not like its mirror image."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_digits
+
+from acclimate.augmentation.operations import flip_x, flip_y
+from acclimate.augmentation.symmetry import outlines, told_apart
+
+
+def draw(seed=0):
+    return np.random.default_rng(seed)
+
+
+def scans(count):
+    """Real digits, 64 px."""
+    bunch = load_digits()
+    chosen = draw(3).permutation(len(bunch.images))[:count]
+    pictures = [
+        np.asarray(
+            Image.fromarray((bunch.images[i] * 15.9).astype(np.uint8))
+            .resize((64, 64))
+            .convert("RGB")
+        )
+        for i in chosen
+    ]
+    return pictures, bunch.target[chosen]
+
+
+def blots(count, lean=0):
+    """Ellipses anywhere, leaning either way alike, or one way."""
+    rng = draw(5)
+    pictures = []
+    for _ in range(count):
+        image = Image.new("RGB", (64, 64), tuple(rng.integers(120, 256, 3).tolist()))
+        x, y, w, h = rng.integers(8, 30), rng.integers(8, 30), *rng.integers(8, 30, 2)
+        fill = tuple(rng.integers(0, 120, 3).tolist())
+        ImageDraw.Draw(image).ellipse((x, y, x + w, y + h), fill=fill)
+        ground = image.getpixel((0, 0))
+        angle = lean if lean else rng.uniform(-60, 60)
+        pictures.append(np.asarray(image.rotate(angle, fillcolor=ground)))
+    return pictures, np.arange(count) % 3
+
+
+@pytest.mark.parametrize("flip", [flip_x, flip_y])
+def test_flipped_digits_are_told(flip):
+    assert told_apart(*scans(150), flip, draw()).mean() > 0.85
+
+
+@pytest.mark.parametrize("flip", [flip_x, flip_y])
+def test_what_looks_the_same_both_ways_is_not_told(flip):
+    assert 0.35 < told_apart(*blots(150), flip, draw()).mean() < 0.65
+
+
+def test_pictures_that_are_their_own_mirror_image_are_a_coin():
+    pictures = [np.full((32, 32, 3), level, np.uint8) for level in range(100)]
+    told = told_apart(pictures, np.zeros(100, np.int64), flip_x, draw())
+    assert 0.35 < told.mean() < 0.65
+
+
+def test_colors_do_not_count():
+    picture = scans(1)[0][0]
+    assert np.allclose(outlines(picture), outlines(255 - picture), atol=0.02)
+    assert np.isclose(np.linalg.norm(outlines(picture)), 1, atol=1e-3)
+    assert not outlines(np.zeros((9, 9, 3), np.uint8)).any()
+
+
+def test_the_same_draw_gives_the_same_answer():
+    first, again = (told_apart(*scans(60), flip_x, draw(1)) for _ in range(2))
+    assert np.array_equal(first, again)
