@@ -189,6 +189,10 @@ def _calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[
     A strongly regularized head is right with hardly any confidence: on digits its loss was 1.88 at
     an accuracy of 0.93, and 0.36 with the right factor.
 
+    Args:
+        logits: float64, (N, C).
+        truth: int64, (N,).
+
     Returns:
         The factor, and the loss with it: cross-entropy with a little label smoothing, without
         which the factor would have no bound where val is all right.
