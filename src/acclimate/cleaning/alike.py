@@ -62,15 +62,35 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
     """
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, len(thumbnails), (2, _SAMPLE))
-    found = correlations(thumbnails[a[a != b]], thumbnails[b[a != b]])
-    if not len(found):
+    if len(thumbnails) < FEW:
         return least
-    # The thousandth is reckoned from the hundredth, by Fisher's transform: copies that are really
-    # there would lift the thousandth itself.
-    hundredth = min(max(float(np.quantile(found, 0.99)), 0.0), 0.999)
-    thousandth = math.tanh(1.4 * math.atanh(hundredth))
+    found = correlations(thumbnails[a[a != b]], thumbnails[b[a != b]])
+    thousandth = reach(found, len(thumbnails), 3.09)
     asked = 1 - 0.33 * float((1 - thousandth) ** 1.5)
     return max(least, min(asked, _STRICTEST))
+
+
+FEW = 20
+"""Images among which random pairs say too little, and accidental likeness is unlikely."""
+
+
+def reach(correlations: NDArray[np.float32], count: int, deviations: float) -> float:
+    """How far the correlations of random pairs reach.
+
+    Reckoned by Fisher's transform from what one pair in a hundred reaches, in twenty where there
+    are few images: the tail itself may be made of copies that are really there.
+
+    Args:
+        correlations: float32, (P,).
+        count: The images that they are of.
+        deviations: Of a normal distribution: 3.09 for one pair in a thousand.
+
+    Returns:
+        A correlation in [0, 1).
+    """
+    share, its_deviations = (0.99, 2.326) if count >= 10 * FEW else (0.95, 1.645)
+    known = min(max(float(np.quantile(correlations, share)), 0.0), 0.999)
+    return math.tanh(math.atanh(known) * deviations / its_deviations)
 
 
 def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) -> Scored:
@@ -99,7 +119,7 @@ def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) ->
     for window in range(1, len(WINDOWS)):
         pairs, scores = _copies(index, some, some, window, least)
         kept.append((firsts[pairs], scores))
-    return _unique(kept)
+    return best_of(kept)
 
 
 def _copies(
@@ -146,8 +166,15 @@ def _nearest(pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> NDArray[np.i
     return found
 
 
-def _unique(kept: list[Scored]) -> Scored:
-    """Each pair once, with its best score."""
+def best_of(kept: list[Scored]) -> Scored:
+    """Each pair once, with its best score.
+
+    Args:
+        kept: Pairs, the lower row first, and their scores.
+
+    Returns:
+        The same in the order of the pairs.
+    """
     pairs = np.concatenate([p for p, _ in kept])
     scores = np.concatenate([s for _, s in kept])
     order = np.lexsort((-scores, pairs[:, 1], pairs[:, 0]))
