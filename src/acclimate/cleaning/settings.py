@@ -53,7 +53,7 @@ class Clean(Decoding):
     low_contrast: Fraction = 0.03
     """Low contrast, nearly blank: the luminance deviates by less than this part of white."""
     blurred: NonNegativeFloat = 0.45
-    """Blurred: sharpness at 128 px is below this; photos have 0.65 and more."""
+    """Blurred: sharpness at 128 px is below this; photos have 0.6 and more."""
     odd_aspect: Ratio = 3.0
     """Odd aspect: the longer side is more than so many times the shorter one."""
     odd_size: Ratio = 5.0
