@@ -148,13 +148,23 @@ def _candidates(index: HashIndex, asked: Hashes, window: int) -> NDArray[np.int6
     """(n, 2): a query and another row whose hash is near, each once, the nearest of each query."""
     count = len(asked)
     turned, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
-    codes = [np.empty(0, np.int64)]
-    for pairs in index.near(asked, turned=turned, radius=radius):
-        other = pairs[pairs[:, 0] != pairs[:, 1]]
-        codes.append(np.unique(other[:, 0] * count + other[:, 1]))
-    code = np.unique(np.concatenate(codes))
-    pairs = np.stack([code // count, code % count], axis=1)
-    return _nearest(pairs, np.bitwise_count(asked[pairs[:, 0]] ^ index.hashes[pairs[:, 1]]))
+    kept = [np.empty((0, 2), np.int64)]
+    # In parts: where all images are alike every query has a thousand candidates before the cut.
+    for start in range(0, count, _QUERIES):
+        some = asked[start : start + _QUERIES]
+        codes = [np.empty(0, np.int64)]
+        for pairs in index.near(some, turned=turned, radius=radius):
+            query = pairs[:, 0] + start
+            other = query != pairs[:, 1]
+            codes.append(np.unique(query[other] * count + pairs[other, 1]))
+        code = np.unique(np.concatenate(codes))
+        pairs = np.stack([code // count, code % count], axis=1)
+        apart = np.bitwise_count(asked[pairs[:, 0]] ^ index.hashes[pairs[:, 1]])
+        kept.append(_nearest(pairs, apart))
+    return np.concatenate(kept)
+
+
+_QUERIES = 1 << 14
 
 
 def _nearest(pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> NDArray[np.int64]:
