@@ -68,7 +68,7 @@ COPIES = {"duplicate", "label_conflict", "leak"}
 NEAR = {*COPIES, "near_duplicate", "near_label_conflict", "near_leak"}
 KINDS = {
     "exact copy": (None, COPIES),
-    "same pixels, other format": (lambda i, p: i.save(p.with_suffix(".bmp")), COPIES),
+    "same pixels, as BMP": (lambda i, p: i.save(p.with_suffix(".bmp")), NEAR),
     "JPEG, quality 30": (saved(quality=30), NEAR),
     "half size": (changed(half), NEAR),
     "5 % off each side": (cropped(0.05, 0.05, 0.95, 0.95), NEAR),

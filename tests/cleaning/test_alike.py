@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from acclimate.cleaning import alike as module
 from acclimate.cleaning.alike import MIRRORS, ROTATIONS, alike, threshold
 
 
@@ -81,3 +82,13 @@ def test_a_few_pictures_are_enough(count):
     some = pictures(count)
     assert 0.95 <= threshold(some, 0.95, seed=0) <= 0.9985
     assert not len(alike(some, 0.95)[0])
+
+
+def test_parts_of_the_queries_find_what_all_at_once_would(monkeypatch):
+    base = pictures(120)
+    both = np.concatenate([base, noisy(base[::3])])
+    whole = alike(both, 0.95)
+    monkeypatch.setattr(module, "_QUERIES", 7)
+    parts = alike(both, 0.95)
+    assert parts[0].tolist() == whole[0].tolist()
+    assert len(whole[0]) == 40

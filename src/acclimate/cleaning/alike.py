@@ -62,15 +62,35 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
     """
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, len(thumbnails), (2, _SAMPLE))
-    found = correlations(thumbnails[a[a != b]], thumbnails[b[a != b]])
-    if not len(found):
+    if len(thumbnails) < FEW:
         return least
-    # The thousandth is reckoned from the hundredth, by Fisher's transform: copies that are really
-    # there would lift the thousandth itself.
-    hundredth = min(max(float(np.quantile(found, 0.99)), 0.0), 0.999)
-    thousandth = math.tanh(1.4 * math.atanh(hundredth))
+    found = correlations(thumbnails[a[a != b]], thumbnails[b[a != b]])
+    thousandth = reach(found, len(thumbnails), 3.09)
     asked = 1 - 0.33 * float((1 - thousandth) ** 1.5)
     return max(least, min(asked, _STRICTEST))
+
+
+FEW = 20
+"""Images among which random pairs say too little, and accidental likeness is unlikely."""
+
+
+def reach(correlations: NDArray[np.float32], count: int, deviations: float) -> float:
+    """How far the correlations of random pairs reach.
+
+    Reckoned by Fisher's transform from what one pair in a hundred reaches, in twenty where there
+    are few images: the tail itself may be made of copies that are really there.
+
+    Args:
+        correlations: float32, (P,).
+        count: The images that they are of.
+        deviations: Of a normal distribution: 3.09 for one pair in a thousand.
+
+    Returns:
+        A correlation in [0, 1).
+    """
+    share, its_deviations = (0.99, 2.326) if count >= 10 * FEW else (0.95, 1.645)
+    known = min(max(float(np.quantile(correlations, share)), 0.0), 0.999)
+    return math.tanh(math.atanh(known) * deviations / its_deviations)
 
 
 def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) -> Scored:
@@ -99,7 +119,7 @@ def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) ->
     for window in range(1, len(WINDOWS)):
         pairs, scores = _copies(index, some, some, window, least)
         kept.append((firsts[pairs], scores))
-    return _unique(kept)
+    return best_of(kept)
 
 
 def _copies(
@@ -128,13 +148,23 @@ def _candidates(index: HashIndex, asked: Hashes, window: int) -> NDArray[np.int6
     """(n, 2): a query and another row whose hash is near, each once, the nearest of each query."""
     count = len(asked)
     turned, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
-    codes = [np.empty(0, np.int64)]
-    for pairs in index.near(asked, turned=turned, radius=radius):
-        other = pairs[pairs[:, 0] != pairs[:, 1]]
-        codes.append(np.unique(other[:, 0] * count + other[:, 1]))
-    code = np.unique(np.concatenate(codes))
-    pairs = np.stack([code // count, code % count], axis=1)
-    return _nearest(pairs, np.bitwise_count(asked[pairs[:, 0]] ^ index.hashes[pairs[:, 1]]))
+    kept = [np.empty((0, 2), np.int64)]
+    # In parts: where all images are alike every query has a thousand candidates before the cut.
+    for start in range(0, count, _QUERIES):
+        some = asked[start : start + _QUERIES]
+        codes = [np.empty(0, np.int64)]
+        for pairs in index.near(some, turned=turned, radius=radius):
+            query = pairs[:, 0] + start
+            other = query != pairs[:, 1]
+            codes.append(np.unique(query[other] * count + pairs[other, 1]))
+        code = np.unique(np.concatenate(codes))
+        pairs = np.stack([code // count, code % count], axis=1)
+        apart = np.bitwise_count(asked[pairs[:, 0]] ^ index.hashes[pairs[:, 1]])
+        kept.append(_nearest(pairs, apart))
+    return np.concatenate(kept)
+
+
+_QUERIES = 1 << 14
 
 
 def _nearest(pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -146,8 +176,15 @@ def _nearest(pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> NDArray[np.i
     return found
 
 
-def _unique(kept: list[Scored]) -> Scored:
-    """Each pair once, with its best score."""
+def best_of(kept: list[Scored]) -> Scored:
+    """Each pair once, with its best score.
+
+    Args:
+        kept: Pairs, the lower row first, and their scores.
+
+    Returns:
+        The same in the order of the pairs.
+    """
     pairs = np.concatenate([p for p, _ in kept])
     scores = np.concatenate([s for _, s in kept])
     order = np.lexsort((-scores, pairs[:, 1], pairs[:, 0]))

@@ -118,8 +118,8 @@ def sharpness(luminance: NDArray[np.uint8]) -> float:
     """How fine the structure is: the curvature of the luminance against its slope.
 
     The ratio of two filters' root mean squares does not depend on contrast, and falls with every
-    blur. At 128 px, photos give 0.65 and more, the same photos blurred by a Gaussian whose sigma
-    is 1 % of the shorter side give 0.41 and less.
+    blur. At 128 px, 98 of 100 photos give 0.6 and more, and the same photos blurred by a
+    Gaussian whose sigma is 1 % of the shorter side 0.41 and less.
 
     Args:
         luminance: uint8, (H, W).

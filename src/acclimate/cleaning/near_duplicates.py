@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.alike import MIRRORS, ROTATIONS, alike, threshold
+from acclimate.cleaning.alike import MIRRORS, ROTATIONS, Scored, alike, best_of, threshold
 from acclimate.cleaning.clusters import components
 from acclimate.cleaning.findings import RANK, Findings
 from acclimate.cleaning.likeness import Thumbnails
@@ -40,6 +40,9 @@ def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Data
         turns = (*(MIRRORS if settings.mirrored else ()), *(ROTATIONS if settings.rotated else ()))
         least = threshold(thumbnails, settings.near_duplicate, context.seed_for("near-duplicates"))
         pairs, scores = alike(thumbnails, least, turns)
+        if settings.features:
+            seen = _seen_alike(dataset, rows, settings, context)
+            pairs, scores = best_of([(pairs, scores), seen])
         _fill(columns, rows, pairs, scores)
         for members in _clusters(rows, pairs):
             _judge(members, columns, findings)
@@ -62,6 +65,16 @@ def _comparable(dataset: Dataset) -> Rows:
 def _thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
     together = b"".join(column[row] for row in rows)
     return np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+
+
+def _seen_alike(dataset: Dataset, rows: Rows, settings: Clean, context: Context) -> Scored:
+    # Imported here: it brings PyTorch, and most cleaning does without a network.
+    from acclimate.cleaning import alike_features
+
+    features = alike_features.features_of(dataset, rows, context)
+    seed = context.seed_for("near-duplicates", "features")
+    least = alike_features.feature_threshold(features, settings.feature_likeness, seed)
+    return alike_features.alike_by_features(features, least)
 
 
 def _fill(

@@ -41,6 +41,12 @@ class Clean(Decoding):
     """Whether a mirror image counts as a near-duplicate."""
     rotated: bool = False
     """Whether an image turned by 90, 180 or 270 degrees counts as a near-duplicate."""
+    features: bool = False
+    """Whether images are also compared by a network's features (EfficientNet-Lite0): finds stronger
+    crops, edits and other shots of the same thing; takes a pass of the network."""
+    feature_likeness: Fraction = 0.9
+    """Cosine of the features from which two images are near-duplicates; raised by itself where all
+    images are alike."""
     dark: Fraction = 0.3
     """Dark: mean luminance plus twice its deviation is below this part of white."""
     bright: Fraction = 0.8
@@ -48,7 +54,7 @@ class Clean(Decoding):
     low_contrast: Fraction = 0.03
     """Low contrast, nearly blank: the luminance deviates by less than this part of white."""
     blurred: NonNegativeFloat = 0.45
-    """Blurred: sharpness at 128 px is below this; photos have 0.65 and more."""
+    """Blurred: sharpness at 128 px is below this; photos have 0.6 and more."""
     odd_aspect: Ratio = 3.0
     """Odd aspect: the longer side is more than so many times the shorter one."""
     odd_size: Ratio = 5.0

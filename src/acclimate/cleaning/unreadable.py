@@ -1,20 +1,16 @@
 """Files that do not decode, found by the one look that also measures all the others."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from acclimate.cleaning.likeness import hashes
-from acclimate.cleaning.look import THUMBNAIL, Look, look
+from acclimate.cleaning.look import THUMBNAIL, Look
+from acclimate.cleaning.looking import looks
 from acclimate.cleaning.settings import Clean
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-
-_SLICE = 4096
 
 
 def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
@@ -55,20 +51,3 @@ def _hashes(columns: dict[str, list[Any]]) -> list[int | None]:
 
 
 _SEEN = tuple(field.name for field in fields(Look) if field.name != "reason")
-
-
-def looks(paths: list[Path], settings: Clean) -> Iterator[Look]:
-    """Looks at files on all cores.
-
-    Args:
-        paths: The files.
-        settings: The bounds.
-
-    Yields:
-        Look: One a file, in their order.
-    """
-    see: Callable[[Path], Look] = lambda path: look(path, settings)  # noqa: E731
-    with ThreadPoolExecutor(usable_cores(), "clean") as pool:
-        # In slices: a future for each of ten million files would be the larger table.
-        for start in range(0, len(paths), _SLICE):
-            yield from pool.map(see, paths[start : start + _SLICE])

@@ -263,6 +263,8 @@ def _too_large(pixels: int, where: Path, bounds: Decoding) -> UnreadableImage:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where it is missing or odd."""
+    if image.format in ("JPEG", "MPO") and image.info.keys().isdisjoint(("exif", "xmp")):
+        return 1  # said by the header already; asking costs as much as decoding a small image
     try:
         with _quiet():
             value = image.getexif().get(_ORIENTATION, 1)

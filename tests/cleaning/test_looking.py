@@ -1,0 +1,126 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from acclimate.cleaning import looking
+from acclimate.cleaning.look import Look, look
+from acclimate.cleaning.looking import looks
+from acclimate.data.settings import Decoding
+
+BOUNDS = Decoding(max_megapixels=0.01, max_file_mb=1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Good and bad files with odd names."""
+    paths = []
+    for i in range(70):
+        path = tmp_path / f"die Rose 🌹 {i:02}.png"
+        pixels = np.random.default_rng(i).integers(0, 256, (9, 7 + i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        paths.append(path)
+    paths[3].write_bytes(b"")
+    paths[40].write_bytes(paths[40].read_bytes()[:80])
+    Image.new("RGB", (200, 200)).save(paths[50])
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (5, 5)).save(odd)
+    return [*paths, odd, tmp_path / "missing.png"]
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """So few that a test may have them count as many."""
+    monkeypatch.setattr(looking, "MANY", 10)
+    monkeypatch.setattr(looking, "_CHUNK", 8)
+    monkeypatch.setattr(looking, "usable_cores", lambda: 2)
+
+
+def test_processes_tell_what_a_look_tells_in_the_order_of_the_files(files, many):
+    found = list(looks(files, BOUNDS))
+    assert found == [look(path, BOUNDS) for path in files]
+    assert found[50].reason == "image has 0.040 megapixels, over the limit of 0.01"
+    assert [i for i, seen in enumerate(found) if seen.reason] == [3, 40, 50, 71]
+
+
+def test_a_few_files_need_no_process(files, monkeypatch):
+    monkeypatch.setattr(looking.subprocess, "Popen", None)
+    assert list(looks(files, BOUNDS)) == [look(path, BOUNDS) for path in files]
+
+
+def test_where_no_process_can_be_started_threads_look(files, many, monkeypatch, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "sitecustomize.py").write_text("import os\nos._exit(1)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "home"))
+    assert list(looks(files, BOUNDS)) == [look(path, BOUNDS) for path in files]
+
+
+def test_an_image_that_brings_the_decoder_down_is_told_and_the_others_are_seen(
+    files, many, monkeypatch, tmp_path
+):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "read = pathlib.Path.open\n"
+        "def open_(path, *a, **k):\n"
+        f"    if path.name == {files[20].name!r}: os._exit(139)\n"
+        "    return read(path, *a, **k)\n"
+        "pathlib.Path.open = open_\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "home"))
+    found = list(looks(files, BOUNDS))
+    assert found.pop(20) == Look(reason="image brings its decoder down")
+    assert found == [look(path, BOUNDS) for i, path in enumerate(files) if i != 20]
+
+
+def test_no_process_outlives_a_look_that_is_given_up(files, many):
+    seen = looks(files, BOUNDS)
+    next(seen)
+    children = _children()
+    assert len(children) == 2
+    seen.close()
+    assert not set(children) & set(_children())
+
+
+def test_a_process_ends_when_its_parent_is_killed(files, many):
+    code = (
+        "import sys, time; from pathlib import Path; from acclimate.cleaning import looking;"
+        "from acclimate.data.settings import Decoding;"
+        "children = looking._Children(1, Decoding());"
+        "print(children._all[0].pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    deadline = time.monotonic() + 20
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _children():
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as stream:
+                    state, parent = stream.read().rsplit(")", 1)[1].split()[:2]
+            except OSError:
+                continue
+            if int(parent) == os.getpid() and state != "Z":
+                found.append(int(entry))
+    return found
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
