@@ -123,7 +123,7 @@ def run(
     Args:
         recipe: What to do. `data.path` must be set.
         out: The run's folder is `out/<recipe.name>`.
-        context: Device and progress; its seed is the recipe's.
+        context: Device and progress; its seed and `cache_gb` are the recipe's.
         until: Stop after this step.
         force: Do every step again, even where its result stands.
 
