@@ -6,9 +6,7 @@ Models may be given by name, folder, file, or as a `torch.nn.Module`; data by fo
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
@@ -25,7 +23,7 @@ from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
 from acclimate.data.sources import read
-from acclimate.errors import RecipeError, near_names
+from acclimate.errors import RecipeError
 from acclimate.evaluation.comparison import Comparison
 from acclimate.evaluation.comparison import compare as _compare
 from acclimate.evaluation.evaluate import Evaluation
@@ -41,14 +39,11 @@ from acclimate.models.settings import Export
 from acclimate.progress import Progress, silent
 from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
-from acclimate.settings import Settings
+from acclimate.settings import Settings, from_keywords
 from acclimate.training.distill import distill as _distill
 from acclimate.training.fine_tune import fine_tune as _fine_tune
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.settings import Distill, FineTune
-
-_Kind = TypeVar("_Kind", bound=Settings)
-_SHORT = {"lr": "learning_rate"}
 
 
 def clean(
@@ -73,7 +68,9 @@ def clean(
     """
     source = Source(leave_out_classes=tuple(leave_out_classes))
     raw = data if isinstance(data, Dataset) else read(Path(data), source)
-    return _clean(raw, _made(Clean, settings), context=Context(seed=seed, progress=progress))
+    return _clean(
+        raw, from_keywords(Clean, settings), context=Context(seed=seed, progress=progress)
+    )
 
 
 def inspect(
@@ -100,7 +97,9 @@ def inspect(
     """
     here = context or Context()
     start = _sized(as_classifier(model, contract=contract), image_size)
-    return _inspect(start, as_dataset(data, context=here), _made(Inspect, settings), context=here)
+    return _inspect(
+        start, as_dataset(data, context=here), from_keywords(Inspect, settings), context=here
+    )
 
 
 def augment(
@@ -129,7 +128,7 @@ def augment(
     Raises:
         RecipeError: Only one of model and data is given.
     """
-    made = _made(Augment, settings)
+    made = from_keywords(Augment, settings)
     if model is None and data is None:
         return _choose_policy(made)
     if model is None or data is None:
@@ -163,7 +162,9 @@ def probe(
     """
     here = context or Context()
     start = _sized(as_classifier(model, contract=contract), image_size)
-    return _probe(start, as_dataset(data, context=here), _made(Probe, settings), context=here)
+    return _probe(
+        start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
+    )
 
 
 def fine_tune(
@@ -204,7 +205,7 @@ def fine_tune(
     own = None if isinstance(optimizer, str) else optimizer
     if isinstance(optimizer, str):
         settings["optimizer"] = optimizer
-    made = _made(FineTune, settings)
+    made = from_keywords(FineTune, settings)
     return _fine_tune(start, dataset, policy, made, context=context, optimizer=own)
 
 
@@ -228,7 +229,7 @@ def distill(
     Returns:
         The student.
     """
-    return _on_data(_distill, teacher, data, policy, _made(Distill, settings), context)
+    return _on_data(_distill, teacher, data, policy, from_keywords(Distill, settings), context)
 
 
 def prune(
@@ -251,7 +252,7 @@ def prune(
     Returns:
         The classifier.
     """
-    return _on_data(_prune, model, data, policy, _made(Prune, settings), context)
+    return _on_data(_prune, model, data, policy, from_keywords(Prune, settings), context)
 
 
 def quantize(
@@ -273,7 +274,7 @@ def quantize(
         The classifier with its ONNX graph.
     """
     here = context or Context()
-    made = _made(Quantize, settings)
+    made = from_keywords(Quantize, settings)
     return _quantize(as_classifier(model), as_dataset(data, context=here), made, context=here)
 
 
@@ -296,7 +297,7 @@ def export(
         The classifier; `save` writes `model.onnx`.
     """
     here = context or Context()
-    made = _made(Export, settings)
+    made = from_keywords(Export, settings)
     return _export(as_classifier(model), as_dataset(data, context=here), made, context=here)
 
 
@@ -321,7 +322,7 @@ def evaluate(
         The evaluation.
     """
     here = context or Context()
-    made = _made(Evaluate, settings)
+    made = from_keywords(Evaluate, settings)
     dataset = to_judge(data, context=here)
     return _evaluate(as_classifier(model), dataset, made, context=here, name=name)
 
@@ -342,7 +343,7 @@ def compare(
         The comparison.
     """
     loaded = [e if isinstance(e, Evaluation) else Evaluation.load(Path(e)) for e in (before, after)]
-    return _compare(loaded[0], loaded[1], _made(Compare, settings))
+    return _compare(loaded[0], loaded[1], from_keywords(Compare, settings))
 
 
 def predict(
@@ -389,25 +390,3 @@ def _on_data(
 
 def _sized(model: Classifier, image_size: int | None) -> Classifier:
     return model if image_size is None else resized(model, image_size)
-
-
-def _made(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
-    """Settings from keywords; a wrong name is answered with the nearest one."""
-    for short, long in _SHORT.items():
-        if short in fields and long in fields:
-            raise RecipeError(f"{short} and {long} are the same setting: give one of them.")
-    full = {_SHORT.get(name, name): value for name, value in fields.items()}
-    for name in full:
-        if name not in kind.model_fields:
-            raise RecipeError(
-                f"{kind.__name__} has no setting {name!r}. {near_names(name, kind.model_fields)}"
-            )
-    try:
-        return kind(**full)
-    except ValidationError as error:
-        # A union tells each of its members' complaints: the first says enough.
-        faults = {
-            e["loc"][0]: f"{e['msg'].lower()}, got {e['input']!r}" for e in error.errors()[::-1]
-        }
-        told = "; ".join(f"{name} {fault}" for name, fault in faults.items())
-        raise RecipeError(f"{told}.") from error

@@ -1,8 +1,11 @@
 """What a section of a recipe is: typed, frozen, and refusing what it does not know."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from acclimate.errors import RecipeError, near_names
 
 Auto = Literal["auto"]
 
@@ -10,6 +13,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(ge=0, lt=1)]
 Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
+
+
+_SHORT = {"lr": "learning_rate"}
 
 
 class Settings(BaseModel):
@@ -22,6 +28,42 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         arbitrary_types_allowed=True,
     )
+
+
+_Kind = TypeVar("_Kind", bound=Settings)
+
+
+def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
+    """Settings from keywords, as a person writes them in Python; `lr` means `learning_rate`.
+
+    Args:
+        kind: A section's class.
+        fields: Name to value.
+
+    Returns:
+        The settings.
+
+    Raises:
+        RecipeError: A name or value is wrong; a wrong name is answered with the nearest one.
+    """
+    for short, long in _SHORT.items():
+        if short in fields and long in fields:
+            raise RecipeError(f"{short} and {long} are the same setting: give one of them.")
+    full = {_SHORT.get(name, name): value for name, value in fields.items()}
+    for name in full:
+        if name not in kind.model_fields:
+            raise RecipeError(
+                f"{kind.__name__} has no setting {name!r}. {near_names(name, kind.model_fields)}"
+            )
+    try:
+        return kind(**full)
+    except ValidationError as error:
+        # A union tells each of its members' complaints: the first says enough.
+        faults = {
+            e["loc"][0]: f"{e['msg'].lower()}, got {e['input']!r}" for e in error.errors()[::-1]
+        }
+        told = "; ".join(f"{name} {fault}" for name, fault in faults.items())
+        raise RecipeError(f"{told}.") from error
 
 
 def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:

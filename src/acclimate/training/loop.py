@@ -1,6 +1,5 @@
 """The only training loop. Stages differ by the objective and the plan they hand to it."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from acclimate.progress import Progress, silent
 from acclimate.training.checkpoint import Epoch, TrainState, find_state, save_state
 from acclimate.training.optimizers import OPTIMIZERS, OptimizerFactory, parameter_groups
 from acclimate.training.plan import TrainPlan
+from acclimate.training.processes import launched
 from acclimate.training.schedules import factor
 
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -126,7 +126,7 @@ def train(
     Raises:
         RecipeError: The loss is no longer a number.
     """
-    fabric = _fabric(plan)
+    fabric = launched(plan)
     groups = parameter_groups(
         network,
         learning_rate=plan.learning_rate,
@@ -137,29 +137,6 @@ def train(
     rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
     run = _Run(fabric, network, rule, views, objective, plan, context)
     return run.to_the_end()
-
-
-def _fabric(plan: TrainPlan) -> Fabric:
-    processes = process_count()
-    device = torch.device(plan.device)
-    if processes == 1:
-        devices: list[int] | int = [device.index or 0] if device.type == "cuda" else 1
-        fabric = Fabric(accelerator=device.type, devices=devices, precision=plan.precision)
-    else:
-        # Under torchrun each process takes the device of its local rank, and says so each time.
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        import os
-
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-        fabric = Fabric(
-            accelerator=device.type,
-            devices=local,
-            num_nodes=processes // local,
-            strategy="ddp",
-            precision=plan.precision,
-        )
-    fabric.launch()
-    return fabric
 
 
 @dataclass(frozen=True)
