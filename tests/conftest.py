@@ -103,7 +103,7 @@ def policy() -> Policy:
 @pytest.fixture(scope="session")
 def tuned(start: Classifier, dataset: Dataset, policy: Policy, context: Context) -> Classifier:
     """The digits learnt in a few epochs: better than the probe. Never changed."""
-    settings = FineTune(epochs=12, batch_size=16, learning_rate=2e-4)
+    settings = FineTune(epochs=12, batch_size=16, learning_rate=5e-4, patience=12)
     learnt = fine_tune(start, dataset, policy, settings, context=context)
     assert learnt.digest != start.digest, "what compares the two would say nothing"
     return learnt

@@ -193,24 +193,24 @@ def test_until_stops_after_a_step_and_leaves_no_model(workshop, shell, tmp_path)
     given = ("--recipe", "my.yaml", "--out", tmp_path, "--name", "part", "--until", "probe")
     done = shell("run", *given, cwd=workshop.folder)
     assert done.code == 0
-    assert steps(done) == ([], ["clean", "probe"])
+    assert steps(done) == ([], ["clean", "inspect", "probe"])
     assert done.out == f"run     {tmp_path}/part (stopped after probe)\n"
     assert shell("run", *given, "--json", cwd=workshop.folder).json == {
         "run": f"{tmp_path}/part",
         "until": "probe",
     }
     names = sorted(path.name.split("-")[0] for path in (tmp_path / "part").glob("[!.]*"))
-    assert names == ["clean", "probe", "recipe.yaml"]
+    assert names == ["clean", "inspect", "probe", "recipe.yaml"]
 
 
 def test_force_redoes_every_step(again, tmp_path):
     before = tree(tmp_path / "runs")
     done = again("--force", "--until", "augment")
-    assert steps(done) == ([], ["clean", "probe", "augment"])
+    assert steps(done) == ([], ["clean", "inspect", "probe", "augment"])
     after = tree(tmp_path / "runs")
     redone = [k for k in after if after[k][0] != before[k][0]]
     names = sorted({k.parts[1].split("-")[0] for k in redone})
-    assert names == ["augment", "clean", "probe", "recipe.yaml"]
+    assert names == ["augment", "clean", "inspect", "probe", "recipe.yaml"]
     assert after.keys() == before.keys()
 
 
