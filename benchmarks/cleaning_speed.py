@@ -1,7 +1,8 @@
 """Images a second of the cleaning checks, against those who do the same.
 
 Each competitor looks at the same folder, in a process of its own, `--rounds` times in turn; the
-median counts, imports left out. The checks: unreadable, exact and near-duplicates, dark, bright,
+median counts, imports left out. CPU time, of all processes together, hardly depends on what else
+the machine does. The checks: unreadable, exact and near-duplicates, dark, bright,
 blank, blurred, odd sizes, grey (`plain`, `cleanvision`); near-duplicates by perceptual hash alone
 (`imagededup`). Peers are used where they are installed: give the Python of an environment that has
 cleanvision, imagededup and imagehash with `--peers`. Run:
@@ -12,11 +13,13 @@ cleanvision, imagededup and imagehash with `--peers`. Run:
 import argparse
 import hashlib
 import logging
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,20 +27,21 @@ OURS = ("acclimate",)
 PEERS = ("plain", "cleanvision", "imagededup")
 
 
-def acclimate(folder: Path) -> float:
+def acclimate(folder: Path) -> Callable[[], object]:
     from acclimate.cleaning.clean import CHECKS
     from acclimate.cleaning.settings import Clean
     from acclimate.context import Context
     from acclimate.data.sources import read
 
-    began = time.perf_counter()
-    dataset = read(folder)
-    for name in ("unreadable", "duplicates", "near_duplicates", "quality"):
-        dataset = CHECKS[name](dataset, Clean(), Context())
-    return time.perf_counter() - began
+    def job() -> None:
+        dataset = read(folder)
+        for name in ("unreadable", "duplicates", "near_duplicates", "quality"):
+            dataset = CHECKS[name](dataset, Clean(), Context())
+
+    return job
 
 
-def plain(folder: Path) -> float:
+def plain(folder: Path) -> Callable[[], object]:
     """Pillow and imagehash, straight on, in threads."""
     import imagehash
     import numpy as np
@@ -62,57 +66,71 @@ def plain(folder: Path) -> float:
             imagehash.phash(rgb),
         )
 
-    began = time.perf_counter()
-    paths = sorted(p for p in folder.rglob("*") if p.is_file())
-    with ThreadPoolExecutor() as pool:
-        seen = list(pool.map(look, paths))
-    hashes = np.stack([found[-1].hash.ravel() for found in seen])
-    bits = hashes.astype(np.float32)
-    near = [np.flatnonzero(bits @ (1 - row) + (1 - bits) @ row <= 4) for row in bits]
-    assert len(near) == len(paths)
-    return time.perf_counter() - began
+    def job() -> None:
+        paths = sorted(p for p in folder.rglob("*") if p.is_file())
+        with ThreadPoolExecutor() as pool:
+            seen = list(pool.map(look, paths))
+        hashes = np.stack([found[-1].hash.ravel() for found in seen])
+        bits = hashes.astype(np.float32)
+        near = [np.flatnonzero(bits @ (1 - row) + (1 - bits) @ row <= 4) for row in bits]
+        assert len(near) == len(paths)
+
+    return job
 
 
-def cleanvision(folder: Path) -> float:
+def cleanvision(folder: Path) -> Callable[[], object]:
     from cleanvision import Imagelab
 
-    began = time.perf_counter()
-    Imagelab(data_path=str(folder)).find_issues(verbose=False)
-    return time.perf_counter() - began
+    return lambda: Imagelab(data_path=str(folder)).find_issues(verbose=False)
 
 
-def imagededup(folder: Path) -> float:
+def imagededup(folder: Path) -> Callable[[], object]:
     from imagededup.methods import PHash
 
-    began = time.perf_counter()
-    hasher = PHash(verbose=False)
-    hashes = hasher.encode_images(image_dir=str(folder), recursive=True)
-    hasher.find_duplicates(encoding_map=hashes, max_distance_threshold=10)
-    return time.perf_counter() - began
+    def job() -> None:
+        hasher = PHash(verbose=False)
+        hashes = hasher.encode_images(image_dir=str(folder), recursive=True)
+        hasher.find_duplicates(encoding_map=hashes, max_distance_threshold=10)
+
+    return job
 
 
-def measured(python: str, name: str, folder: Path) -> float | None:
+def cpu_seconds() -> float:
+    """Of this process and those it waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in used)
+
+
+def measured(python: str, name: str, folder: Path) -> tuple[float, float] | None:
     command = [python, __file__, "--run", name, "--data", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"{name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
-    return float(done.stdout.strip().splitlines()[-1])
+    wall, cpu = done.stdout.strip().splitlines()[-1].split()
+    return float(wall), float(cpu)
 
 
 def table(folder: Path, peers: str, rounds: int) -> None:
     count = sum(p.is_file() for p in folder.rglob("*"))
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for name in (*OURS, *PEERS):
-            seconds = measured(sys.executable if name in OURS else peers, name, folder)
-            if seconds is not None:
-                times.setdefault(name, []).append(seconds)
-    ours = statistics.median(times["acclimate"])
-    print(f"| {count:,} images | images/s | ours is faster by |\n| --- | --- | --- |")
-    for name, seconds in times.items():
-        middle = statistics.median(seconds)
-        print(f"| {name} | {count / middle:,.0f} | {middle / ours:.1f} |", flush=True)
+            found = measured(sys.executable if name in OURS else peers, name, folder)
+            if found is not None:
+                times.setdefault(name, []).append(found)
+    middle = {
+        name: [statistics.median(column) for column in zip(*found, strict=True)]
+        for name, found in times.items()
+    }
+    print(f"| {count:,} images | images/s | times ours | CPU ms an image | times ours |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, (wall, cpu) in middle.items():
+        ours, its = middle["acclimate"]
+        print(
+            f"| {name} | {count / wall:,.0f} | {wall / ours:.1f} | {1000 * cpu / count:.2f} | "
+            f"{cpu / its:.1f} |"
+        )
 
 
 def main() -> None:
@@ -124,7 +142,10 @@ def main() -> None:
     args = parser.parse_args()
     logging.disable(logging.INFO)
     if args.run:
-        print(globals()[args.run](args.data))
+        job = globals()[args.run](args.data)
+        before, began = cpu_seconds(), time.perf_counter()
+        job()
+        print(time.perf_counter() - began, cpu_seconds() - before)
         return
     if args.data is not None:
         table(args.data, args.peers, args.rounds)

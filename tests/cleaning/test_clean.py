@@ -78,6 +78,13 @@ def test_what_cannot_be_used_gets_no_split_and_is_told(photos):
     assert sum(split is not None for split in splits(dataset)) == 20
 
 
+def test_a_picture_stored_again_in_another_format_is_left_out(photos):
+    with Image.open(photos / "rose" / "1.png") as image:
+        image.save(photos / "rose" / "1.bmp")
+    dataset = clean(read(photos))
+    assert first_reasons(dataset, 10) == ["rose/1.png: same picture as rose/1.bmp"]
+
+
 def test_nothing_of_the_users_is_moved_changed_or_deleted(photos):
     spoil(photos, "rose/x.png")
     shutil.copy(photos / "rose" / "1.png", photos / "rose" / "copy.png")

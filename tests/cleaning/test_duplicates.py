@@ -15,7 +15,9 @@ CLASSES = ("ant", "bee")
 
 
 def made(rows):
-    plain = {"domain": HOME, "bytes": 1, "stamp": 1, "keep": True, "reasons": [], "label": "ant"}
+    plain = {"domain": HOME, "bytes": 1, "stamp": 1, "keep": True, "reasons": [], "flags": []} | {
+        "label": "ant"
+    }
     table = pa.Table.from_pylist(
         [
             {**plain, "path": f"{i:02}.jpg", **row, "digest": digest(row["same"])}
@@ -44,6 +46,42 @@ def test_one_of_equal_files_stays_and_the_others_name_it():
         "02.jpg": (False, ["exact duplicate of 00.jpg"], "00.jpg"),
         "03.jpg": (False, ["exact duplicate of 00.jpg"], "00.jpg"),
     }
+
+
+def test_the_same_pixels_in_another_file_are_a_duplicate_too():
+    rows = [
+        {"same": 1, "pixels": digest(7)},
+        {"same": 2, "pixels": digest(7)},
+        {"same": 2, "pixels": digest(7)},
+        {"same": 3, "pixels": digest(8)},
+    ]
+    assert judged(*rows) == {
+        "00.jpg": (True, [], None),
+        "01.jpg": (False, ["same picture as 00.jpg"], "00.jpg"),
+        "02.jpg": (False, ["same picture as 00.jpg"], "00.jpg"),
+        "03.jpg": (True, [], None),
+    }
+
+
+def test_the_same_pixels_leak_and_contradict_as_files_do():
+    rows = [
+        {"same": 1, "pixels": digest(7), "split": "train"},
+        {"same": 2, "pixels": digest(7), "split": "test"},
+        {"same": 3, "pixels": digest(8)},
+        {"same": 4, "pixels": digest(8), "label": "bee"},
+    ]
+    found = judged(*rows)
+    assert found["00.jpg"][:2] == (False, ["leak: same picture as 01.jpg in test"])
+    assert found["02.jpg"][:2] == (False, ["same picture under different labels (ant, bee)"])
+    assert [kept for kept, _, _ in found.values()] == [False, True, False, False]
+
+
+def test_a_policy_that_drops_nothing_flags_everything():
+    rows = [{"same": 1}, {"same": 1}, {"same": 2, "split": "train"}, {"same": 2, "split": "val"}]
+    done = duplicates(made(rows), Clean(drop=()), Context())
+    assert done.keep.all()
+    assert done.table["flags"].to_pylist() == [[], ["duplicate"], ["leak"], []]
+    assert done.table["reasons"].to_pylist() == [[]] * 4
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,14 @@ def test_brightness_changes_nothing_even_where_it_is_cut_off_at_white(factor):
         assert bits(hashes(thumbnail(image)), hashes(other)) <= 11
 
 
+def test_what_was_cut_off_at_white_counts_as_explained():
+    for seed in SEEDS:
+        whole = thumbnail(scene(seed))
+        cut = np.minimum(whole * 1.7 + 20, 255).astype(np.uint8)
+        assert correlations(whole, cut)[0] < 0.98
+        assert similarities(whole, cut, np.asarray([0]))[0] > 0.995
+
+
 def test_different_pictures_are_far_apart():
     pictures = np.concatenate([thumbnail(scene(seed)) for seed in range(40)])
     a, b = np.triu_indices(40, 1)

@@ -32,8 +32,9 @@ def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         members.sort(key=lambda row: (RANK[columns["split"][row]], columns["path"][row]))
         labels = {columns["label"][row] for row in members} - {None}
         first = members[0]
+        contradiction = _contradiction(members, columns) if len(labels) > 1 else None
         for row in members:
-            found = _finding(row, first, columns, sorted(labels))
+            found = _finding(row, first, columns, contradiction)
             if found is not None:
                 findings.add(row, *found)
             if row != first:
@@ -55,15 +56,21 @@ def _equal(columns: dict[str, list[Any]]) -> list[list[int]]:
     return [members for members in together.values() if len(members) > 1]
 
 
+def _contradiction(members: list[int], columns: dict[str, list[Any]]) -> str:
+    one = len({columns["digest"][row] for row in members}) == 1
+    labels = sorted({columns["label"][row] for row in members} - {None})
+    return f"same {'file' if one else 'picture'} under different labels ({', '.join(labels)})"
+
+
 def _finding(
-    row: int, first: int, columns: dict[str, list[Any]], labels: list[str]
+    row: int, first: int, columns: dict[str, list[Any]], contradiction: str | None
 ) -> tuple[str, str] | None:
     """A flag and its reason."""
     split, original = columns["split"], columns["path"][first]
     same_file = columns["digest"][row] == columns["digest"][first]
     what = "file" if same_file else "picture"
-    if len(labels) > 1 and split[row] != "test":
-        return "label_conflict", f"same {what} under different labels ({', '.join(labels)})"
+    if contradiction is not None and split[row] != "test":
+        return "label_conflict", contradiction
     if row == first:
         return None
     if split[row] != split[first]:
