@@ -3,9 +3,9 @@
 Source: Kuan and Mueller 2022, "Back to the Basics: Revisiting Out-of-Distribution Detection
 Baselines", arXiv 2207.03061: the distance to the k-th neighbour in feature space is as good as
 anything. We take the cosine of the features' square roots (one loud channel does not outweigh all
-others; of seven distances tried it found most planted strangers), and compare its logarithm with the
-median of the data by the median absolute deviation, so that a score means the same for tight data
-and for wide data.
+others; of seven distances tried it found most planted strangers), and compare its logarithm with
+the median of the data by the median absolute deviation, so that a score means the same for tight
+data and for wide data.
 """
 
 import numpy as np
@@ -82,7 +82,8 @@ def scores(distance: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray
 def _directions(features: Features) -> Features:
     """Unit vectors of the square roots; signs are kept, though most networks give none."""
     roots = np.sign(features) * np.sqrt(np.abs(features))
-    return roots / np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-12)
+    length = np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-12)
+    return np.asarray(roots / length, np.float32)
 
 
 def _distances(
