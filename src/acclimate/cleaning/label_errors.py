@@ -117,8 +117,8 @@ def judge(
     """Confident learning's answer for each label.
 
     A label is probably wrong where the score reaches the least and the head is confident of another
-    class. The paper asks that its probability reach the mean one of that class's own images; half of
-    it finds a tenth more of planted errors at the same precision.
+    class. The paper asks that its probability reach the mean one of that class's own images; half
+    of that finds a tenth more of planted errors at the same precision.
 
     Args:
         labels: int64, (N,).
