@@ -23,11 +23,11 @@ def test_scores_mean_the_same_for_tight_data_and_for_wide_data(distance, times):
     assert np.allclose(before, after, atol=1e-2)
 
 
-def test_half_of_the_images_score_nothing_and_four_deviations_score_a_half():
+def test_half_of_the_images_score_nothing_and_three_deviations_score_a_half():
     rng = np.random.default_rng(0)
     usual = np.exp(rng.normal(-1, 0.2, 4_001))
     assert np.median(scores(usual, usual)) == 0
     logs = np.log(usual)
     deviation = 1.4826 * np.median(np.abs(logs - np.median(logs)))
-    far = np.exp(np.median(logs) + 4 * deviation)
+    far = np.exp(np.median(logs) + 3 * deviation)
     assert abs(scores(np.asarray([far]), usual)[0] - 0.5) < 0.01
