@@ -22,8 +22,8 @@ from acclimate.recipe import Recipe
 from acclimate.stages import STAGES
 
 ALL = (
-    "clean", "inspect", "probe", "augment", "fine-tune", "export", "evaluate-probe", "evaluate-tuned",
-    "evaluate-final", "compare-probe", "compare-tuned",
+    "clean", "inspect", "probe", "augment", "fine-tune", "export", "evaluate-probe",
+    "evaluate-tuned", "evaluate-final", "compare-probe", "compare-tuned",
 )  # fmt: skip
 
 
