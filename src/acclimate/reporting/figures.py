@@ -223,7 +223,7 @@ def image_sizes(sizes: NDArray[np.float64]) -> str:
     left.set_xlabel("side, px (root of the area)")
     left.set_ylabel("images")
     shape = np.clip(np.log2(sizes[:, 0] / sizes[:, 1]), -2, 2)
-    right.hist(shape, 31, (-2.05, 2.05), color=COLORS[0])
+    right.hist(shape, 31, range=(-2.05, 2.05), color=COLORS[0])
     right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
     right.set_xlabel("width to height")
     _plain(right)
