@@ -127,7 +127,7 @@ def test_the_model_folder_is_read_by_plain_onnx_runtime(workshop):
 
 
 def test_each_step_leaves_a_folder_that_says_what_made_it(workshop):
-    assert len(RAN) == 12
+    assert len(RAN) == 13
     for name in RAN:
         record = json.loads((workshop.step(name) / "stage.json").read_text())
         assert record["key"].startswith(workshop.step(name).name[-8:])
@@ -193,23 +193,28 @@ def test_until_stops_after_a_step_and_leaves_no_model(workshop, shell, tmp_path)
     given = ("--recipe", "my.yaml", "--out", tmp_path, "--name", "part", "--until", "probe")
     done = shell("run", *given, cwd=workshop.folder)
     assert done.code == 0
-    assert steps(done) == ([], ["clean", "augment", "probe"])
+    assert steps(done) == ([], ["clean", "inspect", "augment", "probe"])
     assert done.out == f"run     {tmp_path}/part (stopped after probe)\n"
     assert shell("run", *given, "--json", cwd=workshop.folder).json == {
         "run": f"{tmp_path}/part",
         "until": "probe",
     }
     names = sorted(path.name.split("-")[0] for path in (tmp_path / "part").glob("[!.]*"))
-    assert names == ["augment", "clean", "probe", "recipe.yaml"]
+    assert names == ["augment", "clean", "inspect", "probe", "recipe.yaml"]
 
 
 def test_force_redoes_every_step(again, tmp_path):
     before = tree(tmp_path / "runs")
     done = again("--force", "--until", "augment")
-    assert steps(done) == ([], ["clean", "augment"])
+    assert steps(done) == ([], ["clean", "inspect", "augment"])
     after = tree(tmp_path / "runs")
     redone = [k for k in after if after[k][0] != before[k][0]]
-    assert sorted({k.parts[1].split("-")[0] for k in redone}) == ["augment", "clean", "recipe.yaml"]
+    assert sorted({k.parts[1].split("-")[0] for k in redone}) == [
+        "augment",
+        "clean",
+        "inspect",
+        "recipe.yaml",
+    ]
     assert after.keys() == before.keys()
 
 
