@@ -22,8 +22,8 @@ from acclimate.recipe import Recipe
 from acclimate.stages import STAGES
 
 ALL = (
-    "clean", "inspect", "augment", "probe", "fine-tune", "export", "evaluate-probe", "evaluate-tuned",
-    "evaluate-final", "compare-probe", "compare-tuned",
+    "clean", "inspect", "augment", "probe", "fine-tune", "export", "evaluate-probe",
+    "evaluate-tuned", "evaluate-final", "compare-probe", "compare-tuned",
 )  # fmt: skip
 
 
