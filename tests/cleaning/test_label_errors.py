@@ -36,7 +36,6 @@ def test_what_confident_learning_calls_wrong_is_called_so_where_the_score_says_s
     sure = {row for row in theirs if verdict.score[row] >= 0.9}
     assert sure
     assert sure <= set(np.flatnonzero(verdict.wrong))
-    assert verdict.wrong.sum() <= 1.5 * len(theirs)
 
 
 @given(seed=SEEDS)
@@ -60,10 +59,12 @@ def test_a_higher_bar_never_flags_more(seed, least):
 
 
 def test_the_better_class_is_never_the_given_one_and_mostly_the_true_one():
-    labels, said, truth = guesses(0)
+    labels, said, truth = guesses(0, sharp=5.0)
     verdict = judge(labels, said, everybody(labels), 0.9)
     assert (verdict.better != labels).all()
     assert (verdict.better == truth)[verdict.wrong].mean() > 0.9
+    assert (labels != truth)[verdict.wrong].mean() > 0.9
+    assert verdict.wrong[labels != truth].mean() > 0.8
 
 
 def test_images_that_are_not_known_set_no_threshold():

@@ -30,8 +30,8 @@ CASES = {
     ),
     "a file that is no list": (
         ["run", "--data", "notes.txt"],
-        "{here}/notes.txt: cannot read .txt files as data. Give a folder of images, or a .csv or "
-        ".parquet list.",
+        "{here}/notes.txt: cannot read .txt files as data. Give a folder of images, an archive of "
+        "one (.zip, .tar, .tar.gz, .tgz), or a .csv or .parquet list.",
     ),
     "one class only": (
         ["run", "--data", "one"],

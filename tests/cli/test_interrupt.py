@@ -36,7 +36,7 @@ def test_a_killed_run_leaves_no_broken_folder_and_goes_on_to_the_same_weights(
     killed.wait_for(under_way(run))
     killed.signal(signal.SIGKILL)
     assert killed.wait().code == -signal.SIGKILL
-    assert stage_folders(run) == ["augment", "clean", "probe"]
+    assert stage_folders(run) == ["augment", "clean", "inspect", "probe"]
     assert all((folder / "stage.json").is_file() for folder in run.glob("[!.]*-????????"))
 
     resumed = shell(*training, cwd=tmp_path)
@@ -46,7 +46,7 @@ def test_a_killed_run_leaves_no_broken_folder_and_goes_on_to_the_same_weights(
     assert line == f"going on after epoch {epoch} of {EPOCHS}"
     told = [line.split(":")[0] for line in resumed.lines if line.startswith("epoch ")]
     assert told == [f"epoch {n}/{EPOCHS}" for n in range(epoch + 1, EPOCHS + 1)]
-    assert stage_folders(run) == ["augment", "clean", "fine-tune", "probe"]
+    assert stage_folders(run) == ["augment", "clean", "fine-tune", "inspect", "probe"]
     assert list(run.glob(".*.part")) == []
 
     shell(*training, "--name", "whole", cwd=tmp_path)

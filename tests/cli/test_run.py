@@ -127,7 +127,7 @@ def test_the_model_folder_is_read_by_plain_onnx_runtime(workshop):
 
 
 def test_each_step_leaves_a_folder_that_says_what_made_it(workshop):
-    assert len(RAN) == 12
+    assert len(RAN) == 13
     for name in RAN:
         record = json.loads((workshop.step(name) / "stage.json").read_text())
         assert record["key"].startswith(workshop.step(name).name[-8:])

@@ -35,6 +35,8 @@ _CONFIDENT = 0.5
 """Part of a class's threshold that another class's probability must reach; see `judge`."""
 _MOST_PAIRS = 5
 """Overlapping pairs that are named."""
+_FEW, _SLIGHT = 3, 0.05
+"""Images, and part of both classes, below which a pair does not overlap but errs now and then."""
 
 
 def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Context) -> Dataset:
@@ -240,7 +242,7 @@ def _overlaps(
     lines = []
     for pair in np.argsort(-parts, axis=None, kind="stable")[:_MOST_PAIRS]:
         one, other = np.unravel_index(pair, parts.shape)
-        if both[one, other] < 2 or parts[one, other] < 0.02:
+        if both[one, other] < _FEW or parts[one, other] < _SLIGHT:
             break
         names = f"{classes[there[one]]!r} and {classes[there[other]]!r}"
         lines.append(

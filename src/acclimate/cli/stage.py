@@ -115,7 +115,14 @@ def _run_stage(
 
 
 def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - one of the things that flow
-    """What an argument names."""
+    """What an argument names. To clean needs no torch, which would take four seconds to come."""
+    if stage.name == "clean":
+        from acclimate.data.sources import read
+
+        listing = read(Path(text), recipe.data)
+        for note in listing.notes:
+            context.progress.say(f"read: {note}")
+        return listing
     from acclimate import inputs
 
     if kind == "classifier":
@@ -125,13 +132,6 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
         from acclimate.evaluation.evaluate import Evaluation
 
         return Evaluation.load(Path(text))
-    if stage.name == "clean":
-        from acclimate.data.sources import read
-
-        listing = read(Path(text), recipe.data)
-        for note in listing.notes:
-            context.progress.say(f"read: {note}")
-        return listing
     if stage.name == "evaluate":
         return inputs.to_judge(text, source=recipe.data, context=context)
     return inputs.as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
