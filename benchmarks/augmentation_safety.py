@@ -2,7 +2,7 @@
 
 For each data set and each policy: the same start (a fitted head), the same fine-tuning, judged on
 the test images and on a corrupted copy of them (blur, noise, low contrast, darkness, JPEG at
-quality 10, half the resolution; one a picture, drawn by its name). Run it with:
+quality 10, a quarter of the resolution; one a picture, drawn by its name). Run it with:
 
     python benchmarks/augmentation_safety.py
     python benchmarks/augmentation_safety.py --data photos/ --image-size 64 --epochs 6 --seeds 2
@@ -65,7 +65,7 @@ def _jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def _half(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _quarter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     small = image.resize((max(1, image.width // 4), max(1, image.height // 4)))
     return small.resize(image.size)
 
@@ -76,7 +76,7 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     lambda image, rng: ImageEnhance.Contrast(image).enhance(0.35),
     lambda image, rng: ImageEnhance.Brightness(image).enhance(0.4),
     _jpeg,
-    _half,
+    _quarter,
 )
 
 

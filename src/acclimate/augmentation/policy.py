@@ -80,7 +80,7 @@ class Policy:
         """The fields that change a picture, as JSON."""
         fields = asdict(replace(self, evidence=()))
         del fields["evidence"]
-        return fields
+        return {**fields, "operations": list(self.operations)}
 
     def apply(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Pixels:
         """One training view of an image.

@@ -130,7 +130,7 @@ def _all_evidence(
     judge: Judge, names: Sequence[str], tolerance: float, context: Context
 ) -> list[Evidence]:
     found: list[Evidence] = []
-    with context.progress.task("augment", len(names)) as task:
+    with context.progress.task("augment", len(names), unit="operations") as task:
         for name in names:
             if name in _FLIPS:
                 told = told_apart(
