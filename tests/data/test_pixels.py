@@ -190,7 +190,7 @@ def test_garbage_in_the_names_is_not_believed(place):
     assert held(opened(place), [1, 2]) == [1, 2]
 
 
-@pytest.mark.parametrize("spoilt", [b"\0" * 20, b"\xff"])
+@pytest.mark.parametrize("spoilt", [b"\0" * 20, b"\xff"], ids=["a page of zeros", "one byte"])
 def test_pixels_that_were_spoilt_on_the_disk_are_not_believed_but_kept_anew(place, spoilt):
     add(place, [1, 2, 3])
     with files(place, suffix="rows")[0].open("r+b") as stream:
