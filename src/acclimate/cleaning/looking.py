@@ -22,7 +22,7 @@ from acclimate.cleaning.look import Look, look
 from acclimate.context import usable_cores
 from acclimate.data.settings import Decoding
 
-MANY = 3000
+MANY = 1000
 """Images from which processes, which take half a second to start, are worth it."""
 _CHUNK = 32
 _SLICE = 4096
