@@ -92,7 +92,6 @@ def test_what_most_images_share_is_the_nature_of_the_data(tmp_path):
     assert judged(tmp_path, told=told)[1] == {}
     assert told.lines == [
         "clean: 9 images of 10 blurred: how this data is, not flagged",
-        "clean: 10 images of 10 grey: how this data is, not flagged",
     ]
 
 

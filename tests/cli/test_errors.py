@@ -9,6 +9,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -287,21 +288,22 @@ def test_odd_images_are_read_and_bad_ones_are_listed(shell, workshop, tmp_path):
     bad = tmp_path / "photos" / "böse"
     good.mkdir(parents=True)
     bad.mkdir()
-    with Image.open(next(workshop.photos.glob("val/nought/*.png"))) as image:
-        plain = image.convert("RGB")
-    plain.convert("CMYK").save(good / "cmyk.jpg")
-    plain.convert("L").convert("I;16").save(good / "sixteen bit.png")
-    plain.convert("P").save(good / "palette.gif")
-    plain.convert("L").save(good / "grey.png")
-    plain.convert("RGBA").save(good / "alpha.webp")
+    # Another picture in each file: one in many formats would be near-duplicates.
+    paths = sorted(workshop.photos.glob("train/*/*.png"))[::6]
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    pictures[0].convert("CMYK").save(good / "cmyk.jpg")
+    deep = np.asarray(pictures[1].convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(good / "sixteen bit.png")
+    pictures[2].convert("P").save(good / "palette.gif")
+    pictures[3].convert("L").save(good / "grey.png")
+    pictures[4].convert("RGBA").save(good / "alpha.webp")
     turned = Image.Exif()
     turned[0x0112] = 6
-    plain.save(good / "turned.jpg", exif=turned)
-    frames = [plain, plain.rotate(90)]
-    plain.save(good / "moving.gif", save_all=True, append_images=frames)
-    plain.rotate(180).save(bad / "fine.png")
-    plain.rotate(270).save(bad / "also fine.png")
-    plain.save(bad / "half.jpg")
+    pictures[5].save(good / "turned.jpg", exif=turned)
+    pictures[6].save(good / "moving.gif", save_all=True, append_images=pictures[:2])
+    pictures[7].save(bad / "fine.png")
+    pictures[8].save(bad / "also fine.png")
+    pictures[0].save(bad / "half.jpg")
     (bad / "half.jpg").write_bytes((bad / "half.jpg").read_bytes()[:-200])
     (bad / "empty.png").write_bytes(b"")
     (bad / "text.jpg").write_text("not an image")
@@ -312,6 +314,7 @@ def test_odd_images_are_read_and_bad_ones_are_listed(shell, workshop, tmp_path):
     (bad / "nowhere.png").symlink_to(tmp_path / "gone.png")
     done = shell("clean", "photos", "-o", "p.parquet", cwd=tmp_path)
     assert done.lines == [
+        "clean: 8 images of 9 blurred: how this data is, not flagged",
         "clean: 9 images of 2 classes kept, 7 left out",
         "  böse/bomb.png: image has 100 megapixels, over the limit of 80",
         "  böse/empty.png: file is empty (0 bytes)",

@@ -148,6 +148,12 @@ def test_images_of_one_group_and_class_stay_on_one_side(sizes, seed):
         assert dataset.counts(part)["ant"] >= 1
 
 
+def test_small_groups_judge_where_large_ones_train():
+    rows = [{"label": "ant", "group": f"g{i}"} for i in (0, 1, *[2] * 5, *[3] * 5)]
+    done = split(made([*rows, *many(bee=5)]), val=0.2, test=0.2, seed=0)
+    assert [done.counts(part)["ant"] for part in ("train", "val", "test")] == [10, 1, 1]
+
+
 def test_a_group_that_was_given_a_side_keeps_its_new_images_there():
     rows = [
         {

@@ -37,8 +37,11 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
     for name, find in FAULTS.items():
         found = find(columns, seen, settings) & seen
         if 2 * found.sum() > seen.sum():
-            shown = f"{count(int(found.sum()), 'image')} of {int(seen.sum()):,}"
-            context.progress.say(f"clean: {shown} {_named(name)}: how this data is, not flagged")
+            if name != "grey":  # of which nobody wonders
+                shown = f"{count(int(found.sum()), 'image')} of {int(seen.sum()):,}"
+                context.progress.say(
+                    f"clean: {shown} {_named(name)}: how this data is, not flagged"
+                )
             continue
         for row in np.flatnonzero(found):
             findings.add(int(row), name, _named(name))

@@ -35,15 +35,15 @@ class Clean(Decoding):
     drop: tuple[DropName, ...] = ("duplicate", "leak", "label_conflict", "near_leak")
     """Findings that leave an image out; the others are only flagged."""
     near_duplicate: Fraction = 0.95
-    """Likeness from which two images are near-duplicates; raised where all are alike."""
+    """Likeness from which two images are near-duplicates; raised where all images are alike."""
     mirrored: bool = False
     """Whether a mirror image counts as a near-duplicate."""
     rotated: bool = False
     """Whether an image turned by 90, 180 or 270 degrees counts as a near-duplicate."""
     features: bool = False
-    """Compare images by a network's features too: finds stronger crops and edits; takes a pass."""
+    """Whether a network compares images too (strong crops, edits, other shots): takes a pass."""
     feature_likeness: Fraction = 0.9
-    """Cosine of features from which two images are near-duplicates; raised where all are alike."""
+    """Cosine of the network's features from which that is so; raised where all are alike."""
     dark: Fraction = 0.3
     """Dark: mean luminance plus twice its deviation is below this part of white."""
     bright: Fraction = 0.8

@@ -87,6 +87,7 @@ def _assign(
     sides = _sides(groups, names, set(rows.tolist()))
     need = {name: _wanted(dataset, rows, fraction) for name, fraction in fractions.items()}
     left = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    trained = np.zeros_like(left)
     # Large groups first: they are the ones that may not fit later.
     order = sorted(rng.permutation(len(blocks)), key=lambda i: -len(blocks[i].rows))
     for index in order:
@@ -94,9 +95,14 @@ def _assign(
         labels = np.bincount(dataset.labels[block.rows], minlength=len(dataset.classes))
         side = sides.get(block.group) if block.group is not None else None
         if side is None:
-            side = _neediest(need, labels, left, whole=sum(fractions.values()) >= 1)
+            # A class that would have nothing to learn from gives its last group to train.
+            last = (left <= labels) & (labels > 0) & (trained == 0)
+            kept = last.any() and sum(fractions.values()) < 1
+            side = "train" if kept else _neediest(need, labels)
         if side in need:
             need[side] = need[side] - labels
+        elif side == "train":
+            trained = trained + labels
         left = left - labels
         for row in block.rows:
             names[row] = side
@@ -168,13 +174,9 @@ def _wanted(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:
     return np.where((total >= 3) & (fraction > 0), np.maximum(share, 1), share)
 
 
-def _neediest(
-    need: dict[str, np.ndarray], labels: np.ndarray, left: np.ndarray, *, whole: bool
-) -> str:
-    """The split whose need this group fits best; train keeps the last group of a class."""
+def _neediest(need: dict[str, np.ndarray], labels: np.ndarray) -> str:
+    """The split whose need this group fits best, or train."""
     present = labels > 0
-    if not whole and (left[present] <= labels[present]).any():
-        return "train"
     fits = {name: int(np.minimum(need[name], labels).sum()) for name in need}
     best = max(fits, key=lambda name: (fits[name], need[name][present].sum()), default="train")
     # More of the group must be wanted than not, or large groups would flood a small split.
