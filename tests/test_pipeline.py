@@ -182,7 +182,9 @@ def test_the_order_of_the_recipe_and_the_seed_of_the_context_change_nothing(
     [
         ({"compare": {"margin": 3.0}}, ("compare-probe", "compare-tuned")),
         ({"export": {"check_images": 3}}, ("export",)),
-        ({"evaluate": {"confidence": 0.9}}, ALL[5:]),
+        ({"evaluate": {"confidence": 0.9}}, ALL[6:]),
+        # Flags say something of the images and change none: nothing is trained anew.
+        ({"inspect": {"outlier": 0.9, "label_error": 0.5}}, ("inspect",)),
     ],
 )
 def test_a_change_redoes_what_depends_on_it_and_no_more(recipe, out, context, sections, ran):

@@ -148,7 +148,7 @@ CASES = {
     "a section that is a single value": (
         ["recipe", "seed"],
         "no section 'seed'. Known: augment, clean, compare, data, distill, evaluate, export, "
-        "fine_tune, model, probe, prune, quantize, ….",
+        "fine_tune, inspect, model, probe, prune, ….",
     ),
     "an output below a file": (
         ["clean", "photos", "-o", "notes.txt/photos.parquet"],

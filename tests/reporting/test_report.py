@@ -106,7 +106,7 @@ def html(whole):
 def test_the_page_is_one_file_that_fetches_and_runs_nothing(html):
     assert html.startswith("<!doctype html>")
     page = check_self_contained(html)
-    assert len(page.all("svg")) == 6
+    assert len(page.all("svg")) == 7
     assert len(html) < 2_000_000
 
 
@@ -154,7 +154,7 @@ def test_a_page_without_times_leaves_their_places_empty(whole, evaluations):
     plain = dict(zip(("probe", "final"), evaluations, strict=True))
     page = check_self_contained(report(**{**whole, "evaluations": plain}))
     assert "times faster" not in page.words
-    assert len(page.all("svg")) == 5
+    assert len(page.all("svg")) == 6
 
 
 def test_a_page_of_which_only_the_last_was_timed_has_no_times_faster(whole, evaluations):
@@ -188,7 +188,7 @@ def all_right(evaluation):
 
 def test_a_page_without_training_has_no_curves(whole, imagenet):
     page = check_self_contained(report(**{**whole, "classifier": imagenet, "registered": None}))
-    assert len(page.all("svg")) == 5
+    assert len(page.all("svg")) == 6
     assert page.words.startswith("tf_efficientnet_lite0 · acclimate")
 
 
