@@ -62,13 +62,13 @@ def agreement(a, b):
 
 
 @pytest.mark.slow
-def test_a_real_network_shrinks_to_about_a_quarter_and_answers_alike(tuned, dataset, context):
-    small = quantize(tuned, dataset, Quantize(max_accuracy_drop=100), context=context)
+def test_a_real_network_shrinks_to_about_a_quarter_and_answers_alike(start, dataset, context):
+    small = quantize(start, dataset, Quantize(max_accuracy_drop=100), context=context)
     assert small.precision == "int8"
     assert 0.24 < small.card.steps[-1].figures["size_ratio"] < 0.32
-    assert len(small.graph) < 0.32 * 4 * tuned.parameters
-    images = pixels(dataset, tuned.contract)
-    assert agreement(run_onnx(small, "cpu")(images), run_torch(tuned, "cpu")(images)) > 0.7
+    assert len(small.graph) < 0.32 * 4 * start.parameters
+    images = pixels(dataset, start.contract)
+    assert agreement(run_onnx(small, "cpu")(images), run_torch(start, "cpu")(images)) > 0.7
 
 
 def test_int8_answers_like_float32(quantized, learnt, dataset):

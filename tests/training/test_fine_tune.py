@@ -56,11 +56,9 @@ def test_a_pretrained_network_learns_the_digits(tuned):
     step = tuned.card.steps[-1]
     curve = step.curve
     assert tuned.classes == tuple("0123456789")
-    assert step.figures["val_accuracy"] > 0.7
-    assert [line["train_loss"] for line in curve[1:]] == sorted(
-        (line["train_loss"] for line in curve[1:]), reverse=True
-    )
-    assert curve[-1]["val_loss"] < 0.6 * curve[0]["val_loss"]
+    assert step.figures["val_accuracy"] >= step.figures["start_val_accuracy"] > 0.7
+    assert step.figures["best_epoch"] > 0
+    assert curve[-1]["train_loss"] < 0.6 * curve[1]["train_loss"]
 
 
 def test_a_network_that_knows_nothing_learns_far_above_chance(learnt):
