@@ -15,7 +15,7 @@ import copy
 import json
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,8 +25,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional
 
-from acclimate.augmentation.policy import choose_policy
-from acclimate.augmentation.settings import Augment
+from acclimate.augmentation.safety import safe_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.batches import batches, in_order
@@ -111,7 +110,7 @@ class _Judge(SilentProgress):
             self.curve.judge(self.network, self.dataset, self.model)
 
 
-def ours(model: Classifier, dataset: Dataset, flips: bool, seed: int) -> tuple[Curve, float]:
+def ours(model: Classifier, dataset: Dataset, seed: int) -> tuple[Curve, float]:
     """Our curve, and the test accuracy of the weights that val chose."""
     with tempfile.TemporaryDirectory() as cache:  # nothing is known from before
         curve = Curve()
@@ -121,8 +120,8 @@ def ours(model: Classifier, dataset: Dataset, flips: bool, seed: int) -> tuple[C
         settings = FineTune()
         plan = make_plan(settings, len(dataset.rows("train")), context)
         network = copy.deepcopy(start.module())
-        watched = Context(seed=seed, device="cpu", progress=_Judge(curve, network, dataset, start))
-        policy = choose_policy(Augment(horizontal_flip=flips))
+        policy = safe_policy(start, dataset, context=context)
+        watched = replace(context, progress=_Judge(curve, network, dataset, start))
         trained = train(
             network,
             Views(dataset, policy, start.contract),
@@ -151,8 +150,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, obje
     print("  plain loop")
     plain = plain_loop(model, dataset, args.plain_epochs, args.seed)
     print("  acclimate")
-    flips = "digit" not in name
-    curve, final = ours(model, dataset, flips, args.seed)
+    curve, final = ours(model, dataset, args.seed)
     best = max(plain.accuracies)
     when = plain.seconds[plain.accuracies.index(best)]
     reached = first_reached(curve, best)
