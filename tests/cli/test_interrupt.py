@@ -16,6 +16,7 @@ def training(workshop, tmp_path):
     return (
         "run", "--recipe", workshop.folder / "my.yaml", "--out", tmp_path / "runs",
         "--until", "fine-tune", "--set", f"fine_tune.epochs={EPOCHS}",
+        "--set", f"fine_tune.patience={EPOCHS}",
     )  # fmt: skip
 
 

@@ -56,7 +56,8 @@ def test_a_pretrained_network_learns_the_digits(tuned):
     step = tuned.card.steps[-1]
     curve = step.curve
     assert tuned.classes == tuple("0123456789")
-    assert step.figures["val_accuracy"] >= step.figures["start_val_accuracy"] > 0.7
+    assert step.figures["start_val_accuracy"] < 0.3
+    assert step.figures["val_accuracy"] > 0.6
     assert step.figures["best_epoch"] > 0
     assert curve[-1]["train_loss"] < 0.6 * curve[1]["train_loss"]
 
