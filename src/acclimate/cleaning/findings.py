@@ -5,6 +5,7 @@ from typing import Any
 
 from acclimate.cleaning.settings import Clean
 from acclimate.data.dataset import Dataset
+from acclimate.data.fixes import is_kept
 
 RANK = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
 """Who stays when copies stand in several splits: the side that judges, so that what is trained
@@ -27,15 +28,17 @@ class Findings:
         self.dropped: Counter[str] = Counter()
 
     def add(self, row: int, flag: str, reason: str) -> None:
-        """Notes one finding.
+        """Notes one finding, unless a person told to keep the image as it is.
 
         Args:
             row: Of the image.
             flag: Its name, as in `Clean.drop`.
             reason: For people, should the image be left out.
         """
-        self.found[flag] += 1
         flags = self._columns["flags"][row] or []
+        if is_kept(flags):
+            return
+        self.found[flag] += 1
         if flag not in flags:
             self._columns["flags"][row] = [*flags, flag]
         if flag in self._drop and self._columns["keep"][row]:
