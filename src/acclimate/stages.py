@@ -77,7 +77,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.features.settings:Probe",
             ("classifier", "dataset"),
             "classifier",
-            1,
+            2,
             "Fit a linear head on frozen features: seconds, and the floor to beat.",
         ),
         Stage(
@@ -113,7 +113,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.compression.settings:Prune",
             ("classifier", "dataset", "policy"),
             "classifier",
-            2,
+            3,
             "Take out channels and let the rest recover.",
         ),
         Stage(

@@ -76,7 +76,10 @@ def cross_entropy(logits, inputs, targets):
 def run(dataset, policy, context):
     """Trains on digits: settings in, Trained out."""
 
-    def go(settings=SHORT, *, network=None, views=None, data=dataset, optimizer=None, **facts):
+    def go(
+        settings=SHORT, *, network=None, views=None, data=dataset, optimizer=None, keep_start=True,
+        **facts,
+    ):  # fmt: skip
         plan = make_plan(settings, len(data.rows("train")), context)
         return train(
             network or untrained(),
@@ -85,6 +88,7 @@ def run(dataset, policy, context):
             plan,
             context=replace(context, **facts),
             optimizer=optimizer,
+            keep_start=keep_start,
         )
 
     return go
@@ -229,6 +233,13 @@ def test_the_start_is_kept_when_training_only_harms(run, good):
     assert trained.best_epoch == 0
     assert trained.curve[-1].val_accuracy < 0.3
     assert same_weights(trained, good)
+
+
+def test_a_start_that_is_no_place_to_come_back_to_is_left(run, good):
+    settings = FineTune(epochs=2, batch_size=18, learning_rate=HARMFUL)
+    trained = run(settings, network=copy_of(good), keep_start=False)
+    assert trained.best_epoch > 0
+    assert not same_weights(trained, good)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -102,6 +102,7 @@ def train(
     *,
     context: Context,
     optimizer: OptimizerFactory | None = None,
+    keep_start: bool = True,
 ) -> Trained:
     """Trains a network and keeps the weights that were best on val, the start included.
 
@@ -119,6 +120,7 @@ def train(
         plan: Numbers.
         context: Seed, workspace, progress.
         optimizer: In place of the one that the plan names.
+        keep_start: Whether the start comes back where no epoch is as accurate on val.
 
     Returns:
         The trained network and its curve.
@@ -135,7 +137,7 @@ def train(
     )
     network = on_device(network, fabric.device)
     rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
-    run = _Run(fabric, network, rule, views, objective, plan, context)
+    run = _Run(fabric, network, rule, views, objective, plan, context, keep_start)
     return run.to_the_end()
 
 
@@ -168,8 +170,9 @@ class _Run:
         objective: Objective,
         plan: TrainPlan,
         context: Context,
+        keep_start: bool,
     ) -> None:
-        self.fabric, self.plain = fabric, network
+        self.fabric, self.plain, self.keep_start = fabric, network, keep_start
         self.views = views if views.context else replace(views, context=context)
         self.objective, self.plan, self.context = objective, plan, context
         self.rank, self.processes = process_rank(), process_count()
@@ -218,7 +221,8 @@ class _Run:
         state = self.state
         state.epoch = epoch
         state.curve.append(line)
-        if _preferred(line, state.curve[state.best_epoch], state.curve, len(self.val)):
+        least = state.curve[0].val_accuracy if self.keep_start else 0.0
+        if _preferred(line, state.curve[state.best_epoch], state.curve, len(self.val), least):
             state.best_epoch, state.best = epoch, _copied(self.plain)
         self.progress.say(
             f"epoch {epoch}/{self.plan.epochs}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
@@ -348,18 +352,18 @@ def _cut(rows: Rows, size: int) -> list[Rows]:
     return list(np.split(rows, ends))
 
 
-def _preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int) -> bool:
+def _preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: float) -> bool:
     """Whether an epoch takes the place of the one kept so far.
 
-    Never one below the start. Among the others, accuracies within one standard error of the best
-    cannot be told apart on so few val images (the rule of Breiman et al. 1984): there the lower
-    loss decides. The start's loss does not count: a fitted head is better calibrated than a
+    Never one below the least accuracy. Among the others, those within one standard error of the
+    best cannot be told apart on so few val images (the rule of Breiman et al. 1984): there the
+    lower loss decides. The start's loss does not count: a fitted head is better calibrated than a
     network that learns from smoothed labels. Without val, the later epoch.
     """
     if math.isnan(line.val_loss):
         return True
-    start, trained = curve[0], curve[1:]
-    if line.val_accuracy < start.val_accuracy:
+    trained = curve[1:]
+    if line.val_accuracy < least:
         return False
     if kept.epoch == 0:
         return True
