@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from acclimate.context import usable_cores
-from acclimate.files import cache_folder, folder_bytes, pixel_folder
+from acclimate.files import cache_folder, folder_bytes, free_bytes, pixel_folder
 
 _LIBRARIES = (
     "acclimate", "torch", "torchvision", "timm", "lightning-fabric", "onnx", "onnxruntime",
@@ -96,7 +95,7 @@ def _cpu_flags() -> set[str]:
 
 
 def _disk() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free
+    free = free_bytes(Path.cwd())
     advice = "" if free > 2e9 else "Little room is left for checkpoints and reports."
     return Finding("free disk here", f"{free / 1e9:,.1f} GB", advice)
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from torch import nn
 
-from acclimate.cleaning.clean import clean
+from acclimate.cleaning.clean import opened
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.contract import InputContract
-from acclimate.data.dataset import Dataset, is_saved_dataset
+from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained, wrap
 from acclimate.models.settings import Model
@@ -80,10 +79,12 @@ def as_dataset(
     """
     if isinstance(data, Dataset):
         return data
-    path = Path(data)
-    if is_saved_dataset(path):
-        return Dataset.load(path)
-    return clean(read(path, source or Source()), settings or Clean(), context=context or Context())
+    return opened(
+        Path(data),
+        source=source or Source(),
+        settings=settings or Clean(),
+        context=context or Context(),
+    )
 
 
 def to_judge(

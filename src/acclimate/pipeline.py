@@ -21,6 +21,7 @@ from acclimate.errors import DataError, OutputError, RecipeError, near_names
 from acclimate.files import (
     atomic_folder,
     digest_json,
+    free_bytes,
     read_json,
     replace_folder,
     write_atomic,
@@ -203,7 +204,7 @@ def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
         probe = folder / f".writable.{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if free < FREE_BYTES:
         raise OutputError(
             f"only {free / 1e6:,.0f} MB are free and a run needs {FREE_BYTES / 1e6:,.0f}.",

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.linalg import solve
 
-from acclimate.augmentation.operations import OPERATIONS, flip_x, flip_y
+from acclimate.augmentation.operations import OPERATIONS, flip_y
 from acclimate.augmentation.policy import crop, jitter
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.data.decode import read_image
+from acclimate.data.picture import mirrored
 from acclimate.features.extract import open_backbone
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier
@@ -25,6 +26,11 @@ _BATCH = 64
 _FOLDS = 4
 _FAR = 5.0
 """Standardized features beyond this are cut off: copies can lie far from what was fitted."""
+FLIPS: dict[str, Callable[[Pixels], Pixels]] = {
+    "horizontal_flip": mirrored,
+    "vertical_flip": flip_y,
+}
+"""uint8 (S, S, 3) to the same; they have one strength."""
 Hits = NDArray[np.bool_]
 """(n,): which of the judged images a probe names right."""
 _Kernel = NDArray[np.float32]
@@ -79,6 +85,7 @@ class Judge:
         """Ends the threads that make copies."""
         self._pool.shutdown()
 
+    @cached_property
     def straight(self) -> list[Pixels]:
         """The images as evaluation sees them: uint8, (S, S, 3) each."""
         return [self.contract.fit(image) for image in self.images]
@@ -121,7 +128,7 @@ class Judge:
     @cached_property
     def _scale(self) -> tuple[Features, Features, Features]:
         """Features of the images as they come, their mean and their spread."""
-        raw = self._pass(lambda index: self.contract.fit(self.images[index]))
+        raw = self._pass(self.straight.__getitem__)
         return raw, raw.mean(0), raw.std(0) + np.float32(1e-6)
 
     @cached_property
@@ -180,10 +187,9 @@ def copy_of(
     """
     if operation == "crop":
         return crop(image, contract, 1 - strength, rng)
-    flip = {"horizontal_flip": flip_x, "vertical_flip": flip_y}.get(operation)
     pixels = contract.fit(image)
-    if flip is not None:
-        return flip(pixels)
+    if operation in FLIPS:
+        return FLIPS[operation](pixels)
     if operation == "jitter":
         return jitter(pixels, strength, rng)
     return OPERATIONS[operation](pixels, strength, rng)

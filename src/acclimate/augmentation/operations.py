@@ -127,11 +127,6 @@ def erase(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     return erased
 
 
-def flip_x(image: Pixels) -> Pixels:
-    """Left and right exchanged."""
-    return np.ascontiguousarray(image[:, ::-1])
-
-
 def flip_y(image: Pixels) -> Pixels:
     """Top and bottom exchanged."""
     return np.ascontiguousarray(image[::-1])

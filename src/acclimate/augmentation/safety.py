@@ -13,20 +13,19 @@ more than the tolerance is tried at less strength, then left out. Two things are
   not occur. Natural photos cannot be told, digits can.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.augmentation.judging import Answers, Judge
-from acclimate.augmentation.operations import OPERATIONS, flip_x, flip_y
+from acclimate.augmentation.judging import FLIPS, Answers, Judge
+from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.policy import POLICIES, Policy, by_hand, choose_policy
 from acclimate.augmentation.record import Evidence
 from acclimate.augmentation.settings import PHOTO_OPERATIONS, Augment
 from acclimate.augmentation.symmetry import told_apart
 from acclimate.context import Context
-from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError
 from acclimate.evaluation.comparison import paired_interval
@@ -51,10 +50,6 @@ _CROPS = (0.5, 0.3, 0.15)
 _LEAST_WEIGHT = 0.25
 """Of an operation that changes nothing for the probe: what costs nothing teaches nothing."""
 _PER_IMAGE = 2
-_FLIPS: dict[str, Callable[[Pixels], Pixels]] = {
-    "horizontal_flip": flip_x,
-    "vertical_flip": flip_y,
-}
 
 
 def safe_policy(
@@ -114,7 +109,7 @@ def _smaller(classifier: Classifier) -> Classifier:
 
 def _unknown(settings: Augment) -> list[str]:
     """What is left to be found out, in the order of asking."""
-    names = [name for name in _FLIPS if getattr(settings, name) == "auto"]
+    names = [name for name in FLIPS if getattr(settings, name) == "auto"]
     names += ["crop"] if settings.crop_area == "auto" else []
     names += ["jitter"] if settings.color == "auto" else []
     if settings.operations_per_image == 0:
@@ -132,11 +127,11 @@ def _all_evidence(
     found: list[Evidence] = []
     with context.progress.task("augment", len(names), unit="operations") as task:
         for name in names:
-            if name in _FLIPS:
+            if name in FLIPS:
                 told = told_apart(
-                    judge.straight(),
+                    judge.straight,
                     judge.labels,
-                    _FLIPS[name],
+                    FLIPS[name],
                     np.random.default_rng(context.seed_for("augment", "folds", name)),
                 )
                 found.append(flip_evidence(name, judge.ask(name, 1.0), told, tolerance))

@@ -17,6 +17,7 @@ from acclimate.cleaning.likeness import (
     parts,
     similarities,
 )
+from acclimate.data.dataset import Rows
 
 Turn = Callable[[Thumbnails], Thumbnails]
 
@@ -60,11 +61,10 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
     Returns:
         In [least, 0.9985], or `least` if that is more.
     """
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, len(thumbnails), (2, _SAMPLE))
     if len(thumbnails) < FEW:
         return least
-    found = correlations(thumbnails[a[a != b]], thumbnails[b[a != b]])
+    a, b = random_pairs(len(thumbnails), seed)
+    found = correlations(thumbnails[a], thumbnails[b])
     thousandth = reach(found, len(thumbnails), 3.09)
     asked = 1 - 0.33 * float((1 - thousandth) ** 1.5)
     return max(least, min(asked, _STRICTEST))
@@ -72,6 +72,20 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
 
 FEW = 20
 """Images among which random pairs say too little, and accidental likeness is unlikely."""
+
+
+def random_pairs(count: int, seed: int) -> tuple[Rows, Rows]:
+    """Some pairs of different images.
+
+    Args:
+        count: Of the images.
+        seed: Which pairs.
+
+    Returns:
+        Two rows of places, int64 (P,) each.
+    """
+    a, b = np.random.default_rng(seed).integers(0, count, (2, _SAMPLE))
+    return a[a != b], b[a != b]
 
 
 def reach(correlations: NDArray[np.float32], count: int, deviations: float) -> float:

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.alike import FEW, Scored, reach
+from acclimate.cleaning.alike import FEW, Scored, random_pairs, reach
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.extract import extract
@@ -18,7 +18,6 @@ _NEIGHBOURS = 17
 """Itself among them."""
 _CELL = 256
 _PROBES = 16
-_SAMPLE = 20_000
 
 
 def features_of(dataset: Dataset, rows: Rows, context: Context) -> NDArray[np.float32]:
@@ -49,11 +48,9 @@ def feature_threshold(features: NDArray[np.float32], least: float, seed: int) ->
     Returns:
         In [least, 1).
     """
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, len(features), (2, _SAMPLE))
-    a, b = a[a != b], b[a != b]
     if len(features) < FEW:
         return least
+    a, b = random_pairs(len(features), seed)
     cosines = np.concatenate(
         [
             np.einsum("pd,pd->p", features[a[i : i + 2048]], features[b[i : i + 2048]])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -11,11 +12,14 @@ from acclimate.cleaning.quality import quality
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset
+from acclimate.data.dataset import Dataset, is_saved_dataset
+from acclimate.data.settings import Source
+from acclimate.data.sources import read
 from acclimate.data.split import split
 from acclimate.errors import DataError, count
 
 _DEFAULT = Clean()
+_SOURCE = Source()
 _HERE = Context()
 
 
@@ -52,6 +56,32 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     if flagged := _flagged(dataset):
         context.progress.say(f"clean: kept and flagged: {flagged}")
     return dataset
+
+
+def opened(
+    place: Path,
+    *,
+    source: Source = _SOURCE,
+    settings: Clean = _DEFAULT,
+    context: Context = _HERE,
+) -> Dataset:
+    """The data set at a place: one that was saved, or images that are read, cleaned and split.
+
+    Args:
+        place: Saved data set, folder, archive or list.
+        source: How a folder, archive or list is read.
+        settings: How it is cleaned and split.
+        context: The run.
+
+    Returns:
+        A data set that stages can use.
+
+    Raises:
+        DataError: There is nothing usable.
+    """
+    if is_saved_dataset(place):
+        return Dataset.load(place)
+    return clean(read(place, source), settings, context=context)
 
 
 def first_reasons(dataset: Dataset, most: int) -> list[str]:

@@ -19,6 +19,7 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.fixes import is_kept
 from acclimate.errors import count
+from acclimate.evaluation.views import softmax
 from acclimate.features.probe import Examples, LinearHead, fit_head
 from acclimate.features.store import Features
 from acclimate.models.pretrained import pretrained
@@ -188,9 +189,9 @@ def out_of_fold(
     for places, block in view.blocks(rows):
         for number, head in enumerate(heads):
             own = fold[rows[places]] == number
-            guesses[places[own]] = _softmax(block[own], head)
+            guesses[places[own]] = _said(block[own], head)
             strangers = fold[rows[places]] < 0
-            guesses[places[strangers]] += _softmax(block[strangers], head) / len(heads)
+            guesses[places[strangers]] += _said(block[strangers], head) / len(heads)
     return guesses
 
 
@@ -222,10 +223,8 @@ def _folds(dataset: Dataset, rows: Rows, folds: int, rng: np.random.Generator) -
     return fold
 
 
-def _softmax(features: Features, head: LinearHead) -> Probabilities:
-    logits = features @ head.weight.T + head.bias  # (n, C)
-    powers = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
+def _said(features: Features, head: LinearHead) -> Probabilities:
+    return softmax(features @ head.weight.T + head.bias)
 
 
 def _overlaps(

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acclimate.data.decode import measure
+from acclimate.data.decode import measure, read_content
 from acclimate.data.settings import Decoding
-from acclimate.errors import DataError, UnreadableImage
-from acclimate.files import digest_bytes, read_bounded
+from acclimate.errors import UnreadableImage
+from acclimate.files import digest_bytes
 
 THUMBNAIL = 16
 """px: side of the small square picture that near-duplicates are found by."""
@@ -63,11 +63,9 @@ def look(path: Path, bounds: Decoding) -> Look:
         What was seen.
     """
     try:
-        content = read_bounded(path, bounds.max_file_mb << 20)
-    except OSError as error:
-        return Look(reason=f"cannot be read ({error.strerror})")
-    except DataError:
-        return Look(reason=f"file is larger than {bounds.max_file_mb} MB")
+        content = read_content(path, bounds=bounds)
+    except UnreadableImage as error:
+        return Look(reason=error.message.rstrip("."))
     digest = bytes.fromhex(digest_bytes(content))
     try:
         seen = measure(content, path, at_least=_WORK, bounds=bounds)

@@ -43,8 +43,13 @@ def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Data
         if settings.features:
             seen = _seen_alike(dataset, rows, settings, context)
             pairs, scores = best_of([(pairs, scores), seen])
-        _fill(columns, rows, pairs, scores)
-        for members in _clusters(rows, pairs):
+        linked, names = np.unique(pairs), components(pairs, len(rows))
+        best = np.zeros(len(rows), np.float32)
+        np.maximum.at(best, pairs.ravel(), np.repeat(scores, 2))
+        for place in linked:
+            columns["cluster"][rows[place]] = int(rows[names[place]])
+            columns["near_duplicate"][rows[place]] = float(best[place])
+        for members in _clusters(rows[linked], names[linked]):
             _judge(members, columns, findings)
         _tell(findings, context)
     filled = {name: columns[name] for name in ("cluster", "near_duplicate", "duplicate_of")}
@@ -77,28 +82,11 @@ def _seen_alike(dataset: Dataset, rows: Rows, settings: Clean, context: Context)
     return alike_features.alike_by_features(features, least)
 
 
-def _fill(
-    columns: dict[str, list[Any]],
-    rows: Rows,
-    pairs: NDArray[np.int64],
-    scores: NDArray[np.float32],
-) -> None:
-    """An image's cluster, and how alike the nearest other image is."""
-    best = np.zeros(len(rows), np.float32)
-    np.maximum.at(best, pairs.ravel(), np.repeat(scores, 2))
-    names = components(pairs, len(rows))
-    for place in np.unique(pairs):
-        columns["cluster"][rows[place]] = int(rows[names[place]])
-        columns["near_duplicate"][rows[place]] = float(best[place])
-
-
-def _clusters(rows: Rows, pairs: NDArray[np.int64]) -> list[Rows]:
-    """The rows of each cluster."""
-    linked = np.unique(pairs)
-    names = components(pairs, len(rows))[linked]
+def _clusters(rows: Rows, names: NDArray[np.int64]) -> list[Rows]:
+    """The rows of each name."""
     order = np.argsort(names, kind="stable")
     starts = np.flatnonzero(np.diff(names[order])) + 1
-    return [rows[some] for some in np.split(linked[order], starts) if len(some)]
+    return [some for some in np.split(rows[order], starts) if len(some)]
 
 
 def _judge(cluster: Rows, columns: dict[str, list[Any]], findings: Findings) -> None:

@@ -58,12 +58,9 @@ def copy(data: str, out: Path, lossless: bool, **flags: Any) -> None:  # noqa: A
 
 def _dataset(data: str, flags: dict[str, Any]) -> "tuple[Dataset, Context]":
     """What DATA names; without `inputs`, whose torch would take four seconds to come."""
-    from acclimate.cleaning.clean import clean
-    from acclimate.data.dataset import Dataset, is_saved_dataset
-    from acclimate.data.sources import read
+    from acclimate.cleaning.clean import opened
 
     recipe = read_recipe(flags, {}, section="clean")
-    context, place = make_context(flags, recipe), Path(data)
-    if is_saved_dataset(place):
-        return Dataset.load(place), context
-    return clean(read(place, recipe.data), recipe.clean, context=context), context
+    context = make_context(flags, recipe)
+    dataset = opened(Path(data), source=recipe.data, settings=recipe.clean, context=context)
+    return dataset, context

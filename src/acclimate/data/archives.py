@@ -8,7 +8,6 @@ import bz2
 import gzip
 import lzma
 import os
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -25,7 +24,7 @@ from acclimate.data.decode import SUFFIXES
 from acclimate.data.folders import is_junk
 from acclimate.data.row import SPLIT_NAMES
 from acclimate.errors import DataError
-from acclimate.files import atomic_folder, cache_folder, digest_file, writing_errors
+from acclimate.files import atomic_folder, cache_folder, digest_file, free_bytes, writing_errors
 
 SUFFIXES_OF_ARCHIVES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
@@ -82,7 +81,7 @@ def unpacked(location: Path, max_gb: float) -> Path:
 
 
 def _unpack(location: Path, part: Path, most: int) -> None:
-    room = shutil.disk_usage(part).free - _ALLOWANCE
+    room = free_bytes(part) - _ALLOWANCE
     try:
         with _opened(location) as archive:
             left, seen = most, set[str]()

@@ -125,10 +125,10 @@ class Dataset:
 
     def _decided(self) -> list[tuple[int, str]]:
         """What a person's fix list said of the images that stay: row and flag."""
-        flags = self.table["flags"].combine_chunks()
-        said = pc.fill_null(pc.starts_with(pc.list_flatten(flags), FIX_FLAG), False)
-        rows = pc.list_parent_indices(flags).filter(said).to_pylist()
-        return list(zip(rows, pc.list_flatten(flags).filter(said).to_pylist(), strict=True))
+        lists = self.table["flags"].combine_chunks()
+        rows, flags = pc.list_parent_indices(lists), pc.list_flatten(lists)
+        said = pc.fill_null(pc.starts_with(flags, FIX_FLAG), False)
+        return list(zip(rows.filter(said).to_pylist(), flags.filter(said).to_pylist(), strict=True))
 
     def path(self, row: int) -> Path:
         """Where an image is."""

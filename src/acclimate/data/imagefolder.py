@@ -27,7 +27,7 @@ def find_metadata(location: Path) -> list[Path]:
         location: A folder.
 
     Returns:
-        None where it is a plain folder, or where the files tell no labels (captions, boxes).
+        None of them where it is a plain folder, or the files tell no labels (captions, boxes).
     """
     splits = [p for p in sorted(location.iterdir()) if p.name.lower() in SPLIT_NAMES]
     places = [location, *(p for p in splits if p.is_dir() and not p.is_symlink())]

@@ -70,12 +70,12 @@ def mirrored(pixels: Pixels) -> Pixels:
     """Left and right exchanged.
 
     Args:
-        pixels: uint8, (H, W, 3).
+        pixels: uint8, (..., H, W, 3).
 
     Returns:
         The same shape, contiguous.
     """
     found = np.empty_like(pixels)
     for channel in range(3):  # four times as fast as copying pixel by pixel
-        found[..., channel] = pixels[:, ::-1, channel]
+        found[..., channel] = pixels[..., ::-1, channel]
     return found

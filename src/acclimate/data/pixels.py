@@ -192,7 +192,7 @@ class PixelCache:
         """A cache that cannot be kept is gone on without."""
         try:
             work()
-        except (OSError, NotImplementedError) as error:
+        except (OSError, NotImplementedError) as error:  # filelock's, where a disk knows no locks
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             self.trouble = f"pixel cache {self.folder}: {reason}; images are decoded again"
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.contract import Pixels
+from acclimate.data.picture import mirrored
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Logits, Run
@@ -19,11 +20,6 @@ View = Callable[[Pixels], Pixels]
 """uint8 (B, S, S, 3) to the same."""
 _SHIFT = 16
 """Images are moved by one part in so many of their side."""
-
-
-def mirrored(images: Pixels) -> Pixels:
-    """Left and right exchanged, uint8, (B, S, S, 3)."""
-    return np.ascontiguousarray(images[:, :, ::-1])
 
 
 def shifted(down: int, right: int) -> View:

@@ -11,13 +11,13 @@ from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.features.store import Features, FeatureStore
+from acclimate.features.store import Features, FeatureStore, lock_of
 from acclimate.files import digest_json, write_atomic
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.device import choose_device, on_cpu, on_device
 from acclimate.models.export import graph_of
 from acclimate.models.runtime import Normalizer, open_session
-from acclimate.models.structure import backbone
+from acclimate.models.structure import backbone, head
 
 
 def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Context) -> Features:
@@ -39,7 +39,7 @@ def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Conte
     contract = classifier.contract
     folder = _folder(classifier, body, context)
     digests = dataset.table["digest"].take(rows).to_pylist()
-    store = FeatureStore(folder, _dimension(body, contract.image_size))
+    store = FeatureStore(folder, head(classifier.module()).in_features)
     if not store.missing(digests):
         return store.get(digests)
     with store.lock():
@@ -68,7 +68,7 @@ def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels]
     """
     body = backbone(classifier.module())
     folder = _folder(classifier, body, context)
-    with FeatureStore(folder, _dimension(body, classifier.contract.image_size)).lock():
+    with lock_of(folder):
         return _runner(classifier, body, folder, context.device)
 
 
@@ -76,11 +76,6 @@ def _folder(classifier: Classifier, body: nn.Module, context: Context) -> Path:
     """Where features of this backbone at this input size are kept."""
     name = digest_json([digest_weights(body), classifier.contract.as_record()])
     return context.cache / "features" / name[:16]
-
-
-def _dimension(body: nn.Module, image_size: int) -> int:
-    with torch.inference_mode():
-        return int(on_cpu(body)(torch.zeros(1, 3, image_size, image_size)).shape[1])
 
 
 def _runner(

@@ -26,15 +26,14 @@ class FeatureStore:
 
     def __init__(self, folder: Path, dimension: int) -> None:
         self.folder, self.dimension = folder, dimension
-        with writing_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         self._rows, self._names = folder / "rows.f32", folder / "digests.bin"
         self._index: dict[bytes, int] = {}
         self._refresh()
 
     def lock(self) -> FileLock:
         """Held while rows are added: two runs may share a store."""
-        return FileLock(self.folder / "lock")
+        return lock_of(self.folder)
 
     def missing(self, digests: Sequence[bytes]) -> list[int]:
         """The positions of the images whose features are not here yet, each image once."""
@@ -91,3 +90,14 @@ class FeatureStore:
         whole = min(len(names) // DIGEST_BYTES, self._rows.stat().st_size // self._row_bytes)
         for row in range(len(self._index), whole):
             self._index[names[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]] = row
+
+
+def lock_of(folder: Path) -> FileLock:
+    """Held while anything is added to a store's folder, which need not exist yet."""
+    _make(folder)
+    return FileLock(folder / "lock")
+
+
+def _make(folder: Path) -> None:
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)

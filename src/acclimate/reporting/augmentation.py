@@ -1,10 +1,7 @@
 """The report's section on augmentation: what was kept or refused, why, and how it looks."""
 
-import base64
-import io
 from dataclasses import dataclass
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -16,38 +13,11 @@ from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset
 from acclimate.data.decode import read_image
 from acclimate.errors import UnreadableImage
+from acclimate.reporting.page import render
+from acclimate.reporting.thumbnails import data_uri
 
-_SIDE = 96
 _VIEWS = 6
 _ORIGINALS = 2
-
-_TEMPLATE = """\
-<section>
-  <h2>Augmentation</h2>
-  <p>{{ kept }}</p>
-{% if evidence %}
-  <table>
-    <tr><th>operation</th><th class="num">strength</th><th class="num">copies</th>\
-<th class="num">accuracy, plain</th><th class="num">copies</th>\
-<th class="num">copies, learnt</th><th class="num">cost, points</th><th></th></tr>
-{% for e in evidence %}
-    <tr><td>{{ e.operation }}</td><td class="num">{{ "%g"|format(e.strength) }}</td>\
-<td class="num">{{ e.images }}</td><td class="num">{{ "%.3f"|format(e.plain) }}</td>\
-<td class="num">{{ "%.3f"|format(e.copies) }}</td><td class="num">{{ "%.3f"|format(e.learnt) }}\
-</td><td class="num">{{ "%+.1f"|format(e.cost) }} <span class="soft">\
-[{{ "%+.1f"|format(e.low) }}, {{ "%+.1f"|format(e.high) }}]</span></td>\
-<td>{{ "kept" if e.kept else "left out" }}: {{ e.reason }}</td></tr>
-{% endfor %}
-  </table>
-{% endif %}
-  <div class="shots">
-{% for shot in shots %}
-    <figure><img src="{{ shot.image }}" alt="{{ shot.caption }}"><div class="soft">\
-{{ shot.caption }}</div></figure>
-{% endfor %}
-  </div>
-</section>
-"""
 
 
 @dataclass(frozen=True)
@@ -74,10 +44,8 @@ def augmentation_section(policy: Policy, dataset: Dataset, contract: InputContra
     Returns:
         One `section` element, its pictures inside.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_TEMPLATE).render(
+    return render(
+        "augmentation.html",
         kept=_in_words(policy),
         evidence=policy.evidence,
         shots=_shots(policy, dataset, contract),
@@ -104,10 +72,10 @@ def _shots(policy: Policy, dataset: Dataset, contract: InputContract) -> list[Sh
     originals = _some_images(dataset, contract)
     shots = []
     for index, image in enumerate(originals):
-        shots.append(Shot(_uri(contract.fit(image)), "as it is"))
+        shots.append(Shot(_pictured(contract.fit(image)), "as it is"))
         for view in range(_VIEWS):
             rng = np.random.default_rng(derive_seed(0, "report", index, view))
-            shots.append(Shot(_uri(policy.apply(image, contract, rng)), "as trained on"))
+            shots.append(Shot(_pictured(policy.apply(image, contract, rng)), "as trained on"))
     refused = [e for e in policy.evidence if not e.kept]
     if originals:
         shots += [_refused(line, originals[0], contract) for line in refused]
@@ -117,7 +85,7 @@ def _shots(policy: Policy, dataset: Dataset, contract: InputContract) -> list[Sh
 def _refused(line: Evidence, image: Image.Image, contract: InputContract) -> Shot:
     rng = np.random.default_rng(derive_seed(0, "report", line.operation))
     pixels = copy_of(image, contract, line.operation, line.strength, rng)
-    return Shot(_uri(pixels), f"left out: {line.operation} at {line.strength:g}")
+    return Shot(_pictured(pixels), f"left out: {line.operation} at {line.strength:g}")
 
 
 def _some_images(dataset: Dataset, contract: InputContract) -> list[Image.Image]:
@@ -136,9 +104,5 @@ def _some_images(dataset: Dataset, contract: InputContract) -> list[Image.Image]
     return found
 
 
-def _uri(pixels: Pixels) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _pictured(pixels: Pixels) -> str:
+    return data_uri(Image.fromarray(pixels))

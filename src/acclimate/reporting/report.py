@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from acclimate.augmentation.policy import Policy
@@ -17,6 +16,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
 from acclimate.reporting.augmentation import augmentation_section
 from acclimate.reporting.data_page import data_page
+from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import thumbnail
 
 _MOST_MISTAKES = 24
@@ -71,15 +71,9 @@ def report(
     final = list(evaluations.values())[-1]
     domains = list(final.metrics)
     trainings = {s.stage: s.curve for s in classifier.card.steps if s.curve}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("acclimate.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
-    page = environment.get_template("report.html").render(
+    return render(
+        "report.html",
         recipe=recipe,
         classifier=classifier,
         dataset=dataset,
@@ -105,7 +99,6 @@ def report(
             "" if policy is None else augmentation_section(policy, dataset, classifier.contract)
         ),
     )
-    return str(page)
 
 
 def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKES) -> list[Mistake]:

@@ -4,6 +4,8 @@ import base64
 import io
 from pathlib import Path
 
+from PIL import Image
+
 from acclimate.data.decode import read_image
 from acclimate.errors import UnreadableImage
 
@@ -17,6 +19,18 @@ def thumbnail(path: Path) -> str | None:
         image = read_image(path, at_least=SIDE)
     except UnreadableImage:
         return None
+    return data_uri(image)
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as a small JPEG that stands in the page.
+
+    Args:
+        image: RGB; made smaller in place.
+
+    Returns:
+        A data URI.
+    """
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)

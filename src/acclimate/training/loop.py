@@ -62,16 +62,23 @@ class Views:
     @cached_property
     def trained(self) -> Pictures:
         """What training views are made of."""
-        if self.policy.crop_area < 1:
+        if self._crops:
             return Pictures(self.dataset, roomy(self.contract), self.context)
         return self.evaluated
+
+    @cached_property
+    def _drawn_by(self) -> InputContract:
+        """Without random crops the images are at the network's size already, and cropped."""
+        return self.contract if self._crops else replace(self.contract, crop=1.0)
+
+    @property
+    def _crops(self) -> bool:
+        return self.policy.crop_area < 1
 
     def train(self, row: int, seed: int) -> Pixels:
         """One training view, governed by the seed alone: uint8, (S, S, 3)."""
         image = Picture(self.trained.read(row))
-        # Without random crops the image is at the network's size already, and cropped.
-        contract = self.contract if self.policy.crop_area < 1 else replace(self.contract, crop=1.0)
-        return self.policy.apply(image, contract, np.random.default_rng(seed))
+        return self.policy.apply(image, self._drawn_by, np.random.default_rng(seed))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,30 @@
+"""Templates filled in: what comes from the user's files is shown, and never run."""
+
+from functools import cache
+from typing import Any
+
+import jinja2
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("acclimate.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
+    """One template with its values.
+
+    Args:
+        template: Its file.
+        **values: All names that it uses.
+
+    Returns:
+        HTML.
+    """
+    return _environment().get_template(template).render(**values)
