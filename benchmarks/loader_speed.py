@@ -69,7 +69,7 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
     from acclimate.context import Context, derive_seed
     from acclimate.data.batches import batches
     from acclimate.models.runtime import Normalizer
-    from acclimate.training.loop import Views
+    from acclimate.training.views import Views
 
     dataset = acclimate.clean(folder)
     contract = acclimate.InputContract(size, MEAN, STD, "bilinear", 0.875)

@@ -40,10 +40,11 @@ from acclimate.models.runtime import Normalizer
 from acclimate.models.settings import Model
 from acclimate.models.structure import with_head
 from acclimate.progress import SilentProgress
-from acclimate.training.loop import Views, train
+from acclimate.training.loop import train
 from acclimate.training.losses import cross_entropy
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune
+from acclimate.training.views import Views
 
 CPU = torch.device("cpu")
 
@@ -125,9 +126,7 @@ def ours(model: Classifier, dataset: Dataset, seed: int) -> tuple[Curve, float]:
         trained = train(
             network,
             Views(dataset, policy, start.contract),
-            lambda logits, inputs, targets: cross_entropy(
-                logits, targets, settings.label_smoothing
-            ),
+            lambda logits, seen: cross_entropy(logits, seen.targets, settings.label_smoothing),
             plan,
             context=watched,
         )

@@ -17,6 +17,7 @@ from acclimate.training.distill import distill, student, teaching
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.losses import cross_entropy, soft_targets
 from acclimate.training.settings import Distill, FineTune
+from acclimate.training.step import Seen
 
 HALF = (0.5, 0.5, 0.5)
 CONTRACT = InputContract(32, HALF, HALF, "bilinear", 1.0)
@@ -122,9 +123,10 @@ def told_by(model, dataset, count=8):
 
 
 def objective_for(teacher, contract, hard_labels, temperature=2.0):
-    return teaching(
+    objective = teaching(
         teacher, contract, device="cpu", temperature=temperature, hard_labels=hard_labels
     )
+    return lambda logits, inputs, targets: objective(logits, Seen(inputs, targets, None))
 
 
 @pytest.mark.parametrize("contract", [CONTRACT, IMAGENET], ids=["other", "same"])

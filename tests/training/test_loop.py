@@ -21,9 +21,10 @@ from acclimate.data.sources import read
 from acclimate.errors import RecipeError, UnreadableImage
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
-from acclimate.training.loop import Views, train
+from acclimate.training.loop import train
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune
+from acclimate.training.views import Views
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=3, batch_size=18, learning_rate=1e-2)
@@ -68,8 +69,8 @@ def untrained(seed=0, **options):
         return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
 
 
-def cross_entropy(logits, inputs, targets):
-    return functional.cross_entropy(logits, targets, reduction="none")
+def cross_entropy(logits, seen):
+    return functional.cross_entropy(logits, seen.targets, reduction="none")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.models.classifier import Classifier
 from acclimate.training import fine_tune as stage
 from acclimate.training.distill import distill
-from acclimate.training.loop import Views
+from acclimate.training.views import Views
 from acclimate.training.settings import Distill, FineTune
 
 model, data, out = map(Path, sys.argv[1:4])

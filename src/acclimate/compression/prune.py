@@ -28,8 +28,9 @@ from acclimate.models.runtime import Normalizer, run_onnx
 from acclimate.models.structure import build, counts_beyond_shapes, head_names
 from acclimate.training.distill import teaching
 from acclimate.training.fine_tune import record, tell_plan
-from acclimate.training.loop import Views, train
+from acclimate.training.loop import train
 from acclimate.training.plan import make_plan
+from acclimate.training.views import Views
 
 _JUDGED_ON = 256
 _TEMPERATURE, _HARD_LABELS = 2.0, 0.3

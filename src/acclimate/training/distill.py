@@ -16,10 +16,12 @@ from acclimate.models.device import choose_device, on_device
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
 from acclimate.training.fine_tune import record, tell_plan
-from acclimate.training.loop import Objective, Views, train
+from acclimate.training.loop import train
 from acclimate.training.losses import cross_entropy, soft_targets
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import Distill
+from acclimate.training.step import Objective, Seen
+from acclimate.training.views import Views
 
 _DEFAULT = Distill()
 _HERE = Context()
@@ -121,7 +123,7 @@ def teaching(
         hard_labels: Weight of the true labels, in [0, 1].
 
     Returns:
-        (logits, inputs, targets) to one loss an image.
+        (logits, what was seen) to one loss an image.
     """
     chosen = choose_device(device)
     network = on_device(copy.deepcopy(teacher.module()), chosen).eval().requires_grad_(False)
@@ -138,12 +140,10 @@ def teaching(
             return inputs
         return (inputs * own[1] + own[0] - theirs[0]) / theirs[1]
 
-    def objective(
-        logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
+    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
         with torch.no_grad():
-            wanted = network(seen_by_teacher(inputs))
+            wanted = network(seen_by_teacher(seen.inputs))
         soft = soft_targets(logits, wanted, temperature)
-        return (1 - hard_labels) * soft + hard_labels * cross_entropy(logits, targets, 0.0)
+        return (1 - hard_labels) * soft + hard_labels * cross_entropy(logits, seen.targets, 0.0)
 
     return objective

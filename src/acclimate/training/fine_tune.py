@@ -13,11 +13,13 @@ from acclimate.data.dataset import Dataset
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.structure import head, with_head
-from acclimate.training.loop import Trained, Views, train
+from acclimate.training.loop import Trained, train
 from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.settings import FineTune
+from acclimate.training.step import Seen
+from acclimate.training.views import Views
 
 _DEFAULT = FineTune()
 _HERE = Context()
@@ -60,10 +62,8 @@ def fine_tune(
     views = Views(dataset, policy or choose_policy(), classifier.contract)
     loss = LOSSES[settings.loss]
 
-    def objective(
-        logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
-        return loss(logits, targets, settings.label_smoothing)
+    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
+        return loss(logits, seen.targets, settings.label_smoothing)
 
     network = copy.deepcopy(start.module())
     trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
