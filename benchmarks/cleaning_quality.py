@@ -1,13 +1,15 @@
-"""Faults planted in clean real images: what `clean` finds of them, and what it finds beside them.
+"""Faults planted in clean real images: what `clean` and `inspect` find of them, and beside them.
 
 A fault of each kind is planted in so many images; each kind is judged in a data set of its own,
 made of the clean images and the planted ones. Recall is the part of the planted images that are
 found, precision the part of those found that were planted. What is found in the clean images alone,
 before anything is planted, is left out of both and printed: in most folders it is really there.
-Run:
+
+Three tables: faults; copies that are harder than hashes are made for, by hash alone and with
+`features`; and 5 % of the labels swapped (`label_quality.py`). Run:
 
     python benchmarks/cleaning_quality.py
-    python benchmarks/cleaning_quality.py --data photos/ --planted 200
+    python benchmarks/cleaning_quality.py --data photos/ --planted 200 --part copies
 """
 
 import argparse
@@ -26,6 +28,9 @@ from acclimate.data.decode import read_image
 from acclimate.data.samples import write_digits
 from acclimate.data.sources import read
 from acclimate.errors import UnreadableImage
+from acclimate.models.pretrained import pretrained
+from acclimate.models.settings import Model
+from label_quality import LABEL_HEAD, label_rows
 
 
 def saved(**options) -> Callable[[Image.Image, Path], None]:
@@ -64,6 +69,19 @@ def cut(image: Image.Image, path: Path) -> None:
     path.write_bytes(content[: len(content) * 2 // 3])
 
 
+def other_colors(image: Image.Image) -> Image.Image:
+    """Warmer by a quarter, and its hues turned by 30 degrees."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = Image.merge("HSV", (hue.point(lambda h: (h + 21) % 256), saturation, value))
+    red, green, blue = turned.convert("RGB").split()
+    warm = red.point(lambda v: min(round(1.25 * v), 255)), green, blue.point(lambda v: v * 3 // 4)
+    return Image.merge("RGB", warm)
+
+
+def turned(degrees: float):
+    return changed(lambda image: image.rotate(degrees, Image.Resampling.BICUBIC))
+
+
 COPIES = {"duplicate", "label_conflict", "leak"}
 NEAR = {*COPIES, "near_duplicate", "near_label_conflict", "near_leak"}
 KINDS = {
@@ -83,11 +101,22 @@ KINDS = {
     "truncated": (cut, {"unreadable"}),
 }
 """What is written for an image, and the flags that find it."""
+HARD = {
+    "10 % off each side": (cropped(0.1, 0.1, 0.9, 0.9), NEAR),
+    "15 % off each side": (cropped(0.15, 0.15, 0.85, 0.85), NEAR),
+    "30 % off one side": (cropped(0.3, 0, 1, 1), NEAR),
+    "other colours": (changed(other_colors), NEAR),
+    "rotated by 5 degrees": (turned(5), NEAR),
+    "rotated by 10 degrees": (turned(10), NEAR),
+}
+"""Copies that perceptual hashes are not made for."""
 
 
-def found(folder: Path, kind: str, flags: set[str]) -> set[str]:
+def found(folder: Path, kind: str, flags: set[str], features: bool = False) -> set[str]:
     """The files that any of the flags names; both sides of a pair for those that compare."""
-    settings = Clean(mirrored=kind == "mirrored", rotated=kind.startswith("turned"), drop=())
+    settings = Clean(
+        mirrored=kind == "mirrored", rotated=kind.startswith("turned"), features=features, drop=()
+    )
     dataset = read(folder)
     for name in settings.checks:
         dataset = CHECKS[name](dataset, settings, Context())
@@ -108,7 +137,7 @@ def _others(dataset: Dataset, named: set[str]) -> set[str]:
 
 def plant(folder: Path, kind: str, images: list[Path]) -> set[str]:
     """Writes the faulty images beside the clean ones; the names of both sides."""
-    write, flags = KINDS[kind]
+    write, flags = (KINDS | HARD)[kind]
     planted = set()
     for image in images:
         place = image.with_name(f"planted-{image.name}")
@@ -122,20 +151,44 @@ def plant(folder: Path, kind: str, images: list[Path]) -> set[str]:
     return planted
 
 
-def judged(source: Path, kind: str, number: int) -> str:
+def judged(source: Path, kind: str, number: int, features: bool = False) -> tuple:
+    """Precision, recall, files planted, files found before."""
+    flags = (KINDS | HARD)[kind][1]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "images"
         images = copied(source, folder)
-        before = found(folder, kind, KINDS[kind][1])
+        before = found(folder, kind, flags, features)
         clean = [p for p in images if p.relative_to(folder).as_posix() not in before]
         planted = plant(folder, kind, random.Random(0).sample(clean, min(number, len(clean))))
-        after = found(folder, kind, KINDS[kind][1]) - before
+        after = found(folder, kind, flags, features) - before
     right = len(after & planted)
-    precision = right / len(after) if after else 1.0
-    return (
-        f"| {kind} | {precision:.3f} | {right / len(planted):.3f} | {len(planted):,} | "
-        f"{len(before):,} |"
-    )
+    return right / len(after) if after else 1.0, right / len(planted), len(planted), len(before)
+
+
+def faults(source: Path, number: int) -> None:
+    print("| planted | precision | recall | files | found before |")
+    print("| --- | --- | --- | --- | --- |")
+    for kind in KINDS:
+        precision, recall, planted, before = judged(source, kind, number)
+        print(f"| {kind} | {precision:.3f} | {recall:.3f} | {planted:,} | {before:,} |", flush=True)
+
+
+def copies(source: Path, number: int) -> None:
+    print("| planted | by hash: precision / recall | with features | found before |")
+    print("| --- | --- | --- | --- |")
+    for kind in HARD:
+        alone, both = (judged(source, kind, number, features) for features in (False, True))
+        cells = [f"{precision:.3f} / {recall:.3f}" for precision, recall, *_ in (alone, both)]
+        print(f"| {kind} | {' | '.join(cells)} | {alone[3]:,}, {both[3]:,} |", flush=True)
+
+
+def labels(source: Path, number: int) -> None:
+    print("\n".join(LABEL_HEAD))
+    for line in label_rows(source, pretrained(Model()), seeds=2):
+        print(line, flush=True)
+
+
+PARTS = {"faults": faults, "copies": copies, "labels": labels}
 
 
 def copied(source: Path, folder: Path) -> list[Path]:
@@ -157,16 +210,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="clean images; else scikit-learn's digits")
     parser.add_argument("--planted", type=int, default=200, help="images of each kind")
+    parser.add_argument("--part", choices=PARTS, action="append", help="all where none is given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         source = args.data
         if source is None:
             source = Path(name) / "digits"
             write_digits(source)
-        print("| planted | precision | recall | files | found before |")
-        print("| --- | --- | --- | --- | --- |")
-        for kind in KINDS:
-            print(judged(source, kind, args.planted), flush=True)
+        for part in args.part or PARTS:
+            PARTS[part](source, args.planted)
+            print(flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ that it is most often taken for, then `inspect` looks. Run:
 
 import argparse
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,9 @@ from acclimate.data.sources import read
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
+
+_SETTINGS = Inspect(looks=("label_errors",))
+_HERE = Context()
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,37 @@ def judged(seen: Dataset, truth: Dataset, rows: np.ndarray) -> Found:
     )
 
 
+LABEL_HEAD = (
+    "| data | errors | precision | recall | AP | precision at 0.8 | right suggestion | s |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+)
+
+
+def label_rows(
+    place: Path,
+    model: Classifier,
+    *,
+    seeds: int,
+    rate: float = 0.05,
+    settings: Inspect = _SETTINGS,
+    context: Context = _HERE,
+) -> Iterator[str]:
+    """A line of figures for errors of each kind, means over some seeds."""
+    clean_data = clean(read(place), Clean(val=0.0, test=0.0), context=context)
+    taken = confusable(clean_data, model, context)
+    for kind, to in (("any class", None), ("confusable", taken)):
+        found, seconds = [], []
+        for seed in range(seeds):
+            swapped, rows = swap(clean_data, to, rate, seed)
+            began = time.monotonic()
+            seen = inspect(model, swapped, settings, context=context)
+            seconds.append(time.monotonic() - began)
+            found.append(judged(seen, clean_data, rows))
+        means = np.mean([astuple(figures) for figures in found], axis=0)
+        cells = " | ".join(f"{value:.2f}" for value in means)
+        yield f"| {place.name} | {kind} | {cells} | {np.median(seconds):.1f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", required=True)
@@ -96,34 +131,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     settings = Inspect(looks=("label_errors",), also=tuple(args.also))
-    print("| data | errors | precision | recall | AP | precision at 0.8 | right suggestion | s |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    context = Context(cache=args.cache) if args.cache else Context()
+    model = pretrained(Model(name=args.model, image_size=args.image_size))
+    print("\n".join(LABEL_HEAD))
     for place in args.data:
-        context = Context(cache=args.cache) if args.cache else Context()
-        clean_data = clean(read(place), Clean(val=0.0, test=0.0), context=context)
-        model = pretrained(Model(name=args.model, image_size=args.image_size))
-        taken = confusable(clean_data, model, context)
-        for kind, to in (("any class", None), ("confusable", taken)):
-            found, seconds = [], []
-            for seed in range(args.seeds):
-                swapped, rows = swap(clean_data, to, args.rate, seed)
-                began = time.monotonic()
-                seen = inspect(model, swapped, settings, context=context)
-                seconds.append(time.monotonic() - began)
-                found.append(judged(seen, clean_data, rows))
-            means = [float(np.mean(v)) for v in zip(*(vars_of(f) for f in found), strict=True)]
-            cells = " | ".join(f"{value:.2f}" for value in means)
-            print(f"| {place.name} | {kind} | {cells} | {np.median(seconds):.1f} |", flush=True)
-
-
-def vars_of(found: Found) -> tuple[float, ...]:
-    return (
-        found.precision,
-        found.recall,
-        found.average_precision,
-        found.precision_at_80,
-        found.suggested,
-    )
+        lines = label_rows(
+            place, model, seeds=args.seeds, rate=args.rate, settings=settings, context=context
+        )
+        for line in lines:
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,16 @@ def test_a_file_at_the_limit_is_read_and_one_byte_more_is_refused(tmp_path):
     assert str(caught.value) == f"{path}: file is larger than 999 bytes."
 
 
+@pytest.mark.parametrize(("size", "limit"), [(0, 5), (5, 5), (70_000, 70_000), (70_000, 99_999)])
+def test_what_has_no_size_of_its_own_is_read_to_its_end_within_the_limit(tmp_path, size, limit):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"x" * size,))
+    writer.start()
+    assert read_bounded(pipe, limit) == b"x" * size
+    writer.join()
+
+
 def test_json_comes_back_as_it_was_written(tmp_path):
     path = tmp_path / "new" / "a.json"
     value = {"name": "Gänseblümchen 🌼", "numbers": [1, 2.5, None, True]}

@@ -68,7 +68,13 @@ def read_bounded(path: Path, limit: int) -> bytes:
         DataError: The file is larger than the limit.
     """
     with path.open("rb") as stream:
-        content = stream.read(limit + 1)
+        # Asked for the limit, Python would set aside as much for every small file. What has no
+        # size (a pipe) or grows meanwhile is read on.
+        content = stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
+        while len(content) <= limit and (
+            more := stream.read(min(_BLOCK, limit + 1 - len(content)))
+        ):
+            content += more
     if len(content) > limit:
         raise DataError(f"file is larger than {limit:,} bytes.", where=path)
     return content

@@ -158,3 +158,15 @@ def test_a_shifted_digit_is_another_picture(seen, digits):
         plain = image.convert("RGB")
     moved = Image.fromarray(shift(plain, np.random.default_rng(0)))
     assert seen(moved).pixels != seen(plain).pixels
+
+
+def test_a_look_for_copies_alone_measures_no_faults_and_sees_the_same_picture(tmp_path):
+    scene(width=300, height=200).save(tmp_path / "a.jpg", quality=95)
+    whole, less = (look(tmp_path / "a.jpg", Decoding(), faults=f) for f in (True, False))
+    measured = ("brightness", "contrast", "sharpness", "entropy", "color")
+    assert [getattr(less, name) for name in measured] == [None] * 5
+    assert None not in [getattr(whole, name) for name in measured]
+    same = ("digest", "width", "height", "mode", "pixels", "reason")
+    assert [getattr(less, name) for name in same] == [getattr(whole, name) for name in same]
+    a, b = (np.frombuffer(seen.thumbnail, np.uint8).astype(float) for seen in (whole, less))
+    assert np.corrcoef(a, b)[0, 1] > 0.999

@@ -48,6 +48,23 @@ def test_processes_tell_what_a_look_tells_in_the_order_of_the_files(files, many)
     assert [i for i, seen in enumerate(found) if seen.reason] == [3, 40, 50, 71]
 
 
+@pytest.mark.parametrize("faults", [True, False])
+def test_processes_measure_what_is_asked_for(files, many, faults):
+    found = list(looks(files, BOUNDS, faults=faults))
+    assert found == [look(path, BOUNDS, faults=faults) for path in files]
+    assert (found[0].sharpness is None) != faults
+
+
+def test_a_process_starts_without_the_weight_of_settings_and_tables():
+    code = (
+        "import sys, acclimate.cleaning.looking as it; from acclimate.data.decode import _formats;"
+        "_formats(); print([m for m in ('pydantic', 'pyarrow', 'torch', 'PIL.EpsImagePlugin')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_few_files_need_no_process(files, monkeypatch):
     monkeypatch.setattr(looking.subprocess, "Popen", None)
     assert list(looks(files, BOUNDS)) == [look(path, BOUNDS) for path in files]
@@ -92,7 +109,7 @@ def test_a_process_ends_when_its_parent_is_killed(files, many):
     code = (
         "import sys, time; from pathlib import Path; from acclimate.cleaning import looking;"
         "from acclimate.data.settings import Decoding;"
-        "children = looking._Children(1, Decoding());"
+        "children = looking._Children(1, Decoding(), True);"
         "print(children._all[0].pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -44,11 +44,18 @@ def as_imagefolder(images, records):
     return images
 
 
+def as_saved(images, records):
+    path = images / "saved.parquet"
+    read(as_csv(images, records)).save(path)
+    return path
+
+
 ARRANGED = {
     "folder": as_folder,
     "imagefolder": as_imagefolder,
     "csv": as_csv,
     "parquet": as_parquet,
+    "saved": as_saved,
 }
 
 

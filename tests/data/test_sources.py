@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -601,14 +602,6 @@ def test_a_broken_parquet_list_is_told(photos, content):
     assert refusal(path).startswith(f"{path}: list cannot be read (")
 
 
-def test_a_saved_data_set_is_no_list(photos, tmp_path):
-    put(photos, "rose/a.jpg")
-    read(photos).save(tmp_path / "d.parquet")
-    assert refusal(tmp_path / "d.parquet") == (
-        f"{tmp_path / 'd.parquet'}: this is a data set, not a list."
-    )
-
-
 def test_a_long_parquet_list_is_read_to_its_end(photos):
     put(photos, "1.jpg")
     path = photos / "list.parquet"
@@ -643,6 +636,42 @@ def test_data_with_a_test_domain_still_gets_a_test_split_of_its_own(photos, nigh
     assert dataset.counts("val") == {"daisy": 2, "rose": 2}
 
 
+def zipped(place):
+    return Path(shutil.make_archive(str(place), "zip", place))
+
+
+def as_list(place):
+    lines = [f"{p.relative_to(place)},{p.parent.name}" for p in sorted(place.rglob("*.jpg"))]
+    (place / "list.csv").write_text("\n".join(["path,label", *lines]))
+    return place / "list.csv"
+
+
+def as_saved(place):
+    read(place).save(place / "saved.parquet")
+    return place / "saved.parquet"
+
+
+@pytest.mark.parametrize("arrange", [zipped, as_list, as_saved])
+def test_a_test_domain_may_be_whatever_ones_own_images_may_be(photos, night, arrange):
+    put(photos, "rose/a.jpg", "daisy/b.jpg")
+    dataset = read(photos, Source(test_domains={"night": arrange(night)}))
+    rows = dataset.rows("test", "night").tolist()
+    assert rows == [2, 3]
+    assert [dataset.path(row).name for row in rows] == ["1.jpg", "2.jpg"]
+    assert all(dataset.path(row).is_absolute() for row in rows)
+    assert {dataset.classes[dataset.labels[row]] for row in rows} == {"rose"}
+    assert dataset.root == photos
+
+
+def test_a_domain_without_images_is_refused(photos, tmp_path):
+    put(photos, "rose/a.jpg")
+    place = tmp_path / "night"
+    (place / "rose").mkdir(parents=True)
+    assert refusal(photos, Source(test_domains={"night": place})) == (
+        f"{place}: no images found here. Correct data.test_domains."
+    )
+
+
 def test_a_domain_with_an_unknown_class_is_refused(photos, night):
     put(photos, "roses/a.jpg", "daisy/b.jpg")
     assert refusal(photos, Source(test_domains={"night": night})) == (
@@ -654,7 +683,7 @@ def test_a_missing_domain_is_refused(photos):
     put(photos, "rose/a.jpg")
     place = photos / "nowhere"
     assert refusal(photos, Source(test_domains={"night": place})) == (
-        f"{place}: no such folder. Correct data.test_domains."
+        f"{place}: no such file or folder. Correct data.test_domains."
     )
 
 

@@ -73,7 +73,7 @@ def _finding(
         return "label_conflict", contradiction
     if row == first:
         return None
-    if split[row] != split[first]:
+    if split[row] is not None and split[row] != split[first]:
         return "leak", f"leak: same {what} as {original} in {split[first]}"
     return (
         "duplicate",

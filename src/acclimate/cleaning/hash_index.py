@@ -46,16 +46,20 @@ class HashIndex:
         Yields:
             NDArray[np.int64]: (n, 2): place in the queries, place in the index.
         """
+        turns = np.asarray(_turns(turned))[:, None]
+        at_once = max(_BLOCK // 8 // max(len(queries), 1), 1)
         for piece, (order, starts) in enumerate(self._tables):
             cells = _piece(queries, piece).astype(np.int64)
-            for turn in _turns(turned):
-                low = starts[cells ^ turn]
-                sizes = np.minimum(starts[(cells ^ turn) + 1] - low, MOST)
+            for first in range(0, len(turns), at_once):
+                turned_cells = (cells ^ turns[first : first + at_once]).ravel()
+                low = starts[turned_cells]
+                sizes = np.minimum(starts[turned_cells + 1] - low, MOST)
+                full = np.flatnonzero(sizes)
+                low, sizes, asking = low[full], sizes[full], full % len(queries)
                 for some in _blocks(sizes):
-                    query, place = _spread(low[some], sizes[some], some.start)
-                    row = order[place]
-                    apart = np.bitwise_count(queries[query] ^ self.hashes[row])
-                    near = apart <= radius
+                    place_of, place = _spread(low[some], sizes[some])
+                    query, row = asking[some][place_of], order[place]
+                    near = np.bitwise_count(queries[query] ^ self.hashes[row]) <= radius
                     yield np.stack([query[near], row[near]], axis=1)
 
 
@@ -79,7 +83,7 @@ def _turns(most: int) -> list[int]:
 
 
 def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of the queries that have about `_BLOCK` pairs each."""
+    """Slices of the cells that have about `_BLOCK` pairs together."""
     ends = np.cumsum(sizes)
     start, total = 0, int(ends[-1]) if len(ends) else 0
     done = 0
@@ -90,9 +94,9 @@ def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
 
 
 def _spread(
-    low: NDArray[np.int64], sizes: NDArray[np.int64], first: int
+    low: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each query beside each place of its cell."""
-    query = np.repeat(np.arange(len(low)), sizes)
-    within = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return query + first, low[query] + within
+    """Each cell's number beside each of its places."""
+    cell = np.repeat(np.arange(len(low)), sizes)
+    within = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return cell, low[cell] + within

@@ -1,14 +1,14 @@
 """One look at one file: all that later checks judge by, from a single decoding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from acclimate.data.bounds import Bounds
 from acclimate.data.decode import measure, read_content
-from acclimate.data.settings import Decoding
 from acclimate.errors import UnreadableImage
 from acclimate.files import digest_bytes
 
@@ -52,12 +52,14 @@ class Look:
     reason: str | None = None
 
 
-def look(path: Path, bounds: Decoding) -> Look:
+def look(path: Path, bounds: Bounds, *, faults: bool = True) -> Look:
     """Reads and decodes one file; a bad one is an answer, not an error.
 
     Args:
         path: The file.
         bounds: What is too large.
+        faults: Whether brightness, contrast, sharpness, entropy and colour are measured. Without
+            them a JPEG is decoded smaller.
 
     Returns:
         What was seen.
@@ -68,26 +70,33 @@ def look(path: Path, bounds: Decoding) -> Look:
         return Look(reason=error.message.rstrip("."))
     digest = bytes.fromhex(digest_bytes(content))
     try:
-        seen = measure(content, path, at_least=_WORK, bounds=bounds)
+        seen = measure(content, path, at_least=_WORK if faults else 2 * THUMBNAIL, bounds=bounds)
     except UnreadableImage as error:
         return Look(digest=digest, reason=error.message.rstrip("."))
     small = np.asarray(
         seen.picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
     )
-    luminance = _at_work_size(seen.picture.getchannel(0))
-    brightness, contrast, entropy = _spread(luminance.histogram())
-    return Look(
+    found = Look(
         digest=digest,
         width=seen.width,
         height=seen.height,
         mode=seen.mode,
         pixels=seen.pixels,
+        thumbnail=small[..., 0].tobytes(),
+    )
+    return _measured(found, seen.picture.getchannel(0), small[..., 1:]) if faults else found
+
+
+def _measured(found: Look, luminance: Image.Image, colors: NDArray[np.uint8]) -> Look:
+    at_work_size = _at_work_size(luminance)
+    brightness, contrast, entropy = _spread(at_work_size.histogram())
+    return replace(
+        found,
         brightness=brightness,
         contrast=contrast,
-        sharpness=sharpness(np.asarray(luminance)),
+        sharpness=sharpness(np.asarray(at_work_size)),
         entropy=entropy,
-        color=float(np.abs(small[..., 1:].astype(np.int16) - 128).mean()) / 127,
-        thumbnail=small[..., 0].tobytes(),
+        color=float(np.abs(colors.astype(np.int16) - 128).mean()) / 127,
     )
 
 

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
 from acclimate.cleaning.look import Look, look
 from acclimate.context import usable_cores
-from acclimate.data.settings import Decoding
+from acclimate.data.bounds import Bounds, PlainBounds
 
 MANY = 1000
 """Images from which processes, which take half a second to start, are worth it."""
@@ -29,23 +29,25 @@ _SLICE = 4096
 """Images handed out at a time: a future for each of ten million would be the larger table."""
 
 
-def looks(paths: list[Path], bounds: Decoding) -> Iterator[Look]:
+def looks(paths: list[Path], bounds: Bounds, *, faults: bool = True) -> Iterator[Look]:
     """Looks at files on all cores.
 
     Args:
         paths: The files.
         bounds: What is too large.
+        faults: Whether brightness, sharpness and the like are measured.
 
     Yields:
         Look: One a file, in their order.
     """
     cores = usable_cores()
     number = cores if len(paths) >= MANY and cores > 1 and sys.executable else 0
-    with _Children(number, bounds) as children, ThreadPoolExecutor(cores, "clean") as pool:
+    one = partial(look, bounds=bounds, faults=faults)
+    with _Children(number, bounds, faults) as children, ThreadPoolExecutor(cores, "clean") as pool:
         for start in range(0, len(paths), _SLICE):
             some = paths[start : start + _SLICE]
             if not children.ready:
-                yield from pool.map(look, some, [bounds] * len(some))
+                yield from pool.map(one, some)
                 continue
             chunks = [some[i : i + _CHUNK] for i in range(0, len(some), _CHUNK)]
             for found in pool.map(children.ask, chunks):
@@ -55,8 +57,8 @@ def looks(paths: list[Path], bounds: Decoding) -> Iterator[Look]:
 class _Children:
     """Some processes that look; `ask` may be called from as many threads."""
 
-    def __init__(self, number: int, bounds: Decoding) -> None:
-        self._bounds = bounds
+    def __init__(self, number: int, bounds: Bounds, faults: bool) -> None:
+        self._task = [bounds.max_megapixels, bounds.max_file_mb, faults]
         self._all: list[subprocess.Popen[bytes]] = []
         self._free: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         started = [self._start() for _ in range(number)]
@@ -108,7 +110,7 @@ class _Children:
             start_new_session=True,  # Ctrl-C is for the command, which ends its children itself
         )
         self._all.append(child)
-        _send(child, self._bounds.model_dump(include={*Decoding.model_fields}))
+        _send(child, self._task)
         return child
 
 
@@ -143,13 +145,15 @@ def _as_look(row: list[Any]) -> Look:
 
 
 def _as_row(seen: Look) -> list[Any]:
-    return [value.hex() if isinstance(value, bytes) else value for value in astuple(seen)]
+    values = [getattr(seen, name) for name in _NAMES]
+    return [value.hex() if isinstance(value, bytes) else value for value in values]
 
 
 def main() -> None:
     """The child: a line of bounds and an empty answer, then lines of paths and lines of figures."""
     lines = iter(sys.stdin.buffer.readline, b"")
-    bounds = Decoding(**json.loads(next(lines)))
+    max_megapixels, max_file_mb, faults = json.loads(next(lines))
+    bounds = PlainBounds(max_megapixels, max_file_mb)
     rows: list[list[Any]] = []
     while True:
         sys.stdout.buffer.write(json.dumps(rows).encode() + b"\n")
@@ -157,7 +161,7 @@ def main() -> None:
         line = next(lines, None)
         if line is None:
             return
-        rows = [_as_row(look(Path(path), bounds)) for path in json.loads(line)]
+        rows = [_as_row(look(Path(path), bounds, faults=faults)) for path in json.loads(line)]
 
 
 if __name__ == "__main__":

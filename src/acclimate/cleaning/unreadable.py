@@ -22,13 +22,15 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         context: The run.
 
     Returns:
-        The data set with the columns of `Look` filled, and `keep` false where a file failed.
+        The data set with the columns of `Look` filled (brightness and the like where `quality` is
+        among the checks), and `keep` false where a file failed.
     """
     rows = np.flatnonzero(dataset.keep).tolist()
     names = (*_SEEN, "phash", "keep", "reasons")
     columns = {name: dataset.table[name].to_pylist() for name in names}
     with context.progress.task("clean", len(rows)) as task:
-        seen_all = looks([dataset.path(row) for row in rows], settings)
+        faults = "quality" in settings.checks
+        seen_all = looks([dataset.path(row) for row in rows], settings, faults=faults)
         for row, seen in zip(rows, seen_all, strict=True):
             for name in _SEEN:
                 columns[name][row] = getattr(seen, name)

@@ -5,15 +5,16 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from acclimate.data.settings import Decoding
+from acclimate.data.bounds import Bounds, PlainBounds
 from acclimate.errors import DataError, UnreadableImage
 from acclimate.files import DIGEST_BYTES, read_bounded
 
@@ -39,12 +40,12 @@ SUFFIXES = frozenset(
     ]
 )
 
-_DEFAULT = Decoding()
+_DEFAULT = PlainBounds()
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def read_image(path: Path, *, at_least: int = 0, bounds: Decoding = _DEFAULT) -> Image.Image:
+def read_image(path: Path, *, at_least: int = 0, bounds: Bounds = _DEFAULT) -> Image.Image:
     """Decodes one file.
 
     EXIF orientation is applied, the first frame of an animation is taken, transparency is laid on
@@ -65,7 +66,7 @@ def read_image(path: Path, *, at_least: int = 0, bounds: Decoding = _DEFAULT) ->
     return decode(read_content(path, bounds=bounds), path, at_least=at_least, bounds=bounds)
 
 
-def read_content(path: Path, *, bounds: Decoding = _DEFAULT) -> bytes:
+def read_content(path: Path, *, bounds: Bounds = _DEFAULT) -> bytes:
     """The bytes of one file.
 
     Args:
@@ -89,7 +90,7 @@ def read_content(path: Path, *, bounds: Decoding = _DEFAULT) -> bytes:
 
 
 def decode(
-    content: bytes, where: Path, *, at_least: int = 0, bounds: Decoding = _DEFAULT
+    content: bytes, where: Path, *, at_least: int = 0, bounds: Bounds = _DEFAULT
 ) -> Image.Image:
     """Decodes the bytes of one file; see `read_image`.
 
@@ -138,7 +139,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    content: bytes, where: Path, *, at_least: int = 32, bounds: Decoding = _DEFAULT
+    content: bytes, where: Path, *, at_least: int = 32, bounds: Bounds = _DEFAULT
 ) -> Measured:
     """The size, the kind and a small picture of an image that decodes to its last byte.
 
@@ -217,7 +218,7 @@ _METADATA = frozenset([*range(0xE0, 0xEE), 0xEF, 0xFE])
 """APP0 to APP15 and comments, without Adobe's APP14, which says what the colours mean."""
 
 
-def _open(content: bytes, where: Path, bounds: Decoding) -> ImageFile.ImageFile:
+def _open(content: bytes, where: Path, bounds: Bounds) -> ImageFile.ImageFile:
     """Reads the header only, and refuses what is too large to unpack."""
     if not content:
         raise UnreadableImage("file is empty (0 bytes).", where=where)
@@ -251,7 +252,7 @@ def _quiet() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = bound
 
 
-def _too_large(pixels: int, where: Path, bounds: Decoding) -> UnreadableImage:
+def _too_large(pixels: int, where: Path, bounds: Bounds) -> UnreadableImage:
     millions = pixels / 1e6
     shown, limit = f"{millions:,.0f}", bounds.max_megapixels
     if float(shown.replace(",", "")) <= limit:
@@ -286,8 +287,14 @@ _TURNS = {
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of Pillow knows: AVIF is missing from some."""
-    Image.init()
+    """Those of `FORMATS` that this build of Pillow knows: AVIF is missing from some.
+
+    `Image.init()` would import the other forty kinds too, in every process.
+    """
+    Image.preinit()
+    for name in ("Webp", "Tiff", "Avif"):
+        with suppress(ImportError):
+            import_module(f"PIL.{name}ImagePlugin")
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

@@ -17,6 +17,8 @@ from acclimate.data.delimited import Line, read_delimited
 from acclimate.errors import DataError, count, near_names
 
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")
+DROPPED = "fix list: dropped"
+"""What the reason of an image that a person dropped begins with."""
 ACTIONS = ("drop", "relabel", "keep")
 _KEPT, _RELABELLED = f"{FIX_FLAG}keep", f"{FIX_FLAG}relabel"
 _SHOWN = 10
@@ -209,7 +211,7 @@ def _fault(
 def _apply(fix: Fix, row: int, columns: dict[str, list[Any]], where: str) -> None:
     if fix.action == "drop":
         columns["keep"][row] = False
-        columns["reasons"][row] = [*columns["reasons"][row], f"fix list: dropped ({where})"]
+        columns["reasons"][row] = [*columns["reasons"][row], f"{DROPPED} ({where})"]
         return
     told = _KEPT
     if fix.action == "relabel":

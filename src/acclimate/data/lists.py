@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acclimate.data.dataset import SPLITS, is_saved_dataset
+from acclimate.data.dataset import SPLITS
 from acclimate.data.delimited import read_delimited
 from acclimate.data.row import SPLIT_NAMES, Row, stays
 from acclimate.data.settings import Source
@@ -55,8 +55,6 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
     Yields:
         Row: One a row.
     """
-    if is_saved_dataset(location):
-        raise DataError("this is a data set, not a list.", where=location)
     try:
         file = pq.ParquetFile(location)
         columns = find_columns(file.schema_arrow.names, location)

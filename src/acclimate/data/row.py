@@ -26,6 +26,10 @@ class Row:
     """Why it cannot be used, when that is known without opening it."""
     line: int | None = None
     """Of the list that names it."""
+    domain: str | None = None
+    """Where the place itself tells; else what reads it says."""
+    flags: tuple[str, ...] = ()
+    """What a person decided about it before."""
 
 
 def stays(path: Path, folder: Path) -> bool:

@@ -7,8 +7,10 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from acclimate.context import CACHE_GB
+from acclimate.data.bounds import PlainBounds
 from acclimate.settings import Settings
 
+_BOUNDS = PlainBounds()
 SplitName = Literal["train", "val", "test", "unlabelled"]
 
 
@@ -16,7 +18,7 @@ class Source(Settings):
     """Where the images are."""
 
     path: Path | None = None
-    """Folder of class or of train/val/test folders, archive of one, CSV or Parquet list."""
+    """Folder of class or of train/val/test folders, archive of one, list, or saved data set."""
     fix_list: Path | None = None
     """CSV of what a person decided about images: drop, relabel or keep."""
     test_domains: Mapping[str, Path] = Field(default_factory=dict)
@@ -34,7 +36,7 @@ class Source(Settings):
 class Decoding(Settings):
     """Bounds on what is decoded: an image may come from a stranger."""
 
-    max_megapixels: PositiveFloat = 80.0
+    max_megapixels: PositiveFloat = _BOUNDS.max_megapixels
     """Larger images are left out before their pixels are unpacked."""
-    max_file_mb: PositiveInt = 128
+    max_file_mb: PositiveInt = _BOUNDS.max_file_mb
     """Larger files are left out unread, in megabytes."""

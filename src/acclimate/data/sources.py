@@ -7,14 +7,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from acclimate.data.archives import SUFFIXES_OF_ARCHIVES, is_archive, unpacked
-from acclimate.data.dataset import HOME, SCHEMA, Dataset
+from acclimate.data.dataset import HOME, SCHEMA, Dataset, is_saved_dataset
 from acclimate.data.fixes import apply_fixes
 from acclimate.data.folders import as_text, list_folder
 from acclimate.data.imagefolder import find_metadata, list_imagefolder
 from acclimate.data.lists import list_csv, list_parquet
 from acclimate.data.row import Row
+from acclimate.data.saved import list_saved, saved_root
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, near_names
+from acclimate.files import resolved
 
 _DEFAULT = Source()
 
@@ -23,7 +25,7 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
     """Lists the images at a place; opens none of them.
 
     Args:
-        location: Folder, archive of a folder, CSV, TSV or Parquet list.
+        location: Folder, archive of a folder, CSV, TSV or Parquet list, saved data set.
         source: How to read it.
 
     Returns:
@@ -37,9 +39,7 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
             "no such file or folder.", where=location, hint="Check the spelling of --data."
         )
     notes: list[str] = []
-    place = unpacked(location, source.max_unpacked_gb) if is_archive(location) else location
-    root = place if place.is_dir() else place.parent
-    rows = list(SOURCES[_kind(place)](place, source, notes))
+    root, rows = _listed(location, source, notes)
     if not rows:
         raise DataError(
             "no images found here.",
@@ -48,7 +48,14 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
         )
     tables = [_table(rows, root, HOME)]
     labels = {row.label for row in rows if row.label is not None}
+    there = {row.domain for row in rows}
     for name, other in source.test_domains.items():
+        if name in there:
+            raise DataError(
+                f"the data set holds a domain {name!r} already.",
+                where="data.test_domains",
+                hint="Give this one another name.",
+            )
         tables.append(_domain(name, other, source, labels, notes))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes))
@@ -58,12 +65,17 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
 def _domain(name: str, place: Path, source: Source, labels: set[str], notes: list[str]) -> pa.Table:
     if name == HOME:
         raise DataError(f"{HOME!r} is the name of your own images.", where="data.test_domains")
-    if not place.is_dir():
-        raise DataError("no such folder.", where=place, hint="Correct data.test_domains.")
+    if not place.exists():
+        raise DataError("no such file or folder.", where=place, hint="Correct data.test_domains.")
+    root, listed = _listed(place, source, notes)
     rows = [
-        Row(str((place / row.path).resolve()), row.label, "test", row.group, row.reason)
-        for row in list_folder(place, source, notes)
-    ]
+        Row(str(resolved(root / row.path) or root / row.path), row.label, "test", row.group,
+            row.reason, row.line)
+        for row in listed
+        if row.domain in (None, HOME)
+    ]  # fmt: skip
+    if not rows:
+        raise DataError("no images found here.", where=place, hint="Correct data.test_domains.")
     unknown = sorted({row.label for row in rows if row.label} - labels)
     if unknown:
         raise DataError(
@@ -74,6 +86,14 @@ def _domain(name: str, place: Path, source: Source, labels: set[str], notes: lis
     return _table(rows, place, name)
 
 
+def _listed(location: Path, source: Source, notes: list[str]) -> tuple[Path, list[Row]]:
+    """The folder that paths start from, and the images at a place."""
+    place = unpacked(location, source.max_unpacked_gb) if is_archive(location) else location
+    kind = _kind(place)
+    root = saved_root(place) if kind == "saved" else place if place.is_dir() else place.parent
+    return root, list(SOURCES[kind](place, source, notes))
+
+
 def _kind(location: Path) -> str:
     if location.is_dir():
         return "imagefolder" if find_metadata(location) else "folder"
@@ -81,7 +101,7 @@ def _kind(location: Path) -> str:
     if suffix in (".csv", ".tsv"):
         return "csv"
     if suffix == ".parquet":
-        return "parquet"
+        return "saved" if is_saved_dataset(location) else "parquet"
     raise DataError(
         f"cannot read {suffix or 'this'} files as data.",
         where=location,
@@ -101,13 +121,13 @@ def _table(rows: list[Row], root: Path, domain: str) -> pa.Table:
         "path": [as_text(row.path) for row in rows],
         "label": pa.array([row.label for row in rows], pa.string()).dictionary_encode(),
         "split": pa.array([row.split for row in rows], pa.string()).dictionary_encode(),
-        "domain": pa.array([domain] * size, pa.string()).dictionary_encode(),
+        "domain": pa.array([row.domain or domain for row in rows], pa.string()).dictionary_encode(),
         "group": [row.group for row in rows],
         "bytes": [0 if stat is None else stat.st_size for stat in stats],
         "stamp": [0 if stat is None else stat.st_mtime_ns for stat in stats],
         "keep": [not reason for reason in reasons],
         "reasons": reasons,
-        "flags": [[]] * size,
+        "flags": [list(row.flags) for row in rows],
     }
     columns = [known.get(field.name, pa.nulls(size, field.type)) for field in SCHEMA]
     return pa.table(columns, schema=SCHEMA)
@@ -129,5 +149,6 @@ SOURCES: dict[str, Callable[[Path, Source, list[str]], Iterator[Row]]] = {
     "imagefolder": list_imagefolder,
     "csv": list_csv,
     "parquet": list_parquet,
+    "saved": list_saved,
 }
 """How each kind of place is listed: (location, source, notes to add to) to rows."""
