@@ -59,11 +59,15 @@ class Picture:
             return np.asarray(Image.fromarray(part).resize(size, resample))
         # Copied first: PyTorch would copy what is not contiguous with all its threads, and one
         # pool of them for each of ours is slower than one.
-        batch = torch.from_numpy(np.require(part, requirements=["C", "W"])[None])
-        batch = batch.permute(0, 3, 1, 2)  # (1, 3, H, W), channels last in memory
+        whole = np.require(part, requirements=["C", "W"])
+        # Views are made by NumPy: each of PyTorch's calls gives the interpreter lock away, and
+        # getting it back is a wait. Not by [None], whose stride of 0 PyTorch takes for channels
+        # first: it gave the pixels in that order, and putting them right took longer than this.
+        batch = torch.from_numpy(whole.reshape(1, *whole.shape).transpose(0, 3, 1, 2))
         mode = _MODES[resample]
         resized = functional.interpolate(batch, (size[1], size[0]), mode=mode, antialias=True)
-        return np.asarray(resized.permute(0, 2, 3, 1)[0].numpy())
+        found: Pixels = resized.numpy()[0].transpose(1, 2, 0)  # (H, W, 3) in memory, too
+        return found
 
 
 def mirrored(pixels: Pixels) -> Pixels:

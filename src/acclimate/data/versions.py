@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL
+import torch
 from PIL import Image
 
 from acclimate.context import Context
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset
 from acclimate.data.decode import decode, read_content
+from acclimate.data.picture import Picture
 from acclimate.data.pixels import GB, PixelCache
 from acclimate.files import digest_bytes, digest_json, pixel_folder
 
-FORMAT = 1
+FORMAT = 2
 _ROOM = 1.25
 """Shorter side of what random crops are taken from, in sides of the network's input: a crop of
 0.64 of the area is not enlarged. At 1.5 it takes 1.44 times the disk and the time of a crop."""
@@ -67,14 +69,15 @@ def roomy(contract: InputContract) -> Version:
         if scale >= 1:
             return np.asarray(image)
         width, height = (max(side, round(length * scale)) for length in image.size)
-        return np.asarray(image.resize((width, height), contract.filter))
+        whole = Picture(np.array(image))  # a copy that PyTorch may have: Pillow's is read-only
+        return whole.resize((width, height), contract.filter, box=(0, 0, *image.size))
 
     return Version(_kind("roomy", side, contract.interpolation), side, shrink)
 
 
 def _kind(*facts: object) -> str:
-    # Another Pillow may decode or resample otherwise.
-    return digest_json([FORMAT, PIL.__version__, *facts])[:16]
+    # Another Pillow may decode otherwise, another PyTorch resample otherwise.
+    return digest_json([FORMAT, PIL.__version__, torch.__version__, *facts])[:16]
 
 
 class Pictures:
