@@ -70,6 +70,9 @@ TABLES = {
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",
     "acclimate.evaluation.metrics:METRICS": "acclimate.evaluation.settings:MetricName",
     "acclimate.training.losses:LOSSES": "acclimate.training.settings:LossName",
+    "acclimate.training.distillation:DISTILLATIONS": (
+        "acclimate.training.settings:DistillationName"
+    ),
     "acclimate.training.optimizers:OPTIMIZERS": "acclimate.training.settings:OptimizerName",
     "acclimate.training.schedules:SCHEDULES": "acclimate.training.settings:ScheduleName",
     "acclimate.compression.prune:PRUNERS": "acclimate.compression.settings:PrunerName",

@@ -266,6 +266,14 @@ def test_a_models_folder_starts_from_the_recipes_own_folder_too(write, tmp_path,
     assert Path(getattr(getattr(recipe, section), key)) == tmp_path / "mine.model"
 
 
+def test_more_teachers_folders_start_from_there_as_well(write, tmp_path):
+    names = "./mine.model, ../far.onnx, efficientnet-lite1"
+    recipe = Recipe.load(write(f"distill: {{teachers: [{names}]}}\n"))
+    mine, far, named = recipe.distill.teachers
+    assert (Path(mine), Path(far)) == (tmp_path / "mine.model", tmp_path / "../far.onnx")
+    assert named == "efficientnet-lite1"
+
+
 def test_a_models_name_is_no_path(write):
     recipe = Recipe.load(write("model: {name: efficientnet-lite1}\n"))
     assert recipe.model.name == "efficientnet-lite1"

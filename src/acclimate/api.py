@@ -4,9 +4,11 @@ Models may be given by name, folder, file, or as a `torch.nn.Module`; data by fo
 `Dataset`; settings as keywords. `lr` is short for `learning_rate`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
@@ -44,6 +46,7 @@ from acclimate.training.distill import distill as _distill
 from acclimate.training.fine_tune import fine_tune as _fine_tune
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.settings import Distill, FineTune
+from acclimate.training.teachers import AnyTeacher, TeachingFunction
 
 
 def clean(
@@ -210,26 +213,45 @@ def fine_tune(
 
 
 def distill(
-    teacher: AnyModel,
+    teacher: AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction],
     data: AnyData,
     *,
     policy: Policy | None = None,
     context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Distill
 ) -> Classifier:
-    """A student of a fine-tuned teacher; see `acclimate.training.distill.distill`.
+    """A student of fine-tuned teachers; see `acclimate.training.distill.distill`.
 
     Args:
-        teacher: Knows the data's classes.
+        teacher: Knows the data's classes: one or several models, or functions from RGB images
+            (float32 in [0, 1], (b, 3, S, S)) to logits (b, C).
         data: Folder, list or data set.
         policy: Augmentation.
         context: Seed, device, workspace, progress.
-        **settings: Fields of `Distill`.
+        **settings: Fields of `Distill`; `student` may be a classifier too.
 
     Returns:
         The student.
     """
-    return _on_data(_distill, teacher, data, policy, from_keywords(Distill, settings), context)
+    here = context or Context()
+    given = [teacher] if isinstance(teacher, str) or not isinstance(teacher, Sequence) else teacher
+    start = settings.get("student")
+    if isinstance(start, Classifier):
+        settings["student"] = start.name
+    return _distill(
+        [_as_teacher(one) for one in given],
+        as_dataset(data, context=here),
+        policy,
+        from_keywords(Distill, settings),
+        context=here,
+        start=start if isinstance(start, Classifier) else None,
+    )
+
+
+def _as_teacher(given: AnyModel | TeachingFunction) -> AnyTeacher:
+    if isinstance(given, (Classifier, nn.Module, str, Path)):
+        return as_classifier(given)
+    return given
 
 
 def prune(

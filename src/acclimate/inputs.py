@@ -11,11 +11,11 @@ from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
 from acclimate.models.classifier import Classifier
+from acclimate.models.export import from_onnx
 from acclimate.models.pretrained import pretrained, wrap
 from acclimate.models.settings import Model
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import PREFIX, Registry, split_reference
-from acclimate.serving.predict import from_onnx
 
 AnyModel = Classifier | nn.Module | str | Path
 AnyData = Dataset | str | Path

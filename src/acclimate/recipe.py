@@ -207,6 +207,12 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
             inner[key] = _from(folder, inner[key], name_or_path=(section, key) in _PERHAPS_PATHS)
+    distill = values.get("distill")
+    if isinstance(distill, dict) and isinstance(distill.get("teachers"), list):
+        distill["teachers"] = [
+            _from(folder, text, name_or_path=True) if isinstance(text, str) else text
+            for text in distill["teachers"]
+        ]
     data = values.get("data")
     domains = data.get("test_domains") if isinstance(data, dict) else None
     if isinstance(domains, dict):

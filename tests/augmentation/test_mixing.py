@@ -88,3 +88,12 @@ def test_a_policy_mixes_only_when_asked():
     assert not any(mixes(policy) for policy in POLICIES.values())
     assert mixes(replace(NOTHING, mixup=0.2))
     assert mixes(replace(NOTHING, cutmix=0.2))
+
+
+def test_an_image_without_a_label_adds_nothing_to_the_labels():
+    policy = replace(NOTHING, mixup=1.0)
+    labels = np.asarray([0, -1, 2, -1])
+    mixed = mix(flat([0, 1, 2, 3]), labels, CLASSES, policy, draw(1))
+    assert mixed.targets[:, [1, 3, 4]].max() == 0
+    assert (mixed.targets.sum(1) < 0.999).any()
+    assert np.isclose(mixed.targets.sum(), 2)  # what two labelled images have to give

@@ -89,6 +89,17 @@ def test_distill_teaches_a_student(acclimate, workshop, dataset, tmp_path):
     assert steps(Classifier.load(tmp_path / "s.model")) == ["probe", "fine_tune", "distill"]
 
 
+def test_distill_takes_exported_teachers_too(acclimate, workshop, dataset, tmp_path):
+    exported = model(workshop, "export") / "model.onnx"
+    more = ("--set", f"teachers=[{model(workshop, 'fine-tune')}]", "--set", "method=dist")
+    done = acclimate("distill", exported, dataset, "-o", "s.model", *TRAINING, *more)
+    assert done.code == 0, done.err
+    step = Classifier.load(tmp_path / "s.model").card.steps[-1]
+    assert [note.split(",")[0] for note in step.notes[:2]] == [
+        "Taught by model", f"Taught by {Classifier.load(model(workshop, 'fine-tune')).name}",
+    ]  # fmt: skip
+
+
 def test_prune_says_why_it_keeps_or_refuses(acclimate, workshop, dataset, tmp_path):
     allowed = ("--set", "max_accuracy_drop=100")
     done = acclimate(

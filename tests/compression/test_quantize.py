@@ -15,11 +15,10 @@ from acclimate.compression.settings import Quantize
 from acclimate.data.contract import InputContract
 from acclimate.errors import DataError
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import export, read_metadata
+from acclimate.models.export import export, from_onnx, read_metadata
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.progress import SilentProgress
-from acclimate.serving.predict import from_onnx
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.settings import FineTune
 

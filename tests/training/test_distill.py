@@ -7,17 +7,25 @@ import pytest
 import timm
 import torch
 
+from acclimate.augmentation.policy import choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.compression.prune import prune
+from acclimate.compression.settings import Prune
 from acclimate.data.batches import in_order
 from acclimate.data.contract import InputContract
+from acclimate.data.dataset import SPLITS
 from acclimate.errors import DataError, ModelFileError
+from acclimate.models.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer, run_torch
 from acclimate.progress import SilentProgress
 from acclimate.training.distill import distill, student, teaching
+from acclimate.training.distillation import DISTILLATIONS
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.losses import cross_entropy, soft_targets
 from acclimate.training.settings import Distill, FineTune
 from acclimate.training.step import Seen
+from acclimate.training.teachers import Teachers
 
 HALF = (0.5, 0.5, 0.5)
 CONTRACT = InputContract(32, HALF, HALF, "bilinear", 1.0)
@@ -123,9 +131,9 @@ def told_by(model, dataset, count=8):
 
 
 def objective_for(teacher, contract, hard_labels, temperature=2.0):
-    objective = teaching(
-        teacher, contract, device="cpu", temperature=temperature, hard_labels=hard_labels
-    )
+    settings = Distill(method="soft", temperature=temperature, hard_labels=hard_labels)
+    asked = Teachers([teacher], teacher.classes, contract, device="cpu")
+    objective = teaching(asked, settings)
     return lambda logits, inputs, targets: objective(logits, Seen(inputs, targets, None))
 
 
@@ -203,7 +211,147 @@ def test_a_student_that_does_not_exist_is_answered_with_the_nearest(teacher, dat
     assert "efficientnet-lite" in str(caught.value).split("Did you mean")[1]
 
 
-def test_a_teacher_without_a_network_is_refused(teacher, dataset, context):
-    graph_only = replace(teacher, network=None, graph=b"int8", precision="int8")
-    with pytest.raises(ModelFileError, match="has no PyTorch network to work on"):
-        distill(graph_only, dataset, settings=Distill(epochs=1), context=context)
+def test_a_student_that_is_a_pruned_folder_stays_pruned(teacher, dataset, context, tmp_path):
+    # Of the teacher's own architecture: its weights would undo the pruning.
+    narrow = prune(teacher, dataset, settings=Prune(epochs=1, max_accuracy_drop=100),
+                   context=context)  # fmt: skip
+    assert narrow.parameters < teacher.parameters
+    narrow.save(tmp_path / "narrow")
+    start = student(teacher, dataset, str(tmp_path / "narrow"), context)
+    assert start.digest == narrow.digest
+
+
+def test_a_student_that_is_quantized_is_refused(teacher, dataset, context, tmp_path):
+    graph = to_onnx(teacher)
+    replace(teacher, network=None, graph=graph, precision="int8").save(tmp_path / "small")
+    (tmp_path / "small.onnx").write_bytes(graph)
+    for name in ("small", "small.onnx"):
+        with pytest.raises(ModelFileError, match="which cannot be trained") as caught:
+            student(teacher, dataset, str(tmp_path / name), context)
+        assert "Give the model folder of the stage before quantization." in str(caught.value)
+
+
+class _Killed(SilentProgress):
+    """Ends the run once its first epoch is written down."""
+
+    def say(self, text):
+        if text.startswith("epoch 2/"):
+            raise KeyboardInterrupt
+
+
+def test_several_teachers_are_named_in_the_card(teacher, pupil, dataset, context, tmp_path):
+    teacher.save(tmp_path / "second")
+    (tmp_path / "third.onnx").write_bytes(to_onnx(teacher))
+    more = (str(tmp_path / "second"), str(tmp_path / "third.onnx"))
+    settings = Distill(student=pupil, teachers=more, epochs=1, batch_size=60, learning_rate=1e-3)
+    taught = distill(teacher, dataset, settings=settings, context=context)
+    notes = taught.card.steps[-1].notes[:3]
+    assert notes[0] == notes[1] == f"Taught by test_efficientnet, {teacher.digest}."
+    assert notes[2].startswith("Taught by third, ")
+
+
+def test_a_student_may_be_given_and_functions_may_teach(dataset, context):
+    start = small("test_mambaout", CONTRACT)
+    still = choose_policy(Augment(policy="none"))
+    settings = Distill(epochs=2, batch_size=18, learning_rate=2e-3, hard_labels=0.0)
+    sure = torch.eye(10)[3] * 8
+    taught = distill(
+        lambda images: sure.expand(len(images), 10), dataset, still, settings,
+        context=context, start=start,
+    )  # fmt: skip
+    assert taught.architecture == "timm:test_mambaout"
+    first, last = taught.card.steps[-1].curve[1], taught.card.steps[-1].curve[-1]
+    assert last["train_loss"] < 0.5 * first["train_loss"]
+
+
+@pytest.fixture
+def blank(dataset):
+    """A student that knows nothing, so that no start is good enough to come back to."""
+    return replace(small("test_mambaout", CONTRACT), classes=dataset.classes)
+
+
+def test_an_exported_teacher_without_its_network_teaches_the_same(
+    teacher, blank, dataset, policy, context
+):
+    settings = Distill(epochs=3, batch_size=18, learning_rate=3e-3)
+    graph_only = replace(teacher, network=None, graph=to_onnx(teacher))
+    taught = [
+        distill(one, dataset, policy, settings, context=context, start=blank)
+        for one in (teacher, graph_only)
+    ]
+    curves = [[line["train_loss"] for line in one.card.steps[-1].curve[1:]] for one in taught]
+    assert curves[0] == pytest.approx(curves[1], rel=0.02)
+    assert taught[0].card.steps[-1].figures["best_epoch"] > 0
+
+
+@pytest.mark.parametrize("method", DISTILLATIONS)
+def test_every_method_brings_the_student_nearer_to_its_teacher(
+    method, teacher, blank, dataset, policy, context
+):
+    settings = Distill(method=method, epochs=4, batch_size=18, learning_rate=3e-3, hard_labels=0.0)
+    after = distill(teacher, dataset, policy, settings, context=context, start=blank)
+    wanted = logits(teacher, dataset).argmax(1)
+    agree = [float((logits(m, dataset).argmax(1) == wanted).float().mean()) for m in (blank, after)]
+    assert agree[1] > agree[0] + 0.1
+    # Nothing of the teaching stays in the student.
+    assert set(after.module().state_dict()) == set(blank.module().state_dict())
+    assert not any(m._forward_pre_hooks for m in after.module().modules())
+
+
+def test_hints_go_on_after_a_kill_with_the_same_weights(
+    teacher, blank, dataset, policy, context, tmp_path
+):
+    settings = Distill(method="hints", epochs=3, batch_size=18, learning_rate=3e-3)
+    given = teacher, dataset, policy, settings
+    whole = distill(*given, context=context, start=blank)
+    here = replace(context, workspace=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        distill(*given, context=replace(here, progress=_Killed()), start=blank)
+    resumed = distill(*given, context=here, start=blank)
+    assert resumed.digest == whole.digest != blank.digest
+
+
+class _Killed(SilentProgress):
+    """Ends the run when its second epoch is told, so that one epoch is written down."""
+
+    def say(self, text):
+        if text.startswith("epoch 2/"):
+            raise KeyboardInterrupt
+
+
+def half_unlabelled(dataset):
+    splits = [SPLITS[s] if s >= 0 else None for s in dataset.splits]
+    labels = [dataset.classes[label] if label >= 0 else None for label in dataset.labels]
+    for row in dataset.rows("train")[::2]:
+        splits[row], labels[row] = "unlabelled", None
+    return dataset.with_columns({"split": splits, "label": labels})
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_images_without_a_label_are_shown_where_that_is_asked_for(mixup, blank, dataset, context):
+    partly, shown = half_unlabelled(dataset), []
+
+    def teacher(images):
+        shown.append(len(images))
+        return torch.zeros(len(images), 10)
+
+    policy = choose_policy(Augment(policy="none", erasing=0.1, mixup=mixup))
+    for unlabelled, split in ((False, ("train",)), (True, ("train", "unlabelled"))):
+        shown.clear()
+        settings = Distill(epochs=1, batch_size=16, unlabelled=unlabelled)
+        taught = distill(teacher, partly, policy, settings, context=context, start=blank)
+        assert sum(shown) == sum(len(partly.rows(name)) for name in split)
+        assert taught.card.steps[-1].curve[1]["train_loss"] > 0
+
+
+def test_without_a_label_the_teacher_alone_teaches(teacher, dataset):
+    inputs, targets = inputs_of(dataset, CONTRACT)
+    own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
+    unknown = objective_for(teacher, CONTRACT, 0.3)(own, inputs, torch.full_like(targets, -1))
+    soft = objective_for(teacher, CONTRACT, 0.0)(own, inputs, targets)
+    assert torch.allclose(unknown, 0.7 * soft, atol=1e-6)
+
+
+def test_without_images_that_lack_a_label_there_is_nothing_to_use(teacher, blank, dataset, context):
+    with pytest.raises(DataError, match="no images without a label"):
+        distill(teacher, dataset, settings=Distill(unlabelled=True), context=context, start=blank)

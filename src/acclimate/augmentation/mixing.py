@@ -15,7 +15,7 @@ class Mixed:
 
     Attributes:
         images: uint8, (B, S, S, 3).
-        targets: float32, (B, C): each row sums to 1.
+        targets: float32, (B, C): each row sums to 1, less what an unlabelled image had.
     """
 
     images: Pixels
@@ -38,7 +38,7 @@ def mix(
 
     Args:
         images: uint8, (B, S, S, 3).
-        labels: int64, (B,): class ids.
+        labels: int64, (B,): class ids; -1 where there is no label.
         num_classes: C.
         policy: Its `mixup` and `cutmix` are the alphas of a Beta(alpha, alpha).
         rng: Draws the order, the share and the place.
@@ -55,6 +55,7 @@ def mix(
     else:
         images = _blended(images, images[other], share)
     hard = np.eye(num_classes, dtype=np.float32)[labels]
+    hard[labels < 0] = 0
     targets = np.float32(share) * hard + np.float32(1 - share) * hard[other]
     return Mixed(images, targets)
 

@@ -146,6 +146,10 @@ def _policy(file: Path | None, things: Sequence[Any], recipe: "Recipe", context:
     from acclimate.augmentation.safety import safe_policy
 
     classifier, dataset = things
+    if classifier.network is None:  # an ONNX teacher: the recipe's own model judges in its place
+        from acclimate.models.pretrained import pretrained
+
+        classifier = pretrained(recipe.model)
     return safe_policy(classifier, dataset, recipe.augment, context=context)
 
 

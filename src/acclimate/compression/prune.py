@@ -30,10 +30,12 @@ from acclimate.training.distill import teaching
 from acclimate.training.fine_tune import record, tell_plan
 from acclimate.training.loop import train
 from acclimate.training.plan import make_plan
+from acclimate.training.settings import Distill
+from acclimate.training.teachers import Teachers
 from acclimate.training.views import Views
 
 _JUDGED_ON = 256
-_TEMPERATURE, _HARD_LABELS = 2.0, 0.3
+_TEACHING = Distill(method="soft", temperature=2.0, hard_labels=0.3)
 _DEFAULT = Prune()
 _HERE = Context()
 
@@ -76,13 +78,9 @@ def prune(
     context.progress.say(f"prune: {before:,} parameters to {after:,}, recovering")
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
-    objective = teaching(
-        classifier,
-        classifier.contract,
-        device=context.device,
-        temperature=_TEMPERATURE,
-        hard_labels=_HARD_LABELS,
-    )
+    contract = classifier.contract
+    teacher = Teachers([classifier], classifier.classes, contract, device=context.device)
+    objective = teaching(teacher, _TEACHING)
     views = Views(dataset, policy or choose_policy(), classifier.contract)
     # What was cut is no start to come back to: on clean val images it may look as good as ever
     # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).

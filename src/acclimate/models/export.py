@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,7 +20,8 @@ from acclimate.data.batches import in_order
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError
-from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.files import digest_bytes
+from acclimate.models.classifier import Card, Classifier, StepRecord, plain
 from acclimate.models.device import on_cpu
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.settings import Export
@@ -152,6 +154,28 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
     except Exception as error:  # protobuf raises its own kinds on hostile bytes
         raise ModelFileError("ONNX file carries no input contract and classes.") from error
     return InputContract.from_record(contract), classes
+
+
+def from_onnx(path: Path) -> Classifier:
+    """A classifier from one `model.onnx`: contract and classes are inside the file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A classifier without a PyTorch network.
+
+    Raises:
+        ModelFileError: The file is not one that acclimate exported.
+    """
+    graph = path.read_bytes()
+    try:
+        contract, classes = read_metadata(graph)
+    except ModelFileError as error:
+        raise ModelFileError(error.message, where=path) from error
+    precision = "int8" if is_quantized(graph) else "float32"
+    card = Card(f"{path.name} {digest_bytes(graph)}", "unknown")
+    return Classifier(f"module:{path.stem}", None, classes, contract, card, precision, graph)
 
 
 def is_quantized(graph: bytes) -> bool:

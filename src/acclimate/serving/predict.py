@@ -11,11 +11,9 @@ import numpy as np
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import Pixels
 from acclimate.data.decode import SUFFIXES
-from acclimate.errors import DataError, ModelFileError, UnreadableImage
+from acclimate.errors import DataError, UnreadableImage
 from acclimate.evaluation.views import over_views, safe_views, softmax
-from acclimate.files import digest_bytes
-from acclimate.models.classifier import Card, Classifier
-from acclimate.models.export import is_quantized, read_metadata
+from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import RUNTIMES, Logits, best_runtime
 
 _BATCH = 32
@@ -114,28 +112,6 @@ def find_images(place: Path) -> list[Path]:
     if not found:
         raise DataError("no images here.", where=place)
     return found
-
-
-def from_onnx(path: Path) -> Classifier:
-    """A classifier from one `model.onnx`: contract and classes are inside the file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        A classifier without a PyTorch network.
-
-    Raises:
-        ModelFileError: The file is not one that acclimate exported.
-    """
-    graph = path.read_bytes()
-    try:
-        contract, classes = read_metadata(graph)
-    except ModelFileError as error:
-        raise ModelFileError(error.message, where=path) from error
-    precision = "int8" if is_quantized(graph) else "float32"
-    card = Card(f"{path.name} {digest_bytes(graph)}", "unknown")
-    return Classifier(f"module:{path.stem}", None, classes, contract, card, precision, graph)
 
 
 def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:

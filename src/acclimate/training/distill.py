@@ -1,26 +1,29 @@
-"""The stage: a student learns from a teacher, on the very views that the teacher sees."""
+"""The stage: a student learns from teachers, on the very views that they see."""
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
+from acclimate.errors import DataError, ModelFileError
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, plain
-from acclimate.models.device import choose_device, on_device
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
+from acclimate.training.distillation import DISTILLATIONS, Lesson
 from acclimate.training.fine_tune import record, tell_plan
-from acclimate.training.loop import train
-from acclimate.training.losses import cross_entropy, soft_targets
-from acclimate.training.plan import make_plan
+from acclimate.training.hints import Hint, dropped
+from acclimate.training.loop import Trained, train
+from acclimate.training.losses import cross_entropy
+from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.settings import Distill
 from acclimate.training.step import Objective, Seen
+from acclimate.training.teachers import AnyTeacher, Remembering, Teachers, Told, name_of, named
 from acclimate.training.views import Views
 
 _DEFAULT = Distill()
@@ -28,122 +31,184 @@ _HERE = Context()
 
 
 def distill(
-    teacher: Classifier,
+    teacher: AnyTeacher | Sequence[AnyTeacher],
     dataset: Dataset,
     policy: Policy | None = None,
     settings: Distill = _DEFAULT,
     *,
     context: Context = _HERE,
+    start: Classifier | None = None,
 ) -> Classifier:
-    """Trains a student on the teacher's softened probabilities and the true labels.
+    """Trains a student on what teachers say and on the true labels.
 
-    Teacher and student see the same augmented view (Beyer et al. 2022, arXiv 2106.05237). Where
+    Teachers and student see the same augmented view (Beyer et al. 2022, arXiv 2106.05237). Where
     the student is of the teacher's own architecture it starts from the teacher's weights;
-    elsewhere from its pretrained ones with a fitted head.
+    elsewhere from its pretrained ones with a fitted head. Where views are the same in every epoch
+    (policy "none") each image is shown to the teachers once.
 
     Args:
-        teacher: Knows the data's classes.
+        teacher: Knows the data's classes. One or several; a function takes RGB images, float32 in
+            [0, 1], (b, 3, S, S) at the student's size, and returns logits (b, C) in the order of
+            the first classifier's classes, or of the data's where there is none.
         dataset: Cleaned and split.
         policy: Augmentation; the default one when None.
-        settings: Which student, how soft, how long.
+        settings: Which student, which method, how long.
         context: Seed, device, workspace, progress.
+        start: The student itself, in place of the one that the settings name.
 
     Returns:
         The student.
 
     Raises:
-        DataError: The teacher does not know the data's classes.
-        ModelFileError: There is no such student.
+        DataError: A teacher does not know the data's classes.
+        ModelFileError: There is no such student or teacher, or the student cannot be trained.
     """
     check_trainable(dataset)
-    teacher.module()
-    dataset = dataset.with_classes(teacher.classes, teacher.name)
-    plan = make_plan(settings, len(dataset.rows("train")), context)
+    given = list(teacher) if isinstance(teacher, Sequence) else [teacher]
+    teachers = [*given, *(named(text) for text in settings.teachers)]
+    first = next((one for one in teachers if isinstance(one, Classifier)), None)
+    if first is not None:
+        dataset = dataset.with_classes(first.classes, first.name)
+    begin = _fitted(start, dataset, context) if start else None
+    begin = begin or student(first, dataset, settings.student, context)
+    views = Views(
+        dataset, policy or choose_policy(), begin.contract, unlabelled=settings.unlabelled
+    )
+    _check_unlabelled(views)
+    plan = make_plan(settings, len(views.rows), context)
     tell_plan(plan, context)
-    start = student(teacher, dataset, settings.student, context)
-    context.progress.say(
-        f"distill: {teacher.name} ({teacher.parameters:,} parameters) teaches "
-        f"{start.name} ({start.parameters:,})"
-    )
-    views = Views(dataset, policy or choose_policy(), start.contract)
-    objective = teaching(
-        teacher,
-        start.contract,
-        device=context.device,
-        temperature=settings.temperature,
-        hard_labels=settings.hard_labels,
-    )
-    trained = train(copy.deepcopy(start.module()), views, objective, plan, context=context)
+    for one in teachers:
+        context.progress.say(f"distill: {_introduced(one)} teaches {_introduced(begin)}")
+    trained = _taught(begin, teachers, views, settings, plan, context)
     used = {**plain(settings), "policy": views.policy.as_record()}
     step = record("distill", used, trained, plan)
-    step = replace(step, notes=(f"Taught by {teacher.name}, {teacher.digest}.", *step.notes))
-    return start.after(step, network=trained.network, dataset=dataset.digest)
+    told = tuple(f"Taught by {name_of(one)}." for one in teachers)
+    step = replace(step, notes=(*told, *step.notes))
+    return begin.after(step, network=trained.network, dataset=dataset.digest)
 
 
-def student(teacher: Classifier, dataset: Dataset, name: str, context: Context) -> Classifier:
+def _taught(
+    begin: Classifier,
+    teachers: Sequence[AnyTeacher],
+    views: Views,
+    settings: Distill,
+    plan: TrainPlan,
+    context: Context,
+) -> Trained:
+    features = DISTILLATIONS[settings.method].features
+    asked = Teachers(
+        teachers, begin.classes, begin.contract, device=context.device, features=features
+    )
+    ask = Remembering(asked, len(views.dataset)) if views.fixed else asked
+    network = copy.deepcopy(begin.module())
+    hint = Hint(network, asked.width, context.seed_for("hint")) if features else None
+    objective = teaching(ask, settings, hint)
+    trained = train(network, views, objective, plan, context=context)
+    if hint is None:
+        return trained
+    return replace(trained, network=dropped(trained.network, begin.module()))
+
+
+def student(
+    teacher: Classifier | None, dataset: Dataset, name: str, context: Context
+) -> Classifier:
     """Where the student starts.
 
     Args:
-        teacher: Whose classes, input size and perhaps weights it takes.
+        teacher: Whose classes, input size and perhaps weights it takes; None where functions
+            alone teach.
         dataset: For the fitted head.
-        name: Of a model, or "auto".
+        name: Of a model, a model folder, or "auto".
         context: The run.
 
     Returns:
         A classifier of the teacher's classes.
 
     Raises:
-        ModelFileError: There is no such model, or its weights cannot be had.
+        ModelFileError: There is no such model, its weights cannot be had, or it cannot be trained.
     """
+    if name.endswith(".onnx") and Path(name).is_file():
+        raise _untrainable(name)
+    if Path(name).is_dir():
+        return _fitted(pretrained(Model(name=name)), dataset, context)
     chosen_here = name == "auto"
-    if chosen_here:
-        name = next(iter(PACKAGED))
-    found = resized(pretrained(Model(name=name)), teacher.contract.image_size)
-    larger = chosen_here and found.parameters >= teacher.parameters
-    if larger or found.architecture == teacher.architecture:
-        return replace(teacher, graph=None)
+    found = pretrained(Model(name=next(iter(PACKAGED)) if chosen_here else name))
+    if teacher is not None:
+        found = resized(found, teacher.contract.image_size)
+        larger = chosen_here and found.parameters >= teacher.parameters
+        if teacher.network and (larger or found.architecture == teacher.architecture):
+            return replace(teacher, graph=None)
     return probe(found, dataset, context=context)
 
 
-def teaching(
-    teacher: Classifier,
-    contract: InputContract,
-    *,
-    device: str,
-    temperature: float,
-    hard_labels: float,
-) -> Objective:
-    """The objective of a student: the teacher's soft targets and the true labels.
+def _fitted(start: Classifier, dataset: Dataset, context: Context) -> Classifier:
+    """A student that is at hand: as it is where it knows the classes, else with a fitted head."""
+    if start.network is None:
+        raise _untrainable(start.name)
+    if start.classes == dataset.classes:
+        return replace(start, graph=None)
+    return probe(start, dataset, context=context)
+
+
+def _untrainable(name: str) -> ModelFileError:
+    return ModelFileError(
+        "student is an ONNX graph (quantized or exported), which cannot be trained.",
+        where=name,
+        hint="Give the model folder of the stage before quantization.",
+    )
+
+
+def _check_unlabelled(views: Views) -> None:
+    if views.unlabelled and not len(views.dataset.rows("unlabelled")):
+        raise DataError(
+            "data has no images without a label to learn from.",
+            where=views.dataset.root,
+            hint="Put them into a folder `unlabelled`, or leave out distill.unlabelled.",
+        )
+
+
+def _introduced(one: AnyTeacher) -> str:
+    if isinstance(one, Classifier):
+        return f"{one.name} ({one.parameters:,} parameters)" if one.network else one.name
+    return name_of(one)
+
+
+def teaching(ask: Callable[[Seen], Told], settings: Distill, hint: Hint | None = None) -> Objective:
+    """The objective of a student: what teachers say, and the true labels.
 
     Args:
-        teacher: Frozen; a copy is moved to the device.
-        contract: The student's: its inputs are renormalized and resized for the teacher.
-        device: "auto", "cpu", …
-        temperature: Above 0.
-        hard_labels: Weight of the true labels, in [0, 1].
+        ask: The teachers.
+        settings: Method, temperature, weights.
+        hint: The student's guess at the teachers' features, where the method compares them.
 
     Returns:
         (logits, what was seen) to one loss an image.
     """
-    chosen = choose_device(device)
-    network = on_device(copy.deepcopy(teacher.module()), chosen).eval().requires_grad_(False)
-    size = teacher.contract.image_size
-    own, theirs = (
-        [torch.tensor(v, device=chosen).view(1, 3, 1, 1) for v in (c.mean, c.std)]
-        for c in (contract, teacher.contract)
-    )
-
-    def seen_by_teacher(inputs: torch.Tensor) -> torch.Tensor:
-        if contract.image_size != size:
-            inputs = functional.interpolate(inputs, (size, size), mode="bicubic", antialias=True)
-        if (contract.mean, contract.std) == (teacher.contract.mean, teacher.contract.std):
-            return inputs
-        return (inputs * own[1] + own[0] - theirs[0]) / theirs[1]
+    method = DISTILLATIONS[settings.method]
+    temperature = method.temperature if settings.temperature == "auto" else settings.temperature
+    hard = method.hard_labels if settings.hard_labels == "auto" else settings.hard_labels
 
     def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        with torch.no_grad():
-            wanted = network(seen_by_teacher(seen.inputs))
-        soft = soft_targets(logits, wanted, temperature)
-        return (1 - hard_labels) * soft + hard_labels * cross_entropy(logits, seen.targets, 0.0)
+        told = ask(seen)
+        logits = logits.float()
+        truth = _favourites(seen.targets, told.logits)
+        guess = hint.guess if hint else None
+        lesson = Lesson(logits, told, truth, guess, temperature, settings)
+        return (1 - hard) * method.loss(lesson) + hard * _true_labels(logits, seen.targets)
 
     return objective
+
+
+def _favourites(targets: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Class ids, (b,): of mixed images the larger part's, without a label the teacher's."""
+    likeliest = told.argmax(1)
+    if targets.ndim == 2:
+        return torch.where(targets.sum(1) > 0, targets.argmax(1), likeliest)
+    return torch.where(targets >= 0, targets, likeliest)
+
+
+def _true_labels(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy, (b,); 0 where there is no label."""
+    if targets.ndim == 2:
+        return cross_entropy(logits, targets, 0.0)
+    return cross_entropy(logits, targets.clamp(min=0), 0.0) * (targets >= 0)

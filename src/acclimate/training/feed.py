@@ -48,7 +48,7 @@ class Feed:
 
     def __init__(self, views: Views, batch_size: int, seed: int) -> None:
         self.views, self.batch_size, self.seed = views, batch_size, seed
-        self.rows = views.dataset.rows("train")
+        self.rows = views.rows
         self.rank, self.processes = process_rank(), process_count()
 
     @property

@@ -9,6 +9,7 @@ from acclimate.settings import Auto, Fraction, OpenFraction, Settings
 OptimizerName = Literal["adamw", "sgd"]
 ScheduleName = Literal["cosine", "constant"]
 LossName = Literal["cross_entropy"]
+DistillationName = Literal["soft", "dkd", "dist", "hints"]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -61,8 +62,27 @@ class Distill(Training):
     """It starts from weights that fit already."""
 
     student: str = "auto"
-    """A model's name; auto is the smallest packaged network, or a copy of a teacher that is it."""
-    temperature: PositiveFloat = 2.0
-    """Softens both sides, so that the teacher's second thoughts are heard."""
-    hard_labels: Fraction = 0.3
-    """Weight of the true labels beside the teacher's."""
+    """A model's name or folder; auto is the smallest packaged network, or a copy of a teacher
+    that is it."""
+    method: DistillationName = "soft"
+    """What is taken from the teacher: softened probabilities, decoupled ones (DKD), correlations
+    (DIST), or softened probabilities and features (hints)."""
+    temperature: PositiveFloat | Auto = "auto"
+    """Softens both sides, so that the teacher's second thoughts are heard; auto is the method's."""
+    hard_labels: Fraction | Auto = "auto"
+    """Weight of the true labels beside the teacher's; auto is the method's."""
+    teachers: tuple[str, ...] = ()
+    """More teachers beside the given one: names, model folders, `.onnx` files. The mean of their
+    probabilities teaches."""
+    unlabelled: bool = False
+    """Learn from images without a label too, by what the teacher says of them."""
+    dkd_alpha: NonNegativeFloat = 1.0
+    """Weight of the true class's part of DKD."""
+    dkd_beta: NonNegativeFloat = 8.0
+    """Weight of the other classes' part of DKD."""
+    dist_beta: NonNegativeFloat = 1.0
+    """Weight of DIST's correlation between classes."""
+    dist_gamma: NonNegativeFloat = 1.0
+    """Weight of DIST's correlation within classes, over the batch."""
+    hint_weight: NonNegativeFloat = 1.0
+    """Weight of the features beside the probabilities, for hints."""

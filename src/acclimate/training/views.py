@@ -5,10 +5,11 @@ from functools import cached_property
 
 import numpy as np
 
+from acclimate.augmentation.mixing import mixes
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
 from acclimate.data.contract import InputContract, Pixels
-from acclimate.data.dataset import Dataset
+from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.picture import Picture
 from acclimate.data.versions import Pictures, evaluated, roomy
 
@@ -22,12 +23,31 @@ class Views:
         policy: What is done to training images.
         contract: What the network expects.
         context: Says where decoded images are kept; None keeps none.
+        unlabelled: Whether images without a label are trained on too.
     """
 
     dataset: Dataset
     policy: Policy
     contract: InputContract
     context: Context | None = None
+    unlabelled: bool = False
+
+    @property
+    def rows(self) -> Rows:
+        """int64, (n,): which images are trained on, those without a label last."""
+        labelled = self.dataset.rows("train")
+        if not self.unlabelled:
+            return labelled
+        return np.concatenate([labelled, self.dataset.rows("unlabelled")])
+
+    @property
+    def fixed(self) -> bool:
+        """Whether an image looks the same in every epoch."""
+        policy = self.policy
+        drawn = bool(policy.operations and policy.operations_per_image)
+        flips = policy.horizontal_flip or policy.vertical_flip
+        changed = drawn or flips or policy.color > 0 or policy.erasing > 0
+        return not (changed or self._crops or mixes(policy))
 
     @cached_property
     def evaluated(self) -> Pictures:

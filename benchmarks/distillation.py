@@ -1,0 +1,171 @@
+"""A student alone against the same student with a teacher: each method, the same steps.
+
+The student is EfficientNet-Lite0 with ImageNet weights at a small input size, and a fitted head.
+Alone it is fine-tuned with the true labels (label smoothing, as the default is); taught, it gets
+the same images, augmentations, batches, rate and number of steps. The teacher is fine-tuned on the
+same training images at a larger size. All are judged on the test images. Run it with:
+
+    python benchmarks/distillation.py
+    python benchmarks/distillation.py --data cifar10/ --teacher cifar10.teacher --method dkd
+
+Without --data the images are scikit-learn's digits. --teacher keeps the teacher between runs;
+--still also measures what it saves to ask the teacher once an image, where nothing is augmented;
+--hide 0.5 takes the labels off that part of the training images.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.augmentation.safety import safe_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.cleaning.clean import clean
+from acclimate.context import Context
+from acclimate.data.batches import in_order
+from acclimate.data.dataset import SPLITS, Dataset
+from acclimate.data.samples import write_digits
+from acclimate.data.sources import read
+from acclimate.features.probe import probe
+from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import pretrained
+from acclimate.models.runtime import run_torch
+from acclimate.models.settings import Model
+from acclimate.training.distill import distill, teaching
+from acclimate.training.distillation import DISTILLATIONS
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.loop import train
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import Distill, FineTune
+from acclimate.training.teachers import Remembering, Teachers
+from acclimate.training.views import Views
+
+
+def accuracy(model: Classifier, dataset: Dataset) -> float:
+    run, rows, right = run_torch(model, "cpu"), dataset.rows("test"), 0
+    for batch in in_order(dataset, rows, model.contract):
+        right += int((run(batch.images).argmax(1) == batch.targets).sum())
+    return right / len(rows)
+
+
+def hidden(dataset: Dataset, part: float, seed: int) -> Dataset:
+    """The data with the labels of a part of the training images taken off."""
+    rng = np.random.default_rng(seed)
+    rows = dataset.rows("train")
+    chosen = set(rng.choice(rows, round(part * len(rows)), replace=False).tolist())
+    splits = [SPLITS[s] if s >= 0 else None for s in dataset.splits]
+    labels = [dataset.classes[label] if label >= 0 else None for label in dataset.labels]
+    for row in chosen:
+        splits[row], labels[row] = "unlabelled", None
+    return dataset.with_columns({"split": splits, "label": labels})
+
+
+def teacher_of(dataset: Dataset, args: argparse.Namespace, context: Context) -> Classifier:
+    if args.teacher is not None and args.teacher.exists():
+        return Classifier.load(args.teacher)
+    start = pretrained(Model(name=args.teacher_model, image_size=args.teacher_size))
+    start = probe(start, dataset, context=context)
+    policy = safe_policy(start, dataset, context=context)
+    made = fine_tune(start, dataset, policy, FineTune(epochs=args.epochs), context=context)
+    if args.teacher is not None:
+        made.save(args.teacher)
+    return made
+
+
+def learnt(
+    name: str,
+    start: Classifier,
+    teacher: Classifier,
+    dataset: Dataset,
+    policy: Policy,
+    args: argparse.Namespace,
+    context: Context,
+) -> dict[str, object]:
+    began = time.perf_counter()
+    if name == "alone":
+        model = fine_tune(start, dataset, policy, FineTune(epochs=args.epochs), context=context)
+    else:
+        unlabelled = name.endswith("+unlabelled")
+        settings = Distill(
+            method=name.removesuffix("+unlabelled"), epochs=args.epochs, unlabelled=unlabelled
+        )
+        model = distill(teacher, dataset, policy, settings, context=context, start=start)
+    seconds = time.perf_counter() - began
+    found = accuracy(model, dataset)
+    print(f"{name}: {found:.4f} in {seconds:.0f} s", flush=True)
+    return {"name": name, "accuracy": found, "seconds": seconds}
+
+
+def still(
+    start: Classifier,
+    teacher: Classifier,
+    dataset: Dataset,
+    args: argparse.Namespace,
+    context: Context,
+) -> None:
+    """The same training with a teacher who is asked each time, and once an image."""
+    views = Views(dataset, choose_policy(Augment(policy="none")), start.contract)
+    settings = Distill(epochs=args.epochs)
+    plan = make_plan(settings, len(views.rows), context)
+    asked = Teachers([teacher], start.classes, start.contract, device="cpu")
+    states = []
+    for name, ask in (("each time", asked), ("once", Remembering(asked, len(dataset)))):
+        began = time.perf_counter()
+        network = copy.deepcopy(start.module())
+        trained = train(network, views, teaching(ask, settings), plan, context=context)
+        made = replace(start, network=trained.network)
+        seconds = time.perf_counter() - began
+        print(f"nothing augmented, asked {name}: {accuracy(made, dataset):.4f} in {seconds:.0f} s")
+        states.append(trained.network.state_dict())
+    gap = max(float((a.float() - b.float()).abs().max())
+              for a, b in zip(states[0].values(), states[1].values(), strict=True))  # fmt: skip
+    print(f"largest difference of a weight: {gap:.2g}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--teacher-model", default="efficientnet-lite0")
+    parser.add_argument("--teacher-size", type=int, default=128)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--method", action="append", default=[])
+    parser.add_argument("--hide", type=float, default=0.0)
+    parser.add_argument("--still", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        if args.data is None:
+            write_digits(here / "digits")
+        context = Context(seed=args.seed, device="cpu", cache=here / "cache")
+        dataset = clean(read(args.data or here / "digits"), context=context)
+        print({s: len(dataset.rows(s)) for s in ("train", "val", "test")}, flush=True)
+        teacher = teacher_of(dataset, args, context)
+        print(f"teacher: {accuracy(teacher, dataset):.4f}", flush=True)
+        if args.hide:
+            dataset = hidden(dataset, args.hide, args.seed)
+        small = pretrained(Model(name="efficientnet-lite0", image_size=args.image_size))
+        start = probe(small, dataset, context=context)
+        print(f"student before: {accuracy(start, dataset):.4f}", flush=True)
+        policy = safe_policy(start, dataset, context=context)
+        if args.still:
+            still(start, teacher, dataset, args, context)
+        results = [
+            learnt(name, start, teacher, dataset, policy, args, context)
+            for name in args.method or ["alone", *DISTILLATIONS]
+        ]
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What a student takes from its teacher: each method gives one number an image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from acclimate.training.losses import soft_targets
+from acclimate.training.settings import Distill
+from acclimate.training.teachers import Told
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that a method may compare.
+
+    Attributes:
+        logits: The student's, float32, (b, C).
+        told: By the teachers.
+        targets: int64, (b,): the true class; the teacher's favourite where there is no label.
+        guess: What the student's features say of the teachers', float32, (b, D), or None.
+        temperature: Above 0.
+        settings: The weights of each method's parts.
+    """
+
+    logits: torch.Tensor
+    told: Told
+    targets: torch.Tensor
+    guess: torch.Tensor | None
+    temperature: float
+    settings: Distill
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A method.
+
+    Attributes:
+        loss: Lesson to one number an image, (b,).
+        temperature: Where the setting is auto.
+        hard_labels: Weight of the true labels where the setting is auto.
+        features: Whether it compares features, beside logits.
+    """
+
+    loss: Callable[[Lesson], torch.Tensor]
+    temperature: float
+    hard_labels: float
+    features: bool = False
+
+
+def decoupled(
+    logits: torch.Tensor,
+    teacher: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    beta: float,
+) -> torch.Tensor:
+    """Decoupled distillation (Zhao et al. 2022, arXiv 2203.08679, equation 7).
+
+    Soft targets split into two: how sure of the true class (a divergence of two outcomes), and
+    how the others share what is left, whose weight no longer shrinks where the teacher is sure.
+
+    Args:
+        logits: The student's, float, (b, C).
+        teacher: The teacher's, float, (b, C).
+        targets: int64, (b,).
+        temperature: Above 0.
+        alpha: Weight of the true class's part.
+        beta: Weight of the others' part.
+
+    Returns:
+        float, (b,), times the temperature's square.
+    """
+    others = ~functional.one_hot(targets, logits.shape[1]).bool()
+    at, left = targets[:, None], (len(logits), logits.shape[1] - 1)
+    sides = []
+    for side in (logits, teacher):
+        logs = functional.log_softmax(side / temperature, dim=1)
+        rest = logs[others].view(left)
+        sure = torch.cat([logs.gather(1, at), rest.logsumexp(1, keepdim=True)], 1)
+        sides.append((sure, functional.log_softmax(rest, dim=1)))
+    (own_sure, own_rest), (their_sure, their_rest) = sides
+    target = _divergence(own_sure, their_sure)
+    return (alpha * target + beta * _divergence(own_rest, their_rest)) * temperature**2
+
+
+def _divergence(own: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler, of log-probabilities (b, n): (b,)."""
+    return functional.kl_div(own, theirs, reduction="none", log_target=True).sum(1)
+
+
+def correlated(
+    logits: torch.Tensor, teacher: torch.Tensor, *, temperature: float, beta: float, gamma: float
+) -> torch.Tensor:
+    """DIST (Huang et al. 2022, arXiv 2205.10536): correlations in place of equal probabilities.
+
+    Between classes: of each image's probabilities with the teacher's. Within a class: of the
+    class's probabilities over the batch with the teacher's. The latter is one number a batch; it
+    is shared out evenly, each image carrying the mean over classes, so that the mean over images
+    is the published loss. Of several processes each correlates the images it holds.
+
+    Args:
+        logits: The student's, float, (b, C).
+        teacher: The teacher's, float, (b, C).
+        temperature: Above 0.
+        beta: Weight between classes.
+        gamma: Weight within classes.
+
+    Returns:
+        float, (b,), times the temperature's square.
+    """
+    own, theirs = ((side / temperature).softmax(1) for side in (logits, teacher))
+    between, within = (_uncorrelated(own, theirs, dim) for dim in (1, 0))
+    return (beta * between + gamma * within.mean()) * temperature**2
+
+
+def _uncorrelated(a: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
+    """1 less Pearson's correlation along a dimension; 1 where one of them does not vary."""
+    a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
+    return 1 - functional.cosine_similarity(a, b, dim=dim)
+
+
+def apart(guess: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """How far hints are missed (Romero et al. 2014, arXiv 1412.6550): squared distance.
+
+    Relative to the squared length of the teacher's features, so that a weight means the same for
+    networks whose features differ in size.
+
+    Args:
+        guess: The student's projected features, float, (b, D).
+        features: The teacher's, float, (b, D).
+
+    Returns:
+        float, (b,).
+    """
+    length = features.square().sum(1).clamp(min=1e-6)
+    return (guess - features).square().sum(1) / length
+
+
+def _soft(lesson: Lesson) -> torch.Tensor:
+    return soft_targets(lesson.logits, lesson.told.logits, lesson.temperature)
+
+
+def _dkd(lesson: Lesson) -> torch.Tensor:
+    return decoupled(
+        lesson.logits,
+        lesson.told.logits,
+        lesson.targets,
+        temperature=lesson.temperature,
+        alpha=lesson.settings.dkd_alpha,
+        beta=lesson.settings.dkd_beta,
+    )
+
+
+def _dist(lesson: Lesson) -> torch.Tensor:
+    return correlated(
+        lesson.logits,
+        lesson.told.logits,
+        temperature=lesson.temperature,
+        beta=lesson.settings.dist_beta,
+        gamma=lesson.settings.dist_gamma,
+    )
+
+
+def _hints(lesson: Lesson) -> torch.Tensor:
+    assert lesson.guess is not None
+    assert lesson.told.features is not None
+    missed = apart(lesson.guess, lesson.told.features)
+    return _soft(lesson) + lesson.settings.hint_weight * missed
+
+
+# Published: DKD and DIST add themselves to a cross-entropy of weight 1, DIST with weight 2.
+DISTILLATIONS: dict[str, Distillation] = {
+    "soft": Distillation(_soft, temperature=2.0, hard_labels=0.3),
+    "dkd": Distillation(_dkd, temperature=4.0, hard_labels=0.5),
+    "dist": Distillation(_dist, temperature=1.0, hard_labels=1 / 3),
+    "hints": Distillation(_hints, temperature=2.0, hard_labels=0.3, features=True),
+}
+"""Methods, each with its temperature and its weight of the true labels."""

@@ -1,0 +1,177 @@
+"""Who may teach, in which order of classes, and what is remembered of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from acclimate.augmentation.policy import choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.data.contract import InputContract
+from acclimate.errors import DataError, ModelFileError
+from acclimate.models.export import to_onnx
+from acclimate.models.pretrained import wrap
+from acclimate.training.distill import distill
+from acclimate.training.settings import Distill
+from acclimate.training.step import Seen
+from acclimate.training.teachers import Remembering, Teachers, Told, named
+from acclimate.training.views import Views
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+CLASSES = ("ant", "bee", "cat")
+INPUTS = torch.linspace(-1, 1, 4 * 3 * 32 * 32).view(4, 3, 32, 32)
+SEEN = Seen(INPUTS, torch.zeros(4, dtype=torch.int64), np.arange(4))
+
+
+def network(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = wrap(timm.create_model("test_efficientnet", num_classes=3), CONTRACT)
+    with torch.no_grad():
+        made.module().get_classifier().weight.mul_(50)
+    return replace(made, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def ada():
+    return network(0)
+
+
+@pytest.fixture(scope="module")
+def bob():
+    return network(1)
+
+
+def ask(*teachers, classes=CLASSES, features=False):
+    return Teachers(teachers, classes, CONTRACT, device="cpu", features=features)(SEEN)
+
+
+def test_several_teach_the_mean_of_their_probabilities(ada, bob):
+    alone = [ask(one).logits.softmax(1) for one in (ada, bob)]
+    assert not torch.allclose(*alone, atol=1e-2)
+    assert torch.allclose(ask(ada, bob).logits.softmax(1), (alone[0] + alone[1]) / 2, atol=1e-5)
+
+
+def test_one_teaches_its_own_logits(ada):
+    with torch.inference_mode():
+        assert torch.allclose(ask(ada).logits, ada.module()(INPUTS), atol=1e-5)
+
+
+def test_classes_in_another_order_are_put_right(ada):
+    turned = replace(ada, classes=("bee", "cat", "ant"))
+    assert torch.equal(ask(turned).logits, ask(ada).logits[:, [2, 0, 1]])
+    assert torch.equal(ask(ada, classes=("cat", "ant")).logits, ask(ada).logits[:, [2, 0]])
+
+
+def test_a_teacher_that_lacks_a_class_is_refused(ada):
+    with pytest.raises(DataError, match="teacher does not know 'dog'") as caught:
+        ask(ada, classes=("ant", "dog"))
+    assert "All teachers must know the classes of the first one." in str(caught.value)
+
+
+def test_an_onnx_file_says_what_its_network_says(ada, tmp_path):
+    place = tmp_path / "ada.onnx"
+    place.write_bytes(to_onnx(ada))
+    graph = named(str(place))
+    assert graph.network is None
+    assert torch.allclose(ask(graph).logits, ask(ada).logits, rtol=1e-3, atol=1e-2)
+
+
+def test_a_function_is_shown_colours_between_0_and_1():
+    shown = []
+
+    def function(images):
+        shown.append(images)
+        return np.tile(np.float32([1, 2, 3]), (len(images), 1))
+
+    logits = ask(function).logits
+    assert torch.equal(logits, torch.tensor([[1.0, 2.0, 3.0]] * 4))
+    assert torch.allclose(shown[0], (INPUTS + 1) / 2, atol=1e-6)
+
+
+def test_a_function_that_answers_amiss_is_told(ada):
+    with pytest.raises(ModelFileError, match=r"returned \(4, 2\) for 4 images of 3 classes"):
+        ask(lambda images: torch.zeros(len(images), 2))
+    with pytest.raises(ModelFileError, match="not finite numbers"):
+        ask(lambda images: torch.full((len(images), 3), float("nan")))
+
+
+def test_features_are_what_the_heads_read(ada, bob):
+    told = ask(ada, bob, features=True)
+    layer = ada.module().get_classifier()
+    width = layer.in_features
+    assert told.features.shape == (4, 2 * width)
+    with torch.inference_mode():
+        assert torch.allclose(layer(told.features[:, :width]), ada.module()(INPUTS), atol=1e-4)
+    for silent in (lambda images: images, replace(ada, network=None, graph=b"x")):
+        with pytest.raises(ModelFileError, match="no PyTorch network whose features"):
+            ask(silent, features=True)
+
+
+class Counting:
+    """Tells each row's number, and counts how often it is asked."""
+
+    def __init__(self, width=2):
+        self.asked, self.width = [], width
+
+    def __call__(self, seen):
+        self.asked.append(list(seen.rows))
+        rows = torch.from_numpy(seen.rows).float()[:, None]
+        return Told(rows.expand(-1, self.width), -rows)
+
+
+def shown(*rows):
+    return Seen(INPUTS[: len(rows)], torch.zeros(len(rows)), np.asarray(rows))
+
+
+def test_an_image_is_shown_to_the_teachers_once():
+    teachers = Counting()
+    ask_once = Remembering(teachers, 10)
+    first = [ask_once(shown(3, 5)), ask_once(shown(7, 0))]
+    again = ask_once(shown(0, 3, 7, 5))
+    assert teachers.asked == [[3, 5], [7, 0]]
+    assert [t.logits[:, 0].tolist() for t in first] == [[3, 5], [7, 0]]
+    assert again.logits.tolist() == [[0, 0], [3, 3], [7, 7], [5, 5]]
+    assert again.features[:, 0].tolist() == [0, -3, -7, -5]
+    assert ask_once(shown(3, 9)).logits[:, 0].tolist() == [3, 9]
+
+
+def test_too_many_answers_are_not_kept():
+    teachers = Counting(width=2)
+    forgetful = Remembering(teachers, 2**26)
+    assert [forgetful(shown(3)).logits[0, 0] for _ in range(2)] == [3, 3]
+    assert len(teachers.asked) == 2
+
+
+@pytest.mark.parametrize(("changes", "fixed"), [
+    ({"policy": "none"}, True), ({"policy": "none", "horizontal_flip": True}, False),
+    ({"policy": "none", "vertical_flip": True}, False), ({"policy": "none", "color": 0.1}, False),
+    ({"policy": "none", "crop_area": 0.9}, False), ({"policy": "none", "erasing": 0.1}, False),
+    ({"policy": "none", "mixup": 0.2}, False), ({"policy": "randaugment"}, False),
+])  # fmt: skip
+def test_views_are_fixed_where_nothing_is_drawn(dataset, changes, fixed):
+    assert Views(dataset, choose_policy(Augment(**changes)), CONTRACT).fixed is fixed
+
+
+def test_remembering_changes_nothing_but_the_number_of_questions(dataset, context, monkeypatch):
+    told = []
+
+    def teacher(images):
+        told.append(len(images))
+        return images.mean((2, 3)).repeat(1, 4)[:, :10] * 5
+
+    start = replace(wrap(timm.create_model("test_mambaout", num_classes=10), CONTRACT),
+                    classes=dataset.classes)  # fmt: skip
+    settings = Distill(epochs=3, batch_size=60, learning_rate=1e-3)
+    still = choose_policy(Augment(policy="none"))
+    once = distill(teacher, dataset, still, settings, context=context, start=start)
+    assert sum(told) == len(dataset.rows("train"))
+    monkeypatch.setattr(Views, "fixed", False)
+    always = distill(teacher, dataset, still, settings, context=context, start=start)
+    assert sum(told) == 4 * len(dataset.rows("train"))
+    curves = [[line["train_loss"] for line in m.card.steps[-1].curve[1:]] for m in (once, always)]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    ours, theirs = (one.module().state_dict() for one in (once, always))
+    assert all(torch.allclose(ours[n].float(), theirs[n].float(), atol=1e-5) for n in ours)
