@@ -283,6 +283,18 @@ def test_the_stages_follow_one_another(learnt, dataset, policy, context, tmp_pat
     assert from_disk.as_record() == compared.as_record()
 
 
+def test_a_student_may_be_a_classifier_and_teachers_functions(small, learnt, dataset, context):
+    teachers = [learnt, lambda images: torch.zeros(len(images), 10)]
+    taught = acclimate.distill(
+        teachers, dataset, context=context, student=small, epochs=1, batch_size=60
+    )
+    step = taught.card.steps[-1]
+    assert step.settings["student"] == small.name
+    assert step.notes[0] == f"Taught by {learnt.name}, {learnt.digest}."
+    assert "lambda" in step.notes[1]
+    assert step.figures["start_val_accuracy"] < learnt.card.steps[-1].figures["val_accuracy"]
+
+
 def test_prediction_takes_a_file_a_folder_and_a_list(learnt, digits, tmp_path):
     files = sorted((digits / "test" / "4").glob("*.png"))
     alone = acclimate.predict(learnt, str(files[0]), device="cpu")

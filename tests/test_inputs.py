@@ -14,7 +14,7 @@ from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, ModelFileError, NotTrusted
-from acclimate.inputs import as_classifier, as_dataset, to_judge
+from acclimate.inputs import as_classifier, as_dataset, as_teachers, to_judge
 from acclimate.models.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.settings import Model
@@ -229,3 +229,14 @@ def test_images_with_splits_keep_them_for_judging(digits, dataset, context):
     data = to_judge(digits, context=context)
     assert len(data.rows("test")) == len(dataset.rows("test"))
     assert len(data.rows("train")) == len(dataset.rows("train"))
+
+
+def test_teachers_are_models_in_any_form_and_functions(imagenet):
+    def function(images):
+        return images
+
+    assert as_teachers(function) == [function]
+    first, second, third = as_teachers(["efficientnet-lite0", function, imagenet])
+    assert first.architecture == "timm:tf_efficientnet_lite0"
+    assert (second, third) == (function, imagenet)
+    assert as_teachers("efficientnet-lite0")[0].digest == first.digest

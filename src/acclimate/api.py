@@ -4,12 +4,11 @@ Models may be given by name, folder, file, or as a `torch.nn.Module`; data by fo
 `Dataset`; settings as keywords. `lr` is short for `learning_rate`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from acclimate import inputs
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.safety import safe_policy as _safe_policy
@@ -46,7 +45,6 @@ from acclimate.training.distill import distill as _distill
 from acclimate.training.fine_tune import fine_tune as _fine_tune
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.settings import Distill, FineTune
-from acclimate.training.teachers import AnyTeacher, TeachingFunction
 
 
 def clean(
@@ -213,7 +211,7 @@ def fine_tune(
 
 
 def distill(
-    teacher: AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction],
+    teacher: inputs.AnyTeachers,
     data: AnyData,
     *,
     policy: Policy | None = None,
@@ -233,25 +231,13 @@ def distill(
     Returns:
         The student.
     """
-    here = context or Context()
-    given = [teacher] if isinstance(teacher, str) or not isinstance(teacher, Sequence) else teacher
     start = settings.get("student")
     if isinstance(start, Classifier):
         settings["student"] = start.name
-    return _distill(
-        [_as_teacher(one) for one in given],
-        as_dataset(data, context=here),
-        policy,
-        from_keywords(Distill, settings),
-        context=here,
-        start=start if isinstance(start, Classifier) else None,
-    )
-
-
-def _as_teacher(given: AnyModel | TeachingFunction) -> AnyTeacher:
-    if isinstance(given, (Classifier, nn.Module, str, Path)):
-        return as_classifier(given)
-    return given
+    own = start if isinstance(start, Classifier) else None
+    made, here = from_keywords(Distill, settings), context or Context()
+    dataset = as_dataset(data, context=here)
+    return _distill(inputs.as_teachers(teacher), dataset, policy, made, context=here, start=own)
 
 
 def prune(

@@ -1,5 +1,6 @@
 """What somebody means by a model and by data: names, folders, files and values."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -16,9 +17,11 @@ from acclimate.models.pretrained import pretrained, wrap
 from acclimate.models.settings import Model
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import PREFIX, Registry, split_reference
+from acclimate.training.teachers import AnyTeacher, TeachingFunction
 
 AnyModel = Classifier | nn.Module | str | Path
 AnyData = Dataset | str | Path
+AnyTeachers = AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction]
 
 
 def as_classifier(
@@ -54,6 +57,25 @@ def as_classifier(
     if text.endswith(".onnx") and Path(text).is_file():
         return from_onnx(Path(text))
     return pretrained((settings or Model()).model_copy(update={"name": text}))
+
+
+def as_teachers(given: AnyTeachers) -> list[AnyTeacher]:
+    """Whom somebody means by a teacher, or by several.
+
+    Args:
+        given: Models in any form, or functions from images to logits; one or a sequence.
+
+    Returns:
+        Classifiers and functions, in the same order.
+
+    Raises:
+        ModelFileError: There is no such model.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [teacher for one in given for teacher in as_teachers(one)]
+    if isinstance(given, (Classifier, nn.Module, str, Path)):
+        return [as_classifier(given)]
+    return [given]
 
 
 def as_dataset(

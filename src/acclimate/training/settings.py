@@ -62,18 +62,15 @@ class Distill(Training):
     """It starts from weights that fit already."""
 
     student: str = "auto"
-    """A model's name or folder; auto is the smallest packaged network, or a copy of a teacher
-    that is it."""
+    """Model's name or folder; auto: smallest packaged one, or a copy of a teacher that is it."""
     method: DistillationName = "soft"
-    """What is taken from the teacher: softened probabilities, decoupled ones (DKD), correlations
-    (DIST), or softened probabilities and features (hints)."""
+    """Learnt: soft probabilities, those decoupled (dkd), correlations (dist), or features too."""
     temperature: PositiveFloat | Auto = "auto"
     """Softens both sides, so that the teacher's second thoughts are heard; auto is the method's."""
     hard_labels: Fraction | Auto = "auto"
     """Weight of the true labels beside the teacher's; auto is the method's."""
     teachers: tuple[str, ...] = ()
-    """More teachers beside the given one: names, model folders, `.onnx` files. The mean of their
-    probabilities teaches."""
+    """More teachers beside the given one: names, model folders, `.onnx` files."""
     unlabelled: bool = False
     """Learn from images without a label too, by what the teacher says of them."""
     dkd_alpha: NonNegativeFloat = 1.0
