@@ -344,6 +344,11 @@ def test_images_without_a_label_are_shown_where_that_is_asked_for(mixup, blank, 
         assert taught.card.steps[-1].curve[1]["train_loss"] > 0
 
 
+def test_without_a_teacher_there_is_nothing_to_learn(dataset, context):
+    with pytest.raises(ModelFileError, match="there is no teacher to learn from"):
+        distill([], dataset, context=context)
+
+
 def test_without_a_label_the_teacher_alone_teaches(teacher, dataset):
     inputs, targets = inputs_of(dataset, CONTRACT)
     own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))

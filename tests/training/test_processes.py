@@ -68,6 +68,10 @@ for batch_size in map(int, sys.argv[4:]):
 settings = Distill(epochs=1, batch_size=60, learning_rate=1e-3)
 taught = distill(tuned, dataset, policy, settings, context=Context(device="cpu"))
 answers["distilled"] = taught.digest
+hints = Distill(epochs=2, batch_size=18, learning_rate=3e-3, method="hints")
+taught = distill(tuned, dataset, policy, hints, context=Context(device="cpu"), start=start)
+answers["hinted"] = taught.digest
+answers["hinted_best"] = taught.card.steps[-1].figures["best_epoch"]
 (out / f"{rank}.json").write_text(json.dumps(answers))
 """
 
@@ -139,6 +143,9 @@ def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, con
         assert (tmp_path / f"work-{size}-0" / "checkpoint.pt").exists()
         assert not (tmp_path / f"work-{size}-1").exists()
     assert first["distilled"] == second["distilled"]
+    # The projection of hints is shared too: without that, each process would go its own way.
+    assert first["hinted"] == second["hinted"]
+    assert first["hinted_best"] > 0
 
 
 @pytest.mark.slow

@@ -66,6 +66,8 @@ def distill(
     check_trainable(dataset)
     given = list(teacher) if isinstance(teacher, Sequence) else [teacher]
     teachers = [*given, *(named(text) for text in settings.teachers)]
+    if not teachers:
+        raise ModelFileError("there is no teacher to learn from.")
     first = next((one for one in teachers if isinstance(one, Classifier)), None)
     if first is not None:
         dataset = dataset.with_classes(first.classes, first.name)
@@ -129,7 +131,7 @@ def student(
     """
     if name.endswith(".onnx") and Path(name).is_file():
         raise _untrainable(name)
-    if Path(name).is_dir():
+    if name not in PACKAGED and Path(name).is_dir():
         return _fitted(pretrained(Model(name=name)), dataset, context)
     chosen_here = name == "auto"
     found = pretrained(Model(name=next(iter(PACKAGED)) if chosen_here else name))

@@ -109,13 +109,12 @@ class Teachers:
             view = _View(contract, teacher.contract, chosen)
             ask = _asker(teacher, device, chosen, features)
             self.asked.append(_ordered(ask, view, teacher, classes))
-        widths = (
-            [head(t.module()).in_features for t in teachers if isinstance(t, Classifier)]
-            if features
-            else []
-        )
-        self.width = sum(widths)
-        """D: of the features."""
+        self.width = 0
+        """D: of the features, where they are asked for."""
+        if features:
+            self.width = sum(
+                head(one.module()).in_features for one in teachers if isinstance(one, Classifier)
+            )
 
     def __call__(self, seen: Seen) -> Told:
         """What they say of what the student sees."""
