@@ -20,7 +20,7 @@ from acclimate.errors import DataError, ModelFileError, RecipeError
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune
+from acclimate.training.fine_tune import fine_tune, without_val
 from acclimate.training.settings import FineTune
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
@@ -237,3 +237,52 @@ def test_a_batch_larger_than_the_data_is_refused_before_any_work(
             context=replace(context, progress=heard),
         )
     assert heard.lines == []
+
+
+def test_classes_missing_in_val_are_named_and_learnt_all_the_same(blank, dataset, policy, context):
+    splits = [SPLITS[i] if i >= 0 else None for i in dataset.splits]
+    labels = dataset.labels.tolist()
+    moved = [
+        "train" if split == "val" and label in (3, 7) else split
+        for split, label in zip(splits, labels, strict=True)
+    ]
+    heard = Heard()
+    tuned = fine_tune(
+        blank, dataset.with_columns({"split": moved}), policy, SHORT,
+        context=replace(context, progress=heard),
+    )  # fmt: skip
+    said = (
+        "Val has no images of 2 classes ('3', '7'): which epoch is best is chosen without them; "
+        "add some to val, or raise clean.val."
+    )
+    assert said in heard.lines
+    assert said in tuned.card.steps[-1].notes
+
+
+def test_where_val_holds_every_class_or_is_none_nothing_is_said(dataset):
+    assert without_val(dataset) is None
+    splits = [SPLITS[i] if i >= 0 else None for i in dataset.splits]
+    none = ["train" if split == "val" else split for split in splits]
+    assert without_val(dataset.with_columns({"split": none})) is None
+
+
+def test_a_network_without_a_head_to_replace_is_refused():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(ModelFileError) as caught:
+        wrap(network, CONTRACT)
+    assert str(caught.value) == (
+        "Sequential has no fully connected layer to replace as its head. End the network with "
+        "torch.nn.Linear."
+    )
+
+
+def test_an_image_alone_in_its_class_trains(blank, dataset, policy, context):
+    rows = np.flatnonzero((dataset.labels == 4) & (dataset.splits == SPLITS.index("train")))
+    keep = dataset.table["keep"].to_pylist()
+    for row in rows[1:]:
+        keep[row] = False
+    alone = dataset.with_columns({"keep": keep})
+    assert alone.counts("train")["4"] == 1
+    settings = FineTune(epochs=1, batch_size=18, learning_rate=1e-3)
+    tuned = fine_tune(blank, alone, policy, settings, context=context)
+    assert len(tuned.card.steps[-1].curve) == 2

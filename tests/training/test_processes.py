@@ -76,6 +76,90 @@ answers["hinted_best"] = taught.card.steps[-1].figures["best_epoch"]
 """
 
 
+STOPPED = """
+import json, math, signal, sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from acclimate.augmentation.policy import choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.context import Context, process_rank
+from acclimate.data.dataset import Dataset
+from acclimate.errors import AcclimateError
+from acclimate.models.classifier import Classifier
+from acclimate.progress import SilentProgress
+from acclimate.training import fine_tune as stage
+from acclimate.training.settings import FineTune
+
+model, data, out = map(Path, sys.argv[1:4])
+how, rank = sys.argv[4], process_rank()
+dataset, start = Dataset.load(data), Classifier.load(model)
+start = replace(start, classes=dataset.classes)
+policy = replace(choose_policy(Augment(horizontal_flip=False, operations_per_image=0)), mixup=0.5)
+
+
+class Counted(SilentProgress):
+    lines, batches = [], 0
+
+    def say(self, text):
+        self.lines.append(text)
+
+    def task(self, name, total, unit="images"):
+        return nullcontext(self)
+
+    def note(self, text):
+        pass
+
+    def advance(self, done=1):
+        self.batches += 1
+        if how == "stop" and self.batches == 4 + 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+steps = 0
+
+
+def cross_entropy(logits, targets, smoothing):
+    global steps
+    steps += 1
+    if how == "die" and rank == 1 and steps == 5:
+        raise AcclimateError("process 1 broke.")
+    if how == "troubles" and rank == 1 and steps == 2 and len(logits) > 12:
+        raise torch.OutOfMemoryError("out of memory")
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    if how == "troubles" and rank == 1 and steps == 8:
+        return losses * math.nan
+    return losses
+
+
+stage.LOSSES["cross_entropy"] = cross_entropy
+network = start.module()
+network.drop_rate = 0.5
+heard = Counted()
+# 180 images: three full batches and a last one of 9.
+settings = FineTune(epochs=2, batch_size=57, learning_rate=1e-2, batch_norm="train")
+# Ranks other than 0 say and keep nothing: all give the same folder.
+context = Context(device="cpu", workspace=out / "work", progress=heard)
+try:
+    tuned = stage.fine_tune(start, dataset, policy, settings, context=context)
+except AcclimateError as error:
+    print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
+    sys.exit(2)
+step = tuned.card.steps[-1]
+(out / f"{how}-{rank}.json").write_text(
+    json.dumps({
+        "digest": tuned.digest,
+        "said": heard.lines,
+        "figures": step.figures,
+        "finite": all(bool(t.isfinite().all()) for t in tuned.module().state_dict().values()),
+    })
+)
+"""
+
+
 def figures(curve):
     return [
         (line["val_loss"], line["val_accuracy"], line["train_loss"] or 0.0, line["learning_rate"])
@@ -90,7 +174,7 @@ def close(curve, other):
     )
 
 
-def two_processes(*arguments):
+def two_processes(*arguments, succeeds=True):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*command, "--nproc-per-node", "2", *map(str, arguments)],
@@ -99,7 +183,7 @@ def two_processes(*arguments):
         timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode == 0) == succeeds, done.stderr
     return done
 
 
@@ -180,3 +264,60 @@ def test_the_command_on_two_processes_gives_the_model_of_one(
     assert close(together.card.steps[-1].curve, alone.card.steps[-1].curve)
     ours, theirs = (m.module().state_dict() for m in (together, alone))
     assert all(torch.allclose(ours[n].float(), theirs[n].float(), atol=2e-3) for n in ours)
+
+
+@pytest.fixture
+def stopped(model, dataset, tmp_path):
+    """Trains in two processes, with a fault of this name: both processes' answers."""
+    dataset.save(tmp_path / "digits.parquet")
+    (tmp_path / "stopped.py").write_text(STOPPED)
+
+    def go(how, out, *, succeeds=True):
+        out.mkdir(exist_ok=True)
+        given = (tmp_path / "stopped.py", model, tmp_path / "digits.parquet", out, how)
+        done = two_processes(*given, succeeds=succeeds)
+        if not succeeds:
+            return done.stderr
+        return [json.loads((out / f"{how}-{rank}.json").read_text()) for rank in (0, 1)]
+
+    return go
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_within_an_epoch_go_on_to_the_same_weights(stopped, tmp_path):
+    whole = stopped("whole", tmp_path / "whole")
+    assert whole[0]["digest"] == whole[1]["digest"]
+    assert whole[1]["said"][0].startswith("plan: ")
+    # Progress of a training comes from the first process alone.
+    assert not any(line.startswith("epoch") for line in whole[1]["said"])
+    stopped("stop", tmp_path / "work", succeeds=False)
+    assert (tmp_path / "work" / "work" / "checkpoint.pt").exists()
+    resumed = stopped("whole", tmp_path / "work")
+    assert "going on after epoch 1 of 2, batch 2 of 4" in resumed[0]["said"]
+    assert [r["digest"] for r in resumed] == [r["digest"] for r in whole]
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_one_process_is_got_over_by_both(stopped, tmp_path):
+    first, second = stopped("troubles", tmp_path / "out")
+    assert first["digest"] == second["digest"]
+    assert first["finite"]
+    assert first["figures"]["skipped_steps"] == second["figures"]["skipped_steps"] == 1
+    (line,) = [line for line in first["said"] if "memory" in line]
+    assert line == (
+        "memory is too small: 14 images at once from here on, gradients added up; the batch "
+        "stays 57"
+    )
+    assert any(line.endswith("skipped: loss is nan") for line in first["said"])
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_others_with_one_sentence(stopped, tmp_path):
+    said = stopped("die", tmp_path / "out", succeeds=False)
+    assert "rank 1: process 1 broke." in said
+    told = [line for line in said.splitlines() if line.startswith("rank 0:")]
+    if told:  # torchrun may have ended it before it noticed
+        assert told == [
+            "rank 0: another process of the training ended, so process 0 ends too. Its own "
+            "message says why; the same command goes on from the last checkpoint."
+        ]

@@ -1,15 +1,19 @@
 """What a killed training needs to go on with the same numbers."""
 
 import io
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from acclimate.errors import ModelFileError
 from acclimate.files import write_atomic
 
 _FILE = "checkpoint.pt"
+_WAY_OUT = "Give the training another workspace, or move that file away to begin anew."
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,46 @@ class Epoch:
 
 
 @dataclass
+class Part:
+    """What is done of the epoch under way.
+
+    Attributes:
+        batches: Done or skipped.
+        seen: Images in them.
+        loss: Summed over the images that were learnt from.
+        learnt: How many those are.
+        skipped: Batches that were not learnt from.
+        seconds: Since training began, resumed time included.
+    """
+
+    batches: int = 0
+    seen: int = 0
+    loss: float = 0.0
+    learnt: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Troubles:
+    """What went wrong so far, and was got over.
+
+    Attributes:
+        skipped: Steps in the whole training.
+        in_a_row: Of the last steps, how many were skipped.
+        at_once: Images of a process that memory held at once; 0 while it held all.
+    """
+
+    skipped: int = 0
+    in_a_row: int = 0
+    at_once: int = 0
+
+
+@dataclass
 class TrainState:
     """Everything that changes while training.
 
-    Random numbers are not in it: each epoch derives its own from the seed.
+    Random numbers are not in it: each step derives its own from the seed.
 
     Attributes:
         epoch: Epochs done.
@@ -46,6 +86,10 @@ class TrainState:
         best: Weights at that epoch.
         network: Weights now.
         optimizer: Its rule's state.
+        part: Of the epoch under way.
+        troubles: Steps skipped, memory that was too small.
+        scaler: Of the loss, where 16-bit floats need one.
+        training: What must be the same for the same numbers, name to value.
     """
 
     epoch: int
@@ -54,12 +98,22 @@ class TrainState:
     best: dict[str, torch.Tensor]
     network: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
+    part: Part = field(default_factory=Part)
+    troubles: Troubles = field(default_factory=Troubles)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(state: TrainState, workspace: Path) -> None:
     """Writes a checkpoint, atomically: a kill while writing leaves the one before."""
     buffer = io.BytesIO()
-    torch.save({**state.__dict__, "curve": [asdict(e) for e in state.curve]}, buffer)
+    record = {
+        **state.__dict__,
+        "curve": [asdict(e) for e in state.curve],
+        "part": asdict(state.part),
+        "troubles": asdict(state.troubles),
+    }
+    torch.save(record, buffer)
     write_atomic(workspace / _FILE, buffer.getvalue())
 
 
@@ -71,8 +125,52 @@ def find_state(workspace: Path | None) -> TrainState | None:
 
     Returns:
         The state on the CPU, or None.
+
+    Raises:
+        ModelFileError: The file is no checkpoint, or a damaged one.
     """
     if workspace is None or not (workspace / _FILE).exists():
         return None
-    record = torch.load(workspace / _FILE, map_location="cpu", weights_only=True)
-    return TrainState(**{**record, "curve": [Epoch(**e) for e in record["curve"]]})
+    try:
+        record = torch.load(workspace / _FILE, map_location="cpu", weights_only=True)
+        curve = [Epoch(**e) for e in record.pop("curve")]
+        part, troubles = Part(**record.pop("part")), Troubles(**record.pop("troubles"))
+        return TrainState(**record, curve=curve, part=part, troubles=troubles)
+    except Exception as error:  # a file of somebody else's may be broken in any way
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:120]
+        raise ModelFileError(
+            f"checkpoint cannot be read ({reason}).", where=workspace / _FILE, hint=_WAY_OUT
+        ) from error
+
+
+def check_state(
+    state: TrainState, workspace: Path, network: nn.Module, training: Mapping[str, object]
+) -> None:
+    """Refuses a checkpoint of another network or training, and leaves it as it is.
+
+    Args:
+        state: What was found.
+        workspace: Where.
+        network: That shall go on.
+        training: What must be the same for the same numbers, name to value.
+
+    Raises:
+        ModelFileError: It does not fit; says in what.
+    """
+    theirs, ours = (
+        {name: tuple(t.shape) for name, t in tensors.items()}
+        for tensors in (state.network, network.state_dict())
+    )
+    odd = [name for name in sorted(theirs | ours) if theirs.get(name) != ours.get(name)]
+    fault = None
+    if odd:
+        there, here = (shapes.get(odd[0], "missing") for shapes in (theirs, ours))
+        fault = f"another network: {odd[0]!r} is {there} there and {here} here"
+    else:
+        for name, value in training.items():
+            if state.training.get(name, value) != value:
+                there = state.training[name]
+                fault = f"another training: {name} was {there!r} there and is {value!r} here"
+                break
+    if fault is not None:
+        raise ModelFileError(f"checkpoint is of {fault}.", where=workspace / _FILE, hint=_WAY_OUT)

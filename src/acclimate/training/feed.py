@@ -1,17 +1,19 @@
 """The order of the images, and each process's part of every batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from acclimate.augmentation.mixing import mix, mixes
 from acclimate.context import derive_seed, process_count, process_rank
-from acclimate.data.batches import batches
+from acclimate.data.batches import batches, in_order
 from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Rows
+from acclimate.models.runtime import Normalizer
 from acclimate.training.views import Views
 
 
@@ -20,18 +22,62 @@ class Share:
     """One process's part of a batch.
 
     Attributes:
-        images: uint8, (b, S, S, 3).
+        images: uint8, (b, S, S, 3); from a loader of the user's own float32, (b, 3, S, S).
         targets: int64 class ids (b,), or float32 probabilities (b, C).
         rows: int64, (b,): where in the table the images stand; of a mixed pair, the first one.
         whole: Images in the batch, over all processes.
         weight: 0 where the images are a stand-in.
     """
 
-    images: Pixels
-    targets: NDArray[Any]
+    images: Any
+    targets: Any
     rows: Rows
     whole: int
     weight: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Some val images.
+
+    Attributes:
+        images: As in `Share`.
+        targets: int64 class ids, (b,).
+    """
+
+    images: Any
+    targets: Any
+
+
+class Fed(Protocol):
+    """Where the loop gets its batches from.
+
+    Attributes:
+        steps: Batches an epoch.
+        images: Training images.
+        val_images: Of all processes.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+
+    @property
+    def images(self) -> int:
+        """Training images."""
+
+    @property
+    def val_images(self) -> int:
+        """Of all processes; 0 where there is no val."""
+
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+        """This process's part of each batch, after so many."""
+
+    def judged(self) -> Iterator[Judged]:
+        """This process's part of val."""
+
+    def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What turns `images` into what the network reads."""
 
 
 class Feed:
@@ -48,13 +94,33 @@ class Feed:
 
     def __init__(self, views: Views, batch_size: int, seed: int) -> None:
         self.views, self.batch_size, self.seed = views, batch_size, seed
-        self.rows = views.rows
+        self.rows, self.val = views.rows, views.dataset.rows("val")
         self.rank, self.processes = process_rank(), process_count()
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
         return len(_cut(self.rows, self.batch_size))
+
+    @property
+    def images(self) -> int:
+        """Training images."""
+        return len(self.rows)
+
+    @property
+    def val_images(self) -> int:
+        """Of all processes; 0 where there is no val."""
+        return len(self.val)
+
+    def to_input(self, device: torch.device) -> Normalizer:
+        """What turns pixels into what the network reads."""
+        return Normalizer(self.views.contract, device)
+
+    def judged(self) -> Iterator[Judged]:
+        """This process's part of val, as evaluation sees it."""
+        seen = self.views.dataset, self.val[self.rank :: self.processes], self.views.contract
+        for batch in in_order(*seen, pictures=self.views.evaluated):
+            yield Judged(batch.images, batch.targets)
 
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """This process's part of each batch.

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context, process_count, process_rank
 from acclimate.data.dataset import Dataset
+from acclimate.errors import count
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.structure import head, with_head
@@ -23,6 +24,7 @@ from acclimate.training.views import Views
 
 _DEFAULT = FineTune()
 _HERE = Context()
+_SHOWN = 5
 
 
 def fine_tune(
@@ -58,6 +60,8 @@ def fine_tune(
     check_trainable(dataset)
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
+    if unjudged := without_val(dataset):
+        context.progress.say(unjudged)
     start = _with_fitted_head(classifier, dataset, context)
     views = Views(dataset, policy or choose_policy(), classifier.contract)
     loss = LOSSES[settings.loss]
@@ -70,8 +74,22 @@ def fine_tune(
     used = {**plain(settings), "policy": views.policy.as_record()}
     if optimizer is not None:
         used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
-    return start.after(
-        record("fine_tune", used, trained, plan), network=trained.network, dataset=dataset.digest
+    step = record("fine_tune", used, trained, plan)
+    if unjudged:
+        step = replace(step, notes=(*step.notes, unjudged))
+    return start.after(step, network=trained.network, dataset=dataset.digest)
+
+
+def without_val(dataset: Dataset) -> str | None:
+    """What is to be said of classes that val does not hold; None where it holds all, or is none."""
+    counts = dataset.counts("val")
+    missing = [name for name, images in counts.items() if not images]
+    if not missing or len(missing) == len(counts):
+        return None
+    shown = ", ".join(map(repr, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
+    return (
+        f"Val has no images of {count(len(missing), 'class', 'classes')} ({shown}): which epoch is "
+        "best is chosen without them; add some to val, or raise clean.val."
     )
 
 
@@ -120,6 +138,13 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
         "seconds": trained.curve[-1].seconds,
     }
     notes = [f"{name}: {reason}." for name, reason in plan.reasons.items()]
+    troubles = trained.troubles
+    if troubles.skipped:
+        figures["skipped_steps"] = troubles.skipped
+        notes.append(f"Loss or gradient was no number: {count(troubles.skipped, 'step')} skipped.")
+    if troubles.at_once:
+        held = count(troubles.at_once, "image")
+        notes.append(f"Memory was too small: {held} at once, gradients added up.")
     if trained.best_epoch == 0:
         notes.append("No epoch was better on val than the start, which was kept.")
     # JSON has no NaN: what is unknown (the train loss before any step) is null.

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from lightning_fabric import Fabric
@@ -10,18 +10,30 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.context import Context, derive_seed, process_rank
-from acclimate.data.batches import in_order
 from acclimate.models.device import on_cpu, on_device
-from acclimate.models.runtime import Normalizer
-from acclimate.progress import Progress, silent
-from acclimate.training.checkpoint import Epoch, TrainState, find_state, save_state
-from acclimate.training.feed import Feed
+from acclimate.progress import Progress, Task, silent
+from acclimate.training.checkpoint import (
+    Epoch,
+    Part,
+    TrainState,
+    Troubles,
+    check_state,
+    find_state,
+)
+from acclimate.training.faults import check_goes_on, diverged
+from acclimate.training.feed import Fed, Feed
 from acclimate.training.optimizers import OPTIMIZERS, OptimizerFactory, parameter_groups
 from acclimate.training.plan import TrainPlan
-from acclimate.training.processes import launched
+from acclimate.training.processes import (
+    launched,
+    one_sentence_if_another_ends,
+    share_start,
+    summed,
+)
+from acclimate.training.saving import Saver
 from acclimate.training.schedules import factor
 from acclimate.training.selection import preferred, stale
-from acclimate.training.step import Objective, Step, diverged, summed_over
+from acclimate.training.step import Objective, Step, Taken
 from acclimate.training.views import Views
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -35,11 +47,13 @@ class Trained:
         network: With the best weights, on the CPU, in evaluation mode.
         curve: One entry an epoch, the start first.
         best_epoch: Where val was best; 0 is the start.
+        troubles: Steps that were skipped, memory that was too small.
     """
 
     network: nn.Module
     curve: tuple[Epoch, ...]
     best_epoch: int
+    troubles: Troubles = field(default_factory=Troubles)
 
     @property
     def best(self) -> Epoch:
@@ -49,7 +63,7 @@ class Trained:
 
 def train(
     network: nn.Module,
-    views: Views,
+    views: Views | Fed,
     objective: Objective,
     plan: TrainPlan,
     *,
@@ -62,13 +76,17 @@ def train(
     Best is the lowest val loss among the epochs whose val accuracy is within one standard error
     of the highest, and not below the start's.
 
-    On resuming, in this order: weights, best weights, optimizer, curve, epoch. Nothing random is
-    kept: the order of the images and the augmentations are derived from the seed, the epoch and
-    the row, so they do not depend on the number of processes or threads either.
+    A training that was killed goes on at the very next batch, with the same numbers as if it had
+    not been. Nothing random is kept: the order of the images and the augmentations are derived
+    from the seed, the epoch and the row, so they do not depend on the number of processes or
+    threads either; dropout is derived from the seed and the step.
+
+    A step whose loss or gradient is not finite is skipped; three in a row, or a tenth of an
+    epoch, end the training.
 
     Args:
         network: Changed in place.
-        views: The images.
+        views: The images, or what feeds batches of them.
         objective: What is made small.
         plan: Numbers.
         context: Seed, workspace, progress.
@@ -79,7 +97,10 @@ def train(
         The trained network and its curve.
 
     Raises:
-        RecipeError: The loss is no longer a number.
+        RecipeError: The loss is no longer a number, or memory does not hold one image.
+        DataError: Pixels are no numbers.
+        ModelFileError: The workspace holds a checkpoint of another training.
+        AcclimateError: Another process of this training ended.
     """
     fabric = launched(plan)
     groups = parameter_groups(
@@ -90,8 +111,14 @@ def train(
     )
     network = on_device(network, fabric.device)
     rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
-    run = _Run(fabric, network, rule, views, objective, plan, context, keep_start)
-    return run.to_the_end()
+    if isinstance(views, Views):
+        views = views if views.context else replace(views, context=context)
+        feed: Fed = Feed(views, plan.batch_size, context.seed)
+    else:
+        feed = views
+    with one_sentence_if_another_ends():
+        run = _Run(fabric, network, rule, feed, objective, plan, context, keep_start)
+        return run.to_the_end()
 
 
 class _Run:
@@ -102,108 +129,164 @@ class _Run:
         fabric: Fabric,
         network: nn.Module,
         rule: torch.optim.Optimizer,
-        views: Views,
+        feed: Fed,
         objective: Objective,
         plan: TrainPlan,
         context: Context,
         keep_start: bool,
     ) -> None:
-        self.fabric, self.plain, self.keep_start = fabric, network, keep_start
-        self.views = views if views.context else replace(views, context=context)
-        self.plan, self.context = plan, context
+        self.fabric, self.network, self.feed = fabric, network, feed
+        self.plan, self.context, self.keep_start = plan, context, keep_start
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
-        self.val = views.dataset.rows("val")
-        self.feed = Feed(self.views, plan.batch_size, context.seed)
-        self.to_input = Normalizer(views.contract, fabric.device)
-        self.rule = rule
-        state = find_state(context.workspace)
+        self.to_input = feed.to_input(fabric.device)
+        self.training = {
+            "optimizer": type(rule).__qualname__,
+            "batch_size": plan.batch_size,
+            "images": feed.images,
+            "seed": context.seed,
+        }
+        self.saver = Saver(context.workspace, leads=self.rank == 0)
+        # The first process alone keeps checkpoints: the others may be on other machines.
+        state = self._found() if self.rank == 0 else None
+        if fabric.world_size > 1:
+            state = fabric.broadcast(state)
         if state is not None:
             network.load_state_dict(state.network)
-        self.network, self.rule = fabric.setup(network, rule)
-        self.step = Step(fabric, self.network, self.rule, objective, self.to_input, plan)
+        share_start(fabric, network)
+        self.rule = fabric.setup_optimizers(rule)
+        self.step = Step(
+            fabric, network, self.rule, objective, self.to_input, plan, self.progress.say
+        )
         self.state = state or self._start()
         if state is not None:
-            self.rule.load_state_dict(state.optimizer)
-            self.progress.say(f"going on after epoch {state.epoch} of {plan.epochs}")
-        self.began = time.monotonic() - self.state.curve[-1].seconds
+            self._take_up(state)
+        self.began = time.monotonic() - max(self.state.curve[-1].seconds, self.state.part.seconds)
+
+    def _found(self) -> TrainState | None:
+        state = find_state(self.context.workspace)
+        if state is not None and self.context.workspace is not None:
+            check_state(state, self.context.workspace, self.network, self.training)
+        return state
+
+    def _take_up(self, state: TrainState) -> None:
+        """All but the weights of a training that was stopped."""
+        self.rule.load_state_dict(state.optimizer)
+        self.fabric.strategy.precision.load_state_dict(state.scaler)
+        self.step.at_once = state.troubles.at_once
+        within = f", batch {state.part.batches} of {self.feed.steps}" if state.part.batches else ""
+        self.progress.say(f"going on after epoch {state.epoch} of {self.plan.epochs}{within}")
 
     def to_the_end(self) -> Trained:
         """Epoch by epoch, until the plan or the patience ends."""
         state = self.state
-        while state.epoch < self.plan.epochs:
-            if stale(state.curve) >= self.plan.patience:
-                self.progress.say(f"stopped: val got no better for {self.plan.patience} epochs")
-                break
-            self._epoch(state.epoch + 1)
-        self.plain.load_state_dict(state.best)
-        return Trained(on_cpu(self.plain), tuple(state.curve), state.best_epoch)
+        with self.saver:
+            while state.epoch < self.plan.epochs:
+                if stale(state.curve) >= self.plan.patience:
+                    self.progress.say(f"stopped: val got no better for {self.plan.patience} epochs")
+                    break
+                self._epoch(state.epoch + 1)
+        self.network.load_state_dict(state.best)
+        network = on_cpu(self.network)
+        return Trained(network, tuple(state.curve), state.best_epoch, state.troubles)
 
     def _start(self) -> TrainState:
         start = Epoch(0, math.nan, *self._validate(), 0.0, 0.0)
         self.progress.say(
             f"start: val loss {start.val_loss:.3f}, val accuracy {start.val_accuracy:.3f}"
         )
-        weights = _copied(self.plain)
+        weights = _copied(self.network)
         return TrainState(0, [start], 0, weights, weights, self.rule.state_dict())
 
     def _epoch(self, epoch: int) -> None:
         loss = self._train_epoch(epoch)
+        if self.saver.due:
+            self._save()
+            self.saver.leave_if_asked()
         val_loss, val_accuracy = self._validate()
-        if len(self.val) and not math.isfinite(val_loss):
+        if self.feed.val_images and not math.isfinite(val_loss):
             raise diverged("val loss", val_loss, f"the end of epoch {epoch}", self.plan)
         rate = self.rule.param_groups[-1]["lr"]
         line = Epoch(epoch, loss, val_loss, val_accuracy, rate, time.monotonic() - self.began)
         state = self.state
-        state.epoch = epoch
+        state.epoch, state.part = epoch, Part()
         state.curve.append(line)
         least = state.curve[0].val_accuracy if self.keep_start else 0.0
-        if preferred(line, state.curve[state.best_epoch], state.curve, len(self.val), least):
-            state.best_epoch, state.best = epoch, _copied(self.plain)
+        kept = state.curve[state.best_epoch]
+        if preferred(line, kept, state.curve, self.feed.val_images, least):
+            state.best_epoch, state.best = epoch, _copied(self.network)
         self.progress.say(
             f"epoch {epoch}/{self.plan.epochs}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
             f"val accuracy {val_accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
         )
         if self.context.workspace is not None and self.rank == 0:
-            state.network, state.optimizer = _copied(self.plain), self.rule.state_dict()
-            save_state(state, self.context.workspace)
+            self._save()
+        self.saver.leave_if_asked()
+
+    def _save(self) -> None:
+        """Everything that the next batch depends on."""
+        state = self.state
+        state.network, state.optimizer = _copied(self.network), self.rule.state_dict()
+        state.scaler = self.fabric.strategy.precision.state_dict()
+        state.troubles.at_once, state.training = self.step.at_once, self.training
+        state.part.seconds = time.monotonic() - self.began
+        self.saver.save(state)
 
     def _train_epoch(self, epoch: int) -> float:
+        """Every batch that is not done yet; the mean loss of the whole epoch."""
         self.network.train()
         if self.plan.freeze_batch_norm:
-            for module in self.plain.modules():
+            for module in self.network.modules():
                 if isinstance(module, _NORMS):
                     module.eval()
-        # Dropout and stochastic depth draw from the global generator.
-        torch.manual_seed(derive_seed(self.context.seed, "dropout", epoch, self.rank) % 2**63)
-        total = 0.0
-        steps, rows = self.feed.steps, len(self.feed.rows)
-        with self.progress.task(f"epoch {epoch}", rows) as task:
-            for step, share in enumerate(self.feed.epoch(epoch), (epoch - 1) * steps):
+        part, steps = self.state.part, self.feed.steps
+        with self.progress.task(f"epoch {epoch}", self.feed.images) as task:
+            if part.seen:
+                task.advance(part.seen)
+            for share in self.feed.epoch(epoch, part.batches):
+                step = (epoch - 1) * steps + part.batches
                 rate = factor(self.plan.schedule, step, steps * self.plan.epochs, self.plan.warmup)
-                loss = self.step.take(share, rate, f"step {step}")
-                total += loss
-                task.advance(share.whole)
-                task.note(f"loss {loss / share.whole:.3f}")
-        return total / rows
+                seed = derive_seed(self.context.seed, "dropout", step, self.rank)
+                taken = self.step.take(share, rate, seed)
+                self._count(taken, share.whole, step, task)
+                if self.saver.due:
+                    self._save()
+                    self.saver.leave_if_asked()
+        return part.loss / part.learnt if part.learnt else math.nan
+
+    def _count(self, taken: Taken, images: int, step: int, task: Task) -> None:
+        """Writes down what came of a step, and stops where too many come to nothing."""
+        part, troubles = self.state.part, self.state.troubles
+        part.batches += 1
+        part.seen += images
+        task.advance(images)
+        if taken.fault is None:
+            part.loss, part.learnt = part.loss + taken.loss, part.learnt + images
+            troubles.in_a_row = 0
+            task.note(f"loss {taken.loss / images:.3f}")
+            return
+        part.skipped += 1
+        troubles.skipped, troubles.in_a_row = troubles.skipped + 1, troubles.in_a_row + 1
+        when, steps = f"step {step}", self.feed.steps
+        check_goes_on(taken.fault, part, troubles, self.plan, steps=steps, when=when)
+        self.progress.say(f"{when} skipped: {taken.fault}")
 
     def _validate(self) -> tuple[float, float]:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
-        if not len(self.val):
+        if not self.feed.val_images:
             return math.nan, 0.0
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
-        mine = self.val[self.rank :: self.fabric.world_size]
-        seen = self.views.dataset, mine, self.views.contract
         with torch.inference_mode():
-            for batch in in_order(*seen, pictures=self.views.evaluated):
-                inputs = self.to_input(torch.from_numpy(batch.images))
-                logits = self.network(inputs).float().cpu()
-                targets = torch.from_numpy(batch.targets)
+            for batch in self.feed.judged():
+                inputs = self.to_input(torch.as_tensor(batch.images))
+                with self.fabric.autocast():
+                    logits = self.network(inputs)
+                logits, targets = logits.float().cpu(), torch.as_tensor(batch.targets)
                 sums[0] += functional.cross_entropy(logits, targets, reduction="sum")
                 sums[1] += (logits.argmax(1) == targets).sum()
-        total = [summed_over(self.fabric, value) / len(self.val) for value in sums]
-        return total[0], total[1]
+        loss, right = summed(self.fabric, sums.tolist())
+        return loss / self.feed.val_images, right / self.feed.val_images
 
 
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:

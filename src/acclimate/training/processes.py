@@ -2,11 +2,15 @@
 
 import logging
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from acclimate.context import process_count
+from acclimate.context import process_count, process_rank
+from acclimate.errors import AcclimateError
 from acclimate.training.plan import TrainPlan
 
 
@@ -37,3 +41,85 @@ def launched(plan: TrainPlan) -> Fabric:
         )
     fabric.launch()
     return fabric
+
+
+def share_start(fabric: Fabric, network: nn.Module) -> None:
+    """Gives every process the first one's weights, in place."""
+    if fabric.world_size > 1:
+        mine = {name: t.cpu() for name, t in network.state_dict().items()}
+        network.load_state_dict(fabric.broadcast(mine if fabric.global_rank == 0 else None))
+
+
+def summed(fabric: Fabric, values: Sequence[float]) -> list[float]:
+    """Numbers, each summed over all processes."""
+    if fabric.world_size == 1:
+        return list(values)
+    together = torch.tensor(values, dtype=torch.float32, device=fabric.device)
+    return [float(v) for v in fabric.all_reduce(together, reduce_op="sum")]
+
+
+def add_gradients(fabric: Fabric, network: nn.Module) -> None:
+    """Sums the gradients of all processes, in place.
+
+    Not by DistributedDataParallel, which sums while gradients are still being computed: a process
+    whose memory runs out in the middle would leave the others waiting for ever.
+    """
+    if fabric.world_size == 1:
+        return
+    weights = [p for p in network.parameters() if p.requires_grad]
+    # A weight that no process used keeps no gradient, as in one process.
+    used = torch.tensor([float(p.grad is not None) for p in weights], device=fabric.device)
+    grads = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in weights]
+    total = fabric.all_reduce(torch.cat([used, *grads]), reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    sizes = [p.numel() for p in weights]
+    counts, *parts = torch.split(total, [len(weights), *sizes])
+    for weight, count, part in zip(weights, counts, parts, strict=True):
+        if count:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            weight.grad.copy_(part.view_as(weight))
+
+
+def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
+    """The mean of all processes, in place; of tensors of floats."""
+    if fabric.world_size == 1 or not tensors:
+        return
+    total = fabric.all_reduce(torch.cat([t.flatten() for t in tensors]), reduce_op="mean")
+    assert isinstance(total, torch.Tensor)
+    parts = torch.split(total, [t.numel() for t in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def gathered(fabric: Fabric, values: list[int]) -> list[int]:
+    """What the processes have, put together in order; every process must ask."""
+    if fabric.world_size == 1:
+        return values
+    lists: list[list[int]] = [[] for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(lists, values)
+    return sorted(value for some in lists for value in some)
+
+
+@contextmanager
+def one_sentence_if_another_ends() -> Iterator[None]:
+    """Says that another process ended, in place of what its silence does to the network layer.
+
+    Raises:
+        AcclimateError: Another process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if process_count() == 1 or not _is_of_the_network(error):
+            raise
+        raise AcclimateError(
+            f"another process of the training ended, so process {process_rank()} ends too.",
+            hint="Its own message says why; the same command goes on from the last checkpoint.",
+        ) from error
+
+
+def _is_of_the_network(error: RuntimeError) -> bool:
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    text = str(error).lower()
+    return "gloo" in text or "connection closed" in text or "connection reset" in text

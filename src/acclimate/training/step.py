@@ -9,10 +9,12 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from acclimate.data.dataset import Rows
-from acclimate.errors import RecipeError
-from acclimate.models.runtime import Normalizer
+from acclimate.errors import count
+from acclimate.training.faults import Fault
 from acclimate.training.feed import Share
+from acclimate.training.memory import halved, is_out_of_memory, pieces
 from acclimate.training.plan import TrainPlan
+from acclimate.training.processes import add_gradients, average, gathered, summed
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,39 @@ class Seen:
 Objective = Callable[[torch.Tensor, Seen], torch.Tensor]
 """(logits (b, C), what was seen) to one loss an image (b,)."""
 
+ToInput = Callable[[torch.Tensor], torch.Tensor]
+"""Images as they are fed to what the network reads, on its device."""
+
+Kept = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of a step.
+
+    Attributes:
+        loss: Summed over the images of all processes; 0 where it was skipped.
+        fault: Why it was skipped; None where it was not.
+    """
+
+    loss: float
+    fault: Fault | None
+
 
 class Step:
     """What turns a share of a batch into an update.
 
     Args:
         fabric: The processes.
-        network: Set up by it.
+        network: On its device.
         rule: The optimizer, set up by it; its groups hold their `peak` rates.
         objective: What is made small.
         to_input: uint8 images to what the network reads.
         plan: Numbers.
+        say: Hears of memory that was too small.
+
+    Attributes:
+        at_once: Images of a process that memory holds at once; 0 while it holds all.
     """
 
     def __init__(
@@ -52,77 +76,127 @@ class Step:
         network: nn.Module,
         rule: torch.optim.Optimizer,
         objective: Objective,
-        to_input: Normalizer,
+        to_input: ToInput,
         plan: TrainPlan,
+        say: Callable[[str], None],
     ) -> None:
         self.fabric, self.network, self.rule = fabric, network, rule
         self.objective, self.to_input, self.plan = objective, to_input, plan
+        self.say, self.at_once = say, 0
 
-    def take(self, share: Share, rate: float, when: str) -> float:
-        """One update.
+    def take(self, share: Share, rate: float, seed: int) -> Taken:
+        """One update, or none where it would spoil the weights.
 
         Args:
             share: This process's part of the batch.
             rate: Factor of the peak rates.
-            when: Names the step in an error.
+            seed: Of dropout and stochastic depth in this step.
 
         Returns:
-            The loss, summed over the images of all processes.
+            The loss, and why the step was skipped if it was; the same in every process.
 
         Raises:
-            RecipeError: The loss or its gradient is no longer a number.
+            RecipeError: Memory does not hold a single image.
         """
         for group in self.rule.param_groups:
             group["lr"] = group["peak"] * rate
-        summed = self._backward(share)
-        if not math.isfinite(summed):
-            raise diverged("loss", summed, when, self.plan)
+        before = [(buffer, buffer.clone()) for buffer in _statistics(self.network)]
+        loss = self._gradients(share, seed, before)
+        fault = self._update(loss, share)
+        if fault is not None:
+            _put_back(before)
+        else:
+            average(self.fabric, [b for b, _ in before if b.is_floating_point()])
+        self.rule.zero_grad()
+        return Taken(0.0 if fault else loss, fault)
+
+    def _update(self, loss: float, share: Share) -> Fault | None:
+        if not math.isfinite(loss):
+            return Fault("loss", loss, self._without_numbers(share))
         length = self.fabric.clip_gradients(
             self.network,
             self.rule,
             max_norm=self.plan.max_gradient_norm,
             error_if_nonfinite=False,
         )
-        if length is not None and not math.isfinite(float(length)):
-            raise diverged("the gradient's length", float(length), when, self.plan)
-        self.rule.step()
-        self.rule.zero_grad()
-        return summed
+        if length is None or math.isfinite(float(length)):
+            self.rule.step()
+            return None
+        if self.plan.precision == "16-mixed":
+            self.rule.step()  # the loss scaler leaves the weights alone, and lowers its scale
+        return Fault("the gradient's length", float(length))
+
+    def _gradients(self, share: Share, seed: int, before: Kept) -> float:
+        """Gradients of the whole batch in every process; its loss, summed over the images."""
+        at_once = self.at_once
+        while True:
+            # Dropout and stochastic depth draw from the global generator.
+            torch.manual_seed(seed)
+            loss, lacking = self._backward_or_lack(share)
+            loss, lacking = summed(self.fabric, [loss, lacking])
+            if not lacking:
+                break
+            self.rule.zero_grad()
+            _put_back(before)
+            if self.fabric.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.at_once = halved(self.at_once, self._largest(share), 2 if before else 1)
+        if self.at_once != at_once:
+            self.say(
+                f"memory is too small: {count(self.at_once, 'image')} at once from here on, "
+                f"gradients added up; the batch stays {share.whole}"
+            )
+        add_gradients(self.fabric, self.network)
+        return loss
+
+    def _backward_or_lack(self, share: Share) -> tuple[float, float]:
+        """This process's loss, and 1 where its memory was too small."""
+        try:
+            return self._backward(share), 0.0
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler, which holds on to all that the failed pass had made.
+        return 0.0, 1.0
 
     def _backward(self, share: Share) -> float:
-        """Adds to the gradients; the loss summed over the images of all processes."""
-        inputs = self.to_input(torch.from_numpy(share.images))
-        targets = torch.from_numpy(share.targets).to(self.fabric.device)
-        seen = Seen(inputs, targets, share.rows)
-        losses = self.objective(self.network(inputs), seen) * share.weight
-        # Gradients are averaged over processes: times their number, over the whole batch, gives
-        # the very gradient that one process would have.
-        self.fabric.backward(losses.sum() * (self.fabric.world_size / share.whole))
-        return summed_over(self.fabric, losses.detach().sum())
+        """Adds to this process's gradients; its loss, summed over its images."""
+        total = 0.0
+        for piece in pieces(len(share.images), self._parts(share)):
+            inputs = self.to_input(torch.as_tensor(share.images[piece]))
+            targets = torch.as_tensor(share.targets[piece]).to(self.fabric.device)
+            seen = Seen(inputs, targets, share.rows[piece])
+            with self.fabric.autocast():
+                logits = self.network(inputs)
+            losses = self.objective(logits.float(), seen) * share.weight
+            # Over the whole batch: summed over pieces and processes, this is the very gradient
+            # that one process with enough memory would have.
+            self.fabric.backward(losses.sum() / share.whole)
+            total += float(losses.detach().sum())
+        return total
+
+    def _largest(self, share: Share) -> int:
+        """Images of the process that has most of them."""
+        processes: int = self.fabric.world_size
+        return math.ceil(share.whole / processes)
+
+    def _parts(self, share: Share) -> int:
+        """How many pieces every process cuts its share into."""
+        return -(-self._largest(share) // self.at_once) if self.at_once else 1
+
+    def _without_numbers(self, share: Share) -> tuple[int, ...]:
+        """Rows, of all processes, whose pixels are not all finite."""
+        inputs = self.to_input(torch.as_tensor(share.images))
+        broken = ~inputs.flatten(1).isfinite().all(1).cpu()
+        mine = [int(row) for row, is_broken in zip(share.rows, broken, strict=True) if is_broken]
+        return tuple(gathered(self.fabric, mine if share.weight else []))
 
 
-def summed_over(fabric: Fabric, value: torch.Tensor) -> float:
-    """A number, summed over all processes."""
-    if fabric.world_size == 1:
-        return float(value)
-    moved = value.to(fabric.device, torch.float32)
-    return float(fabric.all_reduce(moved, reduce_op="sum"))
+def _statistics(network: nn.Module) -> list[torch.Tensor]:
+    """What a forward pass alone changes: buffers of parts in training mode, such as batch norm."""
+    return [b for m in network.modules() if m.training for b in m.buffers(recurse=False)]
 
 
-def diverged(what: str, value: float, when: str, plan: TrainPlan) -> RecipeError:
-    """What is said of a training whose numbers ran away.
-
-    Args:
-        what: The number.
-        value: No longer finite.
-        when: Where in the training.
-        plan: Holds the rate.
-
-    Returns:
-        The error, to be raised.
-    """
-    return RecipeError(
-        f"{what} is {value} at {when}: the training diverges.",
-        where="learning_rate",
-        hint=f"Lower it; it was {plan.learning_rate:g}.",
-    )
+def _put_back(before: Kept) -> None:
+    for buffer, kept in before:
+        buffer.copy_(kept)

@@ -1,0 +1,90 @@
+"""Numbers that ran away: which steps are skipped, and when the training stops."""
+
+from dataclasses import dataclass
+
+from acclimate.errors import AcclimateError, DataError, RecipeError, count
+from acclimate.training.checkpoint import Part, Troubles
+from acclimate.training.plan import TrainPlan
+
+IN_A_ROW = 3
+"""One bad batch happens; weights that are spoilt make every batch bad."""
+
+_WHILE_SCALING = 20
+"""A loss scaler begins at 65,536 and halves itself at each step that it skips."""
+
+_SHARE = 0.1
+"""Of an epoch's steps: more than that is no accident."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a step was skipped.
+
+    Attributes:
+        what: The number that is none.
+        value: NaN or infinite.
+        rows: Images whose pixels are no numbers, if that is why.
+    """
+
+    what: str
+    value: float
+    rows: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """Half a sentence."""
+        if not self.rows:
+            return f"{self.what} is {self.value}"
+        shown = ", ".join(map(str, self.rows[:_SHOWN])) + (", …" if len(self.rows) > _SHOWN else "")
+        held = "holds" if len(self.rows) == 1 else "hold"
+        return f"{count(len(self.rows), 'image')} ({shown}) {held} pixels that are no numbers"
+
+
+def check_goes_on(
+    fault: Fault, part: Part, troubles: Troubles, plan: TrainPlan, *, steps: int, when: str
+) -> None:
+    """Ends a training of which too many steps were skipped.
+
+    Args:
+        fault: Of the last one.
+        part: Counts those of this epoch.
+        troubles: Counts those in a row.
+        plan: Holds the rate and the precision.
+        steps: Of an epoch.
+        when: Names the step.
+
+    Raises:
+        RecipeError: The training diverges.
+        DataError: Its images hold pixels that are no numbers.
+    """
+    most = _WHILE_SCALING if plan.precision == "16-mixed" else IN_A_ROW
+    if troubles.in_a_row < most and part.skipped <= max(most, _SHARE * steps):
+        return
+    if fault.rows:
+        raise DataError(
+            f"{fault}, at {when}; {count(part.skipped, 'step')} of this epoch had to be skipped.",
+            where="images",
+            hint="Look at what makes them: a division by a standard deviation of 0, a bad file.",
+        )
+    raise diverged(fault.what, fault.value, when, plan)
+
+
+def diverged(what: str, value: float, when: str, plan: TrainPlan) -> AcclimateError:
+    """What is said of a training whose numbers ran away.
+
+    Args:
+        what: The number.
+        value: No longer finite.
+        when: Where in the training.
+        plan: Holds the rate.
+
+    Returns:
+        The error, to be raised.
+    """
+    hint = f"Lower it; it was {plan.learning_rate:g}."
+    if plan.precision == "16-mixed":
+        hint += " Or set precision to bf16-mixed or 32-true: 16-bit floats end at 65,504."
+    return RecipeError(
+        f"{what} is {value} at {when}: the training diverges.", where="learning_rate", hint=hint
+    )

@@ -1,0 +1,224 @@
+"""A training that was stopped within an epoch goes on at the very next batch."""
+
+import math
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+from acclimate.data.contract import InputContract
+from acclimate.errors import ModelFileError
+from acclimate.progress import SilentProgress
+from acclimate.training import saving
+from acclimate.training.checkpoint import find_state
+from acclimate.training.loop import train
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import FineTune
+from acclimate.training.views import Views
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+SETTINGS = FineTune(epochs=2, batch_size=30, learning_rate=1e-2)
+"""180 images: six batches an epoch."""
+
+
+class Signalled(SilentProgress):
+    """Sends a signal after so many batches, and keeps what is told."""
+
+    def __init__(self, after=None, number=signal.SIGINT):
+        self.left, self.number, self.lines, self.batches = after, number, [], 0
+
+    def say(self, text):
+        self.lines.append(text)
+
+    @contextmanager
+    def task(self, name, total, unit="images"):
+        yield self
+
+    def advance(self, done=1):
+        self.batches += 1
+        if self.left is not None and self.batches == self.left:
+            signal.raise_signal(self.number)
+
+    def note(self, text):
+        pass
+
+
+def with_dropout():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return timm.create_model(
+            "test_efficientnet", num_classes=10, drop_rate=0.5, drop_path_rate=0.2
+        )
+
+
+def cross_entropy(logits, seen):
+    return functional.cross_entropy(logits, seen.targets, reduction="none")
+
+
+@pytest.fixture
+def run(dataset, policy, context):
+    def go(settings=SETTINGS, *, network=None, mixup=0.0, **facts):
+        plan = make_plan(settings, len(dataset.rows("train")), context)
+        views = Views(dataset, replace(policy, mixup=mixup), CONTRACT)
+        return train(
+            network or with_dropout(), views, cross_entropy, plan, context=replace(context, **facts)
+        )
+
+    return go
+
+
+def same_weights(a, b):
+    a, b = a.network.state_dict(), b.network.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def curve(trained):
+    return [
+        (e.epoch, repr(e.train_loss), e.val_loss, e.val_accuracy, e.learning_rate)
+        for e in trained.curve
+    ]
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0], ids=["dropout", "dropout and mixup"])
+def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
+    run, tmp_path, mixup
+):
+    settings = SETTINGS.model_copy(update={"batch_norm": "train"})
+    whole = run(settings, mixup=mixup)
+    for after in (2, 4 + 1, 1 + 1):  # a resumed epoch first counts what was done of it
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, mixup=mixup, workspace=tmp_path, progress=Signalled(after))
+    heard = Signalled()
+    resumed = run(settings, mixup=mixup, workspace=tmp_path, progress=heard)
+    # 2 batches, 4 more end the first epoch, one of the second.
+    assert heard.lines[0] == "going on after epoch 1 of 2, batch 1 of 6"
+    assert heard.batches == 1 + 5
+    assert same_weights(resumed, whole)
+    assert curve(resumed) == curve(whole)
+    seconds = [e.seconds for e in resumed.curve]
+    assert seconds == sorted(seconds)
+
+
+def test_a_checkpoint_is_written_every_so_often(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "_SHARE", math.inf)
+
+    class Killed(Signalled):
+        def advance(self, done=1):
+            super().advance(done)
+            if self.batches == 4:
+                raise MemoryError  # nobody is asked, nothing is saved any more
+
+    with pytest.raises(MemoryError):
+        run(workspace=tmp_path, progress=Killed())
+    assert find_state(tmp_path).part.batches == 3
+
+
+def test_a_short_training_is_saved_once_an_epoch(run, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(saving, "save_state", lambda state, _: saved.append(state.epoch))
+    run(workspace=tmp_path)
+    assert saved == [1, 2]
+
+
+def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(saving, "save_state", lambda *_: now.__setitem__(0, now[0] + 30))
+    saver = saving.Saver(tmp_path)
+    now[0] = 60.0
+    assert saver.due
+    saver.save(None)
+    now[0] += 599
+    assert not saver.due
+    now[0] += 2
+    assert saver.due
+
+
+def test_sigterm_saves_and_then_does_what_it_did_before(run, tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("theirs"))
+    try:
+        run(workspace=tmp_path, progress=Signalled(3, signal.SIGTERM))
+        assert heard == ["theirs"]
+        assert signal.getsignal(signal.SIGTERM) is not before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    with saving.Saver(tmp_path) as saver:
+        signal.raise_signal(signal.SIGINT)
+        assert saver.due
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_a_place_to_save_signals_are_left_alone():
+    before = signal.getsignal(signal.SIGINT)
+    with saving.Saver(None) as saver:
+        assert signal.getsignal(signal.SIGINT) is before
+        assert not saver.due
+
+
+def test_a_process_that_does_not_lead_waits_for_the_one_that_does(tmp_path):
+    with saving.Saver(tmp_path, leads=False) as saver:
+        signal.raise_signal(signal.SIGINT)  # no KeyboardInterrupt
+        assert not saver.due
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
+    def work():
+        with saving.Saver(tmp_path) as saver:
+            seen.append(saver.due)
+
+    seen = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_stays(run, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace=tmp_path, progress=Signalled(2))
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    with pytest.raises(ModelFileError) as caught:
+        run(network=other, workspace=tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'checkpoint.pt'}: checkpoint is of another network: '1.bias' is missing "
+        "there and (10,) here. Give the training another workspace, or move that file away to "
+        "begin anew."
+    )
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"optimizer": "sgd"}, "optimizer was 'AdamW' there and is 'SGD' here"),
+        ({"batch_size": 20}, "batch_size was 30 there and is 20 here"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(run, tmp_path, changed, said):
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace=tmp_path, progress=Signalled(2))
+    with pytest.raises(ModelFileError, match=said):
+        run(SETTINGS.model_copy(update=changed), workspace=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace=tmp_path, progress=Signalled(2))
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelFileError, match=r"checkpoint\.pt: checkpoint cannot be read \(.*\)\."):
+        run(workspace=tmp_path)

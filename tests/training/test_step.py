@@ -1,0 +1,237 @@
+"""One update: what is skipped, and what happens when memory is too small."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+from acclimate.data.contract import InputContract
+from acclimate.errors import DataError, RecipeError
+from acclimate.progress import SilentProgress
+from acclimate.training.fine_tune import record
+from acclimate.training.loop import train
+from acclimate.training.memory import halved, is_out_of_memory, pieces
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import FineTune
+from acclimate.training.views import Views
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+SETTINGS = FineTune(epochs=1, batch_size=30, learning_rate=1e-2)
+"""180 images: six batches an epoch."""
+
+
+class Heard(SilentProgress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+class Small(nn.Module):
+    """A network whose memory holds so many images at once."""
+
+    def __init__(self, holds=None, error=torch.OutOfMemoryError, drop_rate=0.0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.inner = timm.create_model("test_efficientnet", num_classes=10, drop_rate=drop_rate)
+        self.holds, self.error, self.tried = holds, error, []
+
+    def forward(self, images):
+        if self.training:
+            self.tried.append(len(images))
+            if self.holds is not None and len(images) > self.holds:
+                raise self.error("DefaultCPUAllocator: can't allocate memory")
+        return self.inner(images)
+
+
+def cross_entropy(logits, seen):
+    return functional.cross_entropy(logits, seen.targets, reduction="none")
+
+
+@pytest.fixture
+def run(dataset, policy, context):
+    def go(network, settings=SETTINGS, objective=cross_entropy, progress=None, **plans):
+        plan = replace(make_plan(settings, len(dataset.rows("train")), context), **plans)
+        trained = train(
+            network,
+            Views(dataset, policy, CONTRACT),
+            objective,
+            plan,
+            context=replace(context, progress=progress or SilentProgress()),
+            keep_start=False,
+        )
+        return trained, record("fine_tune", {}, trained, plan)
+
+    return go
+
+
+def apart(a, b):
+    a, b = a.network.state_dict(), b.network.state_dict()
+    return max(float((a[n].float() - b[n].float()).abs().max()) for n in a)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
+def test_a_batch_too_large_for_memory_is_done_in_pieces_with_the_same_result(run, error):
+    heard = Heard()
+    small = Small(holds=8, error=error)
+    # SGD shows a gradient's size, which AdamW hides.
+    settings = SETTINGS.model_copy(update={"optimizer": "sgd"})
+    pieced, step = run(small, settings, progress=heard)
+    whole, _ = run(Small(), settings)
+    assert small.tried[:3] == [30, 15, 6]  # 7 fit: five pieces of 6
+    assert max(small.tried[3:]) == 6  # what was learnt once is kept
+    assert sum(small.tried[2:]) == 180
+    assert apart(pieced, whole) < 1e-4
+    told = [line for line in heard.lines if "memory" in line]
+    assert told == [
+        "memory is too small: 7 images at once from here on, gradients added up; the batch stays 30"
+    ]
+    assert "Memory was too small: 7 images at once, gradients added up." in step.notes
+    assert pieced.curve[1].train_loss == pytest.approx(whole.curve[1].train_loss, abs=1e-4)
+
+
+def test_where_not_even_one_image_fits_it_says_so_and_ends(run):
+    small = Small(holds=0)
+    with pytest.raises(RecipeError) as caught:
+        run(small)
+    assert small.tried == [30, 15, 6, 3, 1]
+    assert str(caught.value) == (
+        "batch_size: memory is too small to train on even one image at once. Take a smaller "
+        "model, a smaller image_size, or a device with more memory."
+    )
+
+
+def test_a_retried_step_leaves_no_trace_in_batch_norm(run):
+    class Late(Small):
+        """Memory runs out after batch norm has counted the images."""
+
+        def forward(self, images):
+            logits = self.inner(images)
+            if self.training and not self.tried:
+                self.tried.append(len(images))
+                raise torch.OutOfMemoryError("out of memory")
+            return logits
+
+    settings = SETTINGS.model_copy(update={"batch_norm": "train", "batch_size": 180})
+    trained, _ = run(Late(), settings)
+    counts = [t for n, t in trained.network.state_dict().items() if "batches" in n]
+    assert {int(t) for t in counts} == {2}  # two pieces, and not the pass that failed
+
+
+def test_other_errors_are_not_taken_for_memory():
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_out_of_memory(RuntimeError("[enforce fail] not enough memory: you tried to"))
+    assert is_out_of_memory(MemoryError())
+
+
+def test_pieces_hold_every_image_once():
+    assert [range(10)[p] for p in pieces(10, 3)] == [range(3), range(3, 6), range(6, 10)]
+    assert [range(10)[p] for p in pieces(10, 1)] == [range(10)]
+    assert [range(2)[p] for p in pieces(2, 5)] == [range(1), range(1, 2)]
+    assert [halved(0, 30), halved(15, 30), halved(64, 9), halved(3, 9, 2)] == [15, 7, 4, 2]
+    with pytest.raises(RecipeError, match="even two images at once"):
+        halved(2, 9, 2)
+
+
+def failing(at, what="loss"):
+    """An objective that is no number at these steps."""
+    steps = []
+
+    def objective(logits, seen):
+        losses = cross_entropy(logits, seen)
+        steps.append(len(steps))
+        if steps[-1] not in at:
+            return losses
+        if what == "loss":
+            return losses * math.nan
+        # The loss is finite, its derivative is not.
+        return losses + 0 * (logits - logits.detach()).abs().sum(1).sqrt()
+
+    return objective
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_no_number_changes_nothing_and_is_told(run, what):
+    settings = SETTINGS.model_copy(update={"batch_norm": "train", "batch_size": 180})
+    heard = Heard()
+    network = Small(drop_rate=0.5)
+    trained, step = run(network, settings, failing({0}, what), progress=heard)
+    assert apart_from_start(trained) == 0.0
+    name = "loss is nan" if what == "loss" else "the gradient's length is nan"
+    assert f"step 0 skipped: {name}" in heard.lines
+    assert step.figures["skipped_steps"] == 1
+    assert "Loss or gradient was no number: 1 step skipped." in step.notes
+    assert step.curve[1]["train_loss"] is None
+    assert trained.curve[1].val_loss == trained.curve[0].val_loss
+
+
+def apart_from_start(trained):
+    start, end = Small().inner.state_dict(), trained.network.inner.state_dict()
+    return max(float((start[n].float() - end[n].float()).abs().max()) for n in start)
+
+
+def test_after_a_skipped_step_the_training_goes_on(run):
+    settings = SETTINGS.model_copy(update={"epochs": 3})
+    trained, step = run(Small(), settings, failing({1, 7, 8}))
+    assert step.figures["skipped_steps"] == 3
+    assert trained.curve[-1].train_loss < trained.curve[1].train_loss
+    assert math.isfinite(trained.curve[-1].val_loss)
+
+
+def test_three_in_a_row_end_it_with_what_to_change(run):
+    objective = failing(range(2, 99))
+    heard = Heard()
+    with pytest.raises(RecipeError) as caught:
+        run(Small(), objective=objective, progress=heard)
+    assert str(caught.value) == (
+        "learning_rate: loss is nan at step 4: the training diverges. Lower it; it was 0.01."
+    )
+    assert [line for line in heard.lines if "skipped" in line] == [
+        "step 2 skipped: loss is nan",
+        "step 3 skipped: loss is nan",
+    ]
+
+
+def test_too_many_in_an_epoch_end_it_too(run):
+    settings = SETTINGS.model_copy(update={"batch_size": 10})
+    with pytest.raises(RecipeError, match="loss is nan at step 6: the training diverges"):
+        run(Small(), settings, failing({0, 2, 4, 6}))
+
+
+def test_with_a_loss_scaler_the_precision_is_named(context):
+    from acclimate.training.faults import diverged
+
+    plan = make_plan(SETTINGS.model_copy(update={"precision": "16-mixed"}), 100, context)
+    said = str(diverged("loss", math.inf, "step 3", plan))
+    assert said.endswith(
+        "Lower it; it was 0.01. Or set precision to bf16-mixed or 32-true: 16-bit floats end "
+        "at 65,504."
+    )
+
+
+def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(context):
+    from acclimate.training.loader import LoaderFeed
+
+    images, labels = torch.rand(40, 3, 8, 8), torch.arange(40) % 4
+    images[[3, 17, 31], 0, 0, 0] = math.nan
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(images, labels), batch_size=10
+    )
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    feed = LoaderFeed(network, loader, None, 0)
+    heard = Heard()
+    plan = make_plan(FineTune(epochs=2, batch_size=10, learning_rate=1e-2), 40, context)
+    with pytest.raises(DataError) as caught:
+        train(network, feed, cross_entropy, plan, context=replace(context, progress=heard))
+    assert "step 0 skipped: 1 image (3) holds pixels that are no numbers" in heard.lines
+    assert str(caught.value) == (
+        "images: 1 image (17) holds pixels that are no numbers, at step 5; 2 steps of this epoch "
+        "had to be skipped. Look at what makes them: a division by a standard deviation of 0, a "
+        "bad file."
+    )
