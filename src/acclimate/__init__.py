@@ -29,7 +29,7 @@ _PUBLIC = {
     "distill": "acclimate.api",
     "evaluate": "acclimate.api",
     "export": "acclimate.api",
-    "fine_tune": "acclimate.api",
+    "fine_tune": "acclimate.tuning",
     "inspect": "acclimate.api",
     "predict": "acclimate.api",
     "probe": "acclimate.api",
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from acclimate.api import distill as distill
     from acclimate.api import evaluate as evaluate
     from acclimate.api import export as export
-    from acclimate.api import fine_tune as fine_tune
     from acclimate.api import inspect as inspect
     from acclimate.api import predict as predict
     from acclimate.api import probe as probe
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     from acclimate.progress import LogProgress as LogProgress
     from acclimate.recipe import Recipe as Recipe
     from acclimate.registry.versions import Registry as Registry
+    from acclimate.tuning import fine_tune as fine_tune
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

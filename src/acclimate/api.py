@@ -42,9 +42,7 @@ from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
 from acclimate.settings import Settings, from_keywords
 from acclimate.training.distill import distill as _distill
-from acclimate.training.fine_tune import fine_tune as _fine_tune
-from acclimate.training.optimizers import OptimizerFactory
-from acclimate.training.settings import Distill, FineTune
+from acclimate.training.settings import Distill
 
 
 def clean(
@@ -166,48 +164,6 @@ def probe(
     return _probe(
         start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
     )
-
-
-def fine_tune(
-    model: AnyModel,
-    data: AnyData,
-    *,
-    policy: Policy | None = None,
-    optimizer: str | OptimizerFactory = "adamw",
-    device: str = "auto",
-    seed: int = 0,
-    contract: InputContract | None = None,
-    image_size: int | None = None,
-    workspace: Path | None = None,
-    progress: Progress = silent,
-    **settings: Any,  # noqa: ANN401 - fields of FineTune
-) -> Classifier:
-    """A model that learnt your classes; see `acclimate.training.fine_tune.fine_tune`.
-
-    Args:
-        model: Name, folder, classifier, or a module of your own.
-        data: Folder, list or data set.
-        policy: Augmentation, from `augment()`.
-        optimizer: "adamw", "sgd", or a function from parameter groups to an optimizer.
-        device: "auto", "cpu", "cuda", …
-        seed: Governs everything random.
-        contract: What a module of your own expects of pixels.
-        image_size: px, when not the model's own.
-        workspace: Folder for checkpoints; the same call goes on from them.
-        progress: Receives what is told.
-        **settings: Fields of `FineTune`: epochs, lr, batch_size, …
-
-    Returns:
-        The fine-tuned classifier; yours is unchanged.
-    """
-    context = Context(seed=seed, device=device, workspace=workspace, progress=progress)
-    start = _sized(as_classifier(model, contract=contract), image_size)
-    dataset = as_dataset(data, context=context)
-    own = None if isinstance(optimizer, str) else optimizer
-    if isinstance(optimizer, str):
-        settings["optimizer"] = optimizer
-    made = from_keywords(FineTune, settings)
-    return _fine_tune(start, dataset, policy, made, context=context, optimizer=own)
 
 
 def distill(

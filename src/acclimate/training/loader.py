@@ -1,0 +1,189 @@
+"""A DataLoader of the user's own in place of a data set: float images and labels, as they come."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from acclimate.context import derive_seed, process_count
+from acclimate.errors import DataError, ModelFileError, RecipeError, count
+from acclimate.training.feed import Judged, Share
+
+_WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
+
+
+class LoaderFeed:
+    """Batches of a DataLoader, checked.
+
+    Its order and its random transforms are governed by the training's seed where they draw from
+    PyTorch's global generator, which a DataLoader does unless it was given one of its own.
+
+    Args:
+        network: What learns; told by it are the size and the number of logits.
+        loader: With a length; of pairs of images and labels.
+        val: The same, for val; None for none.
+        seed: Of the training.
+
+    Raises:
+        DataError: Batches are not what they must be.
+        ModelFileError: The network cannot be run on them.
+        RecipeError: There are several processes.
+    """
+
+    def __init__(
+        self, network: nn.Module, loader: Iterable[Any], val: Iterable[Any] | None, seed: int
+    ) -> None:
+        if process_count() > 1:
+            raise RecipeError(
+                "a DataLoader of your own is trained on in one process.",
+                hint="Give a folder or a list of images to train in several.",
+            )
+        self.loader, self.val, self.seed = loader, val, seed
+        self.steps = _length(loader, "loader")
+        torch.manual_seed(derive_seed(seed, "first"))
+        images, labels = _pair(next(iter(loader), None), "loader", 0)
+        self.classes = _logits(network, images)
+        _check(images, labels, self.classes, "loader", 0)
+        self.batch_size = len(images)
+        whole = getattr(loader, "dataset", None)
+        known = hasattr(whole, "__len__") and not getattr(loader, "drop_last", False)
+        self.images = len(whole) if known and whole is not None else self.steps * self.batch_size
+        self.val_images = 0
+        if val is not None:
+            _length(val, "val")
+            self.val_images = sum(len(batch.images) for batch in self.judged())
+
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+        """The loader's batches, after so many.
+
+        Args:
+            epoch: From 1.
+            after: Batches of it that were done before a training was killed.
+
+        Yields:
+            Share: `rows` count the epoch's images.
+
+        Raises:
+            DataError: A batch is not what it must be.
+        """
+        batches: Iterator[Any] | None = None
+        seen = 0
+        for index in range(self.steps):
+            # Before each batch, since the steps between them draw from this generator too.
+            torch.manual_seed(derive_seed(self.seed, "loader", epoch, index))
+            batches = iter(self.loader) if batches is None else batches
+            images, labels = _pair(next(batches, None), "loader", index)
+            rows = np.arange(seen, seen + len(images))
+            seen += len(images)
+            if index >= after:
+                _check(images, labels, self.classes, "loader", index)
+                yield Share(images, labels, rows, len(images), 1.0)
+
+    def judged(self) -> Iterator[Judged]:
+        """Val as it comes.
+
+        Yields:
+            Judged: Labels are class ids.
+
+        Raises:
+            DataError: A batch is not what it must be, or holds pixels that are no numbers.
+        """
+        for index, batch in enumerate(self.val or ()):
+            images, labels = _pair(batch, "val", index)
+            _check(images, labels, self.classes, "val", index)
+            broken = (~images.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+            if broken:
+                held = "holds" if len(broken) == 1 else "hold"
+                raise DataError(
+                    f"{count(len(broken), 'image')} ({broken[0]} first) of batch {index} {held} "
+                    "pixels that are no numbers.",
+                    where="val",
+                )
+            yield Judged(images, labels if labels.ndim == 1 else labels.argmax(1))
+
+    def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Moves images to the device; they are normalized already."""
+        return lambda images: images.to(
+            device, memory_format=torch.channels_last, non_blocking=True
+        )
+
+
+def _length(loader: Iterable[Any], name: str) -> int:
+    try:
+        steps = len(loader)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DataError(
+            f"{type(loader).__name__} does not say how many batches it has.",
+            where=name,
+            hint="Give one with a length: the schedule needs to know where it ends.",
+        ) from error
+    if not steps:
+        raise DataError("loader has no batches.", where=name)
+    return steps
+
+
+def _pair(batch: object, name: str, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if batch is None:
+        raise DataError(
+            f"loader ended before batch {index}, which its length promised.", where=name
+        )
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise DataError(
+            f"batch {index} is a {type(batch).__name__}, not a pair.", where=name, hint=_WANTED
+        )
+    images, labels = batch
+    if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
+        kinds = f"{type(images).__name__} and {type(labels).__name__}"
+        raise DataError(f"batch {index} holds {kinds}, not tensors.", where=name, hint=_WANTED)
+    shown = f"{images.dtype} {tuple(images.shape)}".removeprefix("torch.")
+    if images.ndim != 4 or not images.is_floating_point() or not len(images):
+        raise DataError(f"images of batch {index} are {shown}.", where=name, hint=_WANTED)
+    # Integers of any width, and a column of them, are labels too.
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return images.float(), labels.float() if labels.is_floating_point() else labels.long()
+
+
+def _check(images: torch.Tensor, labels: torch.Tensor, classes: int, name: str, index: int) -> None:
+    wanted = (len(images), classes) if labels.is_floating_point() else (len(images),)
+    if tuple(labels.shape) != wanted:
+        shown = f"{labels.dtype} {tuple(labels.shape)}".removeprefix("torch.")
+        raise DataError(
+            f"labels of batch {index} are {shown} for {count(len(images), 'image')} and "
+            f"{classes} logits.",
+            where=name,
+            hint=_WANTED,
+        )
+    if labels.is_floating_point():
+        return
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise DataError(
+            f"label {int(outside[0])} in batch {index} is out of range: the network has "
+            f"{classes} logits, so labels go from 0 to {classes - 1}.",
+            where=name,
+        )
+
+
+def _logits(network: nn.Module, images: torch.Tensor) -> int:
+    """How many logits the network makes of these images."""
+    kind, shape = type(network).__name__, tuple(images.shape[1:])
+    parameter = next(network.parameters(), None)
+    device = images.device if parameter is None else parameter.device
+    was_training = network.training
+    try:
+        with torch.inference_mode():
+            logits = network.eval()(images[:1].to(device))
+    except Exception as error:  # whatever a strange network does with such an input
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:120]
+        raise ModelFileError(
+            f"{kind} cannot be run on the loader's images, float32 {shape} ({reason})."
+        ) from error
+    finally:
+        network.train(was_training)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        made = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelFileError(f"{kind} makes {made} of one image, not logits (1, C).")
+    return int(logits.shape[1])

@@ -1,0 +1,134 @@
+"""`acclimate.fine_tune`: of a data set, or of a DataLoader as in a loop written by hand."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import nn
+
+from acclimate.augmentation.policy import Policy
+from acclimate.context import Context
+from acclimate.data.contract import InputContract
+from acclimate.data.dataset import Dataset
+from acclimate.errors import RecipeError
+from acclimate.inputs import AnyData, AnyModel, as_classifier, as_dataset
+from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import resized
+from acclimate.progress import Progress, silent
+from acclimate.settings import from_keywords
+from acclimate.training.fine_tune import fine_tune as _fine_tune
+from acclimate.training.loop import Trained
+from acclimate.training.optimizers import OptimizerFactory
+from acclimate.training.plainly import fine_tune_plainly, like
+from acclimate.training.settings import FineTune
+
+AnyOptimizer = str | torch.optim.Optimizer | OptimizerFactory
+
+
+@overload
+def fine_tune(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    policy: Policy | None = None,
+    optimizer: AnyOptimizer = "adamw",
+    device: str = "auto",
+    seed: int = 0,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    workspace: Path | None = None,
+    progress: Progress = silent,
+    **settings: Any,  # noqa: ANN401 - fields of FineTune
+) -> Classifier: ...
+
+
+@overload
+def fine_tune(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    val: Iterable[Any] | None = None,
+    optimizer: AnyOptimizer = "adamw",
+    device: str = "auto",
+    seed: int = 0,
+    workspace: Path | None = None,
+    progress: Progress = silent,
+    **settings: Any,  # noqa: ANN401 - fields of FineTune
+) -> Trained: ...
+
+
+def fine_tune(
+    model: AnyModel,
+    data: AnyData | Iterable[Any],
+    *,
+    val: Iterable[Any] | None = None,
+    policy: Policy | None = None,
+    optimizer: AnyOptimizer = "adamw",
+    device: str = "auto",
+    seed: int = 0,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    workspace: Path | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> Classifier | Trained:
+    """A model that learnt your classes; see `acclimate.training.fine_tune.fine_tune`.
+
+    Args:
+        model: Name, folder, classifier, or a module of your own.
+        data: Folder, list or data set; or, for a module whose head fits already, a DataLoader of
+            (images: float (B, 3, H, W), normalized; labels: int (B,) or probabilities (B, C)).
+        val: Beside a DataLoader, the same for val.
+        policy: Augmentation, from `augment()`.
+        optimizer: "adamw", "sgd", an optimizer over the model's parameters, or a function from
+            parameter groups to one, such as a class.
+        device: "auto", "cpu", "cuda", …
+        seed: Governs everything random.
+        contract: What a module of your own expects of pixels.
+        image_size: px, when not the model's own.
+        workspace: Folder for checkpoints; the same call goes on from them.
+        progress: Receives what is told.
+        **settings: Fields of `FineTune`: epochs, lr, batch_size, …
+
+    Returns:
+        The fine-tuned classifier; of a DataLoader, the trained copy in `network`, with its curve.
+        Yours is unchanged.
+
+    Raises:
+        RecipeError: What is given does not go together.
+    """
+    context = Context(seed=seed, device=device, workspace=workspace, progress=progress)
+    if isinstance(optimizer, str):
+        settings["optimizer"] = optimizer
+    own = None if isinstance(optimizer, str) else optimizer
+    if not isinstance(data, (Dataset, str, Path)):
+        if not isinstance(model, nn.Module):
+            raise RecipeError("a DataLoader of your own needs a torch.nn.Module.", where="model")
+        _refuse("a DataLoader", policy=policy, contract=contract, image_size=image_size)
+        made = from_keywords(FineTune, settings)
+        return fine_tune_plainly(model, data, val, made, context=context, optimizer=own)
+    _refuse("a data set, which has its own", val=val)
+    if isinstance(own, torch.optim.Optimizer):
+        settings = {**_said_by(own, settings), **settings}
+        own = like(own)
+    start = as_classifier(model, contract=contract)
+    if image_size is not None:
+        start = resized(start, image_size)
+    dataset = as_dataset(data, context=context)
+    made = from_keywords(FineTune, settings)
+    return _fine_tune(start, dataset, policy, made, context=context, optimizer=own)
+
+
+def _refuse(data: str, **given: object) -> None:
+    """What does not go with this kind of data."""
+    for name, value in given.items():
+        if value is not None:
+            raise RecipeError(f"{name} does not apply to {data}.", where=name)
+
+
+def _said_by(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> dict[str, float]:
+    """Rate and weight decay of an optimizer, where they are not given beside it."""
+    group = optimizer.param_groups[0]
+    said = {"weight_decay": float(group.get("weight_decay", 0.0))}
+    return said if {"lr", "learning_rate"} & set(settings) else {**said, "lr": float(group["lr"])}
