@@ -397,4 +397,7 @@ def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noq
         },
     )
     job.context.progress.say(f"registered and signed: {version.name}/{version.number}")
+    if settings.tracking_uri:
+        track = find("acclimate.registry.tracking:track")
+        track(settings.tracking_uri, job.recipe.name, classifier, job.context.progress)
     return f"{version.name}/{version.number}"

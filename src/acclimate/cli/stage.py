@@ -107,11 +107,21 @@ def _run_stage(
     if out is not None:
         result.save(out)
         shutil.rmtree(workspace, ignore_errors=True)
+        _track(stage, recipe, result, out.name, context)
     show.result(stage.writes, result, out, as_json=flags["as_json"])
     if stage.name == "compare":
         from acclimate.evaluation.comparison import check_required
 
         check_required(result, settings)
+
+
+def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Context) -> None:  # noqa: ANN401 - the stage's thing
+    """Sends the curve of a training where the recipe asks for it."""
+    uri = recipe.registry.tracking_uri if recipe.registry else None
+    if uri and stage.writes == "classifier":
+        from acclimate.registry.tracking import track
+
+        track(uri, name, result, context.progress)
 
 
 def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - one of the things that flow

@@ -15,10 +15,12 @@ from torch import nn
 from acclimate.data.contract import InputContract
 from acclimate.errors import DataError, ModelFileError
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
+from acclimate.models.curves import write_curves
 from acclimate.models.structure import build, counts_beyond_shapes, fit_to_shapes
 
 FORMAT = 1
 MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
+CURVES_FILE = "curve.csv"
 MAX_CLASSES = 100_000
 
 
@@ -153,7 +155,7 @@ class Classifier:
         return replace(self, card=card, **changes)
 
     def save(self, folder: Path) -> None:
-        """Writes `model.json`, `model.safetensors` and, once exported, `model.onnx`.
+        """Writes `model.json`, `model.safetensors`, once exported `model.onnx`, and `curve.csv`.
 
         Args:
             folder: Made whole, then renamed into place.
@@ -185,6 +187,7 @@ class Classifier:
             "card": asdict(self.card),
         }
         write_json(folder / MODEL_FILE, record)
+        write_curves(self.card.steps, folder / CURVES_FILE)
 
     @classmethod
     def load(cls, folder: Path, *, network: nn.Module | None = None) -> Self:

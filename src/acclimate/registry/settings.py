@@ -19,3 +19,5 @@ class Register(Settings):
     """How versions are signed."""
     key: Path | None = None
     """Private key (PEM, elliptic curve); one is made for this user when left out."""
+    tracking_uri: str | None = None
+    """MLflow server (or database) that gets the curves of trainings; none when left out."""
