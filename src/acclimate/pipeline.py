@@ -283,6 +283,7 @@ def _do(job: _Job, step: Step) -> None:
 
 
 def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
+    label_weights = getattr(settings, "label_weights", False)
     return digest_json(
         [
             step.name,
@@ -290,6 +291,8 @@ def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[S
             settings.model_dump(mode="json"),
             [slot.digest for slot in inputs],
             job.recipe.seed,
+            # Scores change no digest, so that nothing else is trained anew.
+            *([job.slots["dataset"].load().scores_digest] if label_weights else []),
         ]
     )
 

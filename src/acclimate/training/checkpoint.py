@@ -1,7 +1,7 @@
 """What a killed training needs to go on with the same numbers."""
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class TrainState:
         best: Weights at that epoch.
         network: Weights now.
         optimizer: Its rule's state.
+        start: Weights before the first step.
+        average: State of what is averaged beside the training.
     """
 
     epoch: int
@@ -54,6 +56,8 @@ class TrainState:
     best: dict[str, torch.Tensor]
     network: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
+    start: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(state: TrainState, workspace: Path) -> None:

@@ -14,6 +14,8 @@ from acclimate.data.batches import in_order
 from acclimate.models.device import on_cpu, on_device
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import Progress, silent
+from acclimate.training.averaging import Averager, Weights, copied
+from acclimate.training.blending import Blend, Judged, check_val, greedy_soup, wise_ft
 from acclimate.training.checkpoint import Epoch, TrainState, find_state, save_state
 from acclimate.training.feed import Feed
 from acclimate.training.optimizers import OPTIMIZERS, OptimizerFactory, parameter_groups
@@ -35,16 +37,30 @@ class Trained:
         network: With the best weights, on the CPU, in evaluation mode.
         curve: One entry an epoch, the start first.
         best_epoch: Where val was best; 0 is the start.
+        blend: What was blended after the last epoch, in place of that epoch's weights.
     """
 
     network: nn.Module
     curve: tuple[Epoch, ...]
     best_epoch: int
+    blend: Blend | None = None
 
     @property
     def best(self) -> Epoch:
         """The curve at the best epoch."""
         return self.curve[self.best_epoch]
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of the network that came of it."""
+        return self.blend.judged.accuracy if self.blend else self.best.val_accuracy
+
+    @property
+    def is_start(self) -> bool:
+        """Whether nothing was better than the start."""
+        if self.blend is None:
+            return self.best_epoch == 0
+        return self.blend.coefficient == 0 or self.blend.epochs == (0,)
 
 
 def train(
@@ -114,16 +130,19 @@ class _Run:
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
         self.val = views.dataset.rows("val")
-        self.feed = Feed(self.views, plan.batch_size, context.seed)
+        self.feed = Feed(self.views, plan.batch_size, context.seed, balanced=plan.balanced)
         self.to_input = Normalizer(views.contract, fabric.device)
         self.rule = rule
+        check_val(plan.averaging, len(self.val))
         state = find_state(context.workspace)
         if state is not None:
             network.load_state_dict(state.network)
         self.network, self.rule = fabric.setup(network, rule)
         self.step = Step(fabric, self.network, self.rule, objective, self.to_input, plan)
+        self.average = Averager(plan.averaging)
         self.state = state or self._start()
         if state is not None:
+            self.average.load_state_dict(state.average, fabric.device)
             self.rule.load_state_dict(state.optimizer)
             self.progress.say(f"going on after epoch {state.epoch} of {plan.epochs}")
         self.began = time.monotonic() - self.state.curve[-1].seconds
@@ -136,19 +155,50 @@ class _Run:
                 self.progress.say(f"stopped: val got no better for {self.plan.patience} epochs")
                 break
             self._epoch(state.epoch + 1)
-        self.plain.load_state_dict(state.best)
-        return Trained(on_cpu(self.plain), tuple(state.curve), state.best_epoch)
+        blend = self._blended()
+        self.plain.load_state_dict(blend.weights if blend else state.best)
+        return Trained(on_cpu(self.plain), tuple(state.curve), state.best_epoch, blend)
+
+    def _blended(self) -> Blend | None:
+        """A soup of epochs, and the way from the start to it, where the plan asks for them."""
+        state, blend = self.state, None
+        if self.average.ingredients:
+            blend = greedy_soup(self.average.ingredients, state.curve, self._judged)
+        if self.plan.coefficients:
+            end = blend.weights if blend else state.best
+            wise = wise_ft(state.start, end, self.plan.coefficients, len(self.val), self._judged)
+            blend = replace(wise, epochs=blend.epochs if blend else ())
+        if blend is not None:
+            for note in blend.notes:
+                self.progress.say(note)
+        return blend
+
+    def _judged(self, weights: Weights) -> Judged:
+        self.plain.load_state_dict(weights)
+        return Judged(*self._validate())
 
     def _start(self) -> TrainState:
         start = Epoch(0, math.nan, *self._validate(), 0.0, 0.0)
         self.progress.say(
             f"start: val loss {start.val_loss:.3f}, val accuracy {start.val_accuracy:.3f}"
         )
-        weights = _copied(self.plain)
-        return TrainState(0, [start], 0, weights, weights, self.rule.state_dict())
+        weights = copied(self.plain)
+        if self.keep_start:
+            self.average.after_epoch(start, [start], self.plain)
+        return TrainState(0, [start], 0, weights, weights, self.rule.state_dict(), weights)
 
     def _epoch(self, epoch: int) -> None:
         loss = self._train_epoch(epoch)
+        with self.average.shown(self.plain):
+            self._judge_epoch(epoch, loss)
+        if self.context.workspace is not None and self.rank == 0:
+            state = self.state
+            state.network, state.optimizer = copied(self.plain), self.rule.state_dict()
+            state.average = self.average.state_dict()
+            save_state(state, self.context.workspace)
+
+    def _judge_epoch(self, epoch: int, loss: float) -> None:
+        """Asks val, and keeps the weights if they are the best so far."""
         val_loss, val_accuracy = self._validate()
         if len(self.val) and not math.isfinite(val_loss):
             raise diverged("val loss", val_loss, f"the end of epoch {epoch}", self.plan)
@@ -157,16 +207,16 @@ class _Run:
         state = self.state
         state.epoch = epoch
         state.curve.append(line)
-        least = state.curve[0].val_accuracy if self.keep_start else 0.0
+        # Where the way from the start is asked for, the start is among what val chooses from.
+        floor = self.keep_start and not self.plan.coefficients
+        least = state.curve[0].val_accuracy if floor else 0.0
         if preferred(line, state.curve[state.best_epoch], state.curve, len(self.val), least):
-            state.best_epoch, state.best = epoch, _copied(self.plain)
+            state.best_epoch, state.best = epoch, copied(self.plain)
+        self.average.after_epoch(line, state.curve, self.plain)
         self.progress.say(
             f"epoch {epoch}/{self.plan.epochs}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
             f"val accuracy {val_accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
         )
-        if self.context.workspace is not None and self.rank == 0:
-            state.network, state.optimizer = _copied(self.plain), self.rule.state_dict()
-            save_state(state, self.context.workspace)
 
     def _train_epoch(self, epoch: int) -> float:
         self.network.train()
@@ -182,6 +232,7 @@ class _Run:
             for step, share in enumerate(self.feed.epoch(epoch), (epoch - 1) * steps):
                 rate = factor(self.plan.schedule, step, steps * self.plan.epochs, self.plan.warmup)
                 loss = self.step.take(share, rate, f"step {step}")
+                self.average.after_step(self.plain, (step + 1) / (steps * self.plan.epochs))
                 total += loss
                 task.advance(share.whole)
                 task.note(f"loss {loss / share.whole:.3f}")
@@ -204,7 +255,3 @@ class _Run:
                 sums[1] += (logits.argmax(1) == targets).sum()
         total = [summed_over(self.fabric, value) / len(self.val) for value in sums]
         return total[0], total[1]
-
-
-def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: t.detach().cpu().clone() for name, t in network.state_dict().items()}
