@@ -21,6 +21,7 @@ import copy
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -104,35 +105,33 @@ def fresh(model: Classifier, dataset: Dataset, seed: int) -> nn.Module:
 
 def networks(
     dataset: Dataset, args: argparse.Namespace, context: Context
-) -> dict[str, tuple[nn.Module, float]]:
-    """Each method's network, and the seconds it took from the pretrained weights on."""
+) -> Iterator[tuple[str, nn.Module, float]]:
+    """Each method's name, network, and the seconds it took from the pretrained weights on."""
     model, seed = pretrained(Model(image_size=args.image_size)), context.seed
-    found: dict[str, tuple[nn.Module, float]] = {}
     began = time.perf_counter()
     start = probe(model, dataset, context=context)
     fitted = time.perf_counter() - began
-    found["probe"] = start.module(), fitted
+    yield "probe", start.module(), fitted
     began = time.perf_counter()
     network = fresh(model, dataset, seed)
     network = plainly(network, model, dataset, 1e-3, args.epochs, seed, frozen_norms=False)
-    found["plain"] = network, time.perf_counter() - began
+    yield "plain", network, time.perf_counter() - began
     began = time.perf_counter()
     network = on_device(copy.deepcopy(start.module()), CPU)
     network = plainly(network, model, dataset, 1e-4, args.epochs, seed, frozen_norms=True)
     seconds = fitted + time.perf_counter() - began
-    found["LP-FT"] = network, seconds
+    yield "LP-FT", network, seconds
     half = copy.deepcopy(network)
     half.load_state_dict(interpolated(copied(start.module()), copied(network), 0.5))
-    found["WiSE-FT"] = half, seconds
+    yield "WiSE-FT", half, seconds
     for name, changes in args.variants.items():
         began = time.perf_counter()
         policy = safe_policy(start, dataset, context=context)
         settings = FineTune.model_validate({"epochs": args.epochs, **changes})
         tuned = fine_tune(start, dataset, policy, settings, context=context)
-        found[name] = tuned.module(), fitted + time.perf_counter() - began
+        yield name, tuned.module(), fitted + time.perf_counter() - began
         if args.line and not changes:
             line(start.module(), tuned.module(), dataset, model)
-    return found
 
 
 def line(start: nn.Module, end: nn.Module, dataset: Dataset, model: Classifier) -> None:
@@ -180,7 +179,7 @@ def main() -> None:
             context = Context(seed=seed, device="cpu", cache=scratch / "cache")
             dataset = load(home, other, args.images, context)
             model = pretrained(Model(image_size=args.image_size))
-            for method, (network, seconds) in networks(dataset, args, context).items():
+            for method, network, seconds in networks(dataset, args, context):
                 judged = [
                     accuracy(network, dataset, model, dataset.rows("test", domain))
                     for domain in (HOME, OTHER)
