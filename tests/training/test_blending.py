@@ -87,6 +87,19 @@ def test_wise_ft_goes_as_far_as_val_says():
     assert blend.notes[0].startswith("WiSE-FT took 0.7; val accuracy (loss) by coefficient: 0: 0.3")
 
 
+def test_val_accuracy_that_cannot_be_told_apart_is_told_by_the_loss():
+    losses, accuracies = (0.1, 0.2, 0.4, 0.3, 0.5), (0.90, 0.89, 0.91, 0.90, 0.92)
+    judged = [Judged(*both) for both in zip(losses, accuracies, strict=True)]
+    candidates = dict(zip((0.0, 0.25, 0.5, 0.75, 1.0), judged, strict=True))
+    assert chosen(candidates, 100) == 0.75  # 0.25 is below the start, whose own loss is not asked
+    assert chosen(candidates, 10**9) == 1.0
+
+
+def test_where_nothing_reaches_the_start_it_is_taken():
+    candidates = {0.0: Judged(2.0, 0.9), 0.5: Judged(0.1, 0.89), 1.0: Judged(0.1, 0.5)}
+    assert chosen(candidates, 20) == 0.0
+
+
 @pytest.mark.parametrize(("start", "taken"), [(0.8, 0.4), (0.9, 0.4), (0.91, 0.0)])
 def test_a_number_is_taken_unless_the_start_is_better(start, taken):
     def judge(some):
@@ -109,6 +122,7 @@ def test_what_is_chosen_is_within_a_standard_error_of_the_best(accuracies, image
     best = max(accuracies)
     found = candidates[chosen(candidates, images)].accuracy
     assert found >= best - math.sqrt(best * (1 - best) / images)
+    assert found >= accuracies[0]
 
 
 def test_a_soup_without_val_is_refused():

@@ -332,7 +332,7 @@ def test_a_part_of_the_way_lies_between_start_and_end(run, good, dataset):
 def test_where_all_of_the_way_only_harms_the_start_is_kept(run, good):
     harmful = FineTune(epochs=1, batch_size=18, learning_rate=HARMFUL, wise_ft="auto")
     kept = run(harmful, network=copy_of(good))
-    assert kept.val_accuracy >= good.best.val_accuracy - 0.08  # a standard error of 45 images
+    assert kept.val_accuracy >= good.best.val_accuracy
     assert kept.blend.coefficient < 0.5
     assert kept.curve[-1].val_accuracy < kept.val_accuracy
 
