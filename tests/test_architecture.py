@@ -69,6 +69,7 @@ TABLES = {
     "acclimate.augmentation.policy:POLICIES": "acclimate.augmentation.settings:PolicyName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",
     "acclimate.evaluation.metrics:METRICS": "acclimate.evaluation.settings:MetricName",
+    "acclimate.training.averaging:AVERAGES": "acclimate.training.settings:AveragingName",
     "acclimate.training.losses:LOSSES": "acclimate.training.settings:LossName",
     "acclimate.training.distillation:DISTILLATIONS": (
         "acclimate.training.settings:DistillationName"

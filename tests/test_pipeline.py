@@ -191,6 +191,16 @@ def test_a_change_redoes_what_depends_on_it_and_no_more(recipe, out, context, se
     assert run(changed(recipe, **sections), out, context=context).ran == ran
 
 
+def test_other_scores_of_labels_train_anew_where_they_weigh(recipe, out, context):
+    weighing = {"label_weights": True, "epochs": 1}
+    found = []
+    for folds in (5, 5, 2):
+        own = changed(recipe, fine_tune=weighing, inspect={"folds": folds})
+        run(own, out, context=context, until="fine-tune")
+        found.append(len(list(out.glob("digits/fine-tune-*"))))
+    assert found == [2, 2, 3]  # one without weights was there
+
+
 def test_a_file_that_was_only_touched_is_looked_at_again_and_no_more(
     recipe, place, context, tmp_path
 ):

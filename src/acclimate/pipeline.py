@@ -283,15 +283,12 @@ def _do(job: _Job, step: Step) -> None:
 
 
 def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
-    return digest_json(
-        [
-            step.name,
-            stage.version,
-            settings.model_dump(mode="json"),
-            [slot.digest for slot in inputs],
-            job.recipe.seed,
-        ]
-    )
+    parts: list[Any] = [step.name, stage.version, settings.model_dump(mode="json")]
+    parts += [[slot.digest for slot in inputs], job.recipe.seed]
+    if getattr(settings, "label_weights", False):
+        # Scores change no digest, so that nothing else is trained anew.
+        parts.append(job.slots["dataset"].load().scores_digest)
+    return digest_json(parts)
 
 
 def _run_stage(

@@ -20,7 +20,7 @@ def batch(seed=0):
 
 def test_the_suite_covers_every_loss():
     assert set(LOSSES) == set(typing.get_args(LossName))
-    assert len(LOSSES) == 1
+    assert len(LOSSES) == 4
 
 
 @every
@@ -49,6 +49,19 @@ def test_class_ids_and_certain_probabilities_say_the_same(name, smoothing):
     certain = functional.one_hot(targets, 5).float()
     by_id = LOSSES[name](logits, targets, smoothing)
     assert torch.allclose(LOSSES[name](logits, certain, smoothing), by_id, atol=1e-6)
+
+
+@every
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_mixed_label_is_judged_too(name, smoothing):
+    logits, targets = batch()
+    mixed = 0.7 * functional.one_hot(targets, 5) + 0.3 * functional.one_hot(targets.roll(1), 5)
+    losses = LOSSES[name](logits, mixed, smoothing)
+    assert losses.shape == (12,)
+    losses.sum().backward()
+    assert logits.grad.isfinite().all()
+    agreeing = (mixed + 1e-6).log()
+    assert (LOSSES[name](agreeing, mixed, 0.0) <= losses.detach() + 1e-6).float().mean() > 0.9
 
 
 @every

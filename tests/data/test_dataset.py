@@ -122,6 +122,13 @@ def test_the_digest_sees_every_change_that_training_and_evaluation_see(name):
     assert made([{**row, name: CHANGES[name]}]).digest != made([row]).digest
 
 
+def test_scores_of_labels_have_a_digest_of_their_own():
+    row = {"path": "1.jpg", "label": "a", "split": "train", "digest": b"x" * 16}
+    plain, scored = made([row]), made([{**row, "label_error": 0.5}])
+    assert plain.digest == scored.digest
+    assert plain.scores_digest != scored.scores_digest
+
+
 def test_the_digest_sees_the_order_of_classes():
     row = {"path": "1.jpg", "label": "a", "split": "train", "digest": b"x" * 16}
     assert made([row], ("a", "b")).digest != made([row], ("b", "a")).digest

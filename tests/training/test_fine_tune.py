@@ -20,8 +20,9 @@ from acclimate.errors import DataError, ModelFileError, RecipeError
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune, without_val
+from acclimate.training.fine_tune import fine_tune, objective_of, without_val
 from acclimate.training.settings import FineTune
+from acclimate.training.step import Seen
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=2, batch_size=18, learning_rate=1e-2)
@@ -155,6 +156,58 @@ def test_the_start_is_kept_when_training_only_harms_and_the_card_says_so(
     assert step.figures["epochs"] == 2
     assert step.curve[-1]["val_accuracy"] < 0.4
     assert "No epoch was better on val than the start, which was kept." in step.notes
+
+
+def test_the_card_says_how_far_wise_ft_went_and_what_val_said(learnt, dataset, policy, context):
+    settings = SHORT.model_copy(update={"wise_ft": "auto", "epochs": 1})
+    step = fine_tune(learnt, dataset, policy, settings, context=context).card.steps[-1]
+    taken = step.figures["wise_ft"]
+    told = next(note for note in step.notes if note.startswith("WiSE-FT took"))
+    assert told.startswith(f"WiSE-FT took {taken:g}; val accuracy (loss) by coefficient: 0: ")
+    assert told.count("(") == 12
+    assert f"{taken:g}: {step.figures['val_accuracy']:.3f} (" in told
+    assert f" 0: {step.curve[0]['val_accuracy']:.3f} (" in told
+
+
+def logits_of(objective, targets, rows):
+    """What an objective pulls logits of nothing towards."""
+    logits = torch.zeros(len(targets), 10, requires_grad=True)
+    seen = Seen(torch.zeros(1), torch.as_tensor(targets), np.asarray(rows))
+    objective(logits, seen).sum().backward()
+    return -logits.grad
+
+
+def test_logit_adjustment_pulls_harder_towards_a_rare_class(dataset):
+    rows = dataset.rows("train")
+    keep = dataset.keep.copy()
+    keep[rows[dataset.labels[rows] == 4][2:]] = False
+    rare = dataset.with_columns({"keep": keep})
+    plainly, adjusted = (
+        logits_of(objective_of(FineTune(balance=name, label_smoothing=0), rare), [4, 5], rows[:2])
+        for name in ("none", "logit_adjustment")
+    )
+    assert plainly[0, 4] == pytest.approx(float(plainly[1, 5]))
+    assert adjusted[0, 4] > plainly[0, 4]
+    assert adjusted[1, 5] < plainly[1, 5]
+
+
+def test_a_suspected_label_pulls_by_its_weight(dataset):
+    first, second = dataset.rows("train")[:2].tolist()
+    scores = [None] * len(dataset)
+    scores[first] = 0.75
+    scored = dataset.with_columns({"label_error": scores})
+    objective = objective_of(FineTune(label_weights=True), scored)
+    pulled = logits_of(objective, [1, 1], [first, second])
+    assert torch.allclose(pulled[0] * 2, pulled[1])
+    with pytest.raises(RecipeError, match="label_weights needs the scores of inspect"):
+        objective_of(FineTune(label_weights=True), dataset)
+
+
+@pytest.mark.parametrize("loss", ["focal", "generalized_cross_entropy", "symmetric_cross_entropy"])
+def test_each_loss_teaches(blank, dataset, policy, context, loss):
+    settings = FineTune(epochs=2, batch_size=18, learning_rate=1e-2, loss=loss, balance="sampling")
+    step = fine_tune(blank, dataset, policy, settings, context=context).card.steps[-1]
+    assert step.figures["val_accuracy"] > step.figures["start_val_accuracy"] + 0.2
 
 
 def test_the_plan_is_told_with_its_reasons(blank, dataset, policy, context):

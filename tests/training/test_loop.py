@@ -291,6 +291,52 @@ def test_a_run_killed_again_and_again_still_ends_with_the_same_weights(run, good
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.parametrize("name", ["ema", "swa", "soup"])
+def test_averaged_weights_come_through_a_kill_too(run, good, name, tmp_path):
+    settings = SHORT.model_copy(update={"averaging": name})
+    whole = run(settings, workspace=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, workspace=tmp_path / "killed", progress=Heard(stop_after=24))
+    trained = run(settings, workspace=tmp_path / "killed")
+    assert same_weights(trained, whole)
+    assert curve(trained) == curve(whole)
+    # Averaging looks on: it changes what val sees, never the training itself.
+    assert [repr(e.train_loss) for e in whole.curve] == [repr(e.train_loss) for e in good.curve]
+    if name != "soup":
+        assert whole.curve[-1].val_loss != good.curve[-1].val_loss
+        assert not same_weights(whole, good)
+
+
+def test_a_soup_is_at_least_as_good_on_val_and_names_its_epochs(run, good):
+    soup = run(SHORT.model_copy(update={"averaging": "soup"}))
+    assert soup.val_accuracy >= max(e.val_accuracy for e in good.curve)
+    assert soup.blend.epochs
+    assert soup.curve[soup.blend.epochs[0]].val_accuracy == max(e.val_accuracy for e in soup.curve)
+
+
+def test_a_soup_without_val_is_refused(run, dataset):
+    with pytest.raises(RecipeError, match="soup asks val"):
+        run(SHORT.model_copy(update={"averaging": "soup"}), data=without_val(dataset))
+
+
+def test_a_part_of_the_way_lies_between_start_and_end(run, good, dataset):
+    start = untrained().state_dict()
+    half = run(SHORT.model_copy(update={"wise_ft": 0.5}), data=without_val(dataset))
+    whole = run(data=without_val(dataset))
+    ends = whole.network.state_dict()
+    for name, tensor in half.network.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, (start[name] + ends[name]) / 2, atol=1e-5), name
+
+
+def test_where_all_of_the_way_only_harms_the_start_is_kept(run, good):
+    harmful = FineTune(epochs=1, batch_size=18, learning_rate=HARMFUL, wise_ft="auto")
+    kept = run(harmful, network=copy_of(good))
+    assert kept.val_accuracy >= good.best.val_accuracy
+    assert kept.blend.coefficient < 0.5
+    assert kept.curve[-1].val_accuracy < kept.val_accuracy
+
+
 def test_a_finished_training_is_not_done_again(run, good, tmp_path):
     run(workspace=tmp_path)
     heard = Heard()

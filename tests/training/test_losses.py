@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.training.losses import cross_entropy, soft_targets
+from acclimate.training.losses import (
+    cross_entropy,
+    focal,
+    generalized_cross_entropy,
+    soft_targets,
+    symmetric_cross_entropy,
+)
 
 seeds = st.integers(0, 2**32)
 temperatures = st.floats(0.5, 8.0)
@@ -39,6 +45,44 @@ def test_a_mixed_label_costs_the_mean_of_its_labels(label_smoothing):
     )
     found = float(cross_entropy(said, mixed, label_smoothing))
     assert found == pytest.approx(0.3 * first + 0.7 * second, rel=1e-5)
+
+
+def given_probability(chance):
+    """Logits of two classes at which the first has this probability."""
+    return torch.tensor([[math.log(chance), math.log(1 - chance)]])
+
+
+FIRST = torch.tensor([0])
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5, 0.9])
+def test_focal_is_cross_entropy_times_what_is_missing_squared(chance):
+    found = float(focal(given_probability(chance), FIRST, 0.0))
+    assert found == pytest.approx(-((1 - chance) ** 2) * math.log(chance), rel=1e-4)
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5, 0.9])
+def test_generalized_cross_entropy_is_the_papers(chance):
+    found = float(generalized_cross_entropy(given_probability(chance), FIRST, 0.0))
+    assert found == pytest.approx((1 - chance**0.7) / 0.7, rel=1e-4)
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5, 0.9])
+def test_symmetric_cross_entropy_is_the_papers(chance):
+    found = float(symmetric_cross_entropy(given_probability(chance), FIRST, 0.0))
+    assert found == pytest.approx(-0.1 * math.log(chance) + 4 * (1 - chance), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [generalized_cross_entropy, symmetric_cross_entropy])
+def test_a_label_that_is_surely_wrong_pulls_less_than_with_cross_entropy(loss):
+    def pull(some):
+        said = torch.tensor([[-6.0, 6.0]], requires_grad=True)
+        some(said, FIRST, 0.0).sum().backward()
+        unsure = torch.tensor([[0.0, 0.0]], requires_grad=True)
+        some(unsure, FIRST, 0.0).sum().backward()
+        return float(said.grad.norm() / unsure.grad.norm())
+
+    assert pull(loss) < 0.2 * pull(cross_entropy)
 
 
 @settings(deadline=None, max_examples=30)

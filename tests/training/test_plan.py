@@ -122,3 +122,37 @@ def test_a_device_that_is_not_here_is_refused():
         "--device: device 'abacus' is not here. "
         "Use auto, cpu or cuda; `acclimate doctor` lists what there is."
     )
+
+
+@pytest.mark.parametrize("kind", [FineTune, Distill])
+@pytest.mark.parametrize("name", ["ema", "swa", "soup"])
+def test_averaging_reaches_the_plan(kind, name):
+    assert make_plan(kind(averaging=name), 100, HERE).averaging == name
+
+
+@pytest.mark.parametrize("name", ["swa", "soup"])
+def test_means_of_weights_are_refused_where_statistics_are_trained(name):
+    with pytest.raises(RecipeError, match=f"averaging: {name} needs batch_norm: frozen"):
+        make_plan(FineTune(averaging=name, batch_norm="train"), 100, HERE)
+    make_plan(FineTune(averaging="ema", batch_norm="train"), 100, HERE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "tried"),
+    [("off", ()), (0.3, (0.0, 0.3)), ("auto", tuple(step / 10 for step in range(11)))],
+)
+def test_wise_ft_says_which_coefficients_are_tried(asked, tried):
+    assert make_plan(FineTune(wise_ft=asked), 100, HERE).coefficients == tried
+
+
+def test_wise_ft_is_refused_where_statistics_are_trained_and_auto_stays_off():
+    with pytest.raises(RecipeError, match="wise_ft needs batch_norm: frozen"):
+        make_plan(FineTune(wise_ft=0.5, batch_norm="train"), 100, HERE)
+    plan = make_plan(FineTune(wise_ft="auto", batch_norm="train"), 100, HERE)
+    assert plan.coefficients == ()
+    assert plan.reasons["wise_ft"].startswith("off, since batch_norm is trained")
+
+
+def test_balanced_sampling_reaches_the_plan():
+    assert make_plan(FineTune(balance="sampling"), 100, HERE).balanced
+    assert not make_plan(FineTune(balance="logit_adjustment"), 100, HERE).balanced

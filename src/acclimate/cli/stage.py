@@ -96,8 +96,11 @@ def _run_stage(
     if "policy" in stage.reads:
         things.append(_policy(policy, things, recipe, context))
     if out is not None:
+        weighted = getattr(settings, "label_weights", False)
         key = digest_json(
-            [stage.name, settings.model_dump(mode="json"), recipe.seed, *(t.digest for t in things)]
+            [stage.name, settings.model_dump(mode="json"), recipe.seed]
+            + [t.digest for t in things]
+            + [t.scores_digest for t in things if weighted and hasattr(t, "scores_digest")]
         )
         workspace = out.absolute().with_name(f".{out.name}.{key[:8]}.work")
         context = replace(context, workspace=workspace)

@@ -123,6 +123,11 @@ class Dataset:
             parts.append(digest_json(decided))
         return digest_json(parts)
 
+    @cached_property
+    def scores_digest(self) -> str:
+        """Stands for what `inspect` thinks of the labels, which the digest leaves out."""
+        return digest_bytes(repr(self.table["label_error"].to_pylist()).encode())
+
     def _decided(self) -> list[tuple[int, str]]:
         """What a person's fix list said of the images that stay: row and flag."""
         lists = self.table["flags"].combine_chunks()

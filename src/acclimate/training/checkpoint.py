@@ -90,6 +90,8 @@ class TrainState:
         troubles: Steps skipped, memory that was too small.
         scaler: Of the loss, where 16-bit floats need one.
         training: What must be the same for the same numbers, name to value.
+        start: Weights before the first step.
+        average: State of what is averaged beside the training.
     """
 
     epoch: int
@@ -102,6 +104,8 @@ class TrainState:
     troubles: Troubles = field(default_factory=Troubles)
     scaler: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(state: TrainState, workspace: Path) -> None:

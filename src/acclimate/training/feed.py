@@ -14,6 +14,7 @@ from acclimate.data.batches import batches, in_order
 from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Rows
 from acclimate.models.runtime import Normalizer
+from acclimate.training.imbalance import balanced_order
 from acclimate.training.views import Views
 
 
@@ -90,11 +91,13 @@ class Feed:
         views: The images.
         batch_size: Over all processes.
         seed: Of the training.
+        balanced: Whether each class has the same share of an epoch; see `balanced_order`.
     """
 
-    def __init__(self, views: Views, batch_size: int, seed: int) -> None:
+    def __init__(self, views: Views, batch_size: int, seed: int, *, balanced: bool = False) -> None:
         self.views, self.batch_size, self.seed = views, batch_size, seed
         self.rows, self.val = views.rows, views.dataset.rows("val")
+        self.balanced = balanced
         self.rank, self.processes = process_rank(), process_count()
 
     @property
@@ -125,8 +128,9 @@ class Feed:
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """This process's part of each batch.
 
-        Every image is seen once an epoch over all processes, none twice. Where images are mixed,
-        each process makes the whole batch, so that partners do not depend on their number.
+        Every image is seen once an epoch over all processes, none twice, unless classes are
+        balanced. Where images are mixed, each process makes the whole batch, so that partners do
+        not depend on their number.
 
         Args:
             epoch: From 1.
@@ -135,18 +139,23 @@ class Feed:
         Yields:
             Share: In the epoch's order.
         """
-        order = np.random.default_rng(derive_seed(self.seed, "order", epoch))
-        wholes = _cut(order.permutation(self.rows), self.batch_size)[after:]
+        order, times = self._order(epoch)
+        # Places in the order, and not rows: a row that comes twice is seen in two ways.
+        wholes = _cut(np.arange(len(order)), self.batch_size)[after:]
         mixing = mixes(self.views.policy)
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
 
-        def load(row: int) -> Pixels:
-            return self.views.train(row, derive_seed(self.seed, "view", epoch, row))
+        def load(place: int) -> Pixels:
+            row, time = int(order[place]), times[place]
+            again = (int(time),) if time else ()
+            return self.views.train(row, derive_seed(self.seed, "view", epoch, row, *again))
 
+        labels = self.views.dataset.labels
         kept = self.views.trained  # opened before the threads ask for it
         loaded = batches(self.views.dataset, loaded_rows, load)
         for index, (batch, whole) in enumerate(zip(loaded, wholes, strict=True), after):
-            images, targets, rows = batch.images, batch.targets, self._part(whole)
+            images, rows = batch.images, order[self._part(whole)]
+            targets = labels[order[batch.rows]]
             if mixing:
                 rng = np.random.default_rng(derive_seed(self.seed, "mix", epoch, index))
                 classes = len(self.views.dataset.classes)
@@ -154,6 +163,13 @@ class Feed:
                 images, targets = self._part(mixed.images), self._part(mixed.targets)
             yield Share(images, targets, rows, len(whole), float(self.rank < len(whole)))
         kept.flush()
+
+    def _order(self, epoch: int) -> tuple[Rows, Rows]:
+        """The rows of an epoch, and how often each came before in it."""
+        rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
+        if not self.balanced:
+            return rng.permutation(self.rows), np.zeros(len(self.rows), np.int64)
+        return balanced_order(self.rows, self.views.dataset.labels[self.rows], rng)
 
     def _part(self, whole: NDArray[Any]) -> NDArray[Any]:
         """What this process sees of a batch; one stand-in where the tail leaves it nothing."""

@@ -14,12 +14,13 @@ from acclimate.errors import count
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.structure import head, with_head
+from acclimate.training.imbalance import label_trust, log_shares
 from acclimate.training.loop import Trained, train
 from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.settings import FineTune
-from acclimate.training.step import Seen
+from acclimate.training.step import Objective, Seen
 from acclimate.training.views import Views
 
 _DEFAULT = FineTune()
@@ -64,11 +65,7 @@ def fine_tune(
         context.progress.say(unjudged)
     start = _with_fitted_head(classifier, dataset, context)
     views = Views(dataset, policy or choose_policy(), classifier.contract)
-    loss = LOSSES[settings.loss]
-
-    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        return loss(logits, seen.targets, settings.label_smoothing)
-
+    objective = objective_of(settings, dataset)
     network = copy.deepcopy(start.module())
     trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
     used = {**plain(settings), "policy": views.policy.as_record()}
@@ -91,6 +88,33 @@ def without_val(dataset: Dataset) -> str | None:
         f"Val has no images of {count(len(missing), 'class', 'classes')} ({shown}): which epoch is "
         "best is chosen without them; add some to val, or raise clean.val."
     )
+
+
+def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
+    """The loss with all that the settings put around it.
+
+    Args:
+        settings: Loss, smoothing, balance, label weights.
+        dataset: For the classes' shares and the labels' scores.
+
+    Returns:
+        (logits, what was seen) to one loss an image.
+
+    Raises:
+        RecipeError: Label weights are asked for and no label has a score.
+    """
+    loss = LOSSES[settings.loss]
+    adjusted = settings.balance == "logit_adjustment"
+    shares = log_shares(dataset) if adjusted else torch.zeros(())
+    trust = label_trust(dataset) if settings.label_weights else None
+
+    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
+        losses = loss(logits + shares.to(logits.device), seen.targets, settings.label_smoothing)
+        if trust is None:
+            return losses
+        return losses * trust[torch.from_numpy(seen.rows)].to(losses.device)
+
+    return objective
 
 
 def _with_fitted_head(classifier: Classifier, dataset: Dataset, context: Context) -> Classifier:
@@ -127,9 +151,9 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
     Returns:
         The step.
     """
-    best, start = trained.best, trained.curve[0]
+    start = trained.curve[0]
     figures = {
-        "val_accuracy": best.val_accuracy,
+        "val_accuracy": trained.val_accuracy,
         "start_val_accuracy": start.val_accuracy,
         "best_epoch": trained.best_epoch,
         "epochs": trained.curve[-1].epoch,
@@ -145,7 +169,11 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
     if troubles.at_once:
         held = count(troubles.at_once, "image")
         notes.append(f"Memory was too small: {held} at once, gradients added up.")
-    if trained.best_epoch == 0:
+    if trained.blend is not None:
+        notes += trained.blend.notes
+        if trained.blend.coefficient is not None:
+            figures["wise_ft"] = trained.blend.coefficient
+    if trained.is_start:
         notes.append("No epoch was better on val than the start, which was kept.")
     # JSON has no NaN: what is unknown (the train loss before any step) is null.
     curve = tuple(

@@ -12,6 +12,8 @@ from torch.nn import functional
 from acclimate.context import Context, derive_seed, process_rank
 from acclimate.models.device import on_cpu, on_device
 from acclimate.progress import Progress, Task, silent
+from acclimate.training.averaging import Averager, Weights, copied
+from acclimate.training.blending import Blend, Judged, check_val, greedy_soup, wise_ft
 from acclimate.training.checkpoint import (
     Epoch,
     Part,
@@ -48,17 +50,31 @@ class Trained:
         curve: One entry an epoch, the start first.
         best_epoch: Where val was best; 0 is the start.
         troubles: Steps that were skipped, memory that was too small.
+        blend: What was blended after the last epoch, in place of that epoch's weights.
     """
 
     network: nn.Module
     curve: tuple[Epoch, ...]
     best_epoch: int
     troubles: Troubles = field(default_factory=Troubles)
+    blend: Blend | None = None
 
     @property
     def best(self) -> Epoch:
         """The curve at the best epoch."""
         return self.curve[self.best_epoch]
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of the network that came of it."""
+        return self.blend.judged.accuracy if self.blend else self.best.val_accuracy
+
+    @property
+    def is_start(self) -> bool:
+        """Whether nothing was better than the start."""
+        if self.blend is None:
+            return self.best_epoch == 0
+        return self.blend.coefficient == 0 or self.blend.epochs == (0,)
 
 
 def train(
@@ -113,7 +129,7 @@ def train(
     rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
     if isinstance(views, Views):
         views = views if views.context else replace(views, context=context)
-        feed: Fed = Feed(views, plan.batch_size, context.seed)
+        feed: Fed = Feed(views, plan.batch_size, context.seed, balanced=plan.balanced)
     else:
         feed = views
     with one_sentence_if_another_ends():
@@ -146,6 +162,8 @@ class _Run:
             "images": feed.images,
             "seed": context.seed,
         }
+        check_val(plan.averaging, feed.val_images)
+        self.average = Averager(plan.averaging)
         self.saver = Saver(context.workspace, leads=self.rank == 0)
         # The first process alone keeps checkpoints: the others may be on other machines.
         state = self._found() if self.rank == 0 else None
@@ -172,6 +190,7 @@ class _Run:
     def _take_up(self, state: TrainState) -> None:
         """All but the weights of a training that was stopped."""
         self.rule.load_state_dict(state.optimizer)
+        self.average.load_state_dict(state.average, self.fabric.device)
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.at_once = state.troubles.at_once
         within = f", batch {state.part.batches} of {self.feed.steps}" if state.part.batches else ""
@@ -186,23 +205,53 @@ class _Run:
                     self.progress.say(f"stopped: val got no better for {self.plan.patience} epochs")
                     break
                 self._epoch(state.epoch + 1)
-        self.network.load_state_dict(state.best)
+        blend = self._blended()
+        self.network.load_state_dict(blend.weights if blend else state.best)
         network = on_cpu(self.network)
-        return Trained(network, tuple(state.curve), state.best_epoch, state.troubles)
+        return Trained(network, tuple(state.curve), state.best_epoch, state.troubles, blend)
+
+    def _blended(self) -> Blend | None:
+        """A soup of epochs, and the way from the start to it, where the plan asks for them."""
+        state, blend = self.state, None
+        if self.average.ingredients:
+            blend = greedy_soup(self.average.ingredients, state.curve, self._judged)
+        if self.plan.coefficients:
+            end = blend.weights if blend else state.best
+            val = self.feed.val_images
+            wise = wise_ft(state.start, end, self.plan.coefficients, val, self._judged)
+            blend = replace(wise, epochs=blend.epochs if blend else ())
+        if blend is not None:
+            for note in blend.notes:
+                self.progress.say(note)
+        return blend
+
+    def _judged(self, weights: Weights) -> Judged:
+        self.network.load_state_dict(weights)
+        return Judged(*self._validate())
 
     def _start(self) -> TrainState:
         start = Epoch(0, math.nan, *self._validate(), 0.0, 0.0)
         self.progress.say(
             f"start: val loss {start.val_loss:.3f}, val accuracy {start.val_accuracy:.3f}"
         )
-        weights = _copied(self.network)
-        return TrainState(0, [start], 0, weights, weights, self.rule.state_dict())
+        weights = copied(self.network)
+        if self.keep_start:
+            self.average.after_epoch(start, [start], self.network)
+        return TrainState(0, [start], 0, weights, weights, self.rule.state_dict(), start=weights)
 
     def _epoch(self, epoch: int) -> None:
         loss = self._train_epoch(epoch)
         if self.saver.due:
             self._save()
             self.saver.leave_if_asked()
+        with self.average.shown(self.network):
+            self._judge_epoch(epoch, loss)
+        if self.context.workspace is not None and self.rank == 0:
+            self._save()
+        self.saver.leave_if_asked()
+
+    def _judge_epoch(self, epoch: int, loss: float) -> None:
+        """Asks val, and keeps the weights if they are the best so far."""
         val_loss, val_accuracy = self._validate()
         if self.feed.val_images and not math.isfinite(val_loss):
             raise diverged("val loss", val_loss, f"the end of epoch {epoch}", self.plan)
@@ -211,22 +260,23 @@ class _Run:
         state = self.state
         state.epoch, state.part = epoch, Part()
         state.curve.append(line)
-        least = state.curve[0].val_accuracy if self.keep_start else 0.0
+        # Where the way from the start is asked for, the start is among what val chooses from.
+        floor = self.keep_start and not self.plan.coefficients
+        least = state.curve[0].val_accuracy if floor else 0.0
         kept = state.curve[state.best_epoch]
         if preferred(line, kept, state.curve, self.feed.val_images, least):
-            state.best_epoch, state.best = epoch, _copied(self.network)
+            state.best_epoch, state.best = epoch, copied(self.network)
+        self.average.after_epoch(line, state.curve, self.network)
         self.progress.say(
             f"epoch {epoch}/{self.plan.epochs}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
             f"val accuracy {val_accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
         )
-        if self.context.workspace is not None and self.rank == 0:
-            self._save()
-        self.saver.leave_if_asked()
 
     def _save(self) -> None:
         """Everything that the next batch depends on."""
         state = self.state
-        state.network, state.optimizer = _copied(self.network), self.rule.state_dict()
+        state.network, state.optimizer = copied(self.network), self.rule.state_dict()
+        state.average = self.average.state_dict()
         state.scaler = self.fabric.strategy.precision.state_dict()
         state.troubles.at_once, state.training = self.step.at_once, self.training
         state.part.seconds = time.monotonic() - self.began
@@ -248,6 +298,9 @@ class _Run:
                 rate = factor(self.plan.schedule, step, steps * self.plan.epochs, self.plan.warmup)
                 seed = derive_seed(self.context.seed, "dropout", step, self.rank)
                 taken = self.step.take(share, rate, seed)
+                if taken.fault is None:
+                    done = (step + 1) / (steps * self.plan.epochs)
+                    self.average.after_step(self.network, done)
                 self._count(taken, share.whole, step, task)
                 if self.saver.due:
                     self._save()
@@ -287,7 +340,3 @@ class _Run:
                 sums[1] += (logits.argmax(1) == targets).sum()
         loss, right = summed(self.fabric, sums.tolist())
         return loss / self.feed.val_images, right / self.feed.val_images
-
-
-def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: t.detach().cpu().clone() for name, t in network.state_dict().items()}

@@ -1,11 +1,17 @@
 """What is made small: each loss gives one number an image, so that batches can be weighed."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+
+_FOCUS = 2.0
+_TRUNCATION = 0.7
+_FORWARD, _REVERSE, _LOG_ZERO = 0.1, 1.0, -4.0
+"""Each is what its paper recommends, for CIFAR-10 or the like."""
 
 
 def cross_entropy(
@@ -24,6 +30,76 @@ def cross_entropy(
     return functional.cross_entropy(
         logits, targets, reduction="none", label_smoothing=label_smoothing
     )
+
+
+def focal(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Focal loss with gamma 2 (Lin et al. 2017, arXiv 1708.02002): what is known well weighs less.
+
+    Without their weight a class; see `balance` for that.
+
+    Args:
+        logits: float, (B, C).
+        targets: int64 class ids (B,), or probabilities (B, C).
+        label_smoothing: In [0, 1).
+
+    Returns:
+        float, (B,).
+    """
+    logs = functional.log_softmax(logits, dim=1)
+    wanted = _wanted(logits, targets, label_smoothing)
+    return -(wanted * (1 - logs.exp()) ** _FOCUS * logs).sum(1)
+
+
+def generalized_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """(1 - p^q) / q with q = 0.7 (Zhang and Sabuncu 2018, arXiv 1805.07836).
+
+    Between cross-entropy (q near 0) and the mean absolute error (q = 1), which wrong labels cannot
+    pull far. Without their truncation.
+
+    Args:
+        logits: float, (B, C).
+        targets: int64 class ids (B,), or probabilities (B, C).
+        label_smoothing: In [0, 1).
+
+    Returns:
+        float, (B,), in [0, 1 / q].
+    """
+    logs = functional.log_softmax(logits, dim=1)
+    wanted = _wanted(logits, targets, label_smoothing)
+    # p^q by its logarithm: the power itself has no gradient at 0.
+    return (wanted * (1 - (_TRUNCATION * logs).exp())).sum(1) / _TRUNCATION
+
+
+def symmetric_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """0.1 of cross-entropy and the reverse one (Wang et al. 2019, arXiv 1908.06112).
+
+    The reverse asks the label about the answer; its logarithm of 0 is -4, so it is bounded.
+
+    Args:
+        logits: float, (B, C).
+        targets: int64 class ids (B,), or probabilities (B, C).
+        label_smoothing: In [0, 1); of the forward part.
+
+    Returns:
+        float, (B,).
+    """
+    answer = functional.softmax(logits, dim=1)
+    wanted = _wanted(logits, targets, 0.0)
+    reverse = -(answer * wanted.clamp_min(math.exp(_LOG_ZERO)).log()).sum(1)
+    forward = cross_entropy(logits, targets, label_smoothing)
+    return _FORWARD * forward + _REVERSE * reverse
+
+
+def _wanted(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Class ids or probabilities as smoothed probabilities, (B, C)."""
+    classes = logits.shape[1]
+    if targets.ndim == 1:
+        targets = functional.one_hot(targets, classes)
+    return targets.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / classes
 
 
 def soft_targets(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -45,5 +121,10 @@ def soft_targets(logits: torch.Tensor, teacher: torch.Tensor, temperature: float
     return apart * temperature**2
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "focal": focal,
+    "generalized_cross_entropy": generalized_cross_entropy,
+    "symmetric_cross_entropy": symmetric_cross_entropy,
+}
 """(logits (B, C), targets (B,) or (B, C), label smoothing) to one loss an image (B,)."""

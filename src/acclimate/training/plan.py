@@ -10,6 +10,7 @@ import torch
 from acclimate.context import Context, process_count
 from acclimate.errors import RecipeError
 from acclimate.models.device import choose_device
+from acclimate.training.blending import COEFFICIENTS
 from acclimate.training.settings import Training
 
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 20
@@ -36,6 +37,9 @@ class TrainPlan:
         precision: As Lightning Fabric names it.
         device: "cpu", "cuda:0", …
         reasons: Why each number that was "auto" is what it is.
+        averaging: A name in `AVERAGES`.
+        coefficients: Of WiSE-FT, to try; empty without it.
+        balanced: Whether each class has the same share of an epoch.
     """
 
     epochs: int
@@ -52,6 +56,9 @@ class TrainPlan:
     precision: str
     device: str
     reasons: Mapping[str, str] = field(default_factory=dict)
+    averaging: str = "none"
+    coefficients: tuple[float, ...] = ()
+    balanced: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -91,6 +98,9 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
         precision=_precision(settings, device, reasons),
         device=str(device),
         reasons=reasons,
+        averaging=_averaging(settings),
+        coefficients=_coefficients(settings, reasons),
+        balanced=getattr(settings, "balance", "none") == "sampling",
     )
 
 
@@ -154,3 +164,30 @@ def _precision(settings: Training, device: torch.device, reasons: dict[str, str]
     # bfloat16 needs no loss scaling; GPUs before Ampere only emulate it.
     capable = torch.cuda.get_device_capability(device) >= (8, 0)
     return "bf16-mixed" if capable else "16-mixed"
+
+
+def _averaging(settings: Training) -> str:
+    if settings.averaging in ("swa", "soup") and settings.batch_norm == "train":
+        raise RecipeError(
+            f"averaging: {settings.averaging} needs batch_norm: frozen; the mean of weights has "
+            "other statistics than the mean of statistics.",
+            where="averaging",
+            hint="Take averaging: ema, or leave batch_norm at frozen.",
+        )
+    return settings.averaging
+
+
+def _coefficients(settings: Training, reasons: dict[str, str]) -> tuple[float, ...]:
+    wanted = getattr(settings, "wise_ft", "off")
+    if wanted == "off":
+        return ()
+    if settings.batch_norm == "train":
+        if wanted == "auto":
+            reasons["wise_ft"] = "off, since batch_norm is trained: its statistics do not mix"
+            return ()
+        raise RecipeError(
+            "wise_ft needs batch_norm: frozen; statistics of two networks do not mix.",
+            where="wise_ft",
+            hint="Leave batch_norm at frozen, or wise_ft at off.",
+        )
+    return COEFFICIENTS if wanted == "auto" else (0.0, float(wanted))

@@ -8,7 +8,8 @@ from acclimate.settings import Auto, Fraction, OpenFraction, Settings
 
 OptimizerName = Literal["adamw", "sgd"]
 ScheduleName = Literal["cosine", "constant"]
-LossName = Literal["cross_entropy"]
+LossName = Literal["cross_entropy", "focal", "generalized_cross_entropy", "symmetric_cross_entropy"]
+AveragingName = Literal["none", "ema", "swa", "soup"]
 DistillationName = Literal["soft", "dkd", "dist", "hints"]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
 
@@ -44,15 +45,23 @@ class Training(Settings):
     """Stop after so many epochs in which val accuracy and val loss got no better."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] | Auto = "auto"
     """auto is mixed precision on a GPU and 32 bits on a CPU."""
+    averaging: AveragingName = "none"
+    """Weights averaged over steps (ema, swa: the last quarter), or over the best epochs (soup)."""
 
 
 class FineTune(Training):
     """How a classifier learns the user's classes."""
 
     loss: LossName = "cross_entropy"
-    """What is made small."""
+    """What is made small; the generalized and the symmetric one bear wrong labels."""
     label_smoothing: OpenFraction = 0.1
     """Probability spread over the other classes, against over-confidence."""
+    wise_ft: Literal["auto", "off"] | Fraction = "off"
+    """Part of the way from the fitted head (0) to the trained network (1); auto asks val."""
+    balance: Literal["none", "sampling", "logit_adjustment"] = "none"
+    """For rare classes: as many images of each class an epoch, or logits moved by their share."""
+    label_weights: bool = False
+    """Labels that `inspect` suspects count less."""
 
 
 class Distill(Training):
