@@ -75,7 +75,9 @@ class Feed:
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
 
         def load(row: int) -> Pixels:
-            return self.views.train(row, derive_seed(self.seed, "view", epoch, row))
+            seed = derive_seed(self.seed, "view", epoch, row)
+            # Sizes, where there are any, go by the epoch.
+            return self.views.train(row, seed, *((epoch,) if self.views.sizes else ()))
 
         kept = self.views.trained  # opened before the threads ask for it
         loaded = batches(self.views.dataset, loaded_rows, load)

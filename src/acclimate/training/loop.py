@@ -21,6 +21,7 @@ from acclimate.training.plan import TrainPlan
 from acclimate.training.processes import launched
 from acclimate.training.schedules import factor
 from acclimate.training.selection import preferred, stale
+from acclimate.training.statistics import measure_anew, quiet_frozen
 from acclimate.training.step import Objective, Step, diverged, summed_over
 from acclimate.training.views import Views
 
@@ -91,7 +92,10 @@ def train(
     network = on_device(network, fabric.device)
     rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
     run = _Run(fabric, network, rule, views, objective, plan, context, keep_start)
-    return run.to_the_end()
+    trained = run.to_the_end()
+    if plan.reestimate_batch_norm:
+        measure_anew(trained.network, run.views, context)
+    return trained
 
 
 class _Run:
@@ -170,6 +174,7 @@ class _Run:
 
     def _train_epoch(self, epoch: int) -> float:
         self.network.train()
+        quiet_frozen(self.plain)
         if self.plan.freeze_batch_norm:
             for module in self.plain.modules():
                 if isinstance(module, _NORMS):

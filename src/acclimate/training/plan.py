@@ -36,6 +36,7 @@ class TrainPlan:
         precision: As Lightning Fabric names it.
         device: "cpu", "cuda:0", …
         reasons: Why each number that was "auto" is what it is.
+        reestimate_batch_norm: Whether statistics are measured anew after training.
     """
 
     epochs: int
@@ -52,6 +53,7 @@ class TrainPlan:
     precision: str
     device: str
     reasons: Mapping[str, str] = field(default_factory=dict)
+    reestimate_batch_norm: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -85,12 +87,13 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,
         warmup=settings.warmup,
-        freeze_batch_norm=settings.batch_norm == "frozen",
+        freeze_batch_norm=settings.batch_norm != "train",
         max_gradient_norm=settings.max_gradient_norm,
         patience=_patience(settings, epochs, reasons),
         precision=_precision(settings, device, reasons),
         device=str(device),
         reasons=reasons,
+        reestimate_batch_norm=settings.batch_norm == "reestimate",
     )
 
 
