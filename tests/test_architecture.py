@@ -75,6 +75,8 @@ TABLES = {
         "acclimate.training.settings:DistillationName"
     ),
     "acclimate.training.optimizers:OPTIMIZERS": "acclimate.training.settings:OptimizerName",
+    "acclimate.models.heads:HEADS": "acclimate.training.settings:HeadName",
+    "acclimate.training.trainable:TRAINED": "acclimate.training.settings:TrainedName",
     "acclimate.training.schedules:SCHEDULES": "acclimate.training.settings:ScheduleName",
     "acclimate.compression.prune:PRUNERS": "acclimate.compression.settings:PrunerName",
     "acclimate.compression.importance:IMPORTANCES": "acclimate.compression.settings:ImportanceName",

@@ -12,10 +12,10 @@ from acclimate.compression.settings import Prune
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
+from acclimate.models.rebuild import build
 from acclimate.models.structure import (
     backbone,
     blocks,
-    build,
     check_head,
     counts_beyond_shapes,
     create,

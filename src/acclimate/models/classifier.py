@@ -16,7 +16,9 @@ from acclimate.data.contract import InputContract
 from acclimate.errors import DataError, ModelFileError
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
 from acclimate.models.curves import write_curves
-from acclimate.models.structure import build, counts_beyond_shapes, fit_to_shapes
+from acclimate.models.heads import take_head_of
+from acclimate.models.rebuild import build
+from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 
 FORMAT = 1
 MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
@@ -220,9 +222,11 @@ class Classifier:
         if (folder / WEIGHTS_FILE).exists():
             weights = read_weights(folder / WEIGHTS_FILE)
             if network is not None:
+                take_head_of(network, weights, len(classes))
                 _put(weights, network, card, counts, folder)
             elif architecture.startswith("timm:"):
-                network = build(architecture, len(classes), weights, counts, folder)
+                size = contract.image_size
+                network = build(architecture, len(classes), weights, counts, folder, size)
         elif network is not None:
             raise ModelFileError(
                 f"there is no {WEIGHTS_FILE} here to put into the module.", where=folder

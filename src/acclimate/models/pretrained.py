@@ -25,7 +25,14 @@ from acclimate.models.classifier import (
     read_weights,
 )
 from acclimate.models.settings import Model
-from acclimate.models.structure import check_head, create, head, head_names, linear_headed
+from acclimate.models.structure import (
+    check_head,
+    create,
+    head,
+    head_names,
+    linear_headed,
+    set_size,
+)
 
 _HALF = (0.5, 0.5, 0.5)
 _HUB_TIMEOUT_S = 3.0
@@ -74,17 +81,19 @@ def resized(model: Classifier, image_size: int) -> Classifier:
         image_size, contract.mean, contract.std, contract.interpolation, contract.crop
     )
     probe = torch.zeros(1, 3, image_size, image_size)
+    network = copy.deepcopy(model.module())
     try:
+        set_size(network, image_size)
         with torch.inference_mode():
-            model.module()(probe)
-    except (RuntimeError, AssertionError) as error:
+            network(probe)
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise ModelFileError(
             f"{model.name} only takes images of {contract.image_size} px.",
             where="model.image_size",
             hint="Leave image_size at auto.",
         ) from error
     return Classifier(
-        model.architecture, model.network, model.classes, changed, model.card, model.precision
+        model.architecture, network, model.classes, changed, model.card, model.precision
     )
 
 

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 
 import timm
 import torch
@@ -153,6 +152,22 @@ def _holds_blocks(module: nn.Module) -> bool:
     return len(parts) > 1 and alike and any(True for _ in parts[0].children())
 
 
+def set_size(network: nn.Module, image_size: int) -> None:
+    """Makes a network that is built for one input size take another. Changes the network.
+
+    Vision transformers of timm interpolate their position embeddings; networks that take any
+    size stay as they are.
+
+    Args:
+        network: Any network.
+        image_size: px.
+    """
+    built_for = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    resize = getattr(network, "set_input_size", None)
+    if callable(resize) and built_for not in (None, (image_size, image_size)):
+        resize(img_size=(image_size, image_size))
+
+
 def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
     """What a pruned network's weights do not tell by their shapes: groups of convolutions."""
     return {
@@ -160,46 +175,6 @@ def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d) and module.groups > 1
     }
-
-
-def build(
-    architecture: str,
-    num_classes: int,
-    weights: Mapping[str, torch.Tensor],
-    counts: Mapping[str, int],
-    where: Path,
-) -> nn.Module:
-    """A named architecture, fitted to the shapes of its (perhaps pruned) weights.
-
-    Args:
-        architecture: "timm:NAME".
-        num_classes: Outputs of the head.
-        weights: Name to tensor.
-        counts: Groups of the grouped convolutions.
-        where: For the message.
-
-    Returns:
-        The network in evaluation mode, weights loaded strictly.
-
-    Raises:
-        ModelFileError: Name or weights do not fit.
-    """
-    network = create(architecture, num_classes)
-    fit_to_shapes(network, weights, counts)
-    try:
-        missing, extra = network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelFileError(
-            f"weights do not fit {architecture} ({reason}).", where=where
-        ) from error
-    if missing or extra:
-        raise ModelFileError(
-            f"weights do not fit {architecture}: {(list(missing) + list(extra))[0]!r} is missing "
-            "or too much.",
-            where=where,
-        )
-    return network.eval()
 
 
 def create(architecture: str, num_classes: int) -> nn.Module:

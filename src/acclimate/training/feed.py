@@ -148,7 +148,9 @@ class Feed:
         def load(place: int) -> Pixels:
             row, time = int(order[place]), times[place]
             again = (int(time),) if time else ()
-            return self.views.train(row, derive_seed(self.seed, "view", epoch, row, *again))
+            seed = derive_seed(self.seed, "view", epoch, row, *again)
+            # Sizes, where there are any, go by the epoch.
+            return self.views.train(row, seed, *((epoch,) if self.views.sizes else ()))
 
         labels = self.views.dataset.labels
         kept = self.views.trained  # opened before the threads ask for it

@@ -6,21 +6,26 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from acclimate.augmentation.policy import Policy, choose_policy
-from acclimate.context import Context, process_count, process_rank
+from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import count
-from acclimate.features.probe import check_trainable, probe
+from acclimate.features.probe import check_trainable
+from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
-from acclimate.models.structure import head, with_head
+from acclimate.training.head import with_fitted_head
 from acclimate.training.imbalance import label_trust, log_shares
 from acclimate.training.loop import Trained, train
 from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.plan import TrainPlan, make_plan
+from acclimate.training.resolution import check_sizes, growing_sizes
 from acclimate.training.settings import FineTune
 from acclimate.training.step import Objective, Seen
+from acclimate.training.stochastic import stochastic
+from acclimate.training.trainable import Question, set_trained
 from acclimate.training.views import Views
 
 _DEFAULT = FineTune()
@@ -37,11 +42,12 @@ def fine_tune(
     context: Context = _HERE,
     optimizer: OptimizerFactory | None = None,
 ) -> Classifier:
-    """Trains all layers, the deeper the faster, from a fitted head.
+    """Trains a classifier from a fitted head: all layers, the deeper the faster, or some of them.
 
     Where the classifier does not know the data's classes yet, its head is first fitted on frozen
-    features (`probe`). The weights that were best on val are kept, the start included, so the
-    result is never below the probe there.
+    features (`probe`; Kumar et al. 2022, "LP-FT"). What is not to be trained stays as it was, bit
+    for bit; adapters are merged into the weights in the end. The weights that were best on val
+    are kept, the start included, so the result is never below the probe there.
 
     Args:
         classifier: Pretrained, or one that knows these classes already.
@@ -63,18 +69,27 @@ def fine_tune(
     tell_plan(plan, context)
     if unjudged := without_val(dataset):
         context.progress.say(unjudged)
-    start = _with_fitted_head(classifier, dataset, context)
-    views = Views(dataset, policy or choose_policy(), classifier.contract)
+    sizes: tuple[int, ...] = ()
+    if settings.start_size is not None:
+        sizes = growing_sizes(settings.start_size, classifier.contract.image_size, plan.epochs)
+    start = with_fitted_head(classifier, dataset, settings.head, context)
+    chosen = policy or choose_policy()
+    views = Views(dataset, chosen, classifier.contract, context, sizes=sizes)
     objective = objective_of(settings, dataset)
-    network = copy.deepcopy(start.module())
-    trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
+    network, told = _prepared(start, views, settings, context)
+    with stochastic(network, settings.dropout, settings.drop_path) as missing:
+        if missing:
+            context.progress.say(missing)
+        trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
+    merge(trained.network)
+    if settings.trained != "all":
+        trained.network.requires_grad_(True)
     used = {**plain(settings), "policy": views.policy.as_record()}
     if optimizer is not None:
         used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
     step = record("fine_tune", used, trained, plan)
-    if unjudged:
-        step = replace(step, notes=(*step.notes, unjudged))
-    return start.after(step, network=trained.network, dataset=dataset.digest)
+    notes = (f"Trained: {told}.", *step.notes, *([unjudged] if unjudged else []))
+    return start.after(replace(step, notes=notes), network=trained.network, dataset=dataset.digest)
 
 
 def without_val(dataset: Dataset) -> str | None:
@@ -117,16 +132,20 @@ def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
     return objective
 
 
-def _with_fitted_head(classifier: Classifier, dataset: Dataset, context: Context) -> Classifier:
-    if classifier.classes == dataset.classes:
-        return classifier
-    if process_count() > 1 and process_rank() > 0:
-        # The first process fits the head and hands it to all when training starts.
-        width = head(classifier.module()).in_features
-        layer = torch.nn.Linear(width, len(dataset.classes))
-        network = with_head(classifier.module(), layer)
-        return classifier.after(StepRecord("probe"), network=network, classes=dataset.classes)
-    return probe(classifier, dataset, context=context)
+def _prepared(
+    start: Classifier, views: Views, settings: FineTune, context: Context
+) -> tuple[nn.Module, str]:
+    """A copy of the network, ready to learn at the sizes it will see; what learns, in words."""
+    network = copy.deepcopy(start.module())
+    constrain(network)
+    told = set_trained(network, Question(settings, views, context))
+    if settings.trained != "all":
+        context.progress.say(f"trained: {told}")
+    if views.sizes:
+        check_sizes(network, views.sizes, start.name)
+        shown = ", ".join(f"{size} px" for size in views.sizes)
+        context.progress.say(f"image sizes by epoch: {shown}")
+    return network, told
 
 
 def tell_plan(plan: TrainPlan, context: Context) -> None:

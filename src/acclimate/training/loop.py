@@ -35,6 +35,7 @@ from acclimate.training.processes import (
 from acclimate.training.saving import Saver
 from acclimate.training.schedules import factor
 from acclimate.training.selection import preferred, stale
+from acclimate.training.statistics import measure_anew, quiet_frozen
 from acclimate.training.step import Objective, Step, Taken
 from acclimate.training.views import Views
 
@@ -134,7 +135,10 @@ def train(
         feed = views
     with one_sentence_if_another_ends():
         run = _Run(fabric, network, rule, feed, objective, plan, context, keep_start)
-        return run.to_the_end()
+        trained = run.to_the_end()
+    if plan.reestimate_batch_norm and isinstance(feed, Feed):
+        measure_anew(trained.network, feed.views, context)
+    return trained
 
 
 class _Run:
@@ -285,6 +289,7 @@ class _Run:
     def _train_epoch(self, epoch: int) -> float:
         """Every batch that is not done yet; the mean loss of the whole epoch."""
         self.network.train()
+        quiet_frozen(self.network)
         if self.plan.freeze_batch_norm:
             for module in self.network.modules():
                 if isinstance(module, _NORMS):

@@ -40,6 +40,7 @@ class TrainPlan:
         averaging: A name in `AVERAGES`.
         coefficients: Of WiSE-FT, to try; empty without it.
         balanced: Whether each class has the same share of an epoch.
+        reestimate_batch_norm: Whether statistics are measured anew after training.
     """
 
     epochs: int
@@ -59,6 +60,7 @@ class TrainPlan:
     averaging: str = "none"
     coefficients: tuple[float, ...] = ()
     balanced: bool = False
+    reestimate_batch_norm: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -92,7 +94,7 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,
         warmup=settings.warmup,
-        freeze_batch_norm=settings.batch_norm == "frozen",
+        freeze_batch_norm=settings.batch_norm != "train",
         max_gradient_norm=settings.max_gradient_norm,
         patience=_patience(settings, epochs, reasons),
         precision=_precision(settings, device, reasons),
@@ -101,6 +103,7 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
         averaging=_averaging(settings),
         coefficients=_coefficients(settings, reasons),
         balanced=getattr(settings, "balance", "none") == "sampling",
+        reestimate_batch_norm=settings.batch_norm == "reestimate",
     )
 
 

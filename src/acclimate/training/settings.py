@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from acclimate.models.settings import ImageSize
 from acclimate.settings import Auto, Fraction, OpenFraction, Settings
 
 OptimizerName = Literal["adamw", "sgd"]
@@ -11,6 +12,8 @@ ScheduleName = Literal["cosine", "constant"]
 LossName = Literal["cross_entropy", "focal", "generalized_cross_entropy", "symmetric_cross_entropy"]
 AveragingName = Literal["none", "ema", "swa", "soup"]
 DistillationName = Literal["soft", "dkd", "dist", "hints"]
+TrainedName = Literal["all", "head", "last", "surgical", "lora"]
+HeadName = Literal["linear", "cosine", "mlp"]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -37,8 +40,8 @@ class Training(Settings):
     """How the rate falls after warm-up."""
     warmup: OpenFraction = 0.1
     """Part of all steps in which the rate rises."""
-    batch_norm: Literal["frozen", "train"] = "frozen"
-    """Frozen keeps the statistics of pretraining, which small data cannot estimate."""
+    batch_norm: Literal["frozen", "train", "reestimate"] = "frozen"
+    """frozen keeps pretraining's statistics, reestimate measures them anew in the end."""
     max_gradient_norm: PositiveFloat = 1.0
     """Longer gradients are shortened to this."""
     patience: PositiveInt | Auto = "auto"
@@ -62,6 +65,22 @@ class FineTune(Training):
     """For rare classes: as many images of each class an epoch, or logits moved by their share."""
     label_weights: bool = False
     """Labels that `inspect` suspects count less."""
+    trained: TrainedName = "all"
+    """Which weights learn; surgical asks the data's gradients, lora adds low-rank adapters."""
+    trained_blocks: PositiveInt = 3
+    """How many blocks beside the head, for last and surgical."""
+    lora_rank: PositiveInt = 8
+    """Rank of the adapters."""
+    lora_alpha: PositiveFloat = 16.0
+    """Strength of the adapters, over their rank."""
+    head: HeadName | Auto = "auto"
+    """auto keeps the head of a model that knows the classes, and is linear elsewhere."""
+    dropout: OpenFraction = 0.0
+    """Part of the features that the last layer does not see in training."""
+    drop_path: OpenFraction = 0.0
+    """Probability that the last residual branch is left out in training, earlier ones less."""
+    start_size: ImageSize | None = None
+    """Side in px of the first epoch's training images, which grow to the model's own."""
 
 
 class Distill(Training):

@@ -24,6 +24,7 @@ class Views:
         contract: What the network expects.
         context: Says where decoded images are kept; None keeps none.
         unlabelled: Whether images without a label are trained on too.
+        sizes: Side in px of the training images in each epoch; the contract's where empty.
     """
 
     dataset: Dataset
@@ -31,6 +32,7 @@ class Views:
     contract: InputContract
     context: Context | None = None
     unlabelled: bool = False
+    sizes: tuple[int, ...] = ()
 
     @property
     def rows(self) -> Rows:
@@ -46,7 +48,7 @@ class Views:
         policy = self.policy
         drawn = bool(policy.operations and policy.operations_per_image)
         flips = policy.horizontal_flip or policy.vertical_flip
-        changed = drawn or flips or policy.color > 0 or policy.erasing > 0
+        changed = drawn or flips or policy.color > 0 or policy.erasing > 0 or bool(self.sizes)
         return not (changed or self._crops or mixes(policy))
 
     @cached_property
@@ -70,7 +72,10 @@ class Views:
     def _crops(self) -> bool:
         return self.policy.crop_area < 1
 
-    def train(self, row: int, seed: int) -> Pixels:
-        """One training view, governed by the seed alone: uint8, (S, S, 3)."""
+    def train(self, row: int, seed: int, epoch: int = 1) -> Pixels:
+        """One training view, governed by the seed and the epoch's size: uint8, (S, S, 3)."""
         image = Picture(self.trained.read(row))
-        return self.policy.apply(image, self._drawn_by, np.random.default_rng(seed))
+        drawn_by = self._drawn_by
+        if self.sizes:
+            drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
+        return self.policy.apply(image, drawn_by, np.random.default_rng(seed))

@@ -1,0 +1,128 @@
+"""Other heads than one fully connected layer; each still ends in one, which is its last layer."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from acclimate.errors import ModelFileError
+from acclimate.models.structure import head, head_names
+
+_HIDDEN = 512
+
+
+class UnitLength(nn.Module):
+    """Brings features to one length: only their direction is left."""
+
+    length: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A buffer and not a number: the digest of a network's weights must tell it from one that
+        # does not do this, or the one's kept features would pass for the other's.
+        self.register_buffer("length", torch.ones(()))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (B, D) to features of the buffer's length."""
+        return functional.normalize(features, dim=1) * self.length
+
+
+class CosineHead(nn.Sequential):
+    """Logits from the angle between an image's features and each class's direction.
+
+    Source: Gidaris and Komodakis 2018, arXiv 1804.09458. That all directions have one length is
+    a constraint while training (`adapters.constrain`); afterwards they are an ordinary layer.
+
+    Args:
+        features: D.
+        classes: C.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__(UnitLength(), nn.Linear(features, classes))
+
+
+class MlpHead(nn.Sequential):
+    """One hidden layer before the logits.
+
+    Args:
+        features: D.
+        classes: C.
+        hidden: Units; auto when None: the features' number, at most 512.
+    """
+
+    def __init__(self, features: int, classes: int, hidden: int | None = None) -> None:
+        hidden = hidden or min(features, _HIDDEN)
+        first = nn.Linear(features, hidden)
+        super().__init__(first, nn.GELU(), nn.Linear(hidden, classes))
+
+
+def _linear(features: int, classes: int) -> nn.Module:
+    return nn.Linear(features, classes)
+
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {
+    "linear": _linear,
+    "cosine": CosineHead,
+    "mlp": MlpHead,
+}
+"""(features, classes) to a head of random weights."""
+
+_OWN: dict[str, type[nn.Sequential]] = {"cosine": CosineHead, "mlp": MlpHead}
+
+
+def head_root(network: nn.Module) -> str:
+    """The dotted name of the whole head, hidden layers included."""
+    name = head_names(network)[0]
+    parent = name.rpartition(".")[0]
+    own = isinstance(network.get_submodule(parent), tuple(_OWN.values()))
+    return parent if own else name
+
+
+def head_kind(network: nn.Module) -> str:
+    """Which of `HEADS` a network has."""
+    root = network.get_submodule(head_root(network))
+    return next((name for name, kind in _OWN.items() if isinstance(root, kind)), "linear")
+
+
+def put_head(network: nn.Module, kind: str, classes: int) -> None:
+    """Gives a network a head of random weights. Changes the network.
+
+    Args:
+        network: Any classifier.
+        kind: A name in `HEADS`.
+        classes: C.
+
+    Raises:
+        ModelFileError: The network has two heads, and only plain ones can stand for both.
+    """
+    names = head_names(network)
+    if len(names) > 1 and kind != "linear":
+        raise ModelFileError(
+            f"{type(network).__name__} has two heads: a {kind} head cannot stand for both.",
+            where="fine_tune.head",
+            hint="Leave it at auto.",
+        )
+    root = head_root(network)
+    linears = [m for m in network.get_submodule(root).modules() if isinstance(m, nn.Linear)]
+    width = linears[0].in_features
+    for name in names if len(names) > 1 else (root,):
+        network.set_submodule(name, HEADS[kind](width, classes))
+
+
+def take_head_of(network: nn.Module, weights: Mapping[str, torch.Tensor], classes: int) -> None:
+    """Gives a network the kind of head whose weights are at hand. Changes the network.
+
+    Args:
+        network: With a plain head, of the unpruned widths.
+        weights: Name to tensor.
+        classes: C.
+    """
+    root = head_root(network)
+    if f"{root}.0.length" in weights and head_kind(network) != "cosine":
+        put_head(network, "cosine", classes)
+    hidden = weights.get(f"{root}.0.weight")
+    if hidden is not None and f"{root}.2.weight" in weights and head_kind(network) != "mlp":
+        width = head(network).in_features
+        network.set_submodule(root, MlpHead(width, classes, hidden.shape[0]))

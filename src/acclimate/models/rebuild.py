@@ -1,0 +1,56 @@
+"""A saved network, built again from its architecture's name and its weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from acclimate.errors import ModelFileError
+from acclimate.models.heads import take_head_of
+from acclimate.models.structure import create, fit_to_shapes, set_size
+
+
+def build(
+    architecture: str,
+    num_classes: int,
+    weights: Mapping[str, torch.Tensor],
+    counts: Mapping[str, int],
+    where: Path,
+    image_size: int | None = None,
+) -> nn.Module:
+    """A named architecture, fitted to the shapes of its (perhaps pruned) weights.
+
+    Args:
+        architecture: "timm:NAME".
+        num_classes: Outputs of the head.
+        weights: Name to tensor.
+        counts: Groups of the grouped convolutions.
+        where: For the message.
+        image_size: px, for networks that are built for one size; their own where None.
+
+    Returns:
+        The network in evaluation mode, weights loaded strictly.
+
+    Raises:
+        ModelFileError: Name or weights do not fit.
+    """
+    network = create(architecture, num_classes)
+    if image_size is not None:
+        set_size(network, image_size)
+    take_head_of(network, weights, num_classes)
+    fit_to_shapes(network, weights, counts)
+    try:
+        missing, extra = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelFileError(
+            f"weights do not fit {architecture} ({reason}).", where=where
+        ) from error
+    if missing or extra:
+        raise ModelFileError(
+            f"weights do not fit {architecture}: {(list(missing) + list(extra))[0]!r} is missing "
+            "or too much.",
+            where=where,
+        )
+    return network.eval()

@@ -1,0 +1,72 @@
+"""The head that training starts from."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from acclimate.context import Context, process_count, process_rank
+from acclimate.data.dataset import Dataset
+from acclimate.features.cosine import fit_directions
+from acclimate.features.extract import extract
+from acclimate.features.probe import Examples, probe
+from acclimate.models.classifier import Classifier, StepRecord
+from acclimate.models.heads import head_kind, put_head
+from acclimate.models.structure import head
+
+
+def with_fitted_head(
+    classifier: Classifier, dataset: Dataset, kind: str, context: Context
+) -> Classifier:
+    """A classifier of the data's classes whose head fits its frozen features.
+
+    Args:
+        classifier: One that has the classes and the head already comes back as it is.
+        dataset: Cleaned and split.
+        kind: A name in `HEADS`, or "auto".
+        context: The run.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ModelFileError: The network cannot have such a head.
+    """
+    has = head_kind(classifier.module())
+    if classifier.classes == dataset.classes and kind in ("auto", has):
+        return classifier
+    wanted = "linear" if kind == "auto" else kind
+    if wanted == has == "linear" and process_count() == 1:
+        return probe(classifier, dataset, context=context)
+    network = copy.deepcopy(classifier.module())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed_for("head") % 2**63)
+        put_head(network, wanted, len(dataset.classes))
+    renewed = replace(classifier, network=network.eval(), classes=dataset.classes, graph=None)
+    if process_count() > 1 and process_rank() > 0:
+        # The first process fits the head and hands it to all when training starts.
+        return renewed.after(StepRecord("probe"))
+    if wanted == "cosine":
+        return _with_directions(renewed, dataset, context)
+    return probe(renewed, dataset, context=context)
+
+
+def _with_directions(classifier: Classifier, dataset: Dataset, context: Context) -> Classifier:
+    """The cosine head's directions, fitted to the training images. Changes the network."""
+    train, val = dataset.rows("train"), dataset.rows("val")
+    features = extract(classifier, dataset, np.concatenate([train, val]), context)
+    fitted = fit_directions(
+        Examples(features[: len(train)], dataset.labels[train]), len(dataset.classes)
+    )
+    layer = head(classifier.module())
+    with torch.no_grad():
+        layer.weight.copy_(fitted)
+        layer.bias.zero_()
+    figures = {}
+    if len(val):
+        chosen = (features[len(train) :] @ fitted.numpy().T).argmax(1)
+        figures["val_accuracy"] = float((chosen == dataset.labels[val]).mean())
+        context.progress.say(f"probe: val accuracy {figures['val_accuracy']:.3f}")
+    step = StepRecord("probe", {"head": "cosine"}, figures)
+    return classifier.after(step, dataset=dataset.digest)

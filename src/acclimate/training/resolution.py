@@ -1,0 +1,62 @@
+"""Progressive resizing: small images first, the network's own size last."""
+
+import torch
+from torch import nn
+
+from acclimate.errors import RecipeError
+
+_STEP = 32
+"""px: most networks halve their input five times."""
+_GROWING = 2 / 3
+
+
+def growing_sizes(start: int, full: int, epochs: int) -> tuple[int, ...]:
+    """The side of the training images in each epoch.
+
+    From the start linearly, in steps of 32 px, over two thirds of the epochs; the last third is
+    trained at full size, at which val is always seen. Source: Howard's progressive resizing (2018)
+    and Tan and Le 2021, "EfficientNetV2", arXiv 2104.00298.
+
+    Args:
+        start: px.
+        full: px, the network's own.
+        epochs: At least 1.
+
+    Returns:
+        One side an epoch, never falling; the last is the full one.
+
+    Raises:
+        RecipeError: The start is not smaller than the full size.
+    """
+    if start >= full:
+        raise RecipeError(
+            f"start_size {start} is not smaller than the model's image_size, {full}.",
+            where="start_size",
+            hint="Lower it, or leave it out.",
+        )
+    growing = int(epochs * _GROWING)
+    grown = ((full - start) * epoch / growing for epoch in range(growing))
+    return (*(start + int(more) // _STEP * _STEP for more in grown), *[full] * (epochs - growing))
+
+
+def check_sizes(network: nn.Module, sizes: tuple[int, ...], name: str) -> None:
+    """Refuses sizes that a network cannot be run at.
+
+    Args:
+        network: In evaluation mode, on the CPU.
+        sizes: px.
+        name: Of the network, for the message.
+
+    Raises:
+        RecipeError: It only takes one size.
+    """
+    for size in sorted(set(sizes)):
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError) as error:
+            raise RecipeError(
+                f"{name} cannot be run on images of {size} px.",
+                where="start_size",
+                hint="It takes one size only: leave start_size out.",
+            ) from error

@@ -1,0 +1,43 @@
+"""What training does to a network's running statistics, and to the parts that are frozen."""
+
+from torch import nn
+
+from acclimate.context import Context
+from acclimate.models.batch_norm import reestimate
+from acclimate.models.structure import blocks
+from acclimate.training.views import Views
+
+
+def quiet_frozen(network: nn.Module) -> None:
+    """Puts wholly frozen parts into evaluation mode: no dropout there, statistics stay.
+
+    Args:
+        network: In training mode. Changed in place.
+    """
+    for module in network.modules():
+        learns = [p.requires_grad for p in module.parameters()]
+        if learns and not any(learns):
+            module.eval()
+
+
+def measure_anew(network: nn.Module, views: Views, context: Context) -> None:
+    """Batch-norm statistics of trained parts from the training images, where val gets better.
+
+    Args:
+        network: On the CPU. Changed in place.
+        views: The images; they are seen as evaluation sees them.
+        context: Is told what came of it.
+    """
+    trained = [m for _, m in blocks(network) if any(p.requires_grad for p in m.parameters())]
+    rows = views.dataset.rows("train")
+    before, after = reestimate(
+        network,
+        views.contract,
+        views.evaluated,
+        views.dataset,
+        measured_on=rows,
+        judged_on=views.dataset.rows("val") if len(views.dataset.rows("val")) else rows,
+        norms=[norm for module in trained for norm in module.modules()],
+    )
+    kept = "kept" if after < before else "not kept"
+    context.progress.say(f"batch norm measured anew: loss {before:.3f} to {after:.3f}, {kept}")

@@ -1,0 +1,85 @@
+"""Batch-norm statistics: still, moving, or measured anew where that is better."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from acclimate.models.structure import head, with_head
+from acclimate.progress import SilentProgress
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.settings import FineTune
+from acclimate.training.statistics import measure_anew, quiet_frozen
+from acclimate.training.views import Views
+
+
+class Heard(SilentProgress):
+    """Keeps what is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def statistics(network):
+    return {n: t.clone() for n, t in network.state_dict().items() if "running" in n}
+
+
+@pytest.fixture
+def network(start):
+    return with_head(start.module(), head(start.module())).eval()
+
+
+def test_spoilt_statistics_are_replaced(network, start, dataset, policy, context):
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean += 1.0
+    heard = Heard()
+    views = Views(dataset, policy, start.contract, context)
+    before = statistics(network)
+    measure_anew(network, views, replace(context, progress=heard))
+    assert all(not torch.equal(t, before[n]) for n, t in statistics(network).items())
+    assert heard.lines[0].endswith(", kept")
+    assert not network.training
+
+
+def test_good_statistics_are_kept_and_frozen_parts_left_alone(
+    network, start, dataset, policy, context
+):
+    heard = Heard()
+    views = Views(dataset, policy, start.contract, context)
+    before = statistics(network)
+    network.requires_grad_(False)
+    network.classifier.requires_grad_(True)
+    measure_anew(network, views, replace(context, progress=heard))
+    after = statistics(network)
+    assert all(torch.equal(t, after[n]) for n, t in before.items())
+    assert heard.lines[0].endswith(", not kept")
+
+
+def test_a_training_measures_anew_at_its_end_and_never_gets_worse_on_val(
+    start, dataset, policy, context
+):
+    heard = Heard()
+    settings = FineTune(epochs=2, batch_size=30, learning_rate=2e-3, batch_norm="reestimate")
+    here = replace(context, progress=heard)
+    model = fine_tune(start, dataset, policy, settings, context=here)
+    told = [line for line in heard.lines if line.startswith("batch norm measured anew: loss ")]
+    assert len(told) == 1
+    kept = told[0].endswith(", kept")
+    was, now = statistics(start.module()), statistics(model.module())
+    assert kept == any(not torch.equal(t, now[n]) for n, t in was.items())
+
+
+def test_wholly_frozen_parts_neither_drop_nor_count():
+    frozen = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
+    network = nn.Sequential(frozen, nn.Dropout(0.5), nn.Linear(4, 2))
+    frozen.requires_grad_(False)
+    network.train()
+    quiet_frozen(network)
+    assert not any(m.training for m in frozen.modules())
+    assert network[1].training
+    assert network[2].training

@@ -1,0 +1,119 @@
+"""What is trained learns, what is not stays bit for bit, and what comes out is ordinary."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from acclimate.errors import RecipeError
+from acclimate.models.classifier import Classifier
+from acclimate.models.structure import blocks, head, with_head
+from acclimate.progress import SilentProgress
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.settings import FineTune
+from acclimate.training.trainable import Question, relative_gradients, set_trained
+from acclimate.training.views import Views
+
+FAST = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3}
+
+
+@pytest.fixture(scope="module")
+def blank(start):
+    """ImageNet's network with a head that knows nothing. Never changed."""
+    empty = nn.Linear(head(start.module()).in_features, len(start.classes))
+    nn.init.zeros_(empty.weight)
+    return replace(start, network=with_head(start.module(), empty).eval())
+
+
+def changed(before, after):
+    """The names of tensors that are not bit for bit what they were."""
+    then, now = before.module().state_dict(), after.module().state_dict()
+    assert list(then) == list(now)
+    return {name for name in then if not torch.equal(then[name], now[name])}
+
+
+def asked(views_of, policy, classifier, context, **settings):
+    views = Views(views_of, policy, classifier.contract, context)
+    return Question(FineTune(**settings), views, context)
+
+
+@pytest.mark.parametrize("trained", ["head", "last", "surgical", "lora"])
+def test_every_choice_learns_and_leaves_the_rest_alone(
+    trained, blank, dataset, policy, context, tmp_path
+):
+    settings = FineTune(trained=trained, trained_blocks=2, **FAST)
+    model = fine_tune(blank, dataset, policy, settings, context=context)
+    figures = model.card.steps[-1].figures
+    assert figures["start_val_accuracy"] < 0.2
+    assert figures["val_accuracy"] > 0.5
+    assert model.card.steps[-1].notes[0].startswith("Trained: the head")
+    moved = changed(blank, model)
+    parts = [name for name, _ in blocks(blank.module())]
+    body = {part for part in parts if any(name.startswith(f"{part}.") for name in moved)}
+    assert "classifier" in body
+    assert not any("running" in name or "num_batches" in name for name in moved)
+    if trained == "lora":
+        assert len(body) == len(parts) - sum("bn" in part for part in parts)
+        assert not any(".bn" in name for name in moved)
+    else:
+        assert len(body) == {"head": 1, "last": 3, "surgical": 3}[trained]
+    if trained == "last":
+        assert body == set(parts[-3:])
+    model.save(tmp_path / "model")
+    assert Classifier.load(tmp_path / "model").digest == model.digest
+    assert all(p.requires_grad for p in model.module().parameters())
+
+
+def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, policy, context):
+    network = with_head(start.module(), head(start.module()))
+    question = asked(dataset, policy, start, context, trained="last", trained_blocks=1)
+    told = set_trained(network, question)
+    assert told.startswith("the head and the last blocks (bn2): ")
+    seen = []
+    network.bn2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    logits = network(torch.zeros(2, 3, 32, 32))
+    assert logits.requires_grad
+    assert not seen[0].requires_grad
+
+
+def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, policy, context):
+    network = with_head(start.module(), head(start.module()))
+    question = asked(dataset, policy, start, context, trained="surgical", trained_blocks=2)
+    norms = relative_gradients(network, question)
+    assert [*norms, "classifier"] == [name for name, _ in blocks(network)]
+    assert all(p.grad is None for p in network.parameters())
+    set_trained(network, question)
+    asking = {
+        name
+        for name, module in blocks(network)
+        if any(p.requires_grad for p in module.parameters())
+    }
+    assert asking == {*sorted(norms, key=norms.get)[-2:], "classifier"}
+
+
+def test_surgical_with_several_processes_is_refused(start, dataset, policy, context, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    question = asked(dataset, policy, start, context, trained="surgical")
+    with pytest.raises(RecipeError, match=r"chooses its blocks in one process.*give trained=last"):
+        set_trained(start.module(), question)
+
+
+def test_a_killed_training_of_adapters_goes_on_to_the_same_weights(
+    blank, dataset, policy, context, tmp_path
+):
+    settings = FineTune(trained="lora", epochs=2, batch_size=30, learning_rate=2e-3)
+    whole = fine_tune(blank, dataset, policy, settings, context=context)
+
+    class Killed(SilentProgress):
+        def task(self, name, total, unit="images"):
+            if name == "epoch 2":
+                raise KeyboardInterrupt
+            return super().task(name, total, unit)
+
+    tmp_path.joinpath("work").mkdir()
+    here = replace(context, workspace=tmp_path / "work")
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(blank, dataset, policy, settings, context=replace(here, progress=Killed()))
+    again = fine_tune(blank, dataset, policy, settings, context=here)
+    assert again.digest == whole.digest
