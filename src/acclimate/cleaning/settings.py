@@ -41,7 +41,7 @@ class Clean(Decoding):
     rotated: bool = False
     """Whether an image turned by 90, 180 or 270 degrees counts as a near-duplicate."""
     features: bool = False
-    """Whether a network compares images too (strong crops, edits, other shots): takes a pass."""
+    """Whether a network compares images too (small turns, edits, other shots): takes a pass."""
     feature_likeness: Fraction = 0.9
     """Cosine of the network's features from which that is so; raised where all are alike."""
     dark: Fraction = 0.3
