@@ -282,7 +282,7 @@ class _Run:
         state.network, state.optimizer = copied(self.network), self.rule.state_dict()
         state.average = self.average.state_dict()
         state.scaler = self.fabric.strategy.precision.state_dict()
-        state.troubles.at_once, state.training = self.step.at_once, self.training
+        state.training = self.training
         state.part.seconds = time.monotonic() - self.began
         self.saver.save(state)
 
@@ -317,6 +317,7 @@ class _Run:
         part, troubles = self.state.part, self.state.troubles
         part.batches += 1
         part.seen += images
+        troubles.at_once = self.step.at_once
         task.advance(images)
         if taken.fault is None:
             part.loss, part.learnt = part.loss + taken.loss, part.learnt + images
