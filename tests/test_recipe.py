@@ -86,8 +86,10 @@ def test_all_faults_are_told_at_once_each_with_its_place(write):
         f"{path}:2: seed must be a valid integer, unable to parse string as an integer. Got 'x'.",
         f"{path}:3: modell is not a setting. Did you mean 'model'?",
         f"{path}:5: fine_tune.epoch is not a setting. Did you mean 'epochs'?",
-        f"{path}:6: fine_tune.learning_rate must be a valid number, or 'auto'. Got 'fast'.",
-        f"{path}:7: fine_tune.optimizer must be 'adamw' or 'sgd'. Got 'adam'.",
+        f"{path}:6: fine_tune.learning_rate must be a valid number, or 'auto' or 'find'."
+        " Got 'fast'.",
+        f"{path}:7: fine_tune.optimizer must be 'adamw', 'sgd', 'lion', 'muon' or 'schedule_free'."
+        " Got 'adam'.",
         f"{path}:8: fine_tune.batch_size must be greater than 0. Got 0.",
         f"{path}:9: fine_tune.warmup must be less than 1. Got 1.",
         f"{path}:10: distill.epochs must be a valid integer, got a number with a fractional part."
@@ -469,3 +471,13 @@ def test_any_recipe_comes_back_from_its_yaml(
     path = folder / "round-trip.yaml"
     path.write_text(recipe.to_yaml(), encoding="utf-8")
     assert Recipe.load(path) == recipe
+
+
+def test_a_wrong_word_is_answered_with_all_that_there_are(write):
+    path = write("fine_tune:\n  schedule: cos\n")
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path)
+    assert str(caught.value) == (
+        f"{path}:2: fine_tune.schedule must be 'cosine', 'linear', 'one_cycle', 'constant' or "
+        "'auto'. Got 'cos'."
+    )

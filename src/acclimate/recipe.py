@@ -21,7 +21,7 @@ from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.settings import Probe
 from acclimate.models.settings import Export, Model
 from acclimate.registry.settings import Register
-from acclimate.settings import Settings
+from acclimate.settings import Settings, one_line
 from acclimate.training.settings import Distill, FineTune
 from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
@@ -273,26 +273,29 @@ def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str: 
         return f"{name} is not a setting. {near_names(keys[-1], known)}"
     message = _IN_OUR_WORDS.get(str(fault["type"])) or str(fault["msg"])
     message = message.replace("Input should be", "must be").replace("Value error, ", "")
-    if fault["type"] in ("int_parsing", "float_parsing", "literal_error") and _takes_auto(
-        kind, keys
-    ):
-        message = message.split(",", 1)[0]
-        message += "" if "'auto'" in message else ", or 'auto'"
+    words = _words(kind, keys)
+    if words and fault["type"] in ("int_parsing", "float_parsing"):
+        message = f"{message.split(',', 1)[0]}, or {' or '.join(words)}"
+    elif words and fault["type"] == "literal_error":
+        message = f"must be {', '.join(words[:-1])}{' or ' if words[1:] else ''}{words[-1]}"
     shown = fault.get("input")
     shown = f" Got {shown!r}." if not isinstance(shown, (dict, BaseModel)) else ""
     return f"{name} {message}.{shown}"
 
 
-def _takes_auto(kind: type[BaseModel], keys: tuple[str, ...]) -> bool:
+def _words(kind: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
+    """The words, in quotes, that a setting takes which can be left to itself; none for others."""
     model: type[BaseModel] | None = kind
     for key in keys[:-1]:
         model = _inner_model(model, key) if model is not None else None
     field = model.model_fields.get(keys[-1]) if model is not None else None
-    return field is not None and "'auto'" in str(field.annotation)
+    words = re.findall(r"'[\w-]+'", str(field.annotation)) if field is not None else []
+    return words if "'auto'" in words else []
 
 
 def _section_lines(section: Settings) -> list[str]:
     lines = []
     for name, field in type(section).model_fields.items():
-        lines.append(f"{name}: {write_scalar(getattr(section, name))}  # {field.description}")
+        value = write_scalar(getattr(section, name))
+        lines.append(f"{name}: {value}  # {one_line(field.description)}")
     return lines

@@ -76,9 +76,14 @@ def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:
         Name, default and meaning of each setting, in order.
     """
     return [
-        (name, _shown(field.get_default(call_default_factory=True)), field.description or "")
+        (name, _shown(field.get_default(call_default_factory=True)), one_line(field.description))
         for name, field in settings.model_fields.items()
     ]
+
+
+def one_line(description: str | None) -> str:
+    """A setting's meaning where a line's end would end it: in a table, in a comment."""
+    return " ".join((description or "").split())
 
 
 def json_schema(settings: type[BaseModel]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import acclimate as package
 from acclimate.recipe import Recipe
 from acclimate.stages import STAGES
 
-OTHERS = ("run", "demo", "predict", "recipe", "doctor", "models", "fixes", "copy")
+OTHERS = ("run", "demo", "predict", "recipe", "doctor", "models", "fixes", "copy", "find-rate")
 
 
 def listed(text):

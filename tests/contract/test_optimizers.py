@@ -12,7 +12,7 @@ from torch.nn import functional
 from acclimate.data.batches import in_order
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import head, with_head
-from acclimate.training.optimizers import OPTIMIZERS, parameter_groups
+from acclimate.training.optimizers import OPTIMIZERS, parameter_groups, to_judge, to_learn
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune, OptimizerName
 
@@ -25,7 +25,7 @@ def groups(network, weight_decay=0.0):
 
 def test_the_suite_covers_every_optimizer():
     assert set(OPTIMIZERS) == set(typing.get_args(OptimizerName))
-    assert len(OPTIMIZERS) == 2
+    assert len(OPTIMIZERS) == 5
 
 
 @every
@@ -45,6 +45,7 @@ def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context)
         weight_decay=plan.weight_decay,
     )
     rule = OPTIMIZERS[name](made)
+    to_learn(rule)
     losses = []
     for _ in range(21):
         loss = functional.cross_entropy(network(images), targets)
@@ -64,6 +65,7 @@ def test_each_group_learns_at_its_own_rate(name):
     before = [layer.weight.detach().clone() for layer in network]
     made = parameter_groups(network, learning_rate=0.01, layer_decay=1e-3, weight_decay=0.0)
     rule = OPTIMIZERS[name](made)
+    to_learn(rule)
     assert [group["lr"] for group in rule.param_groups] == [group["lr"] for group in made]
     functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
     rule.step()
@@ -78,6 +80,7 @@ def test_weight_decay_pulls_matrices_and_leaves_biases(name):
     layer = nn.Linear(4, 4)
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     rule = OPTIMIZERS[name](groups(layer, weight_decay=0.5))
+    to_learn(rule)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
     rule.step()
@@ -88,16 +91,20 @@ def test_weight_decay_pulls_matrices_and_leaves_biases(name):
 @every
 def test_a_saved_state_goes_on_exactly(name):
     def learn(network, rule, steps):
+        to_learn(rule)
         for _ in range(steps):
             functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
             rule.step()
             rule.zero_grad()
+        to_judge(rule)
 
     torch.manual_seed(0)
     whole = nn.Linear(4, 4)
     parted = nn.Linear(4, 4)
     parted.load_state_dict(whole.state_dict())
-    learn(whole, OPTIMIZERS[name](groups(whole)), 6)
+    rule = OPTIMIZERS[name](groups(whole))
+    learn(whole, rule, 3)
+    learn(whole, rule, 3)
     first = OPTIMIZERS[name](groups(parted))
     learn(parted, first, 3)
     second = OPTIMIZERS[name](groups(parted))
@@ -111,3 +118,38 @@ def test_the_optimizer_of_a_plan_is_the_one_that_is_named(context):
     assert isinstance(OPTIMIZERS[plan.optimizer](groups(nn.Linear(2, 2))), torch.optim.SGD)
     plan = replace(plan, optimizer="adamw")
     assert isinstance(OPTIMIZERS[plan.optimizer](groups(nn.Linear(2, 2))), torch.optim.AdamW)
+
+
+def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
+    """A step of AdamW's is full of signs; one of Muon's has singular values of one size."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 8))
+    before = [network[0].weight.detach().clone(), network[2].weight.detach().clone()]
+    rule = OPTIMIZERS["muon"](groups(network))
+    images, targets = torch.randn(16, 3, 3, 3), torch.arange(16) % 8
+    functional.cross_entropy(network(images), targets).backward()
+    rule.step()
+    body, last = (
+        torch.linalg.svdvals((now.detach() - was).flatten(1))
+        for now, was in zip((network[0].weight, network[2].weight), before, strict=True)
+    )
+    assert body[0] / body[6] < 1.5
+    assert last[0] / last[6] > 3
+
+
+def test_schedule_free_judges_an_average_and_learns_elsewhere():
+    network = nn.Linear(4, 4)
+    rule = OPTIMIZERS["schedule_free"](groups(network))
+    to_learn(rule)
+    for _ in range(5):
+        functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
+        rule.step()
+        rule.zero_grad()
+    learning = network.weight.detach().clone()
+    to_judge(rule)
+    judged = network.weight.detach().clone()
+    assert not torch.equal(learning, judged)
+    to_judge(rule)
+    assert torch.equal(network.weight, judged)
+    to_learn(rule)
+    assert torch.allclose(network.weight, learning, atol=1e-6)

@@ -516,3 +516,47 @@ def test_from_mixed_images_a_network_learns_and_is_less_sure(run, dataset, polic
         return float(logits.softmax(1).max(1).values.mean())
 
     assert sureness(mixed) < sureness(run(settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "lion"},
+        {"optimizer": "muon"},
+        {"optimizer": "schedule_free"},
+        {"optimizer": "sgd", "schedule": "one_cycle"},
+        {"sharpness": "sam", "accumulate": 2},
+        {"sharpness": "asam"},
+    ],
+    ids=repr,
+)
+def test_every_way_to_learn_goes_on_with_the_same_weights(run, tmp_path, settings):
+    made = FineTune(epochs=2, batch_size=60, **settings)
+    whole = run(made, network=untrained())
+    with pytest.raises(KeyboardInterrupt):
+        run(made, network=untrained(), workspace=tmp_path, progress=Heard(stop_after=4))
+    parted = run(made, network=untrained(), workspace=tmp_path)
+    assert whole.best_epoch > 0
+    assert not same_weights(whole, untrained())
+    assert curve(parted) == curve(whole)
+    assert same_weights(parted, whole)
+
+
+def test_a_batch_worked_off_in_parts_gives_the_same_step(run):
+    one = FineTune(epochs=1, batch_size=60, optimizer="sgd", learning_rate=1e-2)
+    parts = one.model_copy(update={"accumulate": 7})
+    whole, parted = run(one), run(parts)
+    assert parted.curve[1].train_loss == pytest.approx(whole.curve[1].train_loss, rel=1e-4)
+    assert parted.curve[1].val_loss == pytest.approx(whole.curve[1].val_loss, rel=1e-4)
+
+
+def test_looking_for_flat_minima_takes_other_steps(run):
+    plain = FineTune(epochs=1, batch_size=60, optimizer="sgd", learning_rate=1e-2)
+    results = [run(plain.model_copy(update={"sharpness": s})) for s in ("none", "sam")]
+    far = run(plain.model_copy(update={"sharpness": "sam", "sharpness_radius": 1e-9}))
+    start, found, near = (
+        torch.cat([p.detach().flatten() for p in made.network.parameters()])
+        for made in (*results, far)
+    )
+    assert (found - start).norm() > 100 * (near - start).norm()
+    assert (found - start).norm() > 1e-5

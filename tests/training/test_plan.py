@@ -11,8 +11,14 @@ from acclimate.training.plan import make_plan
 from acclimate.training.settings import Distill, FineTune
 
 HERE = Context(device="cpu")
-AUTO = {"epochs", "learning_rate", "batch_size", "patience", "precision"}
-FIXED = FineTune(epochs=3, learning_rate=0.01, batch_size=4, patience=2, precision="32-true")
+AUTO = {
+    "epochs", "learning_rate", "batch_size", "patience", "precision", "weight_decay", "schedule",
+    "warmup",
+}  # fmt: skip
+FIXED = FineTune(
+    epochs=3, learning_rate=0.01, batch_size=4, patience=2, precision="32-true", weight_decay=0.1,
+    schedule="linear", warmup=0.2,
+)  # fmt: skip
 
 
 @settings(deadline=None, max_examples=60)
@@ -156,3 +162,54 @@ def test_wise_ft_is_refused_where_statistics_are_trained_and_auto_stays_off():
 def test_balanced_sampling_reaches_the_plan():
     assert make_plan(FineTune(balance="sampling"), 100, HERE).balanced
     assert not make_plan(FineTune(balance="logit_adjustment"), 100, HERE).balanced
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_pulls_as_much_in_a_step(name):
+    plan = make_plan(FineTune(optimizer=name), 1000, HERE)
+    assert plan.learning_rate * plan.weight_decay == pytest.approx(5e-4 * 0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "schedule", "warmup"),
+    [
+        (FineTune(), "cosine", 0.1),
+        (FineTune(schedule="one_cycle"), "one_cycle", 0.3),
+        (FineTune(optimizer="schedule_free"), "constant", 0.1),
+    ],
+)
+def test_schedule_and_warm_up_go_together(settings, schedule, warmup):
+    plan = make_plan(settings, 1000, HERE)
+    assert (plan.schedule, plan.warmup) == (schedule, warmup)
+
+
+def test_a_falling_rate_for_a_rule_that_averages_is_refused():
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(optimizer="schedule_free", schedule="cosine"), 1000, HERE)
+    assert str(caught.value) == (
+        "schedule: schedule cosine does not go with optimizer schedule_free, which averages in "
+        "place of a falling rate. Leave it at auto, or choose another optimizer."
+    )
+
+
+def test_epochs_and_minutes_together_are_refused():
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(epochs=3, minutes=10), 1000, HERE)
+    assert str(caught.value) == (
+        "minutes: epochs 3 and minutes 10 both say when to end. Give one of them."
+    )
+    assert make_plan(FineTune(minutes=10), 1000, HERE).minutes == 10
+
+
+def test_more_parts_than_the_batch_has_images_are_refused():
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(batch_size=4, accumulate=5), 1000, HERE)
+    assert str(caught.value) == (
+        "accumulate: accumulate 5 is more than the batch has images (4). "
+        "Lower it, or raise batch_size."
+    )
+
+
+@pytest.mark.parametrize(("sharpness", "radius"), [("none", 0.0), ("sam", 0.05), ("asam", 0.5)])
+def test_each_kind_of_sharpness_has_a_radius_of_its_own(sharpness, radius):
+    assert make_plan(FineTune(sharpness=sharpness), 1000, HERE).sharpness_radius == radius

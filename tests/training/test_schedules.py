@@ -1,8 +1,10 @@
 """Warm-up, then the schedule."""
 
 import pytest
+import torch
 
-from acclimate.training.schedules import constant, cosine, factor
+from acclimate.training.optimizers import OPTIMIZERS
+from acclimate.training.schedules import constant, cosine, factor, linear, set_rates
 
 
 def test_cosine_goes_through_half_in_the_middle_and_ends_at_zero():
@@ -29,3 +31,33 @@ def test_the_last_step_still_learns():
 
 def test_a_training_of_one_step_learns_at_the_peak():
     assert factor("cosine", 0, 1, 0.1) == 1.0
+
+
+def test_a_straight_line_is_straight():
+    assert [linear(p) for p in (0.0, 0.25, 1.0)] == pytest.approx([1.0, 0.75, 0.0])
+
+
+def rule_of(name):
+    weight = torch.nn.Parameter(torch.ones(4, 4))
+    return OPTIMIZERS[name]([{"params": [weight], "lr": 0.5, "peak": 0.5, "weight_decay": 0.0}])
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum"),
+    [
+        ("adamw", lambda group: group["betas"][0]),
+        ("lion", lambda group: group["betas"][0]),
+        ("sgd", lambda group: group["momentum"]),
+    ],
+)
+def test_under_one_cycle_momentum_falls_while_the_rate_rises(name, momentum):
+    rule = rule_of(name)
+    usual = momentum(rule.param_groups[0])
+    set_rates(rule, "cosine", 0.5)
+    assert rule.param_groups[0]["lr"] == 0.25
+    assert momentum(rule.param_groups[0]) == usual
+    seen = []
+    for rate in (0.0, 0.5, 1.0):
+        set_rates(rule, "one_cycle", rate)
+        seen.append(momentum(rule.param_groups[0]))
+    assert seen == pytest.approx([0.95, 0.9, 0.85])

@@ -25,6 +25,7 @@ from acclimate.cli.flags import (
     shared,
 )
 from acclimate.cli.models import models, store_flags
+from acclimate.cli.rates import find_rate
 from acclimate.cli.stage import stage_command
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
 from acclimate.files import cache_folder, write_atomic
@@ -251,6 +252,7 @@ def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
 cli.add_command(models)
 cli.add_command(fixes)
 cli.add_command(copy)
+cli.add_command(find_rate)
 for _stage in STAGES.values():
     cli.add_command(stage_command(_stage))
 

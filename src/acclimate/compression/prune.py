@@ -1,6 +1,7 @@
 """The stage: channels are taken out, and what is left learns to do without them."""
 
 import copy
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +28,9 @@ from acclimate.models.runtime import run_onnx
 from acclimate.models.structure import counts_beyond_shapes, head_names
 from acclimate.training.distill import teaching
 from acclimate.training.fine_tune import record, tell_plan
+from acclimate.training.learning_rate import with_found_rate
 from acclimate.training.loop import train
+from acclimate.training.pace import left_of
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import Distill
 from acclimate.training.teachers import Teachers
@@ -65,6 +68,7 @@ def prune(
     Raises:
         DataError: The classifier does not know the data's classes.
     """
+    began = time.monotonic()
     check_trainable(dataset)
     dataset = dataset.with_classes(classifier.classes, classifier.name)
     context.progress.say(f"prune: judging channels by {settings.importance}")
@@ -81,6 +85,7 @@ def prune(
     teacher = Teachers([classifier], classifier.classes, contract, device=context.device)
     objective = teaching(teacher, _TEACHING)
     views = Views(dataset, policy or choose_policy(), classifier.contract)
+    plan = left_of(with_found_rate(plan, network, views, objective, context=context), began)
     # What was cut is no start to come back to: on clean val images it may look as good as ever
     # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).
     trained = train(network, views, objective, plan, context=context, keep_start=False)

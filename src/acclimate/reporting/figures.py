@@ -230,6 +230,31 @@ def image_sizes(sizes: NDArray[np.float64]) -> str:
     return _svg(figure, left)
 
 
+@_drawing
+def rate_range(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float]) -> str:
+    """The loss over the learning rate, of a range test.
+
+    Args:
+        rates: Rising.
+        losses: Of single batches.
+        smoothed: The same, without their noise.
+
+    Returns:
+        SVG.
+    """
+    figure = Figure(figsize=(4.8, 3.0))
+    axes = figure.subplots()
+    axes.plot(rates, losses, "o", ms=2.5, color=SOFT)
+    axes.plot(rates, smoothed, color=COLORS[0])
+    least = min(range(len(rates)), key=lambda index: smoothed[index])
+    axes.axvline(rates[least], color=SOFT, lw=0.8, ls=":")
+    axes.set_xscale("log")
+    axes.set_ylim(0.9 * min(losses), 1.1 * max(smoothed[0], 2 * smoothed[least]))
+    axes.set_xlabel("learning rate (dotted: least loss)")
+    axes.set_ylabel("loss")
+    return _svg(figure, axes)
+
+
 def _plain(axes: object) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """The stage: a student learns from teachers, on the very views that they see."""
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from acclimate.models.settings import Model
 from acclimate.training.distillation import DISTILLATIONS, Lesson
 from acclimate.training.fine_tune import record, tell_plan
 from acclimate.training.hints import Hint, dropped
+from acclimate.training.learning_rate import with_found_rate
 from acclimate.training.loop import Trained, train
 from acclimate.training.losses import cross_entropy
+from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.settings import Distill
 from acclimate.training.step import Objective, Seen
@@ -63,6 +66,7 @@ def distill(
         DataError: A teacher does not know the data's classes.
         ModelFileError: There is no such student or teacher, or the student cannot be trained.
     """
+    began = time.monotonic()
     check_trainable(dataset)
     given = list(teacher) if isinstance(teacher, Sequence) else [teacher]
     teachers = [*given, *(named(text) for text in settings.teachers)]
@@ -81,7 +85,7 @@ def distill(
     tell_plan(plan, context)
     for one in teachers:
         context.progress.say(f"distill: {_introduced(one)} teaches {_introduced(begin)}")
-    trained = _taught(begin, teachers, views, settings, plan, context)
+    trained, plan = _taught(begin, teachers, views, settings, plan, context, began)
     used = {**plain(settings), "policy": views.policy.as_record()}
     step = record("distill", used, trained, plan)
     told = tuple(f"Taught by {name_of(one)}." for one in teachers)
@@ -96,7 +100,8 @@ def _taught(
     settings: Distill,
     plan: TrainPlan,
     context: Context,
-) -> Trained:
+    began: float,
+) -> tuple[Trained, TrainPlan]:
     features = DISTILLATIONS[settings.method].features
     asked = Teachers(
         teachers, begin.classes, begin.contract, device=context.device, features=features
@@ -105,10 +110,11 @@ def _taught(
     network = copy.deepcopy(begin.module())
     hint = Hint(network, asked.width, context.seed_for("hint")) if features else None
     objective = teaching(ask, settings, hint)
+    plan = left_of(with_found_rate(plan, network, views, objective, context=context), began)
     trained = train(network, views, objective, plan, context=context)
-    if hint is None:
-        return trained
-    return replace(trained, network=dropped(trained.network, begin.module()))
+    if hint is not None:
+        trained = replace(trained, network=dropped(trained.network, begin.module()))
+    return trained, plan
 
 
 def student(

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,15 +12,17 @@ from torch import nn
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.errors import count
+from acclimate.errors import RecipeError, count
 from acclimate.features.probe import check_trainable
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.training.head import with_fitted_head
 from acclimate.training.imbalance import label_trust, log_shares
+from acclimate.training.learning_rate import with_found_rate
 from acclimate.training.loop import Trained, train
 from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
+from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.resolution import check_sizes, growing_sizes
 from acclimate.training.settings import FineTune
@@ -64,23 +67,33 @@ def fine_tune(
         DataError: The data cannot be learnt from.
         RecipeError: Settings do not fit the data, or the training diverges.
     """
+    began = time.monotonic()
     check_trainable(dataset)
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
     if unjudged := without_val(dataset):
         context.progress.say(unjudged)
     sizes: tuple[int, ...] = ()
+    if settings.start_size is not None and plan.minutes is not None:
+        raise RecipeError(
+            "start_size grows with the epochs, and minutes leave their number open.",
+            where="start_size",
+            hint="Give epochs in place of minutes.",
+        )
     if settings.start_size is not None:
         sizes = growing_sizes(settings.start_size, classifier.contract.image_size, plan.epochs)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     chosen = policy or choose_policy()
     views = Views(dataset, chosen, classifier.contract, context, sizes=sizes)
     objective = objective_of(settings, dataset)
-    network, told = _prepared(start, views, settings, context)
+    network, told = prepared(start, views, settings, context)
     with stochastic(network, settings.dropout, settings.drop_path) as missing:
         if missing:
             context.progress.say(missing)
-        trained = train(network, views, objective, plan, context=context, optimizer=optimizer)
+        known = network, views, objective
+        plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
+        plan = left_of(plan, began)
+        trained = train(*known, plan, context=context, optimizer=optimizer)
     merge(trained.network)
     if settings.trained != "all":
         trained.network.requires_grad_(True)
@@ -132,7 +145,7 @@ def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
     return objective
 
 
-def _prepared(
+def prepared(
     start: Classifier, views: Views, settings: FineTune, context: Context
 ) -> tuple[nn.Module, str]:
     """A copy of the network, ready to learn at the sizes it will see; what learns, in words."""
@@ -150,8 +163,9 @@ def _prepared(
 
 def tell_plan(plan: TrainPlan, context: Context) -> None:
     """Says the numbers that were chosen, and why."""
+    ending = f"{plan.epochs} epochs" if plan.minutes is None else f"{plan.minutes:g} minutes"
     context.progress.say(
-        f"plan: {plan.epochs} epochs, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
+        f"plan: {ending}, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
         f"{plan.precision} on {plan.device}"
     )
     for name, reason in plan.reasons.items():

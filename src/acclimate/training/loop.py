@@ -24,7 +24,14 @@ from acclimate.training.checkpoint import (
 )
 from acclimate.training.faults import check_goes_on, diverged
 from acclimate.training.feed import Fed, Feed
-from acclimate.training.optimizers import OPTIMIZERS, OptimizerFactory, parameter_groups
+from acclimate.training.optimizers import (
+    OPTIMIZERS,
+    OptimizerFactory,
+    parameter_groups,
+    to_judge,
+    to_learn,
+)
+from acclimate.training.pace import Pace
 from acclimate.training.plan import TrainPlan
 from acclimate.training.processes import (
     launched,
@@ -33,13 +40,10 @@ from acclimate.training.processes import (
     summed,
 )
 from acclimate.training.saving import Saver
-from acclimate.training.schedules import factor
 from acclimate.training.selection import preferred, stale
-from acclimate.training.statistics import measure_anew, quiet_frozen
+from acclimate.training.statistics import measure_anew, set_mode
 from acclimate.training.step import Objective, Step, Taken
 from acclimate.training.views import Views
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -180,10 +184,11 @@ class _Run:
         self.step = Step(
             fabric, network, self.rule, objective, self.to_input, plan, self.progress.say
         )
+        spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
+        self.pace = Pace(plan, feed.steps, fabric, spent)
         self.state = state or self._start()
         if state is not None:
             self._take_up(state)
-        self.began = time.monotonic() - max(self.state.curve[-1].seconds, self.state.part.seconds)
 
     def _found(self) -> TrainState | None:
         state = find_state(self.context.workspace)
@@ -198,15 +203,16 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.at_once = state.troubles.at_once
         within = f", batch {state.part.batches} of {self.feed.steps}" if state.part.batches else ""
-        self.progress.say(f"going on after epoch {state.epoch} of {self.plan.epochs}{within}")
+        self.progress.say(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
 
     def to_the_end(self) -> Trained:
         """Epoch by epoch, until the plan or the patience ends."""
         state = self.state
         with self.saver:
-            while state.epoch < self.plan.epochs:
-                if stale(state.curve) >= self.plan.patience:
-                    self.progress.say(f"stopped: val got no better for {self.plan.patience} epochs")
+            while state.epoch < self.plan.epochs and not self.pace.over():
+                patience = self.pace.patience(state.epoch)
+                if stale(state.curve) >= patience:
+                    self.progress.say(f"stopped: val got no better for {patience} epochs")
                     break
                 self._epoch(state.epoch + 1)
         blend = self._blended()
@@ -244,10 +250,12 @@ class _Run:
         return TrainState(0, [start], 0, weights, weights, self.rule.state_dict(), start=weights)
 
     def _epoch(self, epoch: int) -> None:
+        to_learn(self.rule)
         loss = self._train_epoch(epoch)
         if self.saver.due:
             self._save()
             self.saver.leave_if_asked()
+        to_judge(self.rule)
         with self.average.shown(self.network):
             self._judge_epoch(epoch, loss)
         if self.context.workspace is not None and self.rank == 0:
@@ -260,7 +268,7 @@ class _Run:
         if self.feed.val_images and not math.isfinite(val_loss):
             raise diverged("val loss", val_loss, f"the end of epoch {epoch}", self.plan)
         rate = self.rule.param_groups[-1]["lr"]
-        line = Epoch(epoch, loss, val_loss, val_accuracy, rate, time.monotonic() - self.began)
+        line = Epoch(epoch, loss, val_loss, val_accuracy, rate, self.pace.seconds)
         state = self.state
         state.epoch, state.part = epoch, Part()
         state.curve.append(line)
@@ -272,7 +280,7 @@ class _Run:
             state.best_epoch, state.best = epoch, copied(self.network)
         self.average.after_epoch(line, state.curve, self.network)
         self.progress.say(
-            f"epoch {epoch}/{self.plan.epochs}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
+            f"{self.pace.of_all(epoch)}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
             f"val accuracy {val_accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
         )
 
@@ -283,33 +291,29 @@ class _Run:
         state.average = self.average.state_dict()
         state.scaler = self.fabric.strategy.precision.state_dict()
         state.training = self.training
-        state.part.seconds = time.monotonic() - self.began
+        state.part.seconds = self.pace.seconds
         self.saver.save(state)
 
     def _train_epoch(self, epoch: int) -> float:
         """Every batch that is not done yet; the mean loss of the whole epoch."""
-        self.network.train()
-        quiet_frozen(self.network)
-        if self.plan.freeze_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, _NORMS):
-                    module.eval()
+        set_mode(self.network, freeze_batch_norm=self.plan.freeze_batch_norm)
         part, steps = self.state.part, self.feed.steps
         with self.progress.task(f"epoch {epoch}", self.feed.images) as task:
             if part.seen:
                 task.advance(part.seen)
             for share in self.feed.epoch(epoch, part.batches):
                 step = (epoch - 1) * steps + part.batches
-                rate = factor(self.plan.schedule, step, steps * self.plan.epochs, self.plan.warmup)
+                rate = self.pace.factor(step)
                 seed = derive_seed(self.context.seed, "dropout", step, self.rank)
                 taken = self.step.take(share, rate, seed)
                 if taken.fault is None:
-                    done = (step + 1) / (steps * self.plan.epochs)
-                    self.average.after_step(self.network, done)
+                    self.average.after_step(self.network, self.pace.done(step))
                 self._count(taken, share.whole, step, task)
                 if self.saver.due:
                     self._save()
                     self.saver.leave_if_asked()
+                if self.pace.over():
+                    break
         return part.loss / part.learnt if part.learnt else math.nan
 
     def _count(self, taken: Taken, images: int, step: int, task: Task) -> None:
@@ -334,6 +338,7 @@ class _Run:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
         if not self.feed.val_images:
             return math.nan, 0.0
+        began = time.monotonic()
         self.network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.inference_mode():
@@ -345,4 +350,5 @@ class _Run:
                 sums[0] += functional.cross_entropy(logits, targets, reduction="sum")
                 sums[1] += (logits.argmax(1) == targets).sum()
         loss, right = summed(self.fabric, sums.tolist())
+        self.pace.judged(time.monotonic() - began)
         return loss / self.feed.val_images, right / self.feed.val_images

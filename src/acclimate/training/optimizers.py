@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import timm.optim
 import torch
+from schedulefree import AdamWScheduleFree
 from torch import nn
 
 from acclimate.models.structure import blocks
@@ -26,14 +28,16 @@ def parameter_groups(
         weight_decay: On weights of two dimensions and more.
 
     Returns:
-        Groups for a PyTorch optimizer, each with its `peak` rate.
+        Groups for a PyTorch optimizer, each with its `peak` rate, and whether it `ends` the
+        network: rules made for what lies between input and logits leave the last block to another.
     """
     parts = blocks(network)
     groups: Groups = []
     seen: set[int] = set()
     for index, (_, module) in enumerate(parts):
         peak = learning_rate * layer_decay ** (len(parts) - 1 - index)
-        groups += _decayed(list(module.parameters()), peak, weight_decay, seen)
+        made = _decayed(list(module.parameters()), peak, weight_decay, seen)
+        groups += [{**group, "ends": index == len(parts) - 1} for group in made]
     # Weights that belong to no block, such as a class token.
     groups += _decayed(
         list(network.parameters()), learning_rate * layer_decay ** len(parts), weight_decay, seen
@@ -70,5 +74,57 @@ def sgd(groups: Groups) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=_can_fuse(groups))
 
 
-OPTIMIZERS: dict[str, OptimizerFactory] = {"adamw": adamw, "sgd": sgd}
+def lion(groups: Groups) -> torch.optim.Optimizer:
+    """Lion: the sign of a momentum (Chen et al. 2023, arXiv 2302.06675), as timm has it.
+
+    All its steps are of full size: rates of a tenth to a third of AdamW's, and as many times more
+    weight decay.
+    """
+    rule: torch.optim.Optimizer = timm.optim.Lion(groups, betas=(0.9, 0.99))
+    return rule
+
+
+def muon(groups: Groups) -> torch.optim.Optimizer:
+    """Muon: orthogonal steps for matrices (Jordan et al. 2024), as timm has it.
+
+    Convolutions are taken as matrices (out, in times window). Depthwise ones, vectors and the last
+    block learn by AdamW. Steps are scaled to the size that AdamW's have (Liu et al. 2025,
+    arXiv 2502.16982), so AdamW's rates and weight decay hold.
+    """
+    routed = [{**g, "use_fallback": True} if g.get("ends") else g for g in groups]
+    # PyTorch's own refuses all that is not of two dimensions.
+    rule: torch.optim.Optimizer = timm.optim.Muon(
+        routed, momentum=0.95, betas=(0.9, 0.999), adjust_lr_fn="match_rms_adamw"
+    )
+    return rule
+
+
+def schedule_free(groups: Groups) -> torch.optim.Optimizer:
+    """Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), by its authors.
+
+    Weights are an average over the steps, in place of a falling rate: `to_judge` puts it in place.
+    """
+    rule: torch.optim.Optimizer = AdamWScheduleFree(groups)
+    return rule
+
+
+OPTIMIZERS: dict[str, OptimizerFactory] = {
+    "adamw": adamw,
+    "sgd": sgd,
+    "lion": lion,
+    "muon": muon,
+    "schedule_free": schedule_free,
+}
 """Parameter groups, each with rate and weight decay, to an optimizer."""
+
+
+def to_learn(rule: torch.optim.Optimizer) -> None:
+    """Puts the weights at which gradients are taken in place; most rules have but one set."""
+    if isinstance(rule, AdamWScheduleFree):
+        rule.train()
+
+
+def to_judge(rule: torch.optim.Optimizer) -> None:
+    """Puts the weights that are the result in place: before val, and before they are kept."""
+    if isinstance(rule, AdamWScheduleFree):
+        rule.eval()

@@ -59,12 +59,18 @@ def fine_tune_plainly(
             where=odd[0],
             hint="Leave it out, or give a folder or a list of images as data.",
         )
+    if settings.learning_rate == "find":
+        raise RecipeError(
+            "a rate cannot be found on a DataLoader of your own.",
+            where="learning_rate",
+            hint="Give a number, or leave it at auto.",
+        )
     feed = LoaderFeed(network, loader, val, context.seed)
     numbers: dict[str, Any] = {"batch_size": min(feed.batch_size, feed.images)}
     ours = copy.deepcopy(network)
     if isinstance(optimizer, torch.optim.Optimizer):
         given = settings.learning_rate
-        groups = moved(optimizer, network, ours, None if given == "auto" else given)
+        groups = moved(optimizer, network, ours, None if isinstance(given, str) else given)
         numbers["learning_rate"] = groups[0]["peak"]
         optimizer = _another(optimizer, groups)
     plan = make_plan(settings.model_copy(update=numbers), feed.images, context)

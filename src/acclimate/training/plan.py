@@ -14,7 +14,17 @@ from acclimate.training.blending import COEFFICIENTS
 from acclimate.training.settings import Training
 
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 20
-_RATES = {"adamw": 5e-4, "sgd": 1e-2}
+_RATES = {"adamw": 5e-4, "sgd": 1e-2, "lion": 1e-4, "muon": 5e-4, "schedule_free": 5e-4}
+"""Peak rates at a batch of 32. Lion's steps are all of full size (its authors: a third to a tenth
+of AdamW's); Muon's are scaled to AdamW's."""
+_DECAY = 0.02
+"""For AdamW. What is pulled in a step is rate times decay: the others get the same."""
+_WARMUPS = {"one_cycle": 0.3}
+_WARMUP = 0.1
+_RADII = {"none": 0.0, "sam": 0.05, "asam": 0.5}
+"""The papers'."""
+UNBOUNDED = 1_000_000
+"""Epochs of a training that time ends."""
 _BATCH_CPU, _BATCH_GPU = 32, 64
 
 
@@ -23,7 +33,7 @@ class TrainPlan:
     """All that the loop needs to know, in numbers.
 
     Attributes:
-        epochs: Passes over the training images.
+        epochs: Passes over the training images; `UNBOUNDED` where time ends the training.
         learning_rate: Peak rate of the head.
         layer_decay: Factor from each block to the one before.
         batch_size: Images a step, over all processes.
@@ -33,9 +43,15 @@ class TrainPlan:
         warmup: Part of the steps.
         freeze_batch_norm: Whether statistics stay as they are.
         max_gradient_norm: Bound of the gradient's length.
-        patience: Epochs without a better val accuracy before stopping.
+        patience: Epochs without a better val accuracy before stopping; 0 is half of those that
+            fit the time, at least 5.
         precision: As Lightning Fabric names it.
         device: "cpu", "cuda:0", …
+        minutes: For the training, val included; None where epochs end it.
+        accumulate: Parts in which a batch is worked off.
+        sharpness: "none", "sam" or "asam".
+        sharpness_radius: Of the ball in which they look.
+        find_rate: Whether a range test is still to say what `learning_rate` is.
         reasons: Why each number that was "auto" is what it is.
         averaging: A name in `AVERAGES`.
         coefficients: Of WiSE-FT, to try; empty without it.
@@ -56,6 +72,11 @@ class TrainPlan:
     patience: int
     precision: str
     device: str
+    minutes: float | None = None
+    accumulate: int = 1
+    sharpness: str = "none"
+    sharpness_radius: float = 0.0
+    find_rate: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
     averaging: str = "none"
     coefficients: tuple[float, ...] = ()
@@ -85,20 +106,26 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
     reasons: dict[str, str] = {}
     batch_size = _batch_size(settings, images, device, reasons)
     epochs = _epochs(settings, images, batch_size, reasons)
+    schedule = _schedule(settings, reasons)
     return TrainPlan(
         epochs=epochs,
         learning_rate=_learning_rate(settings, batch_size, reasons),
         layer_decay=settings.layer_decay,
         batch_size=batch_size,
         optimizer=settings.optimizer,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        warmup=settings.warmup,
+        weight_decay=_weight_decay(settings, reasons),
+        schedule=schedule,
+        warmup=_warmup(settings, schedule, reasons),
         freeze_batch_norm=settings.batch_norm != "train",
         max_gradient_norm=settings.max_gradient_norm,
         patience=_patience(settings, epochs, reasons),
         precision=_precision(settings, device, reasons),
         device=str(device),
+        minutes=settings.minutes,
+        accumulate=_accumulate(settings, batch_size),
+        sharpness=settings.sharpness,
+        sharpness_radius=_radius(settings, reasons),
+        find_rate=settings.learning_rate == "find",
         reasons=reasons,
         averaging=_averaging(settings),
         coefficients=_coefficients(settings, reasons),
@@ -132,7 +159,16 @@ def _batch_size(
 
 def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str, str]) -> int:
     if settings.epochs != "auto":
+        if settings.minutes is not None:
+            raise RecipeError(
+                f"epochs {settings.epochs} and minutes {settings.minutes:g} both say when to end.",
+                where="minutes",
+                hint="Give one of them.",
+            )
         return settings.epochs
+    if settings.minutes is not None:
+        reasons["epochs"] = f"as many as fit {settings.minutes:g} minutes"
+        return UNBOUNDED
     reasons["epochs"] = (
         f"about {settings.AUTO_STEPS} steps of {batch_size} over {images:,} images, "
         f"from {_MIN_EPOCHS} to {_MAX_EPOCHS} epochs"
@@ -141,7 +177,7 @@ def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str,
 
 
 def _learning_rate(settings: Training, batch_size: int, reasons: dict[str, str]) -> float:
-    if settings.learning_rate != "auto":
+    if not isinstance(settings.learning_rate, str):
         return settings.learning_rate
     usual = _RATES[settings.optimizer]
     reasons["learning_rate"] = (
@@ -150,12 +186,64 @@ def _learning_rate(settings: Training, batch_size: int, reasons: dict[str, str])
     return usual * math.sqrt(batch_size / _BATCH_CPU)
 
 
+def _weight_decay(settings: Training, reasons: dict[str, str]) -> float:
+    if settings.weight_decay != "auto":
+        return settings.weight_decay
+    decay = _DECAY * _RATES["adamw"] / _RATES[settings.optimizer]
+    reasons["weight_decay"] = f"{decay:g} for {settings.optimizer}: each step pulls as AdamW's does"
+    return decay
+
+
+def _schedule(settings: Training, reasons: dict[str, str]) -> str:
+    averaging = settings.optimizer == "schedule_free"
+    if settings.schedule == "auto":
+        schedule = "constant" if averaging else "cosine"
+        reasons["schedule"] = f"{schedule} for {settings.optimizer}"
+        return schedule
+    if averaging and settings.schedule != "constant":
+        raise RecipeError(
+            f"schedule {settings.schedule} does not go with optimizer schedule_free, which "
+            "averages in place of a falling rate.",
+            where="schedule",
+            hint="Leave it at auto, or choose another optimizer.",
+        )
+    return settings.schedule
+
+
+def _warmup(settings: Training, schedule: str, reasons: dict[str, str]) -> float:
+    if settings.warmup != "auto":
+        return settings.warmup
+    warmup = _WARMUPS.get(schedule, _WARMUP)
+    reasons["warmup"] = f"{warmup:g} of the training for {schedule}"
+    return warmup
+
+
+def _accumulate(settings: Training, batch_size: int) -> int:
+    if settings.accumulate > batch_size:
+        raise RecipeError(
+            f"accumulate {settings.accumulate} is more than the batch has images ({batch_size}).",
+            where="accumulate",
+            hint="Lower it, or raise batch_size.",
+        )
+    return settings.accumulate
+
+
+def _radius(settings: Training, reasons: dict[str, str]) -> float:
+    if settings.sharpness == "none":
+        return 0.0
+    if settings.sharpness_radius != "auto":
+        return settings.sharpness_radius
+    radius = _RADII[settings.sharpness]
+    reasons["sharpness_radius"] = f"{radius:g} for {settings.sharpness}"
+    return radius
+
+
 def _patience(settings: Training, epochs: int, reasons: dict[str, str]) -> int:
     if settings.patience != "auto":
         return settings.patience
     # The rate falls to zero at the planned end: stopping early gives away the best part.
     reasons["patience"] = "half of the epochs, at least 5"
-    return max(5, math.ceil(epochs / 2))
+    return 0 if settings.minutes is not None else max(5, math.ceil(epochs / 2))
 
 
 def _precision(settings: Training, device: torch.device, reasons: dict[str, str]) -> str:

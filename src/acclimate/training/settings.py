@@ -7,8 +7,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from acclimate.models.settings import ImageSize
 from acclimate.settings import Auto, Fraction, OpenFraction, Settings
 
-OptimizerName = Literal["adamw", "sgd"]
-ScheduleName = Literal["cosine", "constant"]
+OptimizerName = Literal["adamw", "sgd", "lion", "muon", "schedule_free"]
+ScheduleName = Literal["cosine", "linear", "one_cycle", "constant"]
+SharpnessName = Literal["none", "sam", "asam"]
 LossName = Literal["cross_entropy", "focal", "generalized_cross_entropy", "symmetric_cross_entropy"]
 AveragingName = Literal["none", "ema", "swa", "soup"]
 DistillationName = Literal["soft", "dkd", "dist", "hints"]
@@ -26,19 +27,19 @@ class Training(Settings):
 
     epochs: PositiveInt | Auto = "auto"
     """Passes over the training images; auto gives small data more of them."""
-    learning_rate: PositiveFloat | Auto = "auto"
-    """Peak rate of the head, reached after warm-up."""
+    learning_rate: PositiveFloat | Literal["auto", "find"] = "auto"
+    """Peak rate of the head, reached after warm-up; find tries rates on the data first."""
     layer_decay: LayerDecay = 0.9
     """Each block towards the input learns at this fraction of the next one's rate."""
     batch_size: PositiveInt | Auto = "auto"
     """Images a step, over all processes."""
     optimizer: OptimizerName = "adamw"
     """Update rule."""
-    weight_decay: NonNegativeFloat = 0.02
-    """Pull towards zero, on matrices only, never on norms and biases."""
-    schedule: ScheduleName = "cosine"
-    """How the rate falls after warm-up."""
-    warmup: OpenFraction = 0.1
+    weight_decay: NonNegativeFloat | Auto = "auto"
+    """Pull towards zero, on matrices only, not on norms and biases; auto goes by the optimizer."""
+    schedule: ScheduleName | Auto = "auto"
+    """How the rate falls after warm-up; auto is cosine, and constant for schedule_free."""
+    warmup: OpenFraction | Auto = "auto"
     """Part of all steps in which the rate rises."""
     batch_norm: Literal["frozen", "train", "reestimate"] = "frozen"
     """frozen keeps pretraining's statistics, reestimate measures them anew in the end."""
@@ -50,6 +51,14 @@ class Training(Settings):
     """auto is mixed precision on a GPU and 32 bits on a CPU."""
     averaging: AveragingName = "none"
     """Weights averaged over steps (ema, swa: the last quarter), or over the best epochs (soup)."""
+    minutes: PositiveFloat | None = None
+    """Time for the whole stage, in place of epochs; the rate falls to zero as it runs out."""
+    accumulate: PositiveInt = 1
+    """Parts in which each batch is worked off: less memory, the same gradient."""
+    sharpness: SharpnessName = "none"
+    """sam or asam look for flat minima, by two passes a step."""
+    sharpness_radius: PositiveFloat | Auto = "auto"
+    """How far around the weights they look; auto is 0.05 for sam, 0.5 for asam."""
 
 
 class FineTune(Training):

@@ -7,6 +7,23 @@ from acclimate.models.batch_norm import reestimate
 from acclimate.models.structure import blocks
 from acclimate.training.views import Views
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def set_mode(network: nn.Module, *, freeze_batch_norm: bool) -> None:
+    """Puts a network into training mode, but for what is frozen.
+
+    Args:
+        network: Changed in place.
+        freeze_batch_norm: Whether statistics stay in trained parts too.
+    """
+    network.train()
+    quiet_frozen(network)
+    if freeze_batch_norm:
+        for module in network.modules():
+            if isinstance(module, _NORMS):
+                module.eval()
+
 
 def quiet_frozen(network: nn.Module) -> None:
     """Puts wholly frozen parts into evaluation mode: no dropout there, statistics stay.

@@ -15,6 +15,8 @@ from acclimate.training.feed import Share
 from acclimate.training.memory import halved, is_out_of_memory, pieces
 from acclimate.training.plan import TrainPlan
 from acclimate.training.processes import add_gradients, average, gathered, summed
+from acclimate.training.schedules import set_rates
+from acclimate.training.sharpness import climb, climb_down
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,11 @@ class Step:
         Raises:
             RecipeError: Memory does not hold a single image.
         """
-        for group in self.rule.param_groups:
-            group["lr"] = group["peak"] * rate
+        set_rates(self.rule, self.plan.schedule, rate)
         before = [(buffer, buffer.clone()) for buffer in _statistics(self.network)]
         loss = self._gradients(share, seed, before)
+        if self.plan.sharpness != "none" and math.isfinite(loss):
+            self._look_around(share, seed, before)
         fault = self._update(loss, share)
         if fault is not None:
             _put_back(before)
@@ -109,6 +112,16 @@ class Step:
             average(self.fabric, [b for b, _ in before if b.is_floating_point()])
         self.rule.zero_grad()
         return Taken(0.0 if fault else loss, fault)
+
+    def _look_around(self, share: Share, seed: int, before: Kept) -> None:
+        """Replaces the gradients by those at the worst weights nearby."""
+        weights = (p for group in self.rule.param_groups for p in group["params"])
+        adaptive = self.plan.sharpness == "asam"
+        were = climb(weights, self.plan.sharpness_radius, adaptive=adaptive)
+        self.rule.zero_grad()
+        _put_back(before)
+        self._gradients(share, seed, before)
+        climb_down(were)
 
     def _update(self, loss: float, share: Share) -> Fault | None:
         if not math.isfinite(loss):
@@ -182,7 +195,8 @@ class Step:
 
     def _parts(self, share: Share) -> int:
         """How many pieces every process cuts its share into."""
-        return -(-self._largest(share) // self.at_once) if self.at_once else 1
+        needed = -(-self._largest(share) // self.at_once) if self.at_once else 1
+        return max(needed, min(self.plan.accumulate, self._largest(share)))
 
     def _without_numbers(self, share: Share) -> tuple[int, ...]:
         """Rows, of all processes, whose pixels are not all finite."""

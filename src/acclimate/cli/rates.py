@@ -1,0 +1,74 @@
+"""The command that tries learning rates."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+
+from acclimate.cli import show
+from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
+from acclimate.errors import OutputError
+from acclimate.files import write_atomic
+
+_TABLE, _PICTURE = "rates.csv", "rates.svg"
+
+
+@click.command("find-rate")
+@click.argument("model")
+@click.argument("data")
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for rates.csv and rates.svg.",
+)
+@click.option("--force", is_flag=True, help="Replace what stands at --out.")
+@recipe_flags
+@shared
+def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Try learning rates on your images, and draw what each did to the loss."""
+    recipe = read_recipe(flags, {}, section="fine_tune")
+    _check_out(out, force=force)
+    from acclimate import inputs
+    from acclimate.augmentation.safety import safe_policy
+    from acclimate.reporting.figures import rate_range
+    from acclimate.training.find_rate import find_rate as find
+    from acclimate.training.settings import FineTune
+
+    context = make_context(flags, recipe)
+    named = recipe.model.model_copy(update={"name": model})
+    classifier = inputs.as_classifier(model, settings=named, registry=recipe.registry)
+    dataset = inputs.as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)
+    policy = safe_policy(classifier, dataset, recipe.augment, context=context)
+    settings = recipe.fine_tune or FineTune()
+    found = find(classifier, dataset, policy, settings, context=context)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["rate", "loss", "smoothed"])
+    lines = zip(found.rates, found.losses, found.smoothed, strict=True)
+    writer.writerows([f"{value:.6g}" for value in line] for line in lines)
+    write_atomic(out / _TABLE, buffer.getvalue())
+    write_atomic(out / _PICTURE, rate_range(found.rates, found.losses, found.smoothed))
+    if flags["as_json"]:
+        show.print_json({"learning_rate": found.suggestion, "out": str(out)})
+        return
+    click.echo(f"learning_rate  {found.suggestion:.2g}")
+    click.echo(f"curve          {out / _PICTURE}")
+
+
+def _check_out(out: Path, *, force: bool) -> None:
+    """Only an earlier test gives way to another, and only where it is asked to."""
+    if out.is_dir():
+        inside = {path.name for path in out.iterdir()}
+        if not inside or (force and inside <= {_TABLE, _PICTURE}):
+            return
+    elif not out.exists():
+        return
+    raise OutputError(
+        "something stands here already.",
+        where=out,
+        hint="Choose another place with --out; --force replaces an earlier test of rates.",
+    )

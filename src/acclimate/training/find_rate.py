@@ -1,0 +1,48 @@
+"""The range test on a classifier and data, as fine-tuning would begin with them."""
+
+from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.features.probe import check_trainable
+from acclimate.models.classifier import Classifier
+from acclimate.training.fine_tune import objective_of, prepared
+from acclimate.training.head import with_fitted_head
+from acclimate.training.learning_rate import RateRange, range_test
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import FineTune
+from acclimate.training.views import Views
+
+_DEFAULT = FineTune()
+_HERE = Context()
+
+
+def find_rate(
+    classifier: Classifier,
+    dataset: Dataset,
+    policy: Policy | None = None,
+    settings: FineTune = _DEFAULT,
+    *,
+    context: Context = _HERE,
+) -> RateRange:
+    """Which learning rate suits a classifier and data, by a range test from a fitted head.
+
+    Args:
+        classifier: Unchanged.
+        dataset: Cleaned and split.
+        policy: Augmentation; the default one when None.
+        settings: Optimizer, batch and the rest; its rate only says where the range lies.
+        context: Seed, device, progress.
+
+    Returns:
+        The curve, and the suggestion.
+
+    Raises:
+        DataError: The data cannot be learnt from.
+        RecipeError: Settings do not fit the data.
+    """
+    check_trainable(dataset)
+    plan = make_plan(settings, len(dataset.rows("train")), context)
+    start = with_fitted_head(classifier, dataset, settings.head, context)
+    views = Views(dataset, policy or choose_policy(), start.contract, context)
+    network, _ = prepared(start, views, settings, context)
+    return range_test(network, views, objective_of(settings, dataset), plan, context=context)

@@ -1,0 +1,109 @@
+"""How far a training is: by its steps or, where it has a budget of time, by the clock."""
+
+import math
+import time
+from dataclasses import replace
+
+from lightning_fabric import Fabric
+
+from acclimate.training.plan import TrainPlan
+from acclimate.training.processes import summed
+from acclimate.training.schedules import factor
+
+_MARGIN = 1.3
+"""Of the last validation's time, which is kept free for the next one: times vary."""
+_FADING = 0.9
+"""Of a slow step's time at each step after it: the first ones often are slow."""
+
+
+class Pace:
+    """Tells each step its rate, and when to end.
+
+    With a budget the rate goes by the time that is gone, val included: nothing need be known of
+    the machine's speed, and a machine that gets slower still comes to the schedule's end.
+
+    Args:
+        plan: Numbers.
+        steps: Batches an epoch.
+        fabric: The processes; the mean of their clocks holds for all.
+        spent: Seconds that this training took before it was resumed.
+    """
+
+    def __init__(self, plan: TrainPlan, steps: int, fabric: Fabric, spent: float) -> None:
+        self.plan, self.steps, self.fabric = plan, steps, fabric
+        self.began = time.monotonic() - spent
+        self._reserve = self._a_step = 0.0
+        self._last_step = math.nan
+
+    @property
+    def seconds(self) -> float:
+        """Since the training began, on this process's clock."""
+        return time.monotonic() - self.began
+
+    def factor(self, step: int) -> float:
+        """Part of the peak rates at a step, counted from the training's first."""
+        plan = self.plan
+        if plan.minutes is None:
+            return factor(plan.schedule, step, self.steps * plan.epochs, plan.warmup)
+        now = self.seconds
+        if step % self.steps:  # what lies between two epochs is no step
+            self._a_step = max(_FADING * self._a_step, now - self._last_step)
+        self._last_step = now
+        usable = max(1, round(1000 * self._usable()))
+        gone = min(round(1000 * self._shared(now)), usable - 1)
+        return factor(plan.schedule, gone, usable, plan.warmup)
+
+    def judged(self, seconds: float) -> None:
+        """Notes how long a validation took, so that time is left for another."""
+        self._reserve = self._shared(_MARGIN * seconds)
+
+    def over(self) -> bool:
+        """Whether the budget leaves no time for another step and a validation."""
+        if self.plan.minutes is None:
+            return False
+        return self._shared(self.seconds + self._a_step) >= self._usable()
+
+    def patience(self, epoch: int) -> int:
+        """Epochs without progress after which to stop, having done so many."""
+        if self.plan.patience:
+            return self.plan.patience
+        gone = max(self._shared(self.seconds), 1e-3)
+        return max(5, math.ceil(epoch * max(1.0, self._budget() / gone) / 2))
+
+    def done(self, step: int) -> float:
+        """Part of the training that is over after a step, in (0, 1]."""
+        if self.plan.minutes is None:
+            return (step + 1) / (self.steps * self.plan.epochs)
+        return min(1.0, self._shared(self.seconds) / max(1e-3, self._usable()))
+
+    def of_all(self, epoch: int, mark: str = "/") -> str:
+        """An epoch's number, and how far that is."""
+        if self.plan.minutes is None:
+            return f"epoch {epoch}{mark}{self.plan.epochs}"
+        return f"epoch {epoch} ({self.seconds / 60:.1f} of {self.plan.minutes:.3g} min)"
+
+    def _budget(self) -> float:
+        assert self.plan.minutes is not None
+        return 60 * self.plan.minutes
+
+    def _usable(self) -> float:
+        return self._budget() - self._reserve
+
+    def _shared(self, seconds: float) -> float:
+        """The mean over the processes: all must come to the same decision."""
+        return summed(self.fabric, [seconds])[0] / int(self.fabric.world_size)
+
+
+def left_of(plan: TrainPlan, began: float) -> TrainPlan:
+    """The plan with what is left of its minutes.
+
+    Args:
+        plan: Of a stage that trains.
+        began: When the stage began, on the monotonic clock.
+
+    Returns:
+        The plan; the same where epochs end it.
+    """
+    if plan.minutes is None:
+        return plan
+    return replace(plan, minutes=max(0.0, plan.minutes - (time.monotonic() - began) / 60))

@@ -1,0 +1,94 @@
+"""The range test: what it sees, suggests and leaves alone."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+from acclimate.data.contract import InputContract
+from acclimate.errors import RecipeError
+from acclimate.training.learning_rate import STEPS, range_test, with_found_rate
+from acclimate.training.plan import make_plan
+from acclimate.training.settings import FineTune
+from acclimate.training.views import Views
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+
+
+def untrained(**options):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
+
+
+def cross_entropy(logits, seen):
+    return functional.cross_entropy(logits, seen.targets, reduction="none")
+
+
+def same_weights(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def tried(dataset, policy, context):
+    def go(network=None, **settings):
+        made = FineTune(batch_size=18, **settings)
+        plan = make_plan(made, len(dataset.rows("train")), context)
+        views = Views(dataset, policy, CONTRACT)
+        return range_test(network or untrained(), views, cross_entropy, plan, context=context)
+
+    return go
+
+
+def test_the_loss_falls_and_runs_away_and_the_suggestion_lies_before(tried):
+    found = tried()
+    assert list(found.rates) == sorted(found.rates)
+    assert len(found.rates) == len(found.losses) == len(found.smoothed) <= STEPS
+    assert found.rates[0] == pytest.approx(5e-4 * (18 / 32) ** 0.5 / 100)
+    least = found.smoothed.index(min(found.smoothed))
+    assert 0 < least < len(found.rates) - 1
+    assert min(found.smoothed) < found.smoothed[0] - 0.1
+    assert found.smoothed[-1] > min(found.smoothed)
+    assert found.suggestion == pytest.approx(found.rates[least] / 10)
+
+
+def test_nothing_is_changed_and_the_same_comes_out_again(tried):
+    network = untrained(drop_rate=0.3)
+    before = copy.deepcopy(network)
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    first = tried(network)
+    assert torch.equal(torch.rand(3), wanted)
+    assert same_weights(network, before)
+    assert all(p.grad is None for p in network.parameters())
+    assert not network.training
+    torch.manual_seed(8)
+    assert tried(network) == first
+
+
+def test_a_network_that_is_lost_at_every_rate_is_said(tried):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    nn.init.constant_(network[1].weight, float("nan"))
+    with pytest.raises(RecipeError, match=r"^learning_rate: loss is nan at rate "):
+        tried(network)
+
+
+def test_a_plan_that_asks_for_it_gets_the_rate_that_was_found(dataset, policy, context):
+    views = Views(dataset, policy, CONTRACT)
+    known = make_plan(FineTune(batch_size=60), len(dataset.rows("train")), context)
+    facts = (untrained(), views, cross_entropy)
+    assert with_found_rate(known, *facts, context=context) is known
+    asked = make_plan(
+        FineTune(batch_size=60, learning_rate="find"), len(dataset.rows("train")), context
+    )
+    found = with_found_rate(asked, *facts, context=context)
+    seen = range_test(*facts, replace(asked, find_rate=False), context=context)
+    assert found.learning_rate == seen.suggestion
+    assert not found.find_rate
+    assert "range test" in found.reasons["learning_rate"]
