@@ -1,0 +1,193 @@
+"""A network in two: what does not learn, and what does."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import get_notrace_functions, get_notrace_modules
+from torch import fx, nn
+
+
+class IndivisibleError(Exception):
+    """A network cannot be divided; its message says why. For callers that do without."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """A network as `suffix(prefix(images))`, made of the network's own layers.
+
+    Attributes:
+        prefix: float32 (B, 3, S, S) to the activations. In evaluation mode; nothing in it learns.
+        suffix: Activations to logits (B, C). Training it trains the network.
+        shape: Of the activations of one image.
+    """
+
+    prefix: nn.Module
+    suffix: nn.Module
+    shape: tuple[int, ...]
+
+
+def divide(network: nn.Module, image_size: int) -> Division:
+    """Divides a network where the first weights are that learn.
+
+    The prefix is all that depends on no weight that learns; it is found by tracing (Reed et al.
+    2021, arXiv 2112.08429), so it does not matter how the network is written.
+
+    Args:
+        network: On the CPU; its frozen weights have `requires_grad` off. Layers are shared with
+            the two parts and not copied.
+        image_size: px.
+
+    Returns:
+        The two parts.
+
+    Raises:
+        IndivisibleError: Its first layer learns, it cannot be traced, does otherwise in training
+            than in evaluation, or several activations would have to be kept.
+    """
+    graph = _traced(network)
+    example = torch.zeros(2, 3, image_size, image_size)
+    late = _learning(network, graph)
+    values = _values(network, graph, example)
+    crossing = _settled(network, graph, late, values)
+    if len(crossing) != 1:
+        raise IndivisibleError(
+            f"{len(crossing)} activations cross from what is frozen to what learns"
+        )
+    (node,) = crossing
+    if node.op == "placeholder":
+        raise IndivisibleError("its first layer learns")
+    prefix, suffix = _cut_at(node, graph, late)
+    return Division(
+        fx.GraphModule(network, prefix, "Prefix").eval(),
+        fx.GraphModule(network, suffix, "Suffix"),
+        tuple(values[node].shape[1:]),
+    )
+
+
+def _cut_at(node: fx.Node, graph: fx.Graph, late: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
+    """The steps up to an activation, and those that go on from it."""
+    needed, open_ones = {node}, [node]
+    while open_ones:
+        before = set(open_ones.pop().all_input_nodes) - needed
+        needed |= before
+        open_ones += before
+    prefix, suffix = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for step in graph.nodes:
+        if step in needed:
+            copies[step] = prefix.node_copy(step, copies.__getitem__)
+    prefix.output(copies[node])
+    copies = {node: suffix.placeholder("activations")}
+    for step in graph.nodes:
+        if step in late:
+            copies[step] = suffix.node_copy(step, copies.__getitem__)
+    return prefix, suffix
+
+
+def _traced(network: nn.Module) -> fx.Graph:
+    """The network as a graph, the same in training and in evaluation."""
+    was = network.training
+    arguments = inspect.signature(network.forward).parameters.values()
+    usual = {a.name: a.default for a in arguments if a.default is not a.empty}
+    try:
+        training, evaluation = (
+            _Tracer().trace(network.train(mode), usual) for mode in (True, False)
+        )
+    except Exception as error:  # tracing runs the network's own code on stand-ins
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "no reason"
+        raise IndivisibleError(f"it cannot be traced ({reason})") from error
+    finally:
+        network.train(was)
+    if str(training) != str(evaluation):
+        raise IndivisibleError("it is another function in training than in evaluation")
+    return evaluation
+
+
+class _Tracer(fx.Tracer):
+    """Knows which of timm's layers and functions are not to be looked into."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self._leaves = tuple(get_notrace_modules())
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a layer is one step of the graph."""
+        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _learning(network: nn.Module, graph: fx.Graph) -> set[fx.Node]:
+    """The steps that depend on a weight that learns."""
+    late: set[fx.Node] = set()
+    for node in graph.nodes:
+        learns = False
+        if node.op == "call_module":
+            module = network.get_submodule(str(node.target))
+            learns = any(p.requires_grad for p in module.parameters())
+        elif node.op == "get_attr":
+            learns = bool(getattr(_attribute(network, str(node.target)), "requires_grad", False))
+        if learns or any(before in late for before in node.all_input_nodes):
+            late.add(node)
+    return late
+
+
+def _attribute(network: nn.Module, name: str) -> Any:  # noqa: ANN401 - whatever is there
+    found: Any = network
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _values(network: nn.Module, graph: fx.Graph, example: torch.Tensor) -> dict[fx.Node, Any]:
+    """What every step gives for an example."""
+    values: dict[fx.Node, Any] = {}
+
+    class Kept(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as the base class has it
+            values[n] = super().run_node(n)
+            return values[n]
+
+    was = network.training
+    try:
+        with torch.inference_mode():
+            # Memory of a step's value is needed until the end: the crossing is not known yet.
+            Kept(fx.GraphModule(network.eval(), graph), garbage_collect_values=False).run(example)
+    finally:
+        network.train(was)
+    return values
+
+
+def _settled(
+    network: nn.Module, graph: fx.Graph, late: set[fx.Node], values: dict[fx.Node, Any]
+) -> tuple[fx.Node, ...]:
+    """The activations that cross, as few as can be had by moving cheap steps to what learns.
+
+    Sizes, constants and arguments that nobody gave belong to whoever reads them; so do shortcuts
+    and the like, which would keep the same activation twice.
+    """
+    while True:
+        crossing = _crossing(graph, late)
+        moved = {n for n in crossing if n.op == "get_attr" or not _is_activation(values[n])}
+        if not moved and len(crossing) > 1:
+            moved = {n for n in crossing if _is_plain(network, n)}
+        if not moved:
+            return crossing
+        late |= moved
+
+
+def _is_activation(value: object) -> bool:
+    """Whether it has a row an image, of the two that the example has."""
+    return isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 2
+
+
+def _is_plain(network: nn.Module, node: fx.Node) -> bool:
+    """Whether a step has one input and no weights."""
+    if len(node.all_input_nodes) != 1 or node.op == "get_attr":
+        return False
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return module is None or not any(True for _ in module.parameters())
+
+
+def _crossing(graph: fx.Graph, late: set[fx.Node]) -> tuple[fx.Node, ...]:
+    return tuple(n for n in graph.nodes if n not in late and any(user in late for user in n.users))
