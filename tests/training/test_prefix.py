@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from acclimate.augmentation.policy import choose_policy
+from acclimate.augmentation.settings import Augment
 from acclimate.context import Context, derive_seed
 from acclimate.models.division import divide
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import blocks
+from acclimate.progress import SilentProgress
+from acclimate.training.fine_tune import fine_tune
 from acclimate.training.prefix import VIEWS, Prefix, views_that_fit
+from acclimate.training.settings import FineTune
 from acclimate.training.views import Views
 
 CPU = torch.device("cpu")
@@ -79,12 +83,73 @@ def test_val_is_seen_as_evaluation_sees_it(divided, views, start):
     assert torch.allclose(direct, kept, atol=0.01 * float(direct.abs().max()))
 
 
+class Heard(SilentProgress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+LAST = FineTune(
+    trained="last", trained_blocks=4, epochs=3, batch_size=18, learning_rate=2e-3, averaging="ema"
+)
+
+
+def tuned(start, dataset, tmp_path, policy=None, **settings):
+    heard = Heard()
+    context = Context(device="cpu", workspace=tmp_path, cache=tmp_path / "cache", progress=heard)
+    made = LAST.model_copy(update=settings)
+    result = fine_tune(start, dataset, policy or choose_policy(), made, context=context)
+    (told,) = [line for line in heard.lines if line.startswith("frozen part: ")] or [None]
+    return result, told
+
+
+def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dataset, tmp_path):
+    (kept, told), (seen, nothing) = (
+        tuned(start, dataset, tmp_path / str(views), prefix_views=views) for views in (3, 0)
+    )
+    assert told.startswith("frozen part: run once for each of 3 views of each image, then only")
+    assert nothing is None
+    ours, theirs = (model.module().state_dict() for model in (kept, seen))
+    before = start.module().state_dict()
+    moved = [name for name in ours if not torch.equal(theirs[name], before[name])]
+    assert moved
+    for name in moved:
+        way = (theirs[name] - before[name]).norm()
+        # Activations are kept in 16 bits: three digits of each.
+        assert (ours[name] - theirs[name]).norm() < 0.1 * way, name
+    assert all(torch.equal(ours[n], theirs[n]) for n in ours if n not in moved)
+    curves = [model.card.steps[-1].curve for model in (kept, seen)]
+    for a, b in zip(*curves, strict=True):
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=0.02)
+
+
+def test_views_come_again_and_the_network_learns_from_them(start, dataset, tmp_path):
+    model, told = tuned(start, dataset, tmp_path, prefix_views=1, epochs=4)
+    assert "once for each of 1 view of each image" in told
+    curve = model.card.steps[-1].curve
+    assert curve[4]["train_loss"] < 0.8 * curve[1]["train_loss"]
+
+
+def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
+    reasons = {
+        "images are mixed": {"policy": choose_policy(Augment(mixup=0.2))},
+        "its first layer learns": {"trained_blocks": 99},
+        "classes are balanced": {"balance": "sampling"},
+        "images grow": {"start_size": 24},
+    }
+    for index, (reason, settings) in enumerate(reasons.items()):
+        _, told = tuned(start, dataset, tmp_path / str(index), epochs=1, **settings)
+        assert told == f"frozen part: run at every step, since {reason}"
+
+
 def test_as_many_views_are_kept_as_the_disk_may_take(divided, views, tmp_path):
     images, val = (len(views.dataset.rows(split)) for split in ("train", "val"))
     one = 2 * int(np.prod(divided.shape))
     context = Context(workspace=tmp_path)
-    assert views_that_fit(divided, views, context) == VIEWS
+    assert views_that_fit(divided, views, VIEWS, context) == VIEWS
     for count in (0, 1, 3):
         room = (count * images + val + images / 2) * one / 1e9
-        assert views_that_fit(divided, views, replace(context, cache_gb=room)) == count
-    assert views_that_fit(divided, views, replace(context, cache_gb=0)) == 0
+        assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=room)) == count
+    assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=0)) == 0

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from acclimate.augmentation.mixing import mix, mixes
 from acclimate.context import derive_seed, process_count, process_rank
@@ -80,6 +81,9 @@ class Fed(Protocol):
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """What turns `images` into what the network reads."""
 
+    def reader(self, network: nn.Module) -> nn.Module:
+        """The part of the network that reads them: mostly all of it."""
+
 
 class Feed:
     """Training images in batches, the same for any number of processes.
@@ -118,6 +122,14 @@ class Feed:
     def to_input(self, device: torch.device) -> Normalizer:
         """What turns pixels into what the network reads."""
         return Normalizer(self.views.contract, device)
+
+    def reader(self, network: nn.Module) -> nn.Module:
+        """The whole network reads images."""
+        return network
+
+    def groups(self, epoch: int) -> list[Rows]:
+        """The rows of each batch of an epoch, over all processes."""
+        return _cut(self._order(epoch)[0], self.batch_size)
 
     def judged(self) -> Iterator[Judged]:
         """This process's part of val, as evaluation sees it."""

@@ -24,6 +24,7 @@ from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
+from acclimate.training.prefix import VIEWS, PrefixFeed, frozen_prefix
 from acclimate.training.resolution import check_sizes, growing_sizes
 from acclimate.training.settings import FineTune
 from acclimate.training.step import Objective, Seen
@@ -93,7 +94,8 @@ def fine_tune(
         known = network, views, objective
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         plan = left_of(plan, began)
-        trained = train(*known, plan, context=context, optimizer=optimizer)
+        fed = _after_prefix(network, views, plan, settings, context) or views
+        trained = train(network, fed, objective, plan, context=context, optimizer=optimizer)
     merge(trained.network)
     if settings.trained != "all":
         trained.network.requires_grad_(True)
@@ -103,6 +105,16 @@ def fine_tune(
     step = record("fine_tune", used, trained, plan)
     notes = (f"Trained: {told}.", *step.notes, *([unjudged] if unjudged else []))
     return start.after(replace(step, notes=notes), network=trained.network, dataset=dataset.digest)
+
+
+def _after_prefix(
+    network: nn.Module, views: Views, plan: TrainPlan, settings: FineTune, context: Context
+) -> PrefixFeed | None:
+    """What feeds the loop where a first part is frozen; None where the images must be seen."""
+    if settings.trained in ("all", "lora") or settings.prefix_views == 0:
+        return None
+    wanted = VIEWS if settings.prefix_views == "auto" else settings.prefix_views
+    return frozen_prefix(network, views, plan, wanted, context)
 
 
 def without_val(dataset: Dataset) -> str | None:

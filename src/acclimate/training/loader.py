@@ -103,6 +103,10 @@ class LoaderFeed:
                 )
             yield Judged(images, labels if labels.ndim == 1 else labels.argmax(1))
 
+    def reader(self, network: nn.Module) -> nn.Module:
+        """The whole network reads images."""
+        return network
+
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """Moves images to the device; they are normalized already."""
         return lambda images: images.to(

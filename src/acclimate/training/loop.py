@@ -163,7 +163,7 @@ class _Run:
         self.plan, self.context, self.keep_start = plan, context, keep_start
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
-        self.to_input = feed.to_input(fabric.device)
+        self.to_input, self.reader = feed.to_input(fabric.device), feed.reader(network)
         self.training = {
             "optimizer": type(rule).__qualname__,
             "batch_size": plan.batch_size,
@@ -182,7 +182,7 @@ class _Run:
         share_start(fabric, network)
         self.rule = fabric.setup_optimizers(rule)
         self.step = Step(
-            fabric, network, self.rule, objective, self.to_input, plan, self.progress.say
+            fabric, self.reader, self.rule, objective, self.to_input, plan, self.progress.say
         )
         spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
         self.pace = Pace(plan, feed.steps, fabric, spent)
@@ -345,7 +345,7 @@ class _Run:
             for batch in self.feed.judged():
                 inputs = self.to_input(torch.as_tensor(batch.images))
                 with self.fabric.autocast():
-                    logits = self.network(inputs)
+                    logits = self.reader(inputs)
                 logits, targets = logits.float().cpu(), torch.as_tensor(batch.targets)
                 sums[0] += functional.cross_entropy(logits, targets, reduction="sum")
                 sums[1] += (logits.argmax(1) == targets).sum()

@@ -4,39 +4,47 @@ import copy
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from acclimate.context import Context, derive_seed
+from acclimate.augmentation.mixing import mixes
+from acclimate.context import Context, derive_seed, process_count
 from acclimate.data.batches import batches
 from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Rows
 from acclimate.data.pixels import GB
+from acclimate.errors import count as plural
 from acclimate.files import free_bytes
 from acclimate.models.device import on_cpu, on_device
-from acclimate.models.division import Division
+from acclimate.models.division import Division, IndivisibleError, divide
 from acclimate.models.export import graph_of
 from acclimate.models.runtime import Normalizer, as_tensor, open_session
 from acclimate.training.activations import Activations, Kept, bytes_of
+from acclimate.training.feed import Feed, Judged, Share
+from acclimate.training.plan import TrainPlan
 from acclimate.training.views import Views
 
 VIEWS = 4
-"""Augmented views of each image that are kept."""
+"""Augmented views of each image that are kept, where nobody says how many. CIFAR-10, 2,000 images,
+128 px, all but the first third learning, 12 epochs: 0.852 in 221 s; all layers, each epoch another
+view: 0.841 in 531 s."""
 
 _BATCH = 64
 
 
-def views_that_fit(division: Division, views: Views, context: Context) -> int:
-    """How many views of each training image can be kept: `VIEWS`, or as many as the disk takes.
+def views_that_fit(division: Division, views: Views, wanted: int, context: Context) -> int:
+    """How many views of each training image can be kept: those wanted, or what the disk takes.
 
     Args:
         division: Says how large activations are.
         views: The images.
+        wanted: At most.
         context: Its `cache_gb` bounds what is kept; half of what is free on the disk is left.
 
     Returns:
@@ -45,7 +53,7 @@ def views_that_fit(division: Division, views: Views, context: Context) -> int:
     images, val = (len(views.dataset.rows(split)) for split in ("train", "val"))
     room = min(context.cache_gb * GB, free_bytes(_place(context)) / 2)
     room -= bytes_of(val, 1, division.shape)
-    return int(max(0, min(VIEWS, room // max(1, bytes_of(images, 1, division.shape)))))
+    return int(max(0, min(wanted, room // max(1, bytes_of(images, 1, division.shape)))))
 
 
 class Prefix:
@@ -84,7 +92,7 @@ class Prefix:
         def read(row: int) -> Pixels:
             return self.views.train(row, derive_seed(self.seed, "view", view + 1, row))
 
-        return self._computed(self._train, view, groups, read)
+        yield from self._computed(self._train, view, groups, read)
 
     def val(self, rows: Rows) -> Iterator[tuple[Kept, Rows]]:
         """The activations of val images as evaluation sees them.
@@ -119,6 +127,98 @@ class Prefix:
             yield store.get(view, rows)
         if any(map(len, lacking)):
             store.flush()
+
+
+class PrefixFeed:
+    """What the loop is fed with where a prefix is frozen: activations in place of images.
+
+    Args:
+        feed: Of the images; gives the order.
+        division: Of the network.
+        prefix: Runs the images.
+    """
+
+    def __init__(self, feed: Feed, division: Division, prefix: Prefix) -> None:
+        self.feed, self.division, self.prefix = feed, division, prefix
+        self.steps, self.images, self.val_images = feed.steps, feed.images, feed.val_images
+
+    def epoch(self, epoch: int, after: int = 0) -> Generator[Share, None, None]:
+        """Activations of one view of each image, in the order of the images.
+
+        Args:
+            epoch: From 1.
+            after: Batches of it that were done before a training was killed.
+
+        Yields:
+            Share: Its `images` are float16, (b, *shape).
+        """
+        groups, labels = self.feed.groups(epoch)[after:], self.feed.views.dataset.labels
+        for rows, kept in zip(groups, self.prefix.train(epoch, groups), strict=True):
+            yield Share(kept, labels[rows], rows, len(rows), 1.0)
+
+    def judged(self) -> Iterator[Judged]:
+        """Activations of val, as evaluation sees it."""
+        labels = self.feed.views.dataset.labels
+        for kept, rows in self.prefix.val(self.feed.val):
+            yield Judged(kept, labels[rows])
+
+    def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What turns activations into what the suffix reads."""
+        return self.prefix.to_input
+
+    def reader(self, network: nn.Module) -> nn.Module:
+        """The suffix, whose layers are the network's."""
+        return self.division.suffix
+
+
+def frozen_prefix(
+    network: nn.Module, views: Views, plan: TrainPlan, wanted: int, context: Context
+) -> PrefixFeed | None:
+    """Batches of kept activations, where a network's first part is frozen and that pays.
+
+    Args:
+        network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
+        views: The images.
+        plan: Numbers.
+        wanted: Views of each image, at most.
+        context: Seed, workspace, how much may be kept. Is told what was decided, and why.
+
+    Returns:
+        None where the images themselves must be seen.
+    """
+    reason = _unfit(views, plan)
+    if reason is None:
+        try:
+            division = divide(network, views.contract.image_size)
+            count = min(plan.epochs, views_that_fit(division, views, wanted, context))
+            if not count:
+                reason = f"not even one view of each image fits {context.cache_gb:g} GB"
+        except IndivisibleError as error:
+            reason = str(error)
+    if reason is not None:
+        context.progress.say(f"frozen part: run at every step, since {reason}")
+        return None
+    size = bytes_of(len(views.rows), count, division.shape) / GB
+    context.progress.say(
+        f"frozen part: run once for each of {plural(count, 'view')} of each image, then only the "
+        f"rest; {' x '.join(map(str, division.shape))} numbers of each are kept ({size:.2g} GB)"
+    )
+    feed = Feed(views, plan.batch_size, context.seed)
+    device = torch.device(plan.device)
+    return PrefixFeed(feed, division, Prefix(division, views, count, device, context))
+
+
+def _unfit(views: Views, plan: TrainPlan) -> str | None:
+    """Why kept activations would not be what the training sees."""
+    if mixes(views.policy):
+        return "images are mixed"
+    if views.sizes:
+        return "images grow"
+    if plan.balanced:
+        return "classes are balanced"
+    if process_count() > 1:
+        return "there are several processes"
+    return None
 
 
 def _runner(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from acclimate.models.settings import ImageSize
 from acclimate.settings import Auto, Fraction, OpenFraction, Settings
@@ -88,6 +88,8 @@ class FineTune(Training):
     """Part of the features that the last layer does not see in training."""
     drop_path: OpenFraction = 0.0
     """Probability that the last residual branch is left out in training, earlier ones less."""
+    prefix_views: NonNegativeInt | Auto = "auto"
+    """Views of each image for which a frozen first part is run once and kept; 0 keeps none."""
     start_size: ImageSize | None = None
     """Side in px of the first epoch's training images, which grow to the model's own."""
 
