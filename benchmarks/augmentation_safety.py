@@ -127,6 +127,12 @@ def measure(
     return facts
 
 
+def told(figures: list[float]) -> str:
+    """Mean over the seeds, and their standard deviation."""
+    spread = f" ± {np.std(figures, ddof=1):.3f}" if len(figures) > 1 else ""
+    return f"{np.mean(figures):.3f}{spread}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", default=[])
@@ -158,10 +164,7 @@ def main() -> None:
     for data in dict.fromkeys(row["data"] for row in rows):
         for policy in args.policy or POLICIES:
             some = [r for r in rows if r["data"] == data and r["policy"] == policy]
-            cells = [
-                f"{np.mean([r[column] for r in some]):.3f}" if column in some[0] else ""
-                for column in columns
-            ]
+            cells = [told([r[c] for r in some]) if c in some[0] else "" for c in columns]
             print(f"| {data} | {policy} | {' | '.join(cells)} |")
 
 

@@ -101,6 +101,20 @@ def test_the_front_door_leads_to_the_stage(small, dataset, policy, context):
     assert other.digest != ours.digest
 
 
+def test_the_facts_of_the_run_may_be_given_at_once_and_what_stands_beside_them_counts(
+    small, dataset, policy, context, tmp_path
+):
+    here = replace(context, seed=7, cache=tmp_path / "cache")
+    nowhere = replace(here, seed=1, cache=tmp_path / "none", cache_gb=0)
+    shared = {"policy": policy, **ONE}
+    ours = acclimate.fine_tune(small, dataset, context=here, **shared)
+    assert list((tmp_path / "cache").glob("pixels/*/*.rows"))
+    other = acclimate.fine_tune(small, dataset, context=nowhere, seed=7, **shared)
+    assert not (tmp_path / "none" / "pixels").exists()
+    assert ours.digest == other.digest
+    assert ours.digest != acclimate.fine_tune(small, dataset, context=nowhere, **shared).digest
+
+
 def test_folders_stand_for_model_and_data(small, digits, tmp_path):
     small.save(tmp_path / "model")
     by_text = acclimate.fine_tune(str(tmp_path / "model"), str(digits), **ONE)

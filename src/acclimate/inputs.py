@@ -1,7 +1,9 @@
 """What somebody means by a model and by data: names, folders, files and values."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -57,6 +59,20 @@ def as_classifier(
     if text.endswith(".onnx") and Path(text).is_file():
         return from_onnx(Path(text))
     return pretrained((settings or Model()).model_copy(update={"name": text}))
+
+
+def as_context(context: Context | None, **given: Any) -> Context:  # noqa: ANN401 - its fields
+    """The facts of a run, with what was said beside them.
+
+    Args:
+        context: None is the default one.
+        **given: Its fields; those that are not None count.
+
+    Returns:
+        The context.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    return replace(context or Context(), **said)
 
 
 def as_teachers(given: AnyTeachers) -> list[AnyTeacher]:

@@ -12,10 +12,10 @@ from acclimate.context import Context
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.errors import RecipeError
-from acclimate.inputs import AnyData, AnyModel, as_classifier, as_dataset
+from acclimate.inputs import AnyData, AnyModel, as_classifier, as_context, as_dataset
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import resized
-from acclimate.progress import Progress, silent
+from acclimate.progress import Progress
 from acclimate.settings import from_keywords
 from acclimate.training.fine_tune import fine_tune as _fine_tune
 from acclimate.training.loop import Trained
@@ -33,12 +33,13 @@ def fine_tune(
     *,
     policy: Policy | None = None,
     optimizer: AnyOptimizer = "adamw",
-    device: str = "auto",
-    seed: int = 0,
+    device: str | None = None,
+    seed: int | None = None,
     contract: InputContract | None = None,
     image_size: int | None = None,
     workspace: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
+    context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
 ) -> Classifier: ...
 
@@ -50,10 +51,11 @@ def fine_tune(
     *,
     val: Iterable[Any] | None = None,
     optimizer: AnyOptimizer = "adamw",
-    device: str = "auto",
-    seed: int = 0,
+    device: str | None = None,
+    seed: int | None = None,
     workspace: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
+    context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
 ) -> Trained: ...
 
@@ -65,12 +67,13 @@ def fine_tune(
     val: Iterable[Any] | None = None,
     policy: Policy | None = None,
     optimizer: AnyOptimizer = "adamw",
-    device: str = "auto",
-    seed: int = 0,
+    device: str | None = None,
+    seed: int | None = None,
     contract: InputContract | None = None,
     image_size: int | None = None,
     workspace: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
+    context: Context | None = None,
     **settings: Any,
 ) -> Classifier | Trained:
     """A model that learnt your classes; see `acclimate.training.fine_tune.fine_tune`.
@@ -83,12 +86,14 @@ def fine_tune(
         policy: Augmentation, from `augment()`.
         optimizer: "adamw", "sgd", an optimizer over the model's parameters, or a function from
             parameter groups to one, such as a class.
-        device: "auto", "cpu", "cuda", …
-        seed: Governs everything random.
+        device: "auto" (as when None), "cpu", "cuda", …
+        seed: Governs everything random; 0 when None.
         contract: What a module of your own expects of pixels.
         image_size: px, when not the model's own.
         workspace: Folder for checkpoints; the same call goes on from them.
         progress: Receives what is told.
+        context: Says these facts of the run at once, and where and how many decoded images are
+            kept; what is given beside it counts.
         **settings: Fields of `FineTune`: epochs, lr, batch_size, …
 
     Returns:
@@ -98,7 +103,7 @@ def fine_tune(
     Raises:
         RecipeError: What is given does not go together.
     """
-    context = Context(seed=seed, device=device, workspace=workspace, progress=progress)
+    here = as_context(context, seed=seed, device=device, workspace=workspace, progress=progress)
     if isinstance(optimizer, str):
         settings["optimizer"] = optimizer
     own = None if isinstance(optimizer, str) else optimizer
@@ -107,7 +112,7 @@ def fine_tune(
             raise RecipeError("a DataLoader of your own needs a torch.nn.Module.", where="model")
         _refuse("a DataLoader", policy=policy, contract=contract, image_size=image_size)
         made = from_keywords(FineTune, settings)
-        return fine_tune_plainly(model, data, val, made, context=context, optimizer=own)
+        return fine_tune_plainly(model, data, val, made, context=here, optimizer=own)
     _refuse("a data set, which has its own", val=val)
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_said_by(own, settings), **settings}
@@ -115,9 +120,9 @@ def fine_tune(
     start = as_classifier(model, contract=contract)
     if image_size is not None:
         start = resized(start, image_size)
-    dataset = as_dataset(data, context=context)
+    dataset = as_dataset(data, context=here)
     made = from_keywords(FineTune, settings)
-    return _fine_tune(start, dataset, policy, made, context=context, optimizer=own)
+    return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)
 
 
 def _refuse(data: str, **given: object) -> None:

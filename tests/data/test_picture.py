@@ -63,6 +63,13 @@ def test_every_box_inside_gives_pixels_of_the_asked_size(height, width, edges, r
     assert (found == 77).all()
 
 
+@pytest.mark.parametrize("resample", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_pixels_come_in_the_order_in_which_batches_are_laid_out(resample):
+    whole = Picture(np.zeros((50, 60, 3), np.uint8))
+    found = whole.resize((32, 32), resample, box=(3, 4, 50, 47))
+    assert found.flags.c_contiguous  # else copying it takes longer than the resizing
+
+
 def test_what_is_resized_is_not_changed():
     pixels = smooth(40, 50)
     before = pixels.copy()

@@ -117,21 +117,22 @@ class Normalizer:
 
     def __init__(self, contract: InputContract, device: torch.device) -> None:
         self.device = device
-        self.mean = torch.tensor(contract.mean, device=device) * 255
-        self.std = torch.tensor(contract.std, device=device) * 255
+        mean, std = torch.tensor(contract.mean), torch.tensor(contract.std)
+        self.scale = (1 / (255 * std)).to(device)
+        self.shift = (-mean / std).to(device)
         self._rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, S, S, 3) to float32 (B, 3, S, S), channels last in memory."""
         count, height, width, _ = images.shape
         if width not in self._rows:
-            # Mean and std of a whole row of pixels: over three numbers PyTorch's loops are short,
-            # and this took five times as long.
-            self._rows[width] = self.mean.repeat(width), self.std.repeat(width)
-        mean, std = self._rows[width]
+            # For a whole row of pixels: over three numbers PyTorch's loops are short, and this took
+            # five times as long.
+            self._rows[width] = self.scale.repeat(width), self.shift.repeat(width)
+        scale, shift = self._rows[width]
         moved = images.to(self.device, non_blocking=True)
         numbers = moved.reshape(count, height, width * 3).float()  # a copy: images are bytes
-        numbers.sub_(mean).div_(std)
+        torch.addcmul(shift, numbers, scale, out=numbers)
         return numbers.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
