@@ -22,7 +22,7 @@ check: install
 	$(BIN)/pydoclint --quiet src
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 format: install
 	$(BIN)/ruff check --fix .

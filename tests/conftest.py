@@ -14,6 +14,8 @@ from pathlib import Path
 # other work, spinning threads make these small networks twenty times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads would wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from torch import nn

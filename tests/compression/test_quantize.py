@@ -103,7 +103,11 @@ def test_an_int8_model_is_saved_and_loaded(quantized, tmp_path):
     assert back.graph == quantized.graph
     assert back.precision == "int8"
     assert back.network is None
-    assert sorted(p.name for p in (tmp_path / "small").iterdir()) == ["model.json", "model.onnx"]
+    assert sorted(p.name for p in (tmp_path / "small").iterdir()) == [
+        "curve.csv",
+        "model.json",
+        "model.onnx",
+    ]
 
 
 def test_the_card_says_what_was_measured(quantized, learnt):

@@ -137,6 +137,7 @@ def test_saving_over_an_older_model_leaves_only_the_new_one(tmp_path, exported):
     exported.save(tmp_path / "model")
     timm_model().save(tmp_path / "model")
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "curve.csv",
         "model.json",
         "model.safetensors",
     ]

@@ -292,7 +292,7 @@ def _formats() -> tuple[str, ...]:
     `Image.init()` would import the other forty kinds too, in every process.
     """
     Image.preinit()
-    for name in ("Webp", "Tiff", "Avif"):
+    for name in ("WebP", "Tiff", "Avif"):
         with suppress(ImportError):
             import_module(f"PIL.{name}ImagePlugin")
     return tuple(name for name in FORMATS if name in Image.OPEN)

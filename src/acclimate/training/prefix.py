@@ -247,4 +247,6 @@ def _scratch_of(owner: object) -> Path:
 
 
 def _place(context: Context) -> Path:
-    return context.workspace or Path(tempfile.gettempdir())
+    """Where activations will stand; a workspace may not have been made yet."""
+    place = context.workspace or Path(tempfile.gettempdir())
+    return next(folder for folder in (place, *place.parents) if folder.exists())
