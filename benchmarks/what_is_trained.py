@@ -78,9 +78,9 @@ def main() -> None:
                 step = tuned.card.steps[-1]
                 asked = Evaluate(bootstrap=100, latency=False)
                 found = evaluate(tuned, dataset, asked, context=context, name=row)
-                figures = next(iter(found.metrics.values()))
+                accuracy = next(iter(found.metrics.values()))["accuracy"].value
                 print(
-                    f"{row:10s} test {figures['accuracy']} val {step.figures['val_accuracy']:.3f} "
+                    f"{row:10s} test {accuracy:.3f} val {step.figures['val_accuracy']:.3f} "
                     f"(start {step.figures['start_val_accuracy']:.3f}) "
                     f"{step.figures['seconds']:.1f} s of epochs, {whole:.1f} s",
                     flush=True,
