@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from acclimate.context import Context
@@ -14,9 +13,9 @@ from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.store import Features, FeatureStore, lock_of
 from acclimate.files import digest_json, write_atomic
 from acclimate.models.classifier import Classifier, digest_weights
-from acclimate.models.device import choose_device, on_cpu, on_device
+from acclimate.models.device import choose_device, on_cpu
 from acclimate.models.export import graph_of
-from acclimate.models.runtime import Normalizer, open_session
+from acclimate.models.runtime import run_frozen
 from acclimate.models.structure import backbone, head
 
 
@@ -81,21 +80,12 @@ def _folder(classifier: Classifier, body: nn.Module, context: Context) -> Path:
 def _runner(
     classifier: Classifier, body: nn.Module, folder: Path, device: str
 ) -> Callable[[Pixels], Features]:
-    """ONNX Runtime on a CPU (2 to 4 times eager PyTorch); PyTorch itself on a GPU."""
-    chosen = choose_device(device)
-    if chosen.type == "cpu":
+    size = classifier.contract.image_size
+
+    def graph() -> bytes:
         path = folder / "backbone.onnx"
         if not path.exists():
-            size = classifier.contract.image_size
             write_atomic(path, graph_of(on_cpu(body), size, "features"))
-        infer = open_session(path.read_bytes(), "cpu")
-        return lambda images: infer(classifier.contract.normalize(images))
-    network = on_device(body, chosen)
-    to_input = Normalizer(classifier.contract, chosen)
+        return path.read_bytes()
 
-    def run(images: Pixels) -> Features:
-        with torch.inference_mode():
-            features: torch.Tensor = network(to_input(torch.from_numpy(images)))
-        return features.float().cpu().numpy()
-
-    return run
+    return run_frozen(body, classifier.contract, choose_device(device), graph)

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from acclimate.context import usable_cores
 from acclimate.data.contract import InputContract, Pixels
@@ -99,6 +100,33 @@ def open_session(
         return np.asarray(session.run(None, {name: inputs})[0], np.float32)
 
     return infer
+
+
+def run_frozen(
+    network: nn.Module, contract: InputContract, device: torch.device, graph: Callable[[], bytes]
+) -> Callable[[Pixels], NDArray[np.float32]]:
+    """A network that does not learn: ONNX Runtime on a CPU (2 to 4 times eager PyTorch).
+
+    Args:
+        network: Moved to the device where PyTorch runs it itself.
+        contract: What it expects.
+        device: Where it runs.
+        graph: Gives the network as ONNX; asked on a CPU only.
+
+    Returns:
+        uint8 (B, S, S, 3) to what the network gives, float32.
+    """
+    if device.type == "cpu":
+        infer = open_session(graph(), "cpu")
+        return lambda images: infer(contract.normalize(images))
+    moved, to_input = on_device(network, device).eval(), Normalizer(contract, device)
+
+    def run(images: Pixels) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output: torch.Tensor = moved(to_input(as_tensor(images)))
+        return output.float().cpu().numpy()
+
+    return run
 
 
 def best_runtime(classifier: Classifier, device: str = "auto") -> str:

@@ -39,7 +39,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ValBatch:
     """Some val images.
 
     Attributes:
@@ -75,7 +75,7 @@ class Fed(Protocol):
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """This process's part of each batch, after so many."""
 
-    def judged(self) -> Iterator[Judged]:
+    def judged(self) -> Iterator[ValBatch]:
         """This process's part of val."""
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -131,11 +131,11 @@ class Feed:
         """The rows of each batch of an epoch, over all processes."""
         return _cut(self._order(epoch)[0], self.batch_size)
 
-    def judged(self) -> Iterator[Judged]:
+    def judged(self) -> Iterator[ValBatch]:
         """This process's part of val, as evaluation sees it."""
         seen = self.views.dataset, self.val[self.rank :: self.processes], self.views.contract
         for batch in in_order(*seen, pictures=self.views.evaluated):
-            yield Judged(batch.images, batch.targets)
+            yield ValBatch(batch.images, batch.targets)
 
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """This process's part of each batch.

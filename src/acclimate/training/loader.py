@@ -9,7 +9,7 @@ from torch import nn
 
 from acclimate.context import derive_seed, process_count
 from acclimate.errors import DataError, ModelFileError, RecipeError, count
-from acclimate.training.feed import Judged, Share
+from acclimate.training.feed import Share, ValBatch
 
 _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
 
@@ -81,11 +81,11 @@ class LoaderFeed:
                 _check(images, labels, self.classes, "loader", index)
                 yield Share(images, labels, rows, len(images), 1.0)
 
-    def judged(self) -> Iterator[Judged]:
+    def judged(self) -> Iterator[ValBatch]:
         """Val as it comes.
 
         Yields:
-            Judged: Labels are class ids.
+            ValBatch: Labels are class ids.
 
         Raises:
             DataError: A batch is not what it must be, or holds pixels that are no numbers.
@@ -101,7 +101,7 @@ class LoaderFeed:
                     "pixels that are no numbers.",
                     where="val",
                 )
-            yield Judged(images, labels if labels.ndim == 1 else labels.argmax(1))
+            yield ValBatch(images, labels if labels.ndim == 1 else labels.argmax(1))
 
     def reader(self, network: nn.Module) -> nn.Module:
         """The whole network reads images."""

@@ -6,11 +6,8 @@ import tempfile
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from acclimate.augmentation.mixing import mixes
@@ -21,12 +18,12 @@ from acclimate.data.dataset import Rows
 from acclimate.data.pixels import GB
 from acclimate.errors import count as plural
 from acclimate.files import free_bytes
-from acclimate.models.device import on_cpu, on_device
+from acclimate.models.device import on_cpu
 from acclimate.models.division import Division, IndivisibleError, divide
 from acclimate.models.export import graph_of
-from acclimate.models.runtime import Normalizer, as_tensor, open_session
+from acclimate.models.runtime import run_frozen
 from acclimate.training.activations import Activations, Kept, bytes_of
-from acclimate.training.feed import Feed, Judged, Share
+from acclimate.training.feed import Feed, Share, ValBatch
 from acclimate.training.plan import TrainPlan
 from acclimate.training.views import Views
 
@@ -75,7 +72,12 @@ class Prefix:
         train, val = (views.dataset.rows(split) for split in ("train", "val"))
         self._train = Activations(folder / "prefix-train", train, count, division.shape)
         self._val = Activations(folder / "prefix-val", val, 1, division.shape)
-        self._infer = _runner(division, views, device)
+
+        def graph() -> bytes:
+            size = views.contract.image_size
+            return graph_of(on_cpu(copy.deepcopy(division.prefix)), size, "activations")
+
+        self._infer = run_frozen(division.prefix, views.contract, device, graph)
 
     def train(self, epoch: int, groups: Sequence[Rows]) -> Iterator[Kept]:
         """The activations of one view of each image; the view of epoch e is e modulo their number.
@@ -156,11 +158,11 @@ class PrefixFeed:
         for rows, kept in zip(groups, self.prefix.train(epoch, groups), strict=True):
             yield Share(kept, labels[rows], rows, len(rows), 1.0)
 
-    def judged(self) -> Iterator[Judged]:
+    def judged(self) -> Iterator[ValBatch]:
         """Activations of val, as evaluation sees it."""
         labels = self.feed.views.dataset.labels
         for kept, rows in self.prefix.val(self.feed.val):
-            yield Judged(kept, labels[rows])
+            yield ValBatch(kept, labels[rows])
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """What turns activations into what the suffix reads."""
@@ -219,24 +221,6 @@ def _unfit(views: Views, plan: TrainPlan) -> str | None:
     if process_count() > 1:
         return "there are several processes"
     return None
-
-
-def _runner(
-    division: Division, views: Views, device: torch.device
-) -> Callable[[Pixels], NDArray[np.floating[Any]]]:
-    contract = views.contract
-    if device.type == "cpu":
-        prefix = on_cpu(copy.deepcopy(division.prefix))
-        infer = open_session(graph_of(prefix, contract.image_size, "activations"), "cpu")
-        return lambda images: infer(contract.normalize(images))
-    network, normalize = on_device(division.prefix, device), Normalizer(contract, device)
-
-    def run(images: Pixels) -> NDArray[np.floating[Any]]:
-        with torch.inference_mode():
-            activations: torch.Tensor = network(normalize(as_tensor(images)))
-        return activations.float().cpu().numpy()
-
-    return run
 
 
 def _scratch_of(owner: object) -> Path:
