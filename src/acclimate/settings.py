@@ -60,7 +60,8 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
     except ValidationError as error:
         # A union tells each of its members' complaints: the first says enough.
         faults = {
-            e["loc"][0]: f"{e['msg'].lower()}, got {e['input']!r}" for e in error.errors()[::-1]
+            e["loc"][0]: f"{e['msg'].lower().removeprefix('value error, ')}, got {e['input']!r}"
+            for e in error.errors()[::-1]
         }
         told = "; ".join(f"{name} {fault}" for name, fault in faults.items())
         raise RecipeError(f"{told}.") from error

@@ -13,7 +13,8 @@ from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.policy import POLICIES, Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.data.contract import InputContract
-from acclimate.errors import DataError
+from acclimate.errors import DataError, RecipeError
+from acclimate.settings import from_keywords
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 0.875)
 NOTHING = Policy(
@@ -40,6 +41,7 @@ policies = st.builds(
     vary=st.booleans(),
     chains=st.integers(0, 3),
     erasing=fractions,
+    consistency=st.floats(0, 20),
 )
 
 
@@ -116,6 +118,53 @@ def test_augmix_stays_near_the_image_it_blends_into():
         return np.mean([np.abs(view - straight).mean() for view in views])
 
     assert 0 < distance(augmix) < 0.8 * distance(one_after_another)
+
+
+def test_compared_views_are_the_plain_one_and_two_that_differ_from_it_and_each_other():
+    augmix = POLICIES["augmix"]
+    differ = 0
+    for seed in range(30):
+        plain, *altered = augmix.compared(picture(), CONTRACT, draw(seed))
+        unaltered = replace(augmix, operations_per_image=0)
+        assert np.array_equal(plain, unaltered.apply(picture(), CONTRACT, draw(seed)))
+        assert np.array_equal(altered[0], augmix.apply(picture(), CONTRACT, draw(seed)))
+        differ += not np.array_equal(altered[0], altered[1])
+    assert differ > 25
+
+
+def test_augmix_compares_views_unless_images_are_mixed_or_nothing_is_altered():
+    assert choose_policy(Augment(policy="augmix")).consistency == 12
+    assert choose_policy(Augment(policy="augmix", consistency=0)).consistency == 0
+    assert choose_policy(Augment(policy="augmix", mixup=0.2)).consistency == 0
+    assert choose_policy(Augment(policy="augmix", operations_per_image=0)).consistency == 0
+    others = set(POLICIES) - {"augmix"}
+    assert {choose_policy(Augment(policy=name)).consistency for name in others} == {0}
+    assert choose_policy(Augment(policy="randaugment", consistency=3)).compares
+    # Of a file, where auto found nothing that may be altered.
+    assert not changed(consistency=3).compares
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_views_are_not_compared_where_images_are_mixed(mixing):
+    told = (
+        "consistency compares views of one image, and mixup and cutmix blend several: leave it "
+        "out, or them"
+    )
+    with pytest.raises(RecipeError) as caught:
+        from_keywords(Augment, {mixing: 0.2, "consistency": 12})
+    assert str(caught.value) == f"{told}, got 12."
+    with pytest.raises(DataError) as caught:
+        changed(consistency=12, **{mixing: 0.2})
+    assert str(caught.value) == f"{told}."
+
+
+def test_views_that_nothing_makes_differ_are_not_compared():
+    with pytest.raises(RecipeError) as caught:
+        choose_policy(Augment(policy="none", consistency=12))
+    assert str(caught.value) == (
+        "augment.consistency: consistency compares altered views, and this policy alters none. "
+        "Give operations or color as well, or leave it out."
+    )
 
 
 def test_an_operation_is_drawn_as_often_as_its_weight_says():
@@ -255,6 +304,7 @@ def test_a_saved_policy_comes_back_equal(policy, tmp_path):
         {"erasing": 0.1},
         {"mixup": 0.2},
         {"cutmix": 1.0},
+        {"consistency": 12.0},
     ],
     ids=lambda fields: next(iter(fields)),
 )

@@ -298,6 +298,18 @@ def test_every_method_brings_the_student_nearer_to_its_teacher(
     assert not any(m._forward_pre_hooks for m in after.module().modules())
 
 
+@pytest.mark.parametrize("method", ["soft", "hints"])
+def test_teachers_are_asked_about_the_plain_view_where_views_are_compared(
+    method, teacher, blank, dataset, context
+):
+    policy = choose_policy(Augment(crop_area=1.0, operations_per_image=2, consistency=3.0))
+    settings = Distill(method=method, epochs=4, batch_size=18, learning_rate=3e-3, hard_labels=0.0)
+    after = distill(teacher, dataset, policy, settings, context=context, start=blank)
+    wanted = logits(teacher, dataset).argmax(1)
+    agree = [float((logits(m, dataset).argmax(1) == wanted).float().mean()) for m in (blank, after)]
+    assert agree[1] > agree[0] + 0.1
+
+
 def test_hints_go_on_after_a_kill_with_the_same_weights(
     teacher, blank, dataset, policy, context, tmp_path
 ):

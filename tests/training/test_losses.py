@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from acclimate.training.losses import (
     cross_entropy,
+    disagreement,
     focal,
     generalized_cross_entropy,
     soft_targets,
@@ -132,3 +133,57 @@ def test_a_higher_temperature_listens_more_to_the_second_thoughts():
     cold = float(soft_targets(student, teacher, 1.0))
     warm = float(soft_targets(student, teacher, 4.0))
     assert warm > 5 * cold
+
+
+shapes = st.tuples(st.integers(2, 4), st.integers(1, 5), st.integers(2, 9))
+
+
+def answers(seed, shape, scale):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+@settings(deadline=None)
+@given(seed=seeds, shape=shapes, scale=st.floats(0.01, 300.0))
+def test_views_differ_by_no_less_than_nothing_and_no_more_than_the_logarithm_of_their_number(
+    seed, shape, scale
+):
+    views = answers(seed, shape, scale).requires_grad_()
+    found = disagreement(views)
+    assert found.shape == (shape[1],)
+    assert bool((found >= 0).all())
+    assert bool((found <= math.log(shape[0]) + 1e-5).all())
+    found.sum().backward()
+    assert bool(views.grad.isfinite().all())
+
+
+@settings(deadline=None)
+@given(seed=seeds, shape=shapes, scale=st.floats(0.01, 300.0), shift=st.floats(-50.0, 50.0))
+def test_equal_answers_do_not_differ(seed, shape, scale, shift):
+    same = answers(seed, (1, *shape[1:]), scale).repeat(shape[0], 1, 1)
+    same[0] += shift  # logits say as much with any number added to all of them
+    assert disagreement(same).max() < 1e-4
+
+
+@settings(deadline=None)
+@given(seed=seeds, shape=shapes, order=st.randoms())
+def test_the_order_of_views_does_not_count(seed, shape, order):
+    views = answers(seed, shape, 3.0)
+    mixed = list(range(shape[0]))
+    order.shuffle(mixed)
+    assert torch.allclose(disagreement(views), disagreement(views[mixed]), atol=1e-5)
+
+
+def test_sure_answers_that_all_differ_disagree_by_the_logarithm_of_three():
+    views = 200 * torch.eye(3)[:, None]
+    assert disagreement(views).tolist() == pytest.approx([math.log(3)])
+
+
+def test_the_divergence_is_the_entropy_of_the_mean_less_the_mean_of_entropies():
+    views = answers(4, (3, 5, 7), 2.0).double()
+    shares = views.softmax(2)
+
+    def entropy(p):
+        return -(p * p.log()).sum(-1)
+
+    wanted = entropy(shares.mean(0)) - entropy(shares).mean(0)
+    assert torch.allclose(disagreement(views), wanted)

@@ -143,6 +143,7 @@ def test_views_come_again_and_the_network_learns_from_them(start, dataset, tmp_p
 def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
     reasons = {
         "images are mixed": {"policy": choose_policy(Augment(mixup=0.2))},
+        "views are compared": {"policy": choose_policy(Augment(consistency=12))},
         "its first layer learns": {"trained_blocks": 99},
         "classes are balanced": {"balance": "sampling"},
         "images grow": {"start_size": 24},

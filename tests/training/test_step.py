@@ -1,22 +1,32 @@
 """One update: what is skipped, and what happens when memory is too small."""
 
+import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
 from torch.nn import functional
 
+from acclimate.augmentation.policy import choose_policy
+from acclimate.augmentation.settings import Augment
+from acclimate.context import Context
 from acclimate.data.contract import InputContract
 from acclimate.errors import DataError, RecipeError
+from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
+from acclimate.training.feed import Feed
 from acclimate.training.fine_tune import record
 from acclimate.training.loop import train
+from acclimate.training.losses import disagreement
 from acclimate.training.memory import halved, is_out_of_memory, pieces
 from acclimate.training.plan import make_plan
+from acclimate.training.processes import launched
 from acclimate.training.settings import FineTune
+from acclimate.training.step import Step
 from acclimate.training.views import Views
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
@@ -56,11 +66,13 @@ def cross_entropy(logits, seen):
 
 @pytest.fixture
 def run(dataset, policy, context):
-    def go(network, settings=SETTINGS, objective=cross_entropy, progress=None, **plans):
+    def go(
+        network, settings=SETTINGS, objective=cross_entropy, progress=None, seen=policy, **plans
+    ):
         plan = replace(make_plan(settings, len(dataset.rows("train")), context), **plans)
         trained = train(
             network,
-            Views(dataset, policy, CONTRACT),
+            Views(dataset, seen, CONTRACT),
             objective,
             plan,
             context=replace(context, progress=progress or SilentProgress()),
@@ -122,6 +134,61 @@ def test_a_retried_step_leaves_no_trace_in_batch_norm(run):
     trained, _ = run(Late(), settings)
     counts = [t for n, t in trained.network.state_dict().items() if "batches" in n]
     assert {int(t) for t in counts} == {2}  # two pieces, and not the pass that failed
+
+
+ALTERED = choose_policy(Augment(crop_area=1.0, operations_per_image=2, strength=0.7))
+COMPARED = replace(ALTERED, consistency=12.0)
+
+
+def test_views_are_compared_with_the_same_result_in_pieces(run):
+    settings = SETTINGS.model_copy(update={"optimizer": "sgd"})
+    heard, whole = Small(), Small()
+    pieced, _ = run(heard, settings, seen=COMPARED, accumulate=3)
+    together, _ = run(whole, settings, seen=COMPARED)
+    assert whole.tried == [90] * 6
+    assert heard.tried == [30] * 18
+    assert apart(pieced, together) < 1e-4
+    assert pieced.curve[1].train_loss == pytest.approx(together.curve[1].train_loss, rel=1e-4)
+
+
+def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(dataset):
+    network = Small().train()
+    feed = Feed(Views(dataset, COMPARED, CONTRACT), 30, seed=2)
+    unaltered = replace(ALTERED, operations_per_image=0, color=0.0)
+    plain = Feed(Views(dataset, unaltered, CONTRACT), 30, seed=2)
+    share, lone = next(feed.epoch(1)), next(plain.epoch(1))
+    assert share.images.shape == (30, 3, 32, 32, 3)
+    assert np.array_equal(share.images[:, 0], lone.images)
+    to_input, was = feed.to_input(torch.device("cpu")), copy.deepcopy(network.state_dict())
+    views = torch.from_numpy(share.images).transpose(0, 1).reshape(90, 32, 32, 3)
+    logits = network(to_input(views)).view(3, 30, 10)
+    wanted = functional.cross_entropy(logits[0], torch.from_numpy(share.targets))
+    wanted = wanted + 12 * disagreement(logits).mean()
+    network.load_state_dict(was)
+    rates = replace(make_plan(SETTINGS, 180, Context(device="cpu")), learning_rate=1e-9)
+    rule = torch.optim.SGD([{"params": network.parameters(), "lr": 1e-9, "peak": 1e-9}])
+    fabric = launched(rates)
+    rule = fabric.setup_optimizers(rule)
+    step = Step(fabric, network, rule, cross_entropy, to_input, rates, lambda text: None)
+    assert step.take(share, 1.0, 0).loss / 30 == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+def test_what_agrees_on_views_is_learnt_by_comparing_them(run, dataset):
+    """On altered val images, which nothing was learnt from."""
+    settings = FineTune(epochs=12, batch_size=30, learning_rate=5e-3)
+    rows = dataset.rows("val")
+    views = Views(dataset, COMPARED, CONTRACT)
+    images = torch.stack([torch.from_numpy(views.train(int(row), int(row))) for row in rows])
+    to_input = Normalizer(CONTRACT, torch.device("cpu"))
+    differ, right = [], []
+    for policy in (ALTERED, COMPARED):
+        trained, _ = run(Small(), settings, seen=policy)
+        with torch.no_grad():
+            logits = trained.network(to_input(images.transpose(0, 1).flatten(0, 1)))
+        differ.append(float(disagreement(logits.view(3, len(rows), 10)).mean()))
+        right.append(trained.val_accuracy)
+    assert min(right) > 0.5
+    assert differ[1] < 0.7 * differ[0]
 
 
 def test_other_errors_are_not_taken_for_memory():

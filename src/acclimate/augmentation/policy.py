@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from acclimate.augmentation.operations import OPERATIONS, erase, flip_y
 from acclimate.augmentation.record import Evidence, PolicyRecord
-from acclimate.augmentation.settings import PHOTO_OPERATIONS, Augment
+from acclimate.augmentation.settings import APART_FROM_MIXING, PHOTO_OPERATIONS, Augment
 from acclimate.context import Context
 from acclimate.data.contract import InputContract, Pixels, Resizable
 from acclimate.data.picture import mirrored
-from acclimate.errors import DataError, near_names
+from acclimate.errors import DataError, RecipeError, near_names
 from acclimate.files import digest_json, read_json, write_json
 
-FORMAT = 2
+FORMAT = 3
 _DEFAULT = Augment()
 _HERE = Context()
 _RATIOS = (3 / 4, 4 / 3)
@@ -46,6 +46,8 @@ class Policy:
         erasing: Part of the images in which a rectangle is erased.
         mixup: Alpha of MixUp; 0 is off.
         cutmix: Alpha of CutMix; 0 is off.
+        consistency: Weight of the divergence between the answers to three views of an image; 0
+            shows one view.
         evidence: For each operation that was judged; changes no picture.
     """
 
@@ -63,13 +65,16 @@ class Policy:
     erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    consistency: float = 0.0
     evidence: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses an operation that does not exist."""
+        """Refuses an operation that does not exist, and views that cannot be compared."""
         for name in (*self.operations, *self.strengths, *self.weights):
             if name not in OPERATIONS:
                 raise DataError(f"no augmentation {name!r}. {near_names(name, OPERATIONS)}")
+        if self.consistency and (self.mixup or self.cutmix):
+            raise DataError(f"consistency {APART_FROM_MIXING}.")
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +87,17 @@ class Policy:
         del fields["evidence"]
         return {**fields, "operations": list(self.operations)}
 
+    @property
+    def alters(self) -> bool:
+        """Whether anything is done beside crops and flips."""
+        drawn = bool(self.operations and self.operations_per_image)
+        return drawn or self.color > 0 or self.erasing > 0
+
+    @property
+    def compares(self) -> bool:
+        """Whether several views of each image are shown at once."""
+        return self.consistency > 0 and self.alters
+
     def apply(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Pixels:
         """One training view of an image.
 
@@ -93,11 +109,37 @@ class Policy:
         Returns:
             uint8, (S, S, 3).
         """
+        return self._altered(self._placed(image, contract, rng), rng)
+
+    def compared(
+        self, image: Resizable, contract: InputContract, rng: np.random.Generator
+    ) -> Pixels:
+        """Views of one crop: as it is, and altered twice, each time in another way.
+
+        Args:
+            image: RGB, any size.
+            contract: Gives the size and the interpolation.
+            rng: Draws everything random.
+
+        Returns:
+            uint8, (3, S, S, 3): the plain view first.
+        """
+        plain = self._placed(image, contract, rng)
+        return np.stack([plain, self._altered(plain, rng), self._altered(plain, rng)])
+
+    def _placed(
+        self, image: Resizable, contract: InputContract, rng: np.random.Generator
+    ) -> Pixels:
+        """Cropped and flipped."""
         pixels = crop(image, contract, self.crop_area, rng)
         if self.horizontal_flip and rng.random() < 0.5:
             pixels = mirrored(pixels)
         if self.vertical_flip and rng.random() < 0.5:
             pixels = flip_y(pixels)
+        return pixels
+
+    def _altered(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        """With other colours, operations, and erased."""
         if self.color:
             pixels = jitter(pixels, self.color, rng)
         if self.operations and self.operations_per_image:
@@ -117,10 +159,7 @@ class Policy:
         return pixels
 
     def _mixed(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """AugMix (Hendrycks et al. 2019, arXiv 1912.02781): chains blended into the image.
-
-        Without its consistency loss, which needs three views of each image a step.
-        """
+        """AugMix (Hendrycks et al. 2019, arXiv 1912.02781): chains blended into the image."""
         share = rng.beta(1, 1)
         blended = (1 - share) * pixels.astype(np.float32)
         for weight in rng.dirichlet(np.ones(self.chains)):
@@ -223,8 +262,18 @@ def choose_policy(settings: Augment = _DEFAULT, *, context: Context = _HERE) -> 
 
     Returns:
         The policy.
+
+    Raises:
+        RecipeError: Views are to be compared, and nothing makes them differ.
     """
-    return by_hand(POLICIES[settings.policy], settings)
+    policy = by_hand(POLICIES[settings.policy], settings)
+    if policy.consistency and not policy.alters:
+        raise RecipeError(
+            "consistency compares altered views, and this policy alters none.",
+            where="augment.consistency",
+            hint="Give operations or color as well, or leave it out.",
+        )
+    return policy
 
 
 def by_hand(policy: Policy, settings: Augment) -> Policy:
@@ -247,12 +296,15 @@ def by_hand(policy: Policy, settings: Augment) -> Policy:
     if "operations" in given:
         names = given["operations"]
         given["weights"] = {n: w for n, w in policy.weights.items() if n in names}
-    return replace(policy, **given)
+    made = replace(policy, **{"consistency": 0.0, **given})
+    if "consistency" in given or made.mixup or made.cutmix or not made.alters:
+        return made
+    return replace(made, consistency=policy.consistency)
 
 
 _BY_HAND = (
     "crop_area", "horizontal_flip", "vertical_flip", "color", "operations",
-    "operations_per_image", "strength", "erasing", "mixup", "cutmix",
+    "operations_per_image", "strength", "erasing", "mixup", "cutmix", "consistency",
 )  # fmt: skip
 
 _NOTHING = Policy(
@@ -317,6 +369,7 @@ POLICIES: dict[str, Policy] = {
         operations_per_image=1,
         strength=0.3,
         chains=3,
+        consistency=12.0,
     ),
 }
 """What each name means; "auto" only where there is no data to ask."""

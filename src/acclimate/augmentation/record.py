@@ -59,4 +59,5 @@ class PolicyRecord(Settings):
     erasing: Fraction = 0.0
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
+    consistency: NonNegativeFloat = 0.0
     evidence: tuple[Evidence, ...] = ()

@@ -96,7 +96,10 @@ def safe_policy(
         context.progress.say(f"augment: {line}")
     policy = replace(by_hand(_assembled(evidence), settings), evidence=tuple(evidence))
     refused = {line.operation for line in evidence if not line.kept}
-    return replace(policy, operations=tuple(n for n in policy.operations if n not in refused))
+    policy = replace(policy, operations=tuple(n for n in policy.operations if n not in refused))
+    if policy.consistency and not policy.alters:
+        context.progress.say("augment: nothing is left that alters a view, so none are compared")
+    return policy
 
 
 def _smaller(classifier: Classifier) -> Classifier:

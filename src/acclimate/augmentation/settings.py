@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, ValidationInfo, field_validator
 
 from acclimate.settings import Auto, Fraction, Points, Settings
 
@@ -18,6 +18,11 @@ PHOTO_OPERATIONS: tuple[OperationName, ...] = (
     "color", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
 )  # fmt: skip
 """The fourteen of RandAugment (Cubuk et al. 2019, arXiv 1909.13719)."""
+
+
+APART_FROM_MIXING = (
+    "compares views of one image, and mixup and cutmix blend several: leave it out, or them"
+)
 
 
 class Augment(Settings):
@@ -45,7 +50,16 @@ class Augment(Settings):
     """Blend pairs of images and labels; the alpha of Zhang et al. 2017 (arXiv 1710.09412)."""
     cutmix: NonNegativeFloat = 0.0
     """Paste parts of other images, labels by area; the alpha of Yun et al. 2019 (1905.04899)."""
+    consistency: NonNegativeFloat | Auto = "auto"
+    """Weight of agreeing on three views of an image, thrice a step's cost; auto: 12 for augmix."""
     tolerance: Points = 3.0
     """Points of probe accuracy that an operation may cost before auto leaves it out."""
     max_images: Annotated[int, Field(ge=40, le=2_000)] = 400
     """Images that auto judges by: more of them take longer and tell smaller costs."""
+
+    @field_validator("consistency")
+    @classmethod
+    def _apart_from_mixing(cls, weight: float | Auto, info: ValidationInfo) -> float | Auto:
+        if weight != "auto" and weight and (info.data.get("mixup") or info.data.get("cutmix")):
+            raise ValueError(APART_FROM_MIXING)
+        return weight

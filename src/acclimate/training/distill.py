@@ -200,7 +200,8 @@ def teaching(ask: Callable[[Seen], Told], settings: Distill, hint: Hint | None =
         told = ask(seen)
         logits = logits.float()
         truth = _favourites(seen.targets, told.logits)
-        guess = hint.guess if hint else None
+        # Where views are compared the network saw more of them, after these.
+        guess = hint.guess[: len(logits)] if hint and hint.guess is not None else None
         lesson = Lesson(logits, told, truth, guess, temperature, settings)
         return (1 - hard) * method.loss(lesson) + hard * _true_labels(logits, seen.targets)
 

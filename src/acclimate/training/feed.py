@@ -24,11 +24,13 @@ class Share:
     """One process's part of a batch.
 
     Attributes:
-        images: uint8, (b, S, S, 3); from a loader of the user's own float32, (b, 3, S, S).
+        images: uint8, (b, S, S, 3), or (b, V, S, S, 3) where views are compared; from a loader of
+            the user's own float32, (b, 3, S, S).
         targets: int64 class ids (b,), or float32 probabilities (b, C).
         rows: int64, (b,): where in the table the images stand; of a mixed pair, the first one.
         whole: Images in the batch, over all processes.
         weight: 0 where the images are a stand-in.
+        consistency: Of several views of each image: weight of what their answers differ by.
     """
 
     images: Any
@@ -36,6 +38,7 @@ class Share:
     rows: Rows
     whole: int
     weight: float
+    consistency: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Feed:
         self.views, self.batch_size, self.seed = views, batch_size, seed
         self.rows, self.val = views.rows, views.dataset.rows("val")
         self.balanced = balanced
+        self.consistency = views.policy.consistency if views.policy.compares else None
         self.rank, self.processes = process_rank(), process_count()
 
     @property
@@ -175,7 +179,8 @@ class Feed:
                 classes = len(self.views.dataset.classes)
                 mixed = mix(images, targets, classes, self.views.policy, rng)
                 images, targets = self._part(mixed.images), self._part(mixed.targets)
-            yield Share(images, targets, rows, len(whole), float(self.rank < len(whole)))
+            weight = float(self.rank < len(whole))
+            yield Share(images, targets, rows, len(whole), weight, self.consistency)
         kept.flush()
 
     def _order(self, epoch: int) -> tuple[Rows, Rows]:

@@ -121,6 +121,24 @@ def soft_targets(logits: torch.Tensor, teacher: torch.Tensor, temperature: float
     return apart * temperature**2
 
 
+def disagreement(views: torch.Tensor) -> torch.Tensor:
+    """Jensen-Shannon divergence between the answers to views of an image.
+
+    What AugMix adds, times 12, to the loss of the plain view (Hendrycks et al. 2019, arXiv
+    1912.02781).
+
+    Args:
+        views: Logits, float, (V, B, C).
+
+    Returns:
+        float, (B,), in [0, log V]: 0 where all views are answered alike.
+    """
+    logs = functional.log_softmax(views, dim=2)
+    # The mean answer by its logarithm: probabilities too small for a float have no gradient.
+    together = logs.logsumexp(0) - math.log(len(views))
+    return (logs.exp() * (logs - together)).sum(2).mean(0).clamp(min=0)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "focal": focal,

@@ -214,6 +214,8 @@ def _unfit(views: Views, plan: TrainPlan) -> str | None:
     """Why kept activations would not be what the training sees."""
     if mixes(views.policy):
         return "images are mixed"
+    if views.policy.compares:
+        return "views are compared"
     if views.sizes:
         return "images grow"
     if plan.balanced:

@@ -12,6 +12,7 @@ from acclimate.data.dataset import Rows
 from acclimate.errors import count
 from acclimate.training.faults import Fault
 from acclimate.training.feed import Share
+from acclimate.training.losses import disagreement
 from acclimate.training.memory import halved, is_out_of_memory, pieces
 from acclimate.training.plan import TrainPlan
 from acclimate.training.processes import add_gradients, average, gathered, summed
@@ -24,7 +25,7 @@ class Seen:
     """What a batch's losses may depend on beside the logits.
 
     Attributes:
-        inputs: float32, (b, 3, S, S): what the network was given.
+        inputs: float32, (b, 3, S, S): what the network was given; of several views the plain one.
         targets: int64 class ids (b,), or float32 probabilities (b, C).
         rows: int64, (b,): where in the table the images stand.
     """
@@ -176,12 +177,19 @@ class Step:
         """Adds to this process's gradients; its loss, summed over its images."""
         total = 0.0
         for piece in pieces(len(share.images), self._parts(share)):
-            inputs = self.to_input(torch.as_tensor(share.images[piece]))
+            images = torch.as_tensor(share.images[piece])
+            if share.consistency is not None:
+                images = images.transpose(0, 1).flatten(0, 1)  # (V * b, S, S, 3), plain ones first
+            inputs = self.to_input(images)
             targets = torch.as_tensor(share.targets[piece]).to(self.fabric.device)
-            seen = Seen(inputs, targets, share.rows[piece])
+            seen = Seen(inputs[: len(targets)], targets, share.rows[piece])
             with self.fabric.autocast():
-                logits = self.network(inputs)
-            losses = self.objective(logits.float(), seen) * share.weight
+                logits = self.network(inputs).float()
+            losses = self.objective(logits[: len(targets)], seen)
+            if share.consistency is not None:
+                views = logits.unflatten(0, (-1, len(targets)))
+                losses = losses + share.consistency * disagreement(views)
+            losses = losses * share.weight
             # Over the whole batch: summed over pieces and processes, this is the very gradient
             # that one process with enough memory would have.
             self.fabric.backward(losses.sum() / share.whole)
@@ -200,7 +208,9 @@ class Step:
 
     def _without_numbers(self, share: Share) -> tuple[int, ...]:
         """Rows, of all processes, whose pixels are not all finite."""
-        inputs = self.to_input(torch.as_tensor(share.images))
+        images = torch.as_tensor(share.images)
+        # What is wrong with an image is wrong with all its views.
+        inputs = self.to_input(images if share.consistency is None else images[:, 0])
         broken = ~inputs.flatten(1).isfinite().all(1).cpu()
         mine = [int(row) for row, is_broken in zip(share.rows, broken, strict=True) if is_broken]
         return tuple(gathered(self.fabric, mine if share.weight else []))

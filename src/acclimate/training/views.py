@@ -46,9 +46,8 @@ class Views:
     def fixed(self) -> bool:
         """Whether an image looks the same in every epoch."""
         policy = self.policy
-        drawn = bool(policy.operations and policy.operations_per_image)
         flips = policy.horizontal_flip or policy.vertical_flip
-        changed = drawn or flips or policy.color > 0 or policy.erasing > 0 or bool(self.sizes)
+        changed = policy.alters or flips or bool(self.sizes)
         return not (changed or self._crops or mixes(policy))
 
     @cached_property
@@ -73,9 +72,19 @@ class Views:
         return self.policy.crop_area < 1
 
     def train(self, row: int, seed: int, epoch: int = 1) -> Pixels:
-        """One training view, governed by the seed and the epoch's size: uint8, (S, S, 3)."""
+        """What an image shows of itself, governed by the seed and the epoch's size.
+
+        Args:
+            row: In the table.
+            seed: Of everything random.
+            epoch: From 1.
+
+        Returns:
+            uint8, (S, S, 3); where views are compared (3, S, S, 3), the plain one first.
+        """
         image = Picture(self.trained.read(row))
         drawn_by = self._drawn_by
         if self.sizes:
             drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
-        return self.policy.apply(image, drawn_by, np.random.default_rng(seed))
+        see = self.policy.compared if self.policy.compares else self.policy.apply
+        return see(image, drawn_by, np.random.default_rng(seed))
