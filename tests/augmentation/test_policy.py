@@ -124,7 +124,7 @@ def test_compared_views_are_the_plain_one_and_two_that_differ_from_it_and_each_o
     augmix = POLICIES["augmix"]
     differ = 0
     for seed in range(30):
-        plain, *altered = augmix.compared(picture(), CONTRACT, draw(seed))
+        plain, *altered = augmix.begin(picture(), CONTRACT, draw(seed)).done()
         unaltered = replace(augmix, operations_per_image=0)
         assert np.array_equal(plain, unaltered.apply(picture(), CONTRACT, draw(seed)))
         assert np.array_equal(altered[0], augmix.apply(picture(), CONTRACT, draw(seed)))

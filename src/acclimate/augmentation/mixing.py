@@ -1,12 +1,16 @@
 """Pairs of training images made into one, their labels with them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from acclimate.augmentation.policy import Policy
-from acclimate.data.contract import Pixels
+
+_Images = Any
+"""uint8, (B, S, S, 3): pixels in memory, or a tensor on a device."""
 
 
 @dataclass(frozen=True)
@@ -14,11 +18,11 @@ class Mixed:
     """A batch whose labels are shared out.
 
     Attributes:
-        images: uint8, (B, S, S, 3).
+        images: uint8, (B, S, S, 3); a tensor where one was given.
         targets: float32, (B, C): each row sums to 1, less what an unlabelled image had.
     """
 
-    images: Pixels
+    images: _Images
     targets: NDArray[np.float32]
 
 
@@ -28,7 +32,7 @@ def mixes(policy: Policy) -> bool:
 
 
 def mix(
-    images: Pixels,
+    images: _Images,
     labels: NDArray[np.int64],
     num_classes: int,
     policy: Policy,
@@ -37,7 +41,7 @@ def mix(
     """MixUp or CutMix of a batch with itself in another order; a coin decides where both are on.
 
     Args:
-        images: uint8, (B, S, S, 3).
+        images: uint8, (B, S, S, 3); a tensor is mixed on its device.
         labels: int64, (B,): class ids; -1 where there is no label.
         num_classes: C.
         policy: Its `mixup` and `cutmix` are the alphas of a Beta(alpha, alpha).
@@ -50,30 +54,33 @@ def mix(
     alpha = policy.cutmix if paste else policy.mixup
     share = float(rng.beta(alpha, alpha))
     other = rng.permutation(len(images))
+    others = images[other] if isinstance(images, np.ndarray) else images[torch.from_numpy(other)]
     if paste:
-        images, share = _pasted(images, images[other], share, rng)
+        mixed, share = _pasted(images, others, share, rng)
     else:
-        images = _blended(images, images[other], share)
+        mixed = _blended(images, others, share)
     hard = np.eye(num_classes, dtype=np.float32)[labels]
     hard[labels < 0] = 0
     targets = np.float32(share) * hard + np.float32(1 - share) * hard[other]
-    return Mixed(images, targets)
+    return Mixed(mixed, targets)
 
 
-def _blended(images: Pixels, others: Pixels, share: float) -> Pixels:
+def _blended(images: _Images, others: _Images, share: float) -> _Images:
     """MixUp (Zhang et al. 2017, arXiv 1710.09412): `share` of each image, the rest of another."""
+    if isinstance(images, torch.Tensor):
+        return (share * images.float() + (1 - share) * others.float()).round().to(torch.uint8)
     blend = np.float32(share) * images + np.float32(1 - share) * others
     return np.asarray(blend.round(), np.uint8)
 
 
 def _pasted(
-    images: Pixels, others: Pixels, share: float, rng: np.random.Generator
-) -> tuple[Pixels, float]:
+    images: _Images, others: _Images, share: float, rng: np.random.Generator
+) -> tuple[_Images, float]:
     """CutMix (Yun et al. 2019, arXiv 1905.04899): a box of others, and the share that is left."""
     height, width = images.shape[1:3]
     h, w = (round(side * np.sqrt(1 - share)) for side in (height, width))
     top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-    pasted = images.copy()
-    box = np.s_[:, top : top + h, left : left + w]
-    pasted[box] = others[box]
+    pasted = images.clone() if isinstance(images, torch.Tensor) else images.copy()
+    rows, columns = slice(int(top), int(top) + h), slice(int(left), int(left) + w)
+    pasted[:, rows, columns] = others[:, rows, columns]
     return pasted, 1 - h * w / (height * width)

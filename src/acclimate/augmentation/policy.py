@@ -9,7 +9,9 @@ from typing import Any, Self, cast
 import numpy as np
 from pydantic import ValidationError
 
-from acclimate.augmentation.operations import OPERATIONS, erase, flip_y
+from acclimate.augmentation.drawn import Begun, Chain, Change, Drawn
+from acclimate.augmentation.draws import Side
+from acclimate.augmentation.operations import OPERATIONS, flip_y, side_of
 from acclimate.augmentation.record import Evidence, PolicyRecord
 from acclimate.augmentation.settings import APART_FROM_MIXING, PHOTO_OPERATIONS, Augment
 from acclimate.context import Context
@@ -25,6 +27,7 @@ _RATIOS = (3 / 4, 4 / 3)
 """Aspect ratios of a random crop (Szegedy et al. 2014, arXiv 1409.4842)."""
 _MOST_LINKS = 3
 """Operations in one of AugMix's chains."""
+_JITTER = ("brightness", "contrast", "color")
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,11 @@ class Policy:
         Returns:
             uint8, (S, S, 3).
         """
-        return self._altered(self._placed(image, contract, rng), rng)
+        pixels = self._placed(image, contract, rng)
+        return self.draw(side_of(pixels), rng).apply(pixels)
 
-    def compared(
-        self, image: Resizable, contract: InputContract, rng: np.random.Generator
-    ) -> Pixels:
-        """Views of one crop: as it is, and altered twice, each time in another way.
+    def begin(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Begun:
+        """A picture cropped and flipped, with all that is to be altered drawn.
 
         Args:
             image: RGB, any size.
@@ -122,10 +124,12 @@ class Policy:
             rng: Draws everything random.
 
         Returns:
-            uint8, (3, S, S, 3): the plain view first.
+            One view, or where views are compared the plain one and two that are altered, each in
+            another way.
         """
-        plain = self._placed(image, contract, rng)
-        return np.stack([plain, self._altered(plain, rng), self._altered(plain, rng)])
+        pixels = self._placed(image, contract, rng)
+        side, altered = side_of(pixels), 2 if self.compares else 1
+        return Begun(pixels, tuple(self.draw(side, rng) for _ in range(altered)))
 
     def _placed(
         self, image: Resizable, contract: InputContract, rng: np.random.Generator
@@ -138,36 +142,53 @@ class Policy:
             pixels = flip_y(pixels)
         return pixels
 
-    def _altered(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """With other colours, operations, and erased."""
-        if self.color:
-            pixels = jitter(pixels, self.color, rng)
-        if self.operations and self.operations_per_image:
-            pixels = self._mixed(pixels, rng) if self.chains else self._drawn(pixels, rng)
-        if self.erasing and rng.random() < self.erasing:
-            pixels = erase(pixels, 1.0, rng)
-        return pixels
+    def draw(self, side: Side, rng: np.random.Generator) -> Drawn:
+        """What is to be done to a picture beside crops and flips.
 
-    def _drawn(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """As many operations as each image gets, one after another."""
+        Args:
+            side: Of the picture.
+            rng: Draws everything random.
+
+        Returns:
+            Colours, operations, erasing.
+        """
+        changes = [Change(n, OPERATIONS[n].draw(side, self.color, rng)) for n in self._jittered]
+        chains: tuple[Chain, ...] = ()
+        share = 1.0
+        if self.operations and self.operations_per_image:
+            if self.chains:
+                mixed = rng.beta(1, 1)
+                share, chains = 1 - mixed, self._chains(mixed, side, rng)
+            else:
+                changes += self._operations(side, rng)
+        erased = self.erasing and rng.random() < self.erasing
+        last = (Change("erase", OPERATIONS["erase"].draw(side, 1.0, rng)),) if erased else ()
+        return Drawn(tuple(changes), chains, share, last)
+
+    @property
+    def _jittered(self) -> tuple[str, ...]:
+        return _JITTER if self.color else ()
+
+    def _operations(self, side: Side, rng: np.random.Generator) -> list[Change]:
+        """As many as each image gets, one after another."""
+        changes = []
         for index in rng.choice(len(self.operations), self.operations_per_image, p=self._chances):
             name = self.operations[index]
             strength = self.strengths.get(name, self.strength)
             if self.vary:
                 strength *= rng.random()
-            pixels = OPERATIONS[name](pixels, strength, rng)
-        return pixels
+            changes.append(Change(name, OPERATIONS[name].draw(side, strength, rng)))
+        return changes
 
-    def _mixed(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    def _chains(self, share: float, side: Side, rng: np.random.Generator) -> tuple[Chain, ...]:
         """AugMix (Hendrycks et al. 2019, arXiv 1912.02781): chains blended into the image."""
-        share = rng.beta(1, 1)
-        blended = (1 - share) * pixels.astype(np.float32)
+        chains = []
         for weight in rng.dirichlet(np.ones(self.chains)):
-            chain = pixels
+            changes: list[Change] = []
             for _ in range(rng.integers(1, _MOST_LINKS + 1)):
-                chain = self._drawn(chain, rng)
-            blended += np.float32(share * weight) * chain
-        return blended.round().clip(0, 255).astype(np.uint8)
+                changes += self._operations(side, rng)
+            chains.append(Chain(float(share * weight), tuple(changes)))
+        return tuple(chains)
 
     @cached_property
     def _chances(self) -> list[float] | None:
@@ -245,7 +266,7 @@ def jitter(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     Returns:
         uint8, (S, S, 3).
     """
-    for name in ("brightness", "contrast", "color"):
+    for name in _JITTER:
         pixels = OPERATIONS[name](pixels, strength, rng)
     return pixels
 

@@ -1,14 +1,15 @@
 """The order of the images, and each process's part of every batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from acclimate.augmentation.batched import finished
+from acclimate.augmentation.drawn import Begun
 from acclimate.augmentation.mixing import mix, mixes
 from acclimate.context import derive_seed, process_count, process_rank
 from acclimate.data.batches import batches, in_order
@@ -24,8 +25,8 @@ class Share:
     """One process's part of a batch.
 
     Attributes:
-        images: uint8, (b, S, S, 3), or (b, V, S, S, 3) where views are compared; from a loader of
-            the user's own float32, (b, 3, S, S).
+        images: uint8, (b, S, S, 3), or (b, V, S, S, 3) where views are compared; a tensor where
+            they were altered on a device; from a loader of the user's own float32, (b, 3, S, S).
         targets: int64 class ids (b,), or float32 probabilities (b, C).
         rows: int64, (b,): where in the table the images stand; of a mixed pair, the first one.
         whole: Images in the batch, over all processes.
@@ -99,12 +100,21 @@ class Feed:
         batch_size: Over all processes.
         seed: Of the training.
         balanced: Whether each class has the same share of an epoch; see `balanced_order`.
+        on: Where images are altered, a batch at once; None leaves it to the decoding threads.
     """
 
-    def __init__(self, views: Views, batch_size: int, seed: int, *, balanced: bool = False) -> None:
+    def __init__(
+        self,
+        views: Views,
+        batch_size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        on: torch.device | None = None,
+    ) -> None:
         self.views, self.batch_size, self.seed = views, batch_size, seed
         self.rows, self.val = views.rows, views.dataset.rows("val")
-        self.balanced = balanced
+        self.balanced, self.on = balanced, on
         self.consistency = views.policy.consistency if views.policy.compares else None
         self.rank, self.processes = process_rank(), process_count()
 
@@ -160,28 +170,43 @@ class Feed:
         wholes = _cut(np.arange(len(order)), self.batch_size)[after:]
         mixing = mixes(self.views.policy)
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
+        labels = self.views.dataset.labels
+        kept = self.views.trained  # opened before the threads ask for it
+        loaded = zip(self._seen(epoch, order, times, loaded_rows), loaded_rows, wholes, strict=True)
+        for index, (seen, places, whole) in enumerate(loaded, after):
+            images, targets = seen, labels[order[places]]
+            if mixing:
+                rng = np.random.default_rng(derive_seed(self.seed, "mix", epoch, index))
+                classes = len(self.views.dataset.classes)
+                mixed = mix(images, targets, classes, self.views.policy, rng)
+                images, targets = self._part(mixed.images), self._part(mixed.targets)
+            rows, weight = order[self._part(whole)], float(self.rank < len(whole))
+            yield Share(images, targets, rows, len(whole), weight, self.consistency)
+        kept.flush()
+
+    def _seen(
+        self, epoch: int, order: Rows, times: Rows, groups: Sequence[Rows]
+    ) -> Iterator[Pixels | torch.Tensor]:
+        """The training views of each group of places in the order."""
+        begun: dict[int, Begun] = {}
 
         def load(place: int) -> Pixels:
             row, time = int(order[place]), times[place]
             again = (int(time),) if time else ()
             seed = derive_seed(self.seed, "view", epoch, row, *again)
             # Sizes, where there are any, go by the epoch.
-            return self.views.train(row, seed, *((epoch,) if self.views.sizes else ()))
+            given = row, seed, *((epoch,) if self.views.sizes else ())
+            if self.on is None:
+                return self.views.train(*given)
+            begun[place] = self.views.begin(*given)
+            return begun[place].pixels
 
-        labels = self.views.dataset.labels
-        kept = self.views.trained  # opened before the threads ask for it
-        loaded = batches(self.views.dataset, loaded_rows, load)
-        for index, (batch, whole) in enumerate(zip(loaded, wholes, strict=True), after):
-            images, rows = batch.images, order[self._part(whole)]
-            targets = labels[order[batch.rows]]
-            if mixing:
-                rng = np.random.default_rng(derive_seed(self.seed, "mix", epoch, index))
-                classes = len(self.views.dataset.classes)
-                mixed = mix(images, targets, classes, self.views.policy, rng)
-                images, targets = self._part(mixed.images), self._part(mixed.targets)
-            weight = float(self.rank < len(whole))
-            yield Share(images, targets, rows, len(whole), weight, self.consistency)
-        kept.flush()
+        for batch in batches(self.views.dataset, groups, load):
+            if self.on is None:
+                yield batch.images
+            else:
+                drawn = [begun.pop(int(place)).drawn for place in batch.rows]
+                yield finished(batch.images, drawn, self.on)
 
     def _order(self, epoch: int) -> tuple[Rows, Rows]:
         """The rows of an epoch, and how often each came before in it."""
@@ -190,7 +215,7 @@ class Feed:
             return rng.permutation(self.rows), np.zeros(len(self.rows), np.int64)
         return balanced_order(self.rows, self.views.dataset.labels[self.rows], rng)
 
-    def _part(self, whole: NDArray[Any]) -> NDArray[Any]:
+    def _part(self, whole: Any) -> Any:  # noqa: ANN401 - an array or a tensor
         """What this process sees of a batch; one stand-in where the tail leaves it nothing."""
         part = whole[self.rank :: self.processes]
         return part if len(part) else whole[:1]

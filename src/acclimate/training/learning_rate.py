@@ -192,7 +192,9 @@ class _Trial:
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
         # One cycle's momentum goes with its schedule, not with a rate that only rises.
         self._step = Step(fabric, plain, rule, objective, to_input, _constant(plan), silent.say)
-        self._shares = _endless(Feed(views, plan.batch_size, derive_seed(context.seed, "rates")))
+        on = fabric.device if plan.augment_on_device else None
+        seed = derive_seed(context.seed, "rates")
+        self._shares = _endless(Feed(views, plan.batch_size, seed, on=on))
 
     def loss(self, rate: float) -> float:
         """A batch's mean loss, before a step at a rate."""

@@ -134,7 +134,8 @@ def train(
     rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
     if isinstance(views, Views):
         views = views if views.context else replace(views, context=context)
-        feed: Fed = Feed(views, plan.batch_size, context.seed, balanced=plan.balanced)
+        on = fabric.device if plan.augment_on_device else None
+        feed: Fed = Feed(views, plan.batch_size, context.seed, balanced=plan.balanced, on=on)
     else:
         feed = views
     with one_sentence_if_another_ends():

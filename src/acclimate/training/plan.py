@@ -57,6 +57,7 @@ class TrainPlan:
         coefficients: Of WiSE-FT, to try; empty without it.
         balanced: Whether each class has the same share of an epoch.
         reestimate_batch_norm: Whether statistics are measured anew after training.
+        augment_on_device: Whether images are altered in batches on the device.
     """
 
     epochs: int
@@ -82,6 +83,7 @@ class TrainPlan:
     coefficients: tuple[float, ...] = ()
     balanced: bool = False
     reestimate_batch_norm: bool = False
+    augment_on_device: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -131,6 +133,7 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
         coefficients=_coefficients(settings, reasons),
         balanced=getattr(settings, "balance", "none") == "sampling",
         reestimate_batch_norm=settings.batch_norm == "reestimate",
+        augment_on_device=_augment_on_device(settings, device, reasons),
     )
 
 
@@ -255,6 +258,15 @@ def _precision(settings: Training, device: torch.device, reasons: dict[str, str]
     # bfloat16 needs no loss scaling; GPUs before Ampere only emulate it.
     capable = torch.cuda.get_device_capability(device) >= (8, 0)
     return "bf16-mixed" if capable else "16-mixed"
+
+
+def _augment_on_device(settings: Training, device: torch.device, reasons: dict[str, str]) -> bool:
+    if settings.augment_on != "auto":
+        return settings.augment_on == "device"
+    if device.type != "cuda":
+        return False
+    reasons["augment_on"] = "the device, since it is a GPU"
+    return True
 
 
 def _averaging(settings: Training) -> str:

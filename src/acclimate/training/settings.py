@@ -55,6 +55,8 @@ class Training(Settings):
     """Time for the whole stage, in place of epochs; the rate falls to zero as it runs out."""
     accumulate: PositiveInt = 1
     """Parts in which each batch is worked off: less memory, the same gradient."""
+    augment_on: Literal["cpu", "device"] | Auto = "auto"
+    """Images are altered by the decoding threads, or in batches on the device; auto: on a GPU."""
     sharpness: SharpnessName = "none"
     """sam or asam look for flat minima, by two passes a step."""
     sharpness_radius: PositiveFloat | Auto = "auto"

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from acclimate.augmentation.drawn import Begun
 from acclimate.augmentation.mixing import mixes
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
@@ -82,9 +83,21 @@ class Views:
         Returns:
             uint8, (S, S, 3); where views are compared (3, S, S, 3), the plain one first.
         """
+        return self.begin(row, seed, epoch).done()
+
+    def begin(self, row: int, seed: int, epoch: int = 1) -> Begun:
+        """The same image with all of it drawn, and its pixels not altered yet.
+
+        Args:
+            row: In the table.
+            seed: Of everything random.
+            epoch: From 1.
+
+        Returns:
+            Cropped and flipped.
+        """
         image = Picture(self.trained.read(row))
         drawn_by = self._drawn_by
         if self.sizes:
             drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
-        see = self.policy.compared if self.policy.compares else self.policy.apply
-        return see(image, drawn_by, np.random.default_rng(seed))
+        return self.policy.begin(image, drawn_by, np.random.default_rng(seed))
