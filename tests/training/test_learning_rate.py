@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from acclimate.augmentation.batched import finished
 from acclimate.data.contract import InputContract
 from acclimate.errors import RecipeError
 from acclimate.training.learning_rate import STEPS, range_test, with_found_rate
@@ -70,6 +71,18 @@ def test_nothing_is_changed_and_the_same_comes_out_again(tried):
     assert not network.training
     torch.manual_seed(8)
     assert tried(network) == first
+
+
+def test_rates_are_tried_on_images_that_the_device_altered_where_it_does(tried, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "acclimate.training.feed.finished",
+        lambda images, drawn, on: asked.append(on) or finished(images, drawn, on),
+    )
+    here, there = tried(), tried(augment_on="device")
+    assert set(asked) == {torch.device("cpu")}
+    assert len(asked) >= len(there.losses)
+    assert there.losses[:5] == pytest.approx(here.losses[:5], rel=0.01)
 
 
 def test_a_network_that_is_lost_at_every_rate_is_said(tried):

@@ -497,6 +497,15 @@ def test_that_holds_for_a_photo_that_the_decoder_may_shrink(tmp_path, side):
     assert np.array_equal(seen, CONTRACT.read(photos.path(0)))
 
 
+def test_from_images_altered_on_the_device_a_network_learns_the_same_every_time(run, good):
+    settings = SHORT.model_copy(update={"augment_on": "device"})
+    trained, again = run(settings), run(settings)
+    assert same_weights(trained, again)
+    assert trained.best.val_accuracy > 0.6
+    for ours, theirs in zip(trained.curve[1:], good.curve[1:], strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_from_mixed_images_a_network_learns_and_is_less_sure(run, dataset, policy, good, name):
     mixing = replace(policy, **{name: 1.0})

@@ -1,6 +1,7 @@
 """From settings to numbers, each with its reason."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,3 +214,15 @@ def test_more_parts_than_the_batch_has_images_are_refused():
 @pytest.mark.parametrize(("sharpness", "radius"), [("none", 0.0), ("sam", 0.05), ("asam", 0.5)])
 def test_each_kind_of_sharpness_has_a_radius_of_its_own(sharpness, radius):
     assert make_plan(FineTune(sharpness=sharpness), 1000, HERE).sharpness_radius == radius
+
+
+@pytest.mark.parametrize("kind", [FineTune, Distill])
+def test_images_are_altered_by_threads_unless_a_device_is_asked_for_or_is_a_gpu(kind, monkeypatch):
+    assert not make_plan(kind(), 100, HERE).augment_on_device
+    assert make_plan(kind(augment_on="device"), 100, HERE).augment_on_device
+    gpu = torch.device("cuda")
+    monkeypatch.setattr("acclimate.training.plan.choose_device", lambda name: gpu)
+    found = make_plan(kind(precision="32-true"), 100, HERE)
+    assert found.augment_on_device
+    assert found.reasons["augment_on"] == "the device, since it is a GPU"
+    assert not make_plan(kind(precision="32-true", augment_on="cpu"), 100, HERE).augment_on_device
