@@ -1,6 +1,6 @@
-"""What altering images costs in decoding threads and in batches on a device, and how far they differ.
+"""What altering images costs in decoding threads and in batches on a device, and how they differ.
 
-Processor time for an image in one thread beside the time of a batch of 64 on the device, copies
+Time for an image in one thread beside that of a batch of 64 on the device, copies
 included, for each named policy; and how far the pictures differ, in levels of 255. Run it with:
 
     python benchmarks/augmentation_device.py
