@@ -41,7 +41,7 @@ def table(found: dict[tuple[str, int], dict[str, list[Record]]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser, ALL)
+    add_arguments(parser, ALL, curve=False)
     parser.add_argument("--per-class", type=int, nargs="+", default=[5, 10, 25, 100])
     args = parser.parse_args()
     results = Results(args.out)

@@ -103,7 +103,7 @@ def plot(chosen: dict[str, dict[str, list[Record]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser, METHODS)
+    add_arguments(parser, METHODS, curve=True)
     parser.add_argument("--images", type=int, default=500, help="That train, at most.")
     parser.add_argument("--plot", type=Path, default=Path(__file__).with_suffix(".svg"))
     args = parser.parse_args()

@@ -54,11 +54,17 @@ class Task:
     dataset: Dataset
     epochs: int
     seed: int
+    curve: bool = True
 
     @property
     def judged(self) -> set[int]:
-        """The first four epochs, then each fifth of the training: judging takes time too."""
-        return {1, 2, 3, 4, *range(0, self.epochs, max(1, self.epochs // 5)), self.epochs}
+        """The first four epochs, then each fifth of the training: judging takes time too.
+
+        Epoch 0 is fastai's alone, which first learns with a frozen body.
+        """
+        if not self.curve:
+            return {self.epochs}
+        return {0, 1, 2, 3, 4, *range(0, self.epochs, max(1, self.epochs // 5)), self.epochs}
 
     def accuracy(self, network: nn.Module) -> float:
         was_training = network.training
@@ -218,7 +224,10 @@ class Results:
         self._write(json.dumps(record) + "\n")
 
 
-def add_arguments(parser: argparse.ArgumentParser, methods: tuple[str, ...]) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, methods: tuple[str, ...], *, curve: bool
+) -> None:
+    parser.set_defaults(curve=curve)
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=methods, default=list(methods))
@@ -226,6 +235,7 @@ def add_arguments(parser: argparse.ArgumentParser, methods: tuple[str, ...]) -> 
     parser.add_argument("--size", type=int, default=96, help="Px.")
     parser.add_argument("--test", type=int, default=500, help="Test images, at most.")
     parser.add_argument("--epochs", type=int, help="Of all but ours; else as many as ours.")
+    parser.add_argument("--show", action="store_true", help="Run nothing: tell what has ended.")
     parser.add_argument("--out", type=Path, required=True, help="Where ended runs are kept.")
 
 
@@ -257,7 +267,7 @@ def measure(args: argparse.Namespace, sizes_of, results: Results) -> Iterator[Re
                             "data": data, "images": images, "size": args.size, "test": args.test,
                             "epochs": args.epochs, "method": method, "seed": seed,
                         }  # fmt: skip
-                        if not results.find(**about):
+                        if not args.show and not results.find(**about):
                             one = some(whole, images, args.test, seed)
                             run(about, one, model, args, results)
                         yield about
@@ -271,7 +281,7 @@ def run(
     epochs = make_plan(FineTune(), counts["train"], Context(seed=seed)).epochs
     if method != "acclimate":
         epochs = args.epochs or epochs
-    task = Task(model, dataset, epochs, seed)
+    task = Task(model, dataset, epochs, seed, curve=args.curve)
     print(f"{about['data']}, {counts}, seed {seed}, {epochs} epochs: {method}", flush=True)
     with tempfile.TemporaryDirectory() as name:  # nothing is known from before
         try:
