@@ -14,9 +14,8 @@ the last epoch.
 - timm: the defaults of timm's train.py: SGD with 0.1 for a batch of 256, cosine by epochs, 5 epochs
   of warm-up, crops of 8 to 100 % of the area, mirror images, color jitter of 0.4, smoothing of 0.1.
 - timm-advice: timm's only documented command for fine-tuning (`--pretrained --batch-size 32 --opt
-  adamw --weight-decay 0.01`, https://huggingface.co/docs/timm/training_script), with the dropout
-  and the average of weights (ModelEmaV3) of the EfficientNet recipes on that page, and Mixup. The
-  rate is the highest of what was tried, see ADVISED_RATE.
+  adamw --weight-decay 0.01`, https://huggingface.co/docs/timm/training_script), with the average of
+  weights (ModelEmaV3) of the EfficientNet recipes on that page, and Mixup; see ADVISED_RATE.
 
 Both drop the batch that is not full, so a batch is at most a quarter of the images: with their
 defaults of 64 and 128 a few images would make no step at all.
@@ -37,6 +36,9 @@ from torch import nn
 
 NETWORK = "tf_efficientnet_lite0"
 ADVISED_RATE = 1e-3
+"""Tried on 250 flowers of 64 px, 16 epochs: the command's own 1e-4 is for longer training and ends
+at 0.35, 1e-3 at 0.53, 3e-3 at 0.54. The recipes' dropout and drop-path of 0.2 are left out: with
+them 300 images of CIFAR-10 were learnt no better."""
 
 
 @dataclass(frozen=True)
