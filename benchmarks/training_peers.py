@@ -37,8 +37,8 @@ from torch import nn
 NETWORK = "tf_efficientnet_lite0"
 ADVISED_RATE = 1e-3
 """Tried on 250 flowers of 64 px, 16 epochs: the command's own 1e-4 is for longer training and ends
-at 0.35, 1e-3 at 0.53, 3e-3 at 0.54. The recipes' dropout and drop-path of 0.2 are left out: with
-them 300 images of CIFAR-10 were learnt no better."""
+at 0.35, 1e-3 at 0.53, 3e-3 at 0.54. The recipes' dropout and drop-path of 0.2 are left out:
+with or without them 300 images of CIFAR-10 ended near 0.3."""
 
 
 @dataclass(frozen=True)
