@@ -21,7 +21,7 @@ import copy
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +75,13 @@ def accuracy(network: nn.Module, dataset: Dataset, model: Classifier, rows: Rows
 
 def plainly(
     network: nn.Module, model: Classifier, dataset: Dataset, rate: float, epochs: int, seed: int,
-    *, frozen_norms: bool,
+    *, frozen_norms: bool, ended: Callable[[int], None] = lambda epoch: None,
 ) -> nn.Module:  # fmt: skip
-    """Adam, all layers, cross-entropy, no augmentation."""
+    """Adam, all layers, cross-entropy, no augmentation, batch 32; tells of each epoch's end."""
     torch.manual_seed(seed)
     rule = torch.optim.Adam(network.parameters(), lr=rate)
     to_input, rows = Normalizer(model.contract, CPU), dataset.rows("train")
-    for epoch in range(epochs):
+    for epoch in range(1, epochs + 1):
         network.train()
         for module in network.modules():
             if frozen_norms and isinstance(module, nn.BatchNorm2d):
@@ -94,6 +94,7 @@ def plainly(
             rule.zero_grad()
             loss.backward()
             rule.step()
+        ended(epoch)
     return network
 
 

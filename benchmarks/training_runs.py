@@ -18,28 +18,24 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional
 
 from acclimate.augmentation.safety import safe_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.batches import batches
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.data.samples import write_digits
 from acclimate.data.sources import read
 from acclimate.features.probe import probe
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
-from acclimate.models.runtime import Normalizer
 from acclimate.models.settings import Model
 from acclimate.progress import SilentProgress
 from acclimate.training import fine_tune as stage
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune
-from shift import CPU, accuracy, fresh
+from shift import accuracy, fresh, plainly
 
 PEERS = ("fastai", "fastai-advice", "timm", "timm-advice")
 METHODS = ("acclimate", "plain", *PEERS)
@@ -138,20 +134,14 @@ def plain(task: Task, _cache: Path) -> Record:
     """A first attempt: Adam at 1e-3, all layers, no augmentation, batch 32, a new head."""
     curve, (model, dataset) = Curve(task), (task.model, task.dataset)
     network = fresh(model, dataset, task.seed)
-    rule = torch.optim.Adam(network.parameters(), lr=1e-3)
-    to_input, rows = Normalizer(model.contract, CPU), dataset.rows("train")
-    for epoch in range(1, task.epochs + 1):
-        network.train()
-        order = np.random.default_rng([task.seed, epoch]).permutation(rows)
-        groups = [order[i : i + 32] for i in range(0, len(order) - 1, 32)]
-        for batch in batches(dataset, groups, lambda row: model.contract.read(dataset.path(row))):
-            logits = network(to_input(torch.from_numpy(batch.images)))
-            loss = functional.cross_entropy(logits, torch.from_numpy(batch.targets))
-            rule.zero_grad()
-            loss.backward()
-            rule.step()
+
+    def ended(epoch: int) -> None:
         if epoch in task.judged:
             curve.judge(network)
+
+    plainly(
+        network, model, dataset, 1e-3, task.epochs, task.seed, frozen_norms=False, ended=ended
+    )  # fmt: skip
     return curve.as_record()
 
 
