@@ -1,8 +1,15 @@
 """Settings of the training room."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from acclimate.models.settings import ImageSize
 from acclimate.settings import Auto, Fraction, OpenFraction, Settings
@@ -15,6 +22,7 @@ AveragingName = Literal["none", "ema", "swa", "soup"]
 DistillationName = Literal["soft", "dkd", "dist", "hints"]
 TrainedName = Literal["all", "head", "last", "surgical", "lora"]
 HeadName = Literal["linear", "cosine", "mlp"]
+Bounds = tuple[NonNegativeFloat, NonNegativeFloat]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -122,3 +130,35 @@ class Distill(Training):
     """Weight of DIST's correlation within classes, over the batch."""
     hint_weight: NonNegativeFloat = 1.0
     """Weight of the features beside the probabilities, for hints."""
+
+
+class Search(Settings):
+    """What `fine-tune --trials` tries; settings that are given are not tried, null and [] neither.
+
+    Both ends of a range belong to it.
+    """
+
+    learning_rate: tuple[PositiveFloat, PositiveFloat] | Auto | None = "auto"
+    """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
+    weight_decay: Bounds | Auto | None = "auto"
+    """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
+    layer_decay: tuple[LayerDecay, LayerDecay] | None = (0.6, 1.0)
+    """Lowest and highest."""
+    label_smoothing: tuple[OpenFraction, OpenFraction] | None = (0.0, 0.3)
+    """Lowest and highest; tried on kept features first."""
+    dropout: tuple[OpenFraction, OpenFraction] | None = (0.0, 0.5)
+    """Lowest and highest; tried on kept features first."""
+    head: tuple[HeadName, ...] = ("linear", "cosine", "mlp")
+    """Those that kept features do not rule out are trained with the whole network."""
+    trained: tuple[TrainedName, ...] = ("all", "last", "lora")
+    """Which weights learn."""
+    mixup: tuple[NonNegativeFloat, ...] = (0.0, 0.2)
+    """Of the section augment."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("learning_rate", "weight_decay", "layer_decay", "label_smoothing", "dropout"):
+            bounds = getattr(self, name)
+            if isinstance(bounds, tuple) and bounds[0] > bounds[1]:
+                raise ValueError(f"must give the lower end of {name} first")
+        return self
