@@ -53,7 +53,7 @@ class Recipe(Settings):
     fine_tune: FineTune | None = FineTune()
     """How all layers learn the classes."""
     search: Search = Search()
-    """What `fine-tune --trials` tries. Nothing that a run does depends on it."""
+    """What `acclimate fine-tune --trials` tries; a run does not search."""
     distill: Distill | None = Distill()
     """How a student learns from the fine-tuned model."""
     prune: Prune | None = Prune()
@@ -256,6 +256,7 @@ def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 _IN_OUR_WORDS = {
+    "missing": "is missing",
     "path_type": "must be a path",
     "dict_type": "must be a mapping (key: value)",
     "mapping_type": "must be a mapping (key: value)",

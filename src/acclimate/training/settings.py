@@ -1,14 +1,14 @@
 """Settings of the training room."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    model_validator,
 )
 
 from acclimate.models.settings import ImageSize
@@ -22,8 +22,19 @@ AveragingName = Literal["none", "ema", "swa", "soup"]
 DistillationName = Literal["soft", "dkd", "dist", "hints"]
 TrainedName = Literal["all", "head", "last", "surgical", "lora"]
 HeadName = Literal["linear", "cosine", "mlp"]
-Bounds = tuple[NonNegativeFloat, NonNegativeFloat]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("must have its lower end first")
+    return ends
+
+
+_Rates = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+_Amounts = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_ascending)]
+_LayerDecays = Annotated[tuple[LayerDecay, LayerDecay], AfterValidator(_ascending)]
+_Parts = Annotated[tuple[OpenFraction, OpenFraction], AfterValidator(_ascending)]
 
 
 class Training(Settings):
@@ -138,15 +149,15 @@ class Search(Settings):
     Both ends of a range belong to it.
     """
 
-    learning_rate: tuple[PositiveFloat, PositiveFloat] | Auto | None = "auto"
+    learning_rate: _Rates | Auto | None = "auto"
     """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
-    weight_decay: Bounds | Auto | None = "auto"
+    weight_decay: _Amounts | Auto | None = "auto"
     """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
-    layer_decay: tuple[LayerDecay, LayerDecay] | None = (0.6, 1.0)
+    layer_decay: _LayerDecays | None = (0.6, 1.0)
     """Lowest and highest."""
-    label_smoothing: tuple[OpenFraction, OpenFraction] | None = (0.0, 0.3)
+    label_smoothing: _Parts | None = (0.0, 0.3)
     """Lowest and highest; tried on kept features first."""
-    dropout: tuple[OpenFraction, OpenFraction] | None = (0.0, 0.5)
+    dropout: _Parts | None = (0.0, 0.5)
     """Lowest and highest; tried on kept features first."""
     head: tuple[HeadName, ...] = ("linear", "cosine", "mlp")
     """Those that kept features do not rule out are trained with the whole network."""
@@ -154,11 +165,3 @@ class Search(Settings):
     """Which weights learn."""
     mixup: tuple[NonNegativeFloat, ...] = (0.0, 0.2)
     """Of the section augment."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for name in ("learning_rate", "weight_decay", "layer_decay", "label_smoothing", "dropout"):
-            bounds = getattr(self, name)
-            if isinstance(bounds, tuple) and bounds[0] > bounds[1]:
-                raise ValueError(f"must give the lower end of {name} first")
-        return self
