@@ -183,13 +183,16 @@ class _Search:
                 where=folder,
                 hint="Choose another place with --out, or delete that folder.",
             )
-        self.spent = sum(t.seconds for t in (*self.heads.ended, *self.trials.ended))
+        self.spent = self.trials.spent
 
     def left(self) -> float:
         """Seconds of the budget; infinite without one."""
         if self.budget.minutes is None:
             return math.inf
-        return 60 * self.budget.minutes - self.spent - (time.monotonic() - self.began)
+        return 60 * self.budget.minutes - self._gone()
+
+    def _gone(self) -> float:
+        return self.spent + time.monotonic() - self.began
 
     def to_the_end(self) -> Searched:
         """Heads, then whole networks, until the budget is used up."""
@@ -251,6 +254,7 @@ class _Search:
             # Before the trial is over: a kill between the two makes it anew from its checkpoint.
             model.save(self.folder / BEST)
         self.trials.end(trial, ended)
+        self.trials.note_spent(self._gone())
         shutil.rmtree(place, ignore_errors=True)
         mark = " (best)" if model is not None and kept else ""
         self.say(f"trial {trial.number + 1}/{self.budget.trials}: {line(ended)}{mark}")

@@ -133,6 +133,15 @@ class Trials:
         return [Ended(**t.user_attrs["ended"]) for t in self._trials() if t.state.is_finished()]
 
     @property
+    def spent(self) -> float:
+        """Seconds that all of the search took up to its last trial that ended."""
+        return float(self._study.user_attrs.get("seconds", 0.0))
+
+    def note_spent(self, seconds: float) -> None:
+        """Writes down how long all of the search took so far."""
+        self._study.set_user_attr("seconds", seconds)
+
+    @property
     def next_number(self) -> int:
         """Of the trial that `begin` gives."""
         return len(self.ended)
