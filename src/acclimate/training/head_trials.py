@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.context import Context, derive_seed
-from acclimate.data.dataset import Dataset
+from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.features.cosine import fit_directions
 from acclimate.features.extract import extract
 from acclimate.features.probe import Examples, fit_head
@@ -45,32 +45,33 @@ class FeatureFeed:
     """What the loop is fed with where only a head learns: features in place of images.
 
     Args:
-        features: float32, (N, D), of train and then of val.
-        dataset: Their labels.
+        train: Features and labels.
+        val: Features and labels.
+        rows: int64, (n,): where in the table the images of train stand.
         batch_size: Images a step.
         seed: Of the order.
     """
 
-    def __init__(self, features: Features, dataset: Dataset, batch_size: int, seed: int) -> None:
-        self._features, self._labels = features, dataset.labels
-        self._rows, self._val = dataset.rows("train"), dataset.rows("val")
+    def __init__(
+        self, train: Examples, val: Examples, rows: Rows, batch_size: int, seed: int
+    ) -> None:
+        self._train, self._val, self._rows = train, val, rows
         self._batch_size, self._seed = batch_size, seed
-        self.images, self.val_images = len(self._rows), len(self._val)
-        self.steps = len(cut(self._rows, batch_size))
+        self.images, self.val_images = len(rows), len(val.labels)
+        self.steps = len(cut(rows, batch_size))
 
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """Every image once, in an order of the epoch's own."""
         rng = np.random.default_rng(derive_seed(self._seed, "order", epoch))
         for places in cut(rng.permutation(self.images), self._batch_size)[after:]:
-            rows = self._rows[places]
-            yield Share(self._features[places], self._labels[rows], rows, len(rows), 1.0)
+            features, labels = self._train.features[places], self._train.labels[places]
+            yield Share(features, labels, self._rows[places], len(places), 1.0)
 
     def judged(self) -> Iterator[ValBatch]:
         """Val, in its order."""
         for begin in range(0, self.val_images, _AT_ONCE):
-            rows = self._val[begin : begin + _AT_ONCE]
-            places = slice(self.images + begin, self.images + begin + len(rows))
-            yield ValBatch(self._features[places], self._labels[rows])
+            places = slice(begin, begin + _AT_ONCE)
+            yield ValBatch(self._val.features[places], self._val.labels[places])
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """Features are read as they are."""
@@ -106,10 +107,13 @@ class HeadTrials:
         self.dataset, self.settings = dataset, settings
         self.context = replace(context, workspace=None, progress=silent)
         self._own = _bare(classifier) if kept else None
-        train, val = dataset.rows("train"), dataset.rows("val")
-        self._features = extract(classifier, dataset, np.concatenate([train, val]), context)
-        self._cut = len(train)
-        self._labels = dataset.labels[np.concatenate([train, val])]
+        # The very images that the probe looks at: their features are there, and fit the memory.
+        rng = np.random.default_rng(context.seed_for("probe"))
+        most = Probe().max_images
+        train, val = (balanced(dataset, dataset.rows(s), most, rng) for s in ("train", "val"))
+        rows = np.concatenate([train, val])
+        self._features = extract(classifier, dataset, rows, context)
+        self._rows, self._labels = train, dataset.labels[rows]
         self._starts: dict[str, nn.Module] = {}
 
     def train(self, settings: FineTune) -> Trained:
@@ -128,8 +132,9 @@ class HeadTrials:
             self._starts[settings.head] = self._own or self._fitted(settings.head)
         network = copy.deepcopy(self._starts[settings.head])
         constrain(network)
-        plan = make_plan(settings, self._cut, self.context)
-        feed = FeatureFeed(self._features, self.dataset, plan.batch_size, self.context.seed)
+        plan = make_plan(settings, len(self._rows), self.context)
+        examples = self._examples(self._features)
+        feed = FeatureFeed(*examples, self._rows, plan.batch_size, self.context.seed)
         objective = objective_of(settings, self.dataset)
         with stochastic(network, settings.dropout, 0.0):
             return train(network, feed, objective, plan, context=self.context, keep_start=False)
@@ -158,7 +163,7 @@ class HeadTrials:
         return network.eval()
 
     def _examples(self, features: Features) -> tuple[Examples, Examples]:
-        halves = slice(self._cut), slice(self._cut, None)
+        halves = slice(len(self._rows)), slice(len(self._rows), None)
         train, val = (Examples(features[half], self._labels[half]) for half in halves)
         return train, val
 
