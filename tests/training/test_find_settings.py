@@ -371,3 +371,27 @@ def test_settings_that_fit_no_trial_end_the_search(given, context, tmp_path):
             blank, dataset, policy, settings, RATES, budget=SIX, folder=tmp_path / "s",
             context=context,
         )  # fmt: skip
+
+
+def test_where_every_trial_diverges_the_search_says_so_and_leaves_the_table(
+    given, context, tmp_path
+):
+    blank, dataset, policy, _ = given
+    settings = FineTune(epochs=1, batch_size=18, learning_rate=1e30)
+    ranges = ONLY_RATES.model_copy(update={"weight_decay": (0.01, 0.1)})
+    told = refusal(
+        RecipeError, blank, dataset, policy, settings, ranges, budget=Budget(2),
+        folder=tmp_path / "s", context=context,
+    )  # fmt: skip
+    table = tmp_path / "s" / "trials.csv"
+    assert told == (
+        f"{table}: no trial came to its end: all of them diverged or were ended early. Give a "
+        "lower learning_rate."
+    )
+    assert table.read_text().count("diverged") == 2
+
+
+def test_several_processes_are_refused(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = refusal(RecipeError, *given, folder=tmp_path / "s")
+    assert told == "a search runs in one process. Start it without torchrun."
