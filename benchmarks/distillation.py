@@ -30,7 +30,7 @@ from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.batches import in_order
-from acclimate.data.dataset import SPLITS, Dataset
+from acclimate.data.dataset import SPLITS, Dataset, balanced
 from acclimate.data.samples import write_digits
 from acclimate.data.sources import read
 from acclimate.features.probe import probe
@@ -129,6 +129,39 @@ def still(
     print(f"largest difference of a weight: {gap:.2g}")
 
 
+def fewer(dataset: Dataset, images: int | None, seed: int) -> Dataset:
+    """The data with so many training images, as many of each class as there are."""
+    rows = dataset.rows("train")
+    rng, keep = np.random.default_rng(seed), dataset.keep.copy()
+    keep[np.setdiff1d(rows, balanced(dataset, rows, images or len(rows), rng))] = False
+    return dataset.with_columns({"keep": keep})
+
+
+def compared(
+    dataset: Dataset, args: argparse.Namespace, context: Context
+) -> list[dict[str, object]]:
+    """The teacher, the student before, and each method, at one seed."""
+    torch.manual_seed(context.seed)
+    print({s: len(dataset.rows(s)) for s in ("train", "val", "test")}, flush=True)
+    teacher = teacher_of(dataset, args, context)
+    if args.hide:
+        dataset = hidden(dataset, args.hide, context.seed)
+    small = pretrained(Model(name="efficientnet-lite0", image_size=args.image_size))
+    start = probe(small, dataset, context=context)
+    known = {"teacher": accuracy(teacher, dataset), "student before": accuracy(start, dataset)}
+    print(known, flush=True)
+    policy = safe_policy(start, dataset, context=context)
+    if args.still:
+        still(start, teacher, dataset, args, context)
+    return [
+        *({"name": name, "accuracy": found, "seconds": 0.0} for name, found in known.items()),
+        *(
+            learnt(name, start, teacher, dataset, policy, args, context)
+            for name in args.method or ["alone", *DISTILLATIONS]
+        ),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
@@ -140,31 +173,27 @@ def main() -> None:
     parser.add_argument("--method", action="append", default=[])
     parser.add_argument("--hide", type=float, default=0.0)
     parser.add_argument("--still", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, help="That train, at most.")
+    parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    torch.manual_seed(args.seed)
+    results = []
     with tempfile.TemporaryDirectory() as name:
         here = Path(name)
         if args.data is None:
             write_digits(here / "digits")
-        context = Context(seed=args.seed, device="cpu", cache=here / "cache")
-        dataset = clean(read(args.data or here / "digits"), context=context)
-        print({s: len(dataset.rows(s)) for s in ("train", "val", "test")}, flush=True)
-        teacher = teacher_of(dataset, args, context)
-        print(f"teacher: {accuracy(teacher, dataset):.4f}", flush=True)
-        if args.hide:
-            dataset = hidden(dataset, args.hide, args.seed)
-        small = pretrained(Model(name="efficientnet-lite0", image_size=args.image_size))
-        start = probe(small, dataset, context=context)
-        print(f"student before: {accuracy(start, dataset):.4f}", flush=True)
-        policy = safe_policy(start, dataset, context=context)
-        if args.still:
-            still(start, teacher, dataset, args, context)
-        results = [
-            learnt(name, start, teacher, dataset, policy, args, context)
-            for name in args.method or ["alone", *DISTILLATIONS]
-        ]
+        for seed in range(args.seeds):
+            context = Context(seed=seed, device="cpu", cache=here / "cache")
+            dataset = clean(read(args.data or here / "digits"), context=context)
+            results += compared(fewer(dataset, args.images, seed), args, context)
     print(json.dumps(results, indent=2))
+    print("\n| | test accuracy, mean | standard deviation | seconds |\n| --- | --- | --- | --- |")
+    for name in dict.fromkeys(r["name"] for r in results):
+        found, seconds = (
+            np.array([r[key] for r in results if r["name"] == name])
+            for key in ("accuracy", "seconds")
+        )
+        deviation = f"{found.std(ddof=1):.3f}" if len(found) > 1 else ""
+        print(f"| {name} | {found.mean():.3f} | {deviation} | {seconds.mean():.0f} |")
 
 
 if __name__ == "__main__":

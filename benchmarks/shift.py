@@ -144,6 +144,12 @@ def line(start: nn.Module, end: nn.Module, dataset: Dataset, model: Classifier) 
         print(f"  {coefficient}: val {found[0]}, in {found[1]}, out {found[2]}", flush=True)
 
 
+def spread(values: list[float]) -> str:
+    """Mean, and the standard deviation over seeds where there are several."""
+    mean = f"{np.mean(values):.3f}"
+    return f"{mean} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else mean
+
+
 def variants(asked: list[str]) -> dict[str, dict[str, object]]:
     """Our defaults, and one variant for each `--set a=1,b=2`."""
     found: dict[str, dict[str, object]] = {"acclimate": {}}
@@ -191,7 +197,7 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     for method in dict.fromkeys(row["method"] for row in rows):
         some = [row for row in rows if row["method"] == method]
-        cells = [f"{np.mean([r[c] for r in some]):.3f}" for c in ("in", "out")]
+        cells = [spread([float(r[c]) for r in some]) for c in ("in", "out")]
         seconds = np.mean([r["seconds"] for r in some])
         print(f"| {method} | {cells[0]} | {cells[1]} | {seconds:.0f} |")
 

@@ -23,10 +23,12 @@ class Judged:
     Attributes:
         loss: Cross-entropy.
         accuracy: In [0, 1].
+        loss_error: The loss' standard error.
     """
 
     loss: float
     accuracy: float
+    loss_error: float = 0.0
 
 
 Judge = Callable[[Weights], Judged]

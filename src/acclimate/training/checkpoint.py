@@ -27,6 +27,7 @@ class Epoch:
         val_accuracy: In [0, 1].
         learning_rate: Of the head, at the end.
         seconds: Since training began, resumed time included.
+        val_loss_error: Standard error of `val_loss`, from how val's images differ.
     """
 
     epoch: int
@@ -35,6 +36,7 @@ class Epoch:
     val_accuracy: float
     learning_rate: float
     seconds: float
+    val_loss_error: float = 0.0
 
 
 @dataclass

@@ -99,8 +99,7 @@ def train(
 ) -> Trained:
     """Trains a network and keeps the weights that were best on val, the start included.
 
-    Best is the lowest val loss among the epochs whose val accuracy is within one standard error
-    of the highest, and not below the start's.
+    Best is the latest of the epochs that val cannot tell from the best; see `selection.preferred`.
 
     A training that was killed goes on at the very next batch, with the same numbers as if it had
     not been. Nothing random is kept: the order of the images and the augmentations are derived
@@ -245,10 +244,11 @@ class _Run:
 
     def _judged(self, weights: Weights) -> Judged:
         self.network.load_state_dict(weights)
-        return Judged(*self._validate())
+        return self._validate()
 
     def _start(self) -> TrainState:
-        start = Epoch(0, math.nan, *self._validate(), 0.0, 0.0)
+        val = self._validate()
+        start = Epoch(0, math.nan, val.loss, val.accuracy, 0.0, 0.0, val.loss_error)
         self.progress.say(
             f"start: val loss {start.val_loss:.3f}, val accuracy {start.val_accuracy:.3f}"
         )
@@ -274,11 +274,11 @@ class _Run:
 
     def _judge_epoch(self, epoch: int, loss: float) -> None:
         """Asks val, and keeps the weights if they are the best so far."""
-        val_loss, val_accuracy = self._validate()
-        if self.feed.val_images and not math.isfinite(val_loss):
-            raise diverged("val loss", val_loss, f"the end of epoch {epoch}", self.plan)
-        rate = self.rule.param_groups[-1]["lr"]
-        line = Epoch(epoch, loss, val_loss, val_accuracy, rate, self.pace.seconds)
+        val = self._validate()
+        if self.feed.val_images and not math.isfinite(val.loss):
+            raise diverged("val loss", val.loss, f"the end of epoch {epoch}", self.plan)
+        rate, spent = self.rule.param_groups[-1]["lr"], self.pace.seconds
+        line = Epoch(epoch, loss, val.loss, val.accuracy, rate, spent, val.loss_error)
         state = self.state
         state.epoch, state.part = epoch, Part()
         state.curve.append(line)
@@ -290,8 +290,8 @@ class _Run:
             state.best_epoch, state.best = epoch, copied(self.network)
         self.average.after_epoch(line, state.curve, self.network)
         self.progress.say(
-            f"{self.pace.of_all(epoch)}: train loss {loss:.3f}, val loss {val_loss:.3f}, "
-            f"val accuracy {val_accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
+            f"{self.pace.of_all(epoch)}: train loss {loss:.3f}, val loss {val.loss:.3f}, "
+            f"val accuracy {val.accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
         )
 
     def _save(self) -> None:
@@ -344,21 +344,23 @@ class _Run:
         check_goes_on(taken.fault, part, troubles, self.plan, steps=steps, when=when)
         self.progress.say(f"{when} skipped: {taken.fault}")
 
-    def _validate(self) -> tuple[float, float]:
+    def _validate(self) -> Judged:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
-        if not self.feed.val_images:
-            return math.nan, 0.0
+        images = self.feed.val_images
+        if not images:
+            return Judged(math.nan, 0.0)
         began = time.monotonic()
         self.network.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(3, dtype=torch.float64)
         with torch.inference_mode():
             for batch in self.feed.judged():
                 inputs = self.to_input(torch.as_tensor(batch.images))
                 with self.fabric.autocast():
                     logits = self.reader(inputs)
                 logits, targets = logits.float().cpu(), torch.as_tensor(batch.targets)
-                sums[0] += functional.cross_entropy(logits, targets, reduction="sum")
-                sums[1] += (logits.argmax(1) == targets).sum()
-        loss, right = summed(self.fabric, sums.tolist())
+                losses = functional.cross_entropy(logits, targets, reduction="none").double()
+                right = (logits.argmax(1) == targets).sum()
+                sums += torch.stack([losses.sum(), losses.square().sum(), right])
+        loss, squares, right = (s / images for s in summed(self.fabric, sums.tolist()))
         self.pace.judged(time.monotonic() - began)
-        return loss / self.feed.val_images, right / self.feed.val_images
+        return Judged(loss, right, math.sqrt(max(squares - loss**2, 0.0) / images))

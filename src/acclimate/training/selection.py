@@ -8,10 +8,13 @@ from acclimate.training.checkpoint import Epoch
 def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: float) -> bool:
     """Whether an epoch takes the place of the one kept so far.
 
-    Never one below the least accuracy. Among the others, those within one standard error of the
-    best cannot be told apart on so few val images (the rule of Breiman et al. 1984): there the
-    lower loss decides. The start's loss does not count: a fitted head is better calibrated than a
-    network that learns from smoothed labels. Without val, the later epoch.
+    Never one below the least accuracy. Among the others val decides as far as it can tell (after
+    the rule of Breiman et al. 1984): out go those whose accuracy is more than two standard errors
+    below the best, then those whose loss is more than one above the lowest. Of what is left the
+    latest is kept: the rate has fallen further there, and a hair on a few val images is no reason
+    to come back to weights from the peak of the rate. The start's loss does not count: a fitted
+    head is better calibrated than a network that learns from smoothed labels. Without val, the
+    later epoch.
 
     Args:
         line: The epoch.
@@ -31,14 +34,21 @@ def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: 
     if kept.epoch == 0:
         return True
     best = max(e.val_accuracy for e in trained)
-    bar = best - math.sqrt(best * (1 - best) / images)
+    bar = best - 2 * math.sqrt(best * (1 - best) / images)
     if line.val_accuracy < bar:
         return False
-    return kept.val_accuracy < bar or line.val_loss < kept.val_loss
+    if kept.val_accuracy < bar:
+        return True
+    able = [e for e in trained if e.val_accuracy >= max(bar, least)]
+    lowest = min(able, key=lambda e: e.val_loss)
+    return line.val_loss <= lowest.val_loss + lowest.val_loss_error
 
 
 def stale(curve: list[Epoch]) -> int:
-    """Epochs since val accuracy or val loss was last better than ever before.
+    """Epochs since val accuracy or val loss was last better than in any trained epoch before.
+
+    The start does not count: the first epochs mostly fall below a fitted head, and one that climbs
+    back is getting better.
 
     Args:
         curve: The start first.
@@ -46,10 +56,11 @@ def stale(curve: list[Epoch]) -> int:
     Returns:
         How many.
     """
+    trained = curve[1:]
     last = 0
-    for index, line in enumerate(curve[1:], 1):
-        before = curve[:index]
-        better = line.val_accuracy > max(e.val_accuracy for e in before)
+    for index, line in enumerate(trained):
+        before = trained[:index]
+        better = not before or line.val_accuracy > max(e.val_accuracy for e in before)
         if better or not line.val_loss >= min(e.val_loss for e in before):
-            last = index
-    return len(curve) - 1 - last
+            last = index + 1
+    return len(trained) - last
