@@ -346,3 +346,20 @@ def test_pixels_of_ones_own_can_be_asked_directly(learnt):
     images = np.zeros((2, 32, 32, 3), np.uint8)
     inputs = torch.from_numpy(learnt.contract.normalize(images))
     assert learnt.module()(inputs).shape == (2, 10)
+
+
+def test_a_search_takes_keywords_and_leaves_what_is_given(small, dataset, tmp_path):
+    here = acclimate.Context(device="cpu")
+    more = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "context": here}
+    place = tmp_path / "search"
+    found = acclimate.search(
+        small, dataset, place, trials=2, ranges={"mixup": (), "label_smoothing": None}, **more
+    )
+    assert [trial.outcome for trial in found.trials] == ["done", "done"]
+    assert "learning_rate" not in found.trials[1].values
+    assert "mixup" not in found.trials[1].values
+    assert found.settings.learning_rate == 1e-2
+    assert (place / "trials.csv").is_file()
+    with pytest.raises(RecipeError) as caught:
+        acclimate.search(small, dataset, place, trials=2, ranges={"drop": (0, 1)}, **more)
+    assert "Search has no setting 'drop'." in str(caught.value)

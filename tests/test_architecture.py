@@ -17,7 +17,7 @@ from acclimate.stages import STAGES, find
 ROOT = Path(acclimate.__file__).parent
 HEAVY = (
     "torch", "torchvision", "timm", "numpy", "pyarrow", "onnx", "onnxruntime", "sklearn", "mlflow",
-    "PIL", "pydantic", "rich", "yaml",
+    "PIL", "pydantic", "rich", "yaml", "optuna",
 )  # fmt: skip
 
 

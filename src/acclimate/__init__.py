@@ -35,6 +35,7 @@ _PUBLIC = {
     "probe": "acclimate.api",
     "prune": "acclimate.api",
     "quantize": "acclimate.api",
+    "search": "acclimate.tuning",
     "AcclimateError": "acclimate.errors",
     "Classifier": "acclimate.models.classifier",
     "Comparison": "acclimate.evaluation.comparison",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from acclimate.recipe import Recipe as Recipe
     from acclimate.registry.versions import Registry as Registry
     from acclimate.tuning import fine_tune as fine_tune
+    from acclimate.tuning import search as search
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

@@ -22,7 +22,7 @@ from acclimate.features.settings import Probe
 from acclimate.models.settings import Export, Model
 from acclimate.registry.settings import Register
 from acclimate.settings import Settings, one_line
-from acclimate.training.settings import Distill, FineTune
+from acclimate.training.settings import Distill, FineTune, Search
 from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
 HEADER = "# Everything this run was told; `acclimate run --recipe` reads it back."
@@ -52,6 +52,8 @@ class Recipe(Settings):
     """How a linear head is fitted first."""
     fine_tune: FineTune | None = FineTune()
     """How all layers learn the classes."""
+    search: Search = Search()
+    """What `acclimate fine-tune --trials` tries; a run does not search."""
     distill: Distill | None = Distill()
     """How a student learns from the fine-tuned model."""
     prune: Prune | None = Prune()
@@ -254,6 +256,7 @@ def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 _IN_OUR_WORDS = {
+    "missing": "is missing",
     "path_type": "must be a path",
     "dict_type": "must be a mapping (key: value)",
     "mapping_type": "must be a mapping (key: value)",

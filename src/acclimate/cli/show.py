@@ -43,7 +43,14 @@ def summary(evaluations: "Mapping[str, Evaluation]") -> tuple[list[str], list[li
     return columns, rows
 
 
-def result(kind: str, thing: Any, out: Path | None, *, as_json: bool) -> None:  # noqa: ANN401
+def result(
+    kind: str,
+    thing: Any,  # noqa: ANN401 - one of the things that flow
+    out: Path | None,
+    *,
+    as_json: bool,
+    also: Mapping[str, str] | None = None,
+) -> None:
     """Prints what a stage made.
 
     Args:
@@ -51,11 +58,12 @@ def result(kind: str, thing: Any, out: Path | None, *, as_json: bool) -> None:  
         thing: The result.
         out: Where it was written, if anywhere.
         as_json: For programs.
+        also: What else was written, name to place.
     """
     from acclimate.terminal import print_lines, print_table
 
     if as_json:
-        print_json(_record(kind, thing, out))
+        print_json({**_record(kind, thing, out), **(also or {})})
         return
     if kind == "evaluation":
         print_table(f"{thing.split} images", *summary({thing.name: thing}))
@@ -67,7 +75,7 @@ def result(kind: str, thing: Any, out: Path | None, *, as_json: bool) -> None:  
         print_lines([sentence(thing)])
         print_table(f"margin: {thing.margin:g} points", *_differences(thing))
     if out is not None:
-        print_lines([f"{kind}  {out}"])
+        print_lines([f"{name}  {place}" for name, place in {kind: out, **(also or {})}.items()])
 
 
 def _per_class(evaluation: "Evaluation") -> list[list[str]]:

@@ -10,6 +10,7 @@ import click
 
 from acclimate.cli import show
 from acclimate.cli.flags import fix_list_flag, make_context, read_recipe, recipe_flags, shared
+from acclimate.cli.trials import left_by, minutes_of_training, searching, trial_flags
 from acclimate.context import Context, process_rank
 from acclimate.errors import AcclimateError, OutputError
 from acclimate.files import digest_json, read_json
@@ -70,6 +71,8 @@ def stage_command(stage: Stage) -> click.Command:
     )  # fmt: skip
     if stage.name == "clean":
         fix_list_flag(command)
+    if stage.name == "fine-tune":
+        trial_flags(command)
     recipe_flags(command)
     shared(command)
     return command
@@ -85,7 +88,7 @@ def _run_stage(
 ) -> None:
     policy = flags.pop("policy", None)
     fix_list = {"data.fix_list": flags.pop("fix_list", None)}
-    recipe = read_recipe(flags, fix_list, section=stage.section)
+    recipe = read_recipe(flags, fix_list | minutes_of_training(flags), section=stage.section)
     settings = getattr(recipe, stage.section)
     if out is not None:
         _check_out(out, stage.writes, force)
@@ -104,14 +107,19 @@ def _run_stage(
         )
         workspace = out.absolute().with_name(f".{out.name}.{key[:8]}.work")
         context = replace(context, workspace=workspace)
-    result = stage.function(*things, settings, context=context)
+    search = out is not None and flags.get("trials") is not None
+    function = stage.function
+    if out is not None and search:
+        function = searching(recipe, given, out, flags, own_policy=policy is not None)
+    result = function(*things, settings, context=context)
     if process_rank() > 0:
         return
     if out is not None:
         result.save(out)
         shutil.rmtree(workspace, ignore_errors=True)
         _track(stage, recipe, result, out.name, context)
-    show.result(stage.writes, result, out, as_json=flags["as_json"])
+    also = left_by(out) if out is not None and search else {}
+    show.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
     if stage.name == "compare":
         from acclimate.evaluation.comparison import check_required
 

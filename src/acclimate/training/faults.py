@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 
-from acclimate.errors import AcclimateError, DataError, RecipeError, count
+from acclimate.errors import DataError, RecipeError, count
 from acclimate.training.checkpoint import Part, Troubles
 from acclimate.training.plan import TrainPlan
+
+
+class DivergedError(RecipeError):
+    """Numbers of a training ran away: another rate may mend it."""
+
 
 IN_A_ROW = 3
 """One bad batch happens; weights that are spoilt make every batch bad."""
@@ -70,7 +75,7 @@ def check_goes_on(
     raise diverged(fault.what, fault.value, when, plan)
 
 
-def diverged(what: str, value: float, when: str, plan: TrainPlan) -> AcclimateError:
+def diverged(what: str, value: float, when: str, plan: TrainPlan) -> DivergedError:
     """What is said of a training whose numbers ran away.
 
     Args:
@@ -85,6 +90,6 @@ def diverged(what: str, value: float, when: str, plan: TrainPlan) -> AcclimateEr
     hint = f"Lower it; it was {plan.learning_rate:g}."
     if plan.precision == "16-mixed":
         hint += " Or set precision to bf16-mixed or 32-true: 16-bit floats end at 65,504."
-    return RecipeError(
+    return DivergedError(
         f"{what} is {value} at {when}: the training diverges.", where="learning_rate", hint=hint
     )

@@ -121,7 +121,7 @@ class Feed:
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return len(_cut(self.rows, self.batch_size))
+        return len(cut(self.rows, self.batch_size))
 
     @property
     def images(self) -> int:
@@ -143,7 +143,7 @@ class Feed:
 
     def groups(self, epoch: int) -> list[Rows]:
         """The rows of each batch of an epoch, over all processes."""
-        return _cut(self._order(epoch)[0], self.batch_size)
+        return cut(self._order(epoch)[0], self.batch_size)
 
     def judged(self) -> Iterator[ValBatch]:
         """This process's part of val, as evaluation sees it."""
@@ -167,7 +167,7 @@ class Feed:
         """
         order, times = self._order(epoch)
         # Places in the order, and not rows: a row that comes twice is seen in two ways.
-        wholes = _cut(np.arange(len(order)), self.batch_size)[after:]
+        wholes = cut(np.arange(len(order)), self.batch_size)[after:]
         mixing = mixes(self.views.policy)
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
         labels = self.views.dataset.labels
@@ -221,7 +221,7 @@ class Feed:
         return part if len(part) else whole[:1]
 
 
-def _cut(rows: Rows, size: int) -> list[Rows]:
+def cut(rows: Rows, size: int) -> list[Rows]:
     """Rows in batches; a last single one joins the batch before: alone it has no statistics."""
     ends = list(range(size, len(rows), size))
     if ends and len(rows) - ends[-1] == 1:

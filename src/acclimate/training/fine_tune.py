@@ -19,7 +19,7 @@ from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.training.head import with_fitted_head
 from acclimate.training.imbalance import label_trust, log_shares
 from acclimate.training.learning_rate import with_found_rate
-from acclimate.training.loop import Trained, train
+from acclimate.training.loop import Trained, Watch, train
 from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.pace import left_of
@@ -45,6 +45,7 @@ def fine_tune(
     *,
     context: Context = _HERE,
     optimizer: OptimizerFactory | None = None,
+    watch: Watch | None = None,
 ) -> Classifier:
     """Trains a classifier from a fitted head: all layers, the deeper the faster, or some of them.
 
@@ -60,6 +61,7 @@ def fine_tune(
         settings: Epochs, rate and the rest.
         context: Seed, device, workspace, progress.
         optimizer: From Python only: parameter groups to an optimizer, in place of a name.
+        watch: Asked after each epoch whether to go on.
 
     Returns:
         A new classifier; the given one is unchanged.
@@ -95,7 +97,9 @@ def fine_tune(
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         plan = left_of(plan, began)
         fed = _after_prefix(network, views, plan, settings, context) or views
-        trained = train(network, fed, objective, plan, context=context, optimizer=optimizer)
+        trained = train(
+            network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch
+        )
     merge(trained.network)
     if settings.trained != "all":
         trained.network.requires_grad_(True)

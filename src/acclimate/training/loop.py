@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -44,6 +45,9 @@ from acclimate.training.selection import preferred, stale
 from acclimate.training.statistics import measure_anew, set_mode
 from acclimate.training.step import Objective, Step, Taken
 from acclimate.training.views import Views
+
+Watch = Callable[[Epoch], bool]
+"""Sees each epoch's figures; False ends the training there, with the best weights so far."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def train(
     context: Context,
     optimizer: OptimizerFactory | None = None,
     keep_start: bool = True,
+    watch: Watch | None = None,
 ) -> Trained:
     """Trains a network and keeps the weights that were best on val, the start included.
 
@@ -112,6 +117,7 @@ def train(
         context: Seed, workspace, progress.
         optimizer: In place of the one that the plan names.
         keep_start: Whether the start comes back where no epoch is as accurate on val.
+        watch: Asked after each epoch whether to go on.
 
     Returns:
         The trained network and its curve.
@@ -138,7 +144,7 @@ def train(
     else:
         feed = views
     with one_sentence_if_another_ends():
-        run = _Run(fabric, network, rule, feed, objective, plan, context, keep_start)
+        run = _Run(fabric, network, rule, feed, objective, plan, context, keep_start, watch)
         trained = run.to_the_end()
     if plan.reestimate_batch_norm and isinstance(feed, Feed):
         measure_anew(trained.network, feed.views, context)
@@ -158,9 +164,11 @@ class _Run:
         plan: TrainPlan,
         context: Context,
         keep_start: bool,
+        watch: Watch | None,
     ) -> None:
         self.fabric, self.network, self.feed = fabric, network, feed
         self.plan, self.context, self.keep_start = plan, context, keep_start
+        self.watch, self.ended = watch, False
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
         self.to_input, self.reader = feed.to_input(fabric.device), feed.reader(network)
@@ -209,7 +217,7 @@ class _Run:
         """Epoch by epoch, until the plan or the patience ends."""
         state = self.state
         with self.saver:
-            while state.epoch < self.plan.epochs and not self.pace.over():
+            while state.epoch < self.plan.epochs and not (self.ended or self.pace.over()):
                 patience = self.pace.patience(state.epoch)
                 if stale(state.curve) >= patience:
                     self.progress.say(f"stopped: val got no better for {patience} epochs")
@@ -259,6 +267,8 @@ class _Run:
         to_judge(self.rule)
         with self.average.shown(self.network):
             self._judge_epoch(epoch, loss)
+        if self.watch is not None:
+            self.ended = not self.watch(self.state.curve[-1])
         if self.context.workspace is not None and self.rank == 0:
             self._save()
         self.saver.leave_if_asked()

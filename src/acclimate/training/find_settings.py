@@ -1,0 +1,312 @@
+"""A search for good settings: heads on kept features first, then the whole network, by val."""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+
+from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.context import Context, process_count
+from acclimate.data.dataset import Dataset
+from acclimate.errors import DataError, ModelFileError, OutputError, RecipeError, count
+from acclimate.features.probe import check_trainable
+from acclimate.files import write_atomic, writing_errors
+from acclimate.models.classifier import Classifier, is_model_folder
+from acclimate.training.head_trials import heads_left, try_heads
+from acclimate.training.ranges import OneOf, Space
+from acclimate.training.settings import FineTune, Search
+from acclimate.training.trial import Job, run_trial
+from acclimate.training.trial_table import as_table, line, told
+from acclimate.training.trials import Ended, Trials, UnderWay, open_storage
+
+DATABASE, TABLE, RECIPE, BEST = "trials.sqlite", "trials.csv", "recipe.yaml", "best"
+
+_DEFAULT, _RANGES = FineTune(), Search()
+_HERE = Context()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search ends.
+
+    Attributes:
+        trials: Of the whole network, those of an earlier call counted.
+        minutes: For all of it, those of an earlier call counted; None for no such bound.
+    """
+
+    trials: int
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search leaves.
+
+    Attributes:
+        classifier: Of the best trial.
+        settings: It was trained with.
+        policy: It was trained with.
+        best: The trial.
+        on_features: The trials on kept features, in order.
+        trials: Those of the whole network, in order; the first one is the default.
+        folder: Holds the trials, and the best classifier.
+    """
+
+    classifier: Classifier
+    settings: FineTune
+    policy: Policy
+    best: Ended
+    on_features: tuple[Ended, ...]
+    trials: tuple[Ended, ...]
+    folder: Path
+
+
+def search(
+    classifier: Classifier,
+    dataset: Dataset,
+    policy: Policy | None = None,
+    settings: FineTune = _DEFAULT,
+    ranges: Search = _RANGES,
+    *,
+    budget: Budget,
+    folder: Path,
+    context: Context = _HERE,
+) -> Searched:
+    """Fine-tunes again and again with other settings, and keeps what val likes best.
+
+    The first trial is what `fine_tune` does with these settings, so that the best one is never
+    below it. Then a tree-structured Parzen estimator chooses (Bergstra et al. 2011; Optuna), and
+    trials that fall behind the median are ended. Where it was killed, it goes on.
+
+    Args:
+        classifier: As for `fine_tune`.
+        dataset: Cleaned and split; val chooses.
+        policy: Augmentation; the default one when None.
+        settings: What is given in them stays as it is.
+        ranges: Of the rest.
+        budget: When to end.
+        folder: For the trials and the best classifier so far; made if it is not there.
+        context: The run; its workspace is not used.
+
+    Returns:
+        The best trial, its classifier, and all trials.
+
+    Raises:
+        RecipeError: There is nothing to search, or the settings do not go with a search.
+        DataError: There is no val split to choose by.
+        OutputError: The folder holds another search, or another process works in it.
+    """
+    _check(dataset, settings)
+    job = Job(classifier, dataset, policy or choose_policy(), settings, ranges, context)
+    if not job.space.ranges:
+        raise RecipeError(
+            "every setting is given: there is nothing to search.",
+            where="fine_tune",
+            hint="Leave some of them out, or at auto.",
+        )
+    with _locked(folder), open_storage(folder / DATABASE) as storage:
+        return _Search(job, budget, folder, storage).to_the_end()
+
+
+def _check(dataset: Dataset, settings: FineTune) -> None:
+    if settings.minutes is not None:
+        raise RecipeError(
+            f"minutes {settings.minutes:g} end a single training, and a search compares trainings "
+            "of equal length.",
+            where="fine_tune.minutes",
+            hint="Leave it out; --minutes bounds the whole search.",
+        )
+    if process_count() > 1:
+        raise RecipeError("a search runs in one process.", hint="Start it without torchrun.")
+    check_trainable(dataset)
+    if not len(dataset.rows("val")):
+        raise DataError(
+            "there are no images in the val split, which chooses.",
+            where=dataset.root,
+            hint="Add some, or set clean.val above 0.",
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One search at a time in a folder."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
+        raise OutputError(
+            "something stands here that is no search of acclimate's.",
+            where=folder,
+            hint="Choose another place with --out.",
+        )
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            "another search is working in this folder.",
+            where=folder,
+            hint="Wait for it, or choose another place with --out.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Search:
+    """A search under way."""
+
+    def __init__(self, job: Job, budget: Budget, folder: Path, storage: RDBStorage) -> None:
+        self.job, self.budget, self.folder = job, budget, folder
+        self.say = job.context.progress.say
+        self.began = time.monotonic()
+        seed = job.context.seed_for
+        self.heads = Trials(storage, "features", lambda n: seed("search", "features", n))
+        self.trials = Trials(
+            storage,
+            "network",
+            lambda n: seed("search", "network", n),
+            patience=max(1, job.plan.epochs // 3),
+        )
+        other = self.trials.same(job.made_of())
+        if other is not None:
+            raise OutputError(
+                f"a search stands here whose {other} {'were' if other == 'settings' else 'was'} "
+                "another.",
+                where=folder,
+                hint="Choose another place with --out, or delete that folder.",
+            )
+        self.spent = self.trials.spent
+
+    def left(self) -> float:
+        """Seconds of the budget; infinite without one."""
+        if self.budget.minutes is None:
+            return math.inf
+        return 60 * self.budget.minutes - self._gone()
+
+    def _gone(self) -> float:
+        return self.spent + time.monotonic() - self.began
+
+    def to_the_end(self) -> Searched:
+        """Heads, then whole networks, until the budget is used up."""
+        self.say(
+            f"search: {count(self.budget.trials, 'trial')} of {', '.join(self.job.space.ranges)}"
+        )
+        for name, value in self.job.space.fixed.items():
+            self.say(f"  {name}: {value}, as given")
+        on_features = try_heads(self.job, self.heads, self.left)
+        firsts = self._firsts(on_features)
+        wanted = self._narrowed(on_features)
+        while (number := self.trials.next_number) < self.budget.trials and self._fits():
+            self._do(self.trials.begin(wanted, firsts[number] if number < len(firsts) else None))
+            self._write_table()
+        return self._result()
+
+    def _firsts(self, on_features: Sequence[Ended]) -> list[Mapping[str, Any]]:
+        """The default, so that no search ends below it; then with what features like best."""
+        default = self.job.space.default
+        if not on_features:
+            return [default]
+        best = max(on_features, key=lambda t: t.rank)
+        self.say(
+            f"on kept features: val accuracy {best.val_accuracy:.3f} at best, with "
+            f"{told(best.values)} ({count(len(on_features), 'trial')})"
+        )
+        seeded = {**default, **best.values}
+        return [default] if seeded == default else [default, seeded]
+
+    def _narrowed(self, on_features: Sequence[Ended]) -> Space:
+        """What is tried, without the heads that kept features rule out."""
+        kinds = self.job.space.ranges.get("head")
+        if not isinstance(kinds, OneOf) or not on_features:
+            return self.job.space
+        names = [str(kind) for kind in kinds.choices]
+        fit = heads_left(on_features, names, len(self.job.dataset.rows("val")))
+        if len(fit) < len(names):
+            self.say(f"  head: {', '.join(fit)}; others are worse on kept features")
+        return self.job.space.with_heads(fit)
+
+    def _fits(self) -> bool:
+        """Whether there is time for another trial, by the mean of those before."""
+        if not self.trials.ended:
+            return True  # what was asked for at least
+        whole = [t.seconds for t in self.trials.ended if t.outcome == "done"]
+        fits = self.left() > (sum(whole) / len(whole) if whole else 0.0)
+        if not fits:
+            self.say("search: no time is left for another trial")
+        return fits
+
+    def _do(self, trial: UnderWay) -> None:
+        """Trains one network, and keeps it if it is the best."""
+        place = self.folder / f"trial-{trial.number}"
+        self.spent += trial.spent
+        before = self._best()
+        ended, model = run_trial(self.job, trial, place, self.left)
+        kept = before is None or ended.rank > before.rank
+        if model is not None and kept:
+            # Before the trial is over: a kill between the two makes it anew from its checkpoint.
+            model.save(self.folder / BEST)
+        self.trials.end(trial, ended)
+        self.trials.note_spent(self._gone())
+        shutil.rmtree(place, ignore_errors=True)
+        mark = " (best)" if model is not None and kept else ""
+        self.say(f"trial {trial.number + 1}/{self.budget.trials}: {line(ended)}{mark}")
+
+    def _best(self) -> Ended | None:
+        """The best trial of which a classifier was made."""
+        return max((t for t in self.trials.ended if t.digest), key=lambda t: t.rank, default=None)
+
+    def _result(self) -> Searched:
+        best = self._best()
+        self._write_table()
+        if best is None:
+            raise RecipeError(
+                "no trial came to its end: all of them diverged or were ended early.",
+                where=self.folder / TABLE,
+                hint="Give a lower learning_rate.",
+            )
+        if best.outcome == "out of time":
+            self.say(
+                f"search: time was up after epoch {best.epochs} of {self.job.plan.epochs} of the "
+                "first trial; its recipe alone would train to the end"
+            )
+        settings, policy = self.job.tried(best.values)
+        return Searched(
+            self._with_note(self._kept(best)), settings, policy, best,
+            tuple(self.heads.ended), tuple(self.trials.ended), self.folder,
+        )  # fmt: skip
+
+    def _kept(self, best: Ended) -> Classifier:
+        """The best trial's classifier; made again where somebody took it away."""
+        place = self.folder / BEST
+        if is_model_folder(place):
+            try:
+                found = Classifier.load(place, network=self.job.own_module())
+                if found.digest == best.digest:
+                    return found
+            except ModelFileError:
+                pass  # half of it is gone; there is another way
+        self.say(f"search: the classifier of trial {best.number + 1} is gone, and is trained again")
+        again = self.folder / f"trial-{best.number}"
+        model = self.job.fine_tuned(best.values, again)
+        model.save(place)
+        shutil.rmtree(again, ignore_errors=True)
+        return model
+
+    def _with_note(self, model: Classifier) -> Classifier:
+        asked = count(len(self.trials.ended), "trial")
+        note = f"Best of {asked} on val, which flatters it there: only test says how good it is."
+        *before, last = model.card.steps
+        step = replace(last, notes=(*last.notes, note))
+        return replace(model, card=replace(model.card, steps=(*before, step)))
+
+    def _write_table(self) -> None:
+        phases = {"features": self.heads.ended, "network": self.trials.ended}
+        write_atomic(self.folder / TABLE, as_table(phases, self.job.space.ranges))

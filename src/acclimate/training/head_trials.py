@@ -1,0 +1,237 @@
+"""The cheap part of a search: heads trained on features that are kept, a second or so each."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from acclimate.context import Context, derive_seed
+from acclimate.data.dataset import Dataset, Rows, balanced
+from acclimate.features.cosine import fit_directions
+from acclimate.features.extract import extract
+from acclimate.features.probe import Examples, fit_head
+from acclimate.features.settings import Probe
+from acclimate.features.store import Features
+from acclimate.models.adapters import constrain
+from acclimate.models.classifier import Classifier
+from acclimate.models.heads import HEADS
+from acclimate.models.structure import head
+from acclimate.progress import silent
+from acclimate.training.faults import DivergedError
+from acclimate.training.feed import Share, ValBatch, cut
+from acclimate.training.fine_tune import objective_of
+from acclimate.training.loop import Trained, train
+from acclimate.training.plan import make_plan
+from acclimate.training.ranges import ON_FEATURES, OneOf
+from acclimate.training.settings import FineTune
+from acclimate.training.stochastic import stochastic
+from acclimate.training.trial import Job
+from acclimate.training.trials import Ended, Trials
+
+TRIED = 12
+"""A second or so each."""
+
+_AT_ONCE = 1024
+"""Features of val at once."""
+
+
+class FeatureFeed:
+    """What the loop is fed with where only a head learns: features in place of images.
+
+    Args:
+        train: Features and labels.
+        val: Features and labels.
+        rows: int64, (n,): where in the table the images of train stand.
+        batch_size: Images a step.
+        seed: Of the order.
+    """
+
+    def __init__(
+        self, train: Examples, val: Examples, rows: Rows, batch_size: int, seed: int
+    ) -> None:
+        self._train, self._val, self._rows = train, val, rows
+        self._batch_size, self._seed = batch_size, seed
+        self.images, self.val_images = len(rows), len(val.labels)
+        self.steps = len(cut(rows, batch_size))
+
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+        """Every image once, in an order of the epoch's own."""
+        rng = np.random.default_rng(derive_seed(self._seed, "order", epoch))
+        for places in cut(rng.permutation(self.images), self._batch_size)[after:]:
+            features, labels = self._train.features[places], self._train.labels[places]
+            yield Share(features, labels, self._rows[places], len(places), 1.0)
+
+    def judged(self) -> Iterator[ValBatch]:
+        """Val, in its order."""
+        for begin in range(0, self.val_images, _AT_ONCE):
+            places = slice(begin, begin + _AT_ONCE)
+            yield ValBatch(self._val.features[places], self._val.labels[places])
+
+    def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Features are read as they are."""
+        return lambda features: features.to(device, non_blocking=True)
+
+    def reader(self, network: nn.Module) -> nn.Module:
+        """The head is all there is."""
+        return network
+
+
+class HeadTrials:
+    """Trains heads of several kinds on the same features.
+
+    Each begins as fine-tuning would begin it: fitted, an MLP's hidden layer at random.
+
+    Args:
+        classifier: Its backbone makes the features.
+        dataset: With train and val.
+        settings: Of fine-tuning; what is not tried.
+        context: The run.
+        kept: Whether the classifier's own head is where each trial begins.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        dataset: Dataset,
+        settings: FineTune,
+        context: Context,
+        *,
+        kept: bool,
+    ) -> None:
+        self.dataset, self.settings = dataset, settings
+        self.context = replace(context, workspace=None, progress=silent)
+        self._own = _bare(classifier) if kept else None
+        # The very images that the probe looks at: their features are there, and fit the memory.
+        rng = np.random.default_rng(context.seed_for("probe"))
+        most = Probe().max_images
+        train, val = (balanced(dataset, dataset.rows(s), most, rng) for s in ("train", "val"))
+        rows = np.concatenate([train, val])
+        self._features = extract(classifier, dataset, rows, context)
+        self._rows, self._labels = train, dataset.labels[rows]
+        self._starts: dict[str, nn.Module] = {}
+
+    def train(self, settings: FineTune) -> Trained:
+        """A head trained as some settings say.
+
+        Args:
+            settings: Kind of head, smoothing, dropout and the rest.
+
+        Returns:
+            The head and its curve; the start is not kept, since it is the same for all.
+
+        Raises:
+            DivergedError: The numbers ran away.
+        """
+        if settings.head not in self._starts:
+            self._starts[settings.head] = self._own or self._fitted(settings.head)
+        network = copy.deepcopy(self._starts[settings.head])
+        constrain(network)
+        plan = make_plan(settings, len(self._rows), self.context)
+        examples = self._examples(self._features)
+        feed = FeatureFeed(*examples, self._rows, plan.batch_size, self.context.seed)
+        objective = objective_of(settings, self.dataset)
+        with stochastic(network, settings.dropout, 0.0):
+            return train(network, feed, objective, plan, context=self.context, keep_start=False)
+
+    def _fitted(self, kind: str) -> nn.Module:
+        """A head of a kind that fits the features, as fine-tuning fits it."""
+        classes, width = len(self.dataset.classes), self._features.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.context.seed_for("head") % 2**63)
+            network = nn.Sequential()
+            network.add_module("head", HEADS[kind](width, classes))
+        seen = torch.from_numpy(self._features)
+        last = head(network)
+        with torch.no_grad():
+            if kind == "mlp":
+                seen = network.get_submodule("head.1")(network.get_submodule("head.0")(seen))
+            if kind == "cosine":
+                train, _ = self._examples(functional.normalize(seen, dim=1).numpy())
+                with torch.enable_grad():
+                    weight, bias = fit_directions(train, classes), torch.zeros(classes)
+            else:
+                found = fit_head(*self._examples(seen.numpy()), classes, Probe().regularization)
+                weight, bias = torch.from_numpy(found.weight), torch.from_numpy(found.bias)
+            last.weight.copy_(weight)
+            last.bias.copy_(bias)
+        return network.eval()
+
+    def _examples(self, features: Features) -> tuple[Examples, Examples]:
+        halves = slice(len(self._rows)), slice(len(self._rows), None)
+        train, val = (Examples(features[half], self._labels[half]) for half in halves)
+        return train, val
+
+
+def _bare(classifier: Classifier) -> nn.Module:
+    """A copy of a classifier's last layer alone: what is before it makes the features."""
+    network = nn.Sequential()
+    network.add_module("head", copy.deepcopy(head(classifier.module())))
+    return network.eval()
+
+
+def try_heads(job: Job, trials: Trials, left: Callable[[], float]) -> list[Ended]:
+    """What heads make of kept features; one of each kind first, then what the sampler chooses.
+
+    Args:
+        job: What is searched.
+        trials: Those of an earlier call count.
+        left: Seconds until the search must end.
+
+    Returns:
+        All trials; none where no setting that is tried says something on features.
+    """
+    part = job.space.part(ON_FEATURES)
+    if not part.ranges:
+        return []
+    kinds = part.ranges.get("head")
+    firsts = [dict(part.default)]
+    if isinstance(kinds, OneOf):
+        firsts = [{**part.default, "head": kind} for kind in kinds.choices]
+    bare: HeadTrials | None = None
+    while (number := trials.next_number) < TRIED and left() > 0:
+        trial = trials.begin(part, firsts[number] if number < len(firsts) else None)
+        kept = job.kept_head is not None
+        bare = bare or HeadTrials(job.classifier, job.dataset, job.settings, job.context, kept=kept)
+        began = time.monotonic()
+        ended = Ended(trial.number, trial.values, "diverged")
+        try:
+            usual = job.kept_head or job.settings.head
+            base = {"head": "linear" if usual == "auto" else usual}
+            best = bare.train(job.tried({**base, **trial.values})[0]).best
+            ended = replace(
+                ended, outcome="done", val_accuracy=best.val_accuracy, val_loss=best.val_loss,
+                epochs=best.epoch,
+            )  # fmt: skip
+        except DivergedError as error:
+            ended = replace(ended, note=str(error))
+        trials.end(trial, replace(ended, seconds=time.monotonic() - began))
+    return trials.ended
+
+
+def heads_left(tried: Sequence[Ended], kinds: Iterable[str], images: int) -> tuple[str, ...]:
+    """The kinds of heads that kept features do not rule out.
+
+    Args:
+        tried: Trials on them.
+        kinds: That there are.
+        images: In val.
+
+    Returns:
+        Those within one standard error of the best: less cannot be told apart on so few images.
+    """
+    best = {
+        kind: max(
+            (t.val_accuracy for t in tried if t.values["head"] == kind and t.outcome == "done"),
+            default=0.0,
+        )
+        for kind in kinds
+    }
+    top = max(best.values())
+    bar = top - math.sqrt(top * (1 - top) / images)
+    return tuple(kind for kind, accuracy in best.items() if accuracy >= bar)

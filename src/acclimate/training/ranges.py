@@ -1,0 +1,134 @@
+"""What a search tries: of each setting a range or some choices, and what it is without a search."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from acclimate.training.plan import TrainPlan
+from acclimate.training.settings import FineTune, Search
+
+ON_FEATURES = ("head", "label_smoothing", "dropout")
+"""Settings that say something on kept features alone."""
+
+_WIDER = 10.0
+"""Rates ten times as high mostly spoil a fitted start, ten times as low hardly move from it."""
+
+
+@dataclass(frozen=True)
+class Between:
+    """A range of numbers.
+
+    Attributes:
+        low: Belongs to it.
+        high: Belongs to it.
+        log: Whether factors count, and not differences.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is in it."""
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Some choices.
+
+    Attributes:
+        choices: Names or numbers.
+    """
+
+    choices: tuple[str | float, ...]
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is among them."""
+        return value in self.choices
+
+
+Range = Between | OneOf
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search tries.
+
+    Attributes:
+        ranges: Setting to range.
+        default: What each of them is without a search, in numbers; it need not be in the range.
+        fixed: Settings that stay as they were given, with their values.
+    """
+
+    ranges: Mapping[str, Range]
+    default: Mapping[str, Any]
+    fixed: Mapping[str, Any]
+
+    def part(self, names: tuple[str, ...]) -> "Space":
+        """The same for some of the settings."""
+        ranges = {name: kind for name, kind in self.ranges.items() if name in names}
+        return Space(ranges, {name: self.default[name] for name in ranges}, self.fixed)
+
+    def with_heads(self, heads: tuple[str, ...]) -> "Space":
+        """The same with these heads alone."""
+        return Space({**self.ranges, "head": OneOf(heads)}, self.default, self.fixed)
+
+    def as_record(self) -> dict[str, Any]:
+        """The ranges and defaults as JSON."""
+        return {
+            name: [self.default[name], *asdict(kind).values()] for name, kind in self.ranges.items()
+        }
+
+
+def space(
+    search: Search, settings: FineTune, plan: TrainPlan, *, mixup: float, head: str | None
+) -> Space:
+    """What a search tries, and what it leaves alone.
+
+    What was given is not tried; "auto" leaves the choice to us, so it counts as not given.
+
+    Args:
+        search: The ranges wanted.
+        settings: Of fine-tuning; remembers which of them were given.
+        plan: Of these settings: its numbers stand for "auto".
+        mixup: Of the policy.
+        head: Kind of a head that is kept, since it knows the classes; None where one is fitted.
+
+    Returns:
+        The space.
+    """
+    given = {name for name in settings.model_fields_set if getattr(settings, name) != "auto"}
+    kind = settings.head if head is None else head
+    default: dict[str, Any] = {
+        "learning_rate": plan.learning_rate,
+        "layer_decay": plan.layer_decay,
+        "weight_decay": plan.weight_decay,
+        "label_smoothing": settings.label_smoothing,
+        "dropout": settings.dropout,
+        "head": "linear" if kind == "auto" else kind,
+        "trained": settings.trained,
+        "mixup": mixup,
+    }
+    ranges: dict[str, Range] = {}
+    for name, usual in default.items():
+        if name not in given and not (name == "head" and head is not None):
+            found = _range(name, getattr(search, name), usual)
+            if found is not None:
+                ranges[name] = found
+    fixed = {name: getattr(settings, name) for name in default if name in given}
+    return Space(ranges, {name: default[name] for name in ranges}, fixed)
+
+
+def _range(name: str, wanted: Any, usual: Any) -> Range | None:  # noqa: ANN401 - of any setting
+    """One setting's range; None where it is not to be tried, or there is nothing to choose."""
+    if wanted is None or wanted == ():
+        return None
+    if wanted == "auto":
+        return Between(usual / _WIDER, usual * _WIDER, log=True) if usual > 0 else None
+    if name in ("head", "trained", "mixup"):
+        choices = tuple(dict.fromkeys(wanted))
+        return None if choices == (usual,) else OneOf(choices)
+    low, high = wanted
+    log = name in ("learning_rate", "weight_decay") and low > 0
+    return None if low == high == usual else Between(low, high, log)

@@ -1,0 +1,200 @@
+"""One trial of a search: a whole network, trained with settings of its own."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from acclimate.augmentation.policy import Policy
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.errors import ModelFileError, RecipeError
+from acclimate.files import digest_json
+from acclimate.models.classifier import Classifier, plain
+from acclimate.models.heads import head_kind, put_head
+from acclimate.models.structure import head_names
+from acclimate.progress import Progress, Task
+from acclimate.training.checkpoint import Epoch
+from acclimate.training.faults import DivergedError
+from acclimate.training.fine_tune import fine_tune
+from acclimate.training.loop import Watch
+from acclimate.training.plan import TrainPlan, make_plan
+from acclimate.training.ranges import Space, space
+from acclimate.training.settings import FineTune, Search
+from acclimate.training.trials import Ended, Outcome, UnderWay
+
+_VERSION = 1
+"""Raised when trials of another version cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a search have in common.
+
+    Attributes:
+        classifier: Where each of them starts.
+        dataset: What they learn.
+        policy: Augmentation.
+        settings: What is given in them is the same for all.
+        ranges: Of the rest.
+        context: The run.
+    """
+
+    classifier: Classifier
+    dataset: Dataset
+    policy: Policy
+    settings: FineTune
+    ranges: Search
+    context: Context
+
+    @cached_property
+    def plan(self) -> TrainPlan:
+        """Of the first trial; all have its number of epochs."""
+        return make_plan(self.settings, len(self.dataset.rows("train")), self.context)
+
+    @cached_property
+    def kept_head(self) -> str | None:
+        """Kind of the head that is kept, since it knows the classes; None where one is fitted."""
+        kind = head_kind(self.classifier.module())
+        knows = self.classifier.classes == self.dataset.classes
+        return kind if knows and self.settings.head in ("auto", kind) else None
+
+    @cached_property
+    def space(self) -> Space:
+        """What is tried."""
+        ranges = self.ranges
+        if len(head_names(self.classifier.module())) > 1:  # only plain ones can stand for both
+            ranges = ranges.model_copy(update={"head": ("linear",)})
+        return space(ranges, self.settings, self.plan, mixup=self.policy.mixup, head=self.kept_head)
+
+    def made_of(self) -> dict[str, str]:
+        """What must be the same for trials to be compared, name to digest."""
+        weighted = self.settings.label_weights
+        return {
+            "model": self.classifier.digest,
+            "data": self.dataset.digest + (self.dataset.scores_digest if weighted else ""),
+            "augmentation": self.policy.digest,
+            "settings": digest_json([_VERSION, plain(self.settings), self.space.as_record()]),
+            "seed": str(self.context.seed),
+        }
+
+    def tried(self, values: Mapping[str, Any]) -> tuple[FineTune, Policy]:
+        """Settings and policy with a trial's values in them."""
+        own = {name: value for name, value in values.items() if name != "mixup"}
+        policy = replace(self.policy, mixup=values["mixup"]) if "mixup" in values else self.policy
+        return self.settings.model_copy(update=own), policy
+
+    def fine_tuned(
+        self, values: Mapping[str, Any], place: Path, watch: Watch | None = None
+    ) -> Classifier:
+        """The classifier that a trial's values give.
+
+        Args:
+            values: Setting to value.
+            place: For its checkpoints.
+            watch: Asked after each epoch whether to go on.
+
+        Returns:
+            The classifier.
+        """
+        settings, policy = self.tried(values)
+        bars = _OnlyBars(self.context.progress)
+        context = replace(self.context, workspace=place, progress=bars)
+        return fine_tune(
+            self.classifier, self.dataset, policy, settings, context=context, watch=watch
+        )
+
+    def own_module(self) -> nn.Module | None:
+        """What holds the weights of a network of the user's own; timm's are built by name."""
+        if self.classifier.architecture.startswith("timm:"):
+            return None
+        network = copy.deepcopy(self.classifier.module())
+        if self.classifier.classes != self.dataset.classes:
+            put_head(network, "linear", len(self.dataset.classes))
+        return network
+
+
+def run_trial(
+    job: Job, trial: UnderWay, place: Path, left: Callable[[], float]
+) -> tuple[Ended, Classifier | None]:
+    """Trains one network.
+
+    Args:
+        job: What it has in common with the others.
+        trial: Its values; is told of each epoch.
+        place: For its checkpoints.
+        left: Seconds until it must end.
+
+    Returns:
+        How it ended, and its classifier where it was not ended early.
+
+    Raises:
+        RecipeError: The first trial: what was given does not fit the data or the network.
+    """
+    began = time.monotonic() - trial.spent
+    seen: list[Epoch] = []
+    outcome: Outcome = "done"
+
+    def watch(line: Epoch) -> bool:
+        nonlocal outcome
+        seen.append(line)
+        if trial.report(line.epoch, line.val_accuracy, time.monotonic() - began):
+            raise _HopelessError
+        if line.epoch < job.plan.epochs and left() < line.seconds / line.epoch:
+            outcome = "out of time"
+        return outcome == "done"
+
+    model, note = None, ""
+    try:
+        model = job.fine_tuned(trial.values, place, watch)
+    except _HopelessError:
+        outcome = "pruned"
+    except DivergedError as error:
+        outcome, note = "diverged", str(error)
+    except (RecipeError, ModelFileError) as error:
+        if trial.number == 0:
+            raise
+        outcome, note = "refused", str(error)
+    last = seen[-1] if seen else None
+    ended = Ended(
+        trial.number, trial.values, outcome, epochs=last.epoch if last else 0, note=note,
+        val_accuracy=last.val_accuracy if last else math.nan, seconds=time.monotonic() - began,
+    )  # fmt: skip
+    return (ended, None) if model is None else (_of(model, ended), model)
+
+
+def _of(model: Classifier, ended: Ended) -> Ended:
+    """The same with what the classifier's card says of the weights that were kept."""
+    step = model.card.steps[-1]
+    loss = step.curve[int(step.figures["best_epoch"])]["val_loss"]
+    return replace(
+        ended, val_accuracy=step.figures["val_accuracy"], epochs=int(step.figures["epochs"]),
+        val_loss=math.nan if loss is None else loss, digest=model.digest,
+    )  # fmt: skip
+
+
+class _HopelessError(Exception):
+    """Ends a trial that fell behind the others."""
+
+
+class _OnlyBars:
+    """Shows how far a trial is, and leaves out what each of them says."""
+
+    def __init__(self, inner: Progress) -> None:
+        self.inner = inner
+
+    def say(self, text: str) -> None:
+        """Says nothing."""
+
+    @contextmanager
+    def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
+        """As the inner one does."""
+        with self.inner.task(name, total, unit) as task:
+            yield task

@@ -1,0 +1,57 @@
+"""The trials of a search in a table, and one of them in a line."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from acclimate.errors import count
+from acclimate.training.trials import Ended
+
+_FACTS = ("number", "outcome", "val_accuracy", "val_loss", "epochs", "seconds")
+
+
+def as_table(phases: Mapping[str, Sequence[Ended]], names: Iterable[str]) -> str:
+    """Every trial that has ended, one a line.
+
+    Args:
+        phases: Name of each phase to its trials.
+        names: Of the settings that are tried.
+
+    Returns:
+        CSV.
+    """
+    settings = list(names)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["phase", *_FACTS, *settings, "note"])
+    for phase, trials in phases.items():
+        for trial in trials:
+            facts = [_cell(getattr(trial, name)) for name in _FACTS]
+            values = [_cell(trial.values.get(name, "")) for name in settings]
+            writer.writerow([phase, *facts, *values, trial.note])
+    return buffer.getvalue()
+
+
+def told(values: Mapping[str, Any]) -> str:
+    """A trial's values in a line."""
+    return ", ".join(
+        f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )
+
+
+def line(ended: Ended) -> str:
+    """How a trial ended, in words."""
+    known = not math.isnan(ended.val_accuracy)
+    words = [f"val accuracy {ended.val_accuracy:.3f}"] if known else []
+    if ended.outcome != "done":
+        words.insert(0, f"{ended.outcome} after {count(ended.epochs, 'epoch')}")
+    return ", ".join([*words, f"{ended.seconds:.0f} s"]) + f"; {told(ended.values)}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,143 @@
+"""Trials in their database: what is chosen, what is judged, and what a kill leaves."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from acclimate.errors import ModelFileError
+from acclimate.training.ranges import Between, OneOf, Space
+from acclimate.training.trials import Ended, Trials, open_storage
+
+SPACE = Space(
+    {"rate": Between(1e-4, 1e-1, log=True), "kind": OneOf(("a", "b"))},
+    {"rate": 1.0, "kind": "b"},
+    {},
+)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """The trials of a database, again and again, as processes open them one after another."""
+
+    def within(work, patience=1):
+        with open_storage(tmp_path / "trials.sqlite") as storage:
+            return work(Trials(storage, "network", lambda n: n, patience=patience))
+
+    return within
+
+
+def score(values):
+    """The nearer to 1e-2, the better."""
+    return 1 - abs(math.log10(values["rate"]) + 2) / 4
+
+
+def one(trials, **changes):
+    trial = trials.begin(SPACE, SPACE.default if trials.next_number == 0 else None)
+    ended = Ended(trial.number, trial.values, "done", score(trial.values))
+    trials.end(trial, replace(ended, **changes))
+    return trial.values
+
+
+def test_the_first_trial_is_what_is_given_even_outside_of_its_range(opened):
+    assert opened(one) == {"rate": 1.0, "kind": "b"}
+    second = opened(one)
+    assert SPACE.ranges["rate"].holds(second["rate"])
+
+
+def test_processes_one_after_another_try_what_a_single_one_tries(opened, tmp_path):
+    apart = [opened(one) for _ in range(12)]
+    with open_storage(tmp_path / "other.sqlite") as storage:
+        trials = Trials(storage, "network", lambda n: n)
+        assert [one(trials) for _ in range(12)] == apart
+    assert len({values["rate"] for values in apart}) == 12
+
+
+def test_the_sampler_learns_where_it_is_good(opened):
+    rates = opened(lambda trials: [one(trials)["rate"] for _ in range(40)])
+    far = [abs(math.log10(rate) + 2) for rate in rates[1:]]
+    assert sum(far[-16:]) / 16 < 0.6 * sum(far[:8]) / 8
+
+
+def test_a_trial_that_a_kill_left_goes_on_under_its_number_with_its_values(opened):
+    opened(one)
+
+    def left(trials):
+        trial = trials.begin(SPACE)
+        trial.report(1, 0.5, 7.0)
+        return trial.number, dict(trial.values)
+
+    def found(trials):
+        trial = trials.begin(SPACE)
+        told = trial.number, dict(trial.values), trial.spent
+        trials.end(trial, Ended(trial.number, trial.values, "done", 0.5))
+        return told
+
+    number, values = opened(left)
+    assert opened(found) == (number, values, 7.0)
+    assert [t.number for t in opened(lambda trials: trials.ended)] == [0, 1]
+
+
+def test_a_trial_is_hopeless_below_the_median_of_four_once_the_patience_is_over(opened):
+    def whole(trials):
+        trial = trials.begin(SPACE)
+        for epoch in (1, 2):
+            assert not trial.report(epoch, 0.8, 1.0)
+        trials.end(trial, Ended(trial.number, trial.values, "done", 0.8))
+
+    def judged(trials):
+        trial = trials.begin(SPACE)
+        told = [trial.report(epoch, 0.1, 1.0) for epoch in (1, 2)]
+        trials.end(trial, Ended(trial.number, trial.values, "pruned"))
+        return told
+
+    for _ in range(3):
+        opened(whole, 2)
+    assert opened(judged, 2) == [False, False]
+    opened(whole, 2)
+    assert opened(judged, 2) == [False, True]
+
+
+def test_what_failed_is_counted_and_remembered(opened):
+    opened(one)
+    opened(lambda trials: one(trials, outcome="diverged", val_accuracy=math.nan, note="oh"))
+    last = opened(lambda trials: trials.ended)[-1]
+    assert (last.number, last.outcome, last.note) == (1, "diverged", "oh")
+    assert math.isnan(last.val_accuracy)
+
+
+def test_whole_trainings_rank_first_then_accuracy_then_loss():
+    ranked = [
+        Ended(0, {}, "diverged"),
+        Ended(1, {}, "out of time", 0.9, 0.1),
+        Ended(2, {}, "done", 0.7, math.nan),
+        Ended(3, {}, "done", 0.7, 0.5),
+        Ended(4, {}, "done", 0.7, 0.4),
+        Ended(5, {}, "done", 0.8, 2.0),
+    ]
+    assert sorted(ranked[::-1], key=lambda t: t.rank) == ranked
+
+
+def test_what_the_trials_are_made_of_is_remembered(opened):
+    assert opened(lambda trials: trials.same({"model": "a", "data": "b"})) is None
+    assert opened(lambda trials: trials.same({"model": "a", "data": "b"})) is None
+    assert opened(lambda trials: trials.same({"model": "a", "data": "c"})) == "data"
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    place = tmp_path / "a {b}?%20#c"
+    place.mkdir()
+    with open_storage(place / "trials.sqlite") as storage:
+        one(Trials(storage, "network", lambda n: n))
+    assert [p.name for p in place.iterdir()] == ["trials.sqlite"]
+
+
+def test_a_file_that_is_no_database_is_refused_and_left(tmp_path):
+    file = tmp_path / "trials.sqlite"
+    file.write_text("mine\n" * 500)
+    with pytest.raises(ModelFileError) as caught, open_storage(file):
+        pass
+    assert str(caught.value) == (
+        f"{file}: file cannot be read as the trials of a search. Move it away to begin anew."
+    )
+    assert file.read_text() == "mine\n" * 500
