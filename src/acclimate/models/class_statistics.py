@@ -2,10 +2,10 @@
 
 A mean for each class and one covariance for all (Hayes and Kanan 2020, "Lifelong Machine Learning
 with Deep Streaming Linear Discriminant Analysis", arXiv 1909.01520), the covariance as a matrix of
-low rank and a diagonal.
+low rank and a diagonal. Beside it some val images' features, which judge a head without the images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -20,7 +20,7 @@ RANK = 64
 """Of 1,280 features. With rank 16 fine-tuned digits lost a point, the full matrix gained none; on
 CIFAR-10 the full matrix of 1,600 images was worse by two points: the cut regularizes."""
 
-_SHAPES = {"counts": 1, "means": 2, "factor": 2, "diagonal": 1}
+_PARTS = ("counts", "means", "factor", "diagonal", "held", "held_labels")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,16 @@ class ClassStatistics:
         means: float32, (C, D).
         factor: float32, (R, D): the covariance within classes is factor' factor + diagonal.
         diagonal: float32, (D,), not below 0.
+        held: float32, (M, D): features that nothing was fitted to; on disk in 16 bits.
+        held_labels: int64, (M,): their class ids.
     """
 
     counts: NDArray[np.float32]
     means: NDArray[np.float32]
     factor: NDArray[np.float32]
     diagonal: NDArray[np.float32]
+    held: NDArray[np.float32]
+    held_labels: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -58,8 +62,14 @@ class ClassStatistics:
         values, vectors = eigh(within, subset_by_index=[size - rank, size - 1])
         factor = (vectors * np.sqrt(np.maximum(values, 0))).T
         rest = np.maximum(np.diag(within) - (factor**2).sum(0), 0)
-        parts = (counts, means, factor, rest)
-        return cls(*(np.ascontiguousarray(part, np.float32) for part in parts))
+        moments = [np.asarray(part, np.float32) for part in (counts, means, factor, rest)]
+        nothing = np.empty((0, size), np.float32), np.empty(0, np.int64)
+        return cls(moments[0], moments[1], moments[2], moments[3], *nothing)
+
+    def holding(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Self:
+        """The same with more features that judge: (M, D), and their class ids, (M,)."""
+        held, held_labels = np.vstack([self.held, features]), np.append(self.held_labels, labels)
+        return replace(self, held=held, held_labels=held_labels)
 
     def within(self) -> NDArray[np.float64]:
         """float64, (D, D): the covariance around the classes' means."""
@@ -70,7 +80,7 @@ class ClassStatistics:
         """The same with more classes at the end, of which nothing is known."""
         more = num_classes - len(self.counts)
         counts, means = np.pad(self.counts, (0, more)), np.pad(self.means, ((0, more), (0, 0)))
-        return type(self)(counts, means, self.factor, self.diagonal)
+        return replace(self, counts=counts, means=means)
 
     def merged(self, other: Self) -> Self:
         """The statistics of both sets of images together, but for what the cut leaves out.
@@ -88,26 +98,14 @@ class ClassStatistics:
         # A class in both sets also scatters by the distance of its two means.
         scatter = self.within() * ours.sum() + other.within() * theirs.sum()
         scatter += (apart * (ours * theirs / both)[:, None]).T @ apart
-        return self.of(ours + theirs, means, scatter / max(1, ours.sum() + theirs.sum()))
-
-    def drawn(self, labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Features as images of these classes might have.
-
-        Args:
-            labels: (n,): class ids.
-            rng: Draws them.
-
-        Returns:
-            float32, (n, D).
-        """
-        rank, size = self.factor.shape
-        broad = rng.standard_normal((len(labels), rank), np.float32) @ self.factor
-        fine = rng.standard_normal((len(labels), size), np.float32) * np.sqrt(self.diagonal)
-        return np.asarray(self.means[labels] + broad + fine, np.float32)
+        whole = self.of(ours + theirs, means, scatter / max(1, ours.sum() + theirs.sum()))
+        held = whole.holding(self.held, self.held_labels)
+        return held.holding(other.held, other.held_labels)
 
     def as_bytes(self) -> bytes:
         """As a safetensors file."""
-        return safetensors.numpy.save({name: getattr(self, name) for name in _SHAPES})
+        parts = {name: getattr(self, name) for name in _PARTS}
+        return safetensors.numpy.save({**parts, "held": self.held.astype(np.float16)})
 
     @classmethod
     def from_bytes(cls, content: bytes, num_classes: int) -> Self:
@@ -125,22 +123,31 @@ class ClassStatistics:
         """
         try:
             parts = safetensors.numpy.load(content)
-            found = cls(*(np.asarray(parts[name], np.float32) for name in _SHAPES))
+            small = {name: np.asarray(parts.pop(name), np.float32) for name in _PARTS[:-1]}
+            found = cls(**small, held_labels=parts["held_labels"])
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"class statistics cannot be read ({error}).") from error
-        shapes = [getattr(found, name).shape for name in _SHAPES]
-        fits = [len(shape) for shape in shapes] == list(_SHAPES.values())
-        if not (
-            fits
-            and shapes[0] == shapes[1][:1] == (num_classes,)
-            and shapes[1][1:] == shapes[2][1:] == shapes[3]
-            and all(np.isfinite(getattr(found, name)).all() for name in _SHAPES)
-            and found.counts.min() >= 0 <= found.diagonal.min(initial=0)
-        ):
+        if not found._fits(num_classes):
+            shapes = {name: getattr(found, name).shape for name in _PARTS}
             raise ModelFileError(
                 f"class statistics do not fit a model of {num_classes} classes ({shapes})."
             )
         return found
+
+    def _fits(self, num_classes: int) -> bool:
+        """Whether a stranger's numbers are what they are said to be."""
+        size, labels = self.diagonal.size, self.held_labels
+        return (
+            self.counts.shape == (num_classes,)
+            and self.means.shape == (num_classes, size)
+            and self.diagonal.shape == (size,)
+            and self.factor.shape[1:] == self.held.shape[1:] == (size,)
+            and labels.dtype == np.int64
+            and labels.shape == self.held.shape[:1]
+            and 0 <= labels.min(initial=0) <= labels.max(initial=0) < num_classes
+            and all(np.isfinite(getattr(self, name)).all() for name in _PARTS)
+            and min(self.counts.min(), self.diagonal.min(initial=0)) >= 0
+        )
 
     @property
     def digest(self) -> str:

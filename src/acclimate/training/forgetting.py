@@ -1,7 +1,8 @@
-"""What new classes cost the old ones: measured where images of them are at hand, else estimated."""
+"""What new classes cost the old ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,14 +12,11 @@ from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.errors import count
-from acclimate.models.class_statistics import ClassStatistics
-from acclimate.models.classifier import Classifier
+from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.runtime import Logits, run_torch
-from acclimate.models.structure import head
+from acclimate.models.structure import backbone, head
 
 _SHOWN = 3
-_DRAWN = 200
-"""Features of each class: an accuracy of 0.9 is then known to 0.02."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,9 @@ class Forgetting:
     """What a classifier lost.
 
     Attributes:
-        figures: For the card.
+        figures: For the card: `old_accuracy_before` and `old_accuracy_after` where they can be
+            judged; `new_accuracy` and `old_agreement` (how often the likeliest old class is the
+            same) on new classes' images.
         told: In words, without a full stop.
     """
 
@@ -60,8 +60,8 @@ def forgetting(
 ) -> Forgetting:
     """Sets a classifier of more classes against the one that it was made from.
 
-    Old classes that val has images of are measured. The others are estimated from the class
-    statistics, which hold of both where the backbone was left alone.
+    Old classes that val has images of are judged by these; the others, where the backbone was
+    left alone, by the features that the old model holds of the val images it was chosen by.
 
     Args:
         made: Of the classes of before, in their order, and then of new ones.
@@ -74,81 +74,90 @@ def forgetting(
     """
     rows, old = dataset.rows("val"), len(before.classes)
     labels = dataset.labels[rows]
-    ours = _logits(before, dataset, rows, context)
-    theirs = _logits(made, dataset, rows, context)
-    figures, parts = {}, []
-    is_old = (labels >= 0) & (labels < old)
-    if is_old.any():
-        then, now = ours[is_old].argmax(1), theirs[is_old].argmax(1)
-        pair = _Pair(labels[is_old], then, now)
-        figures.update(pair.figures("old_accuracy"))
-        parts.append(f"{pair.told(made.classes)} on {count(int(is_old.sum()), 'val image')}")
-    unseen = np.setdiff1d(np.arange(old), labels)
-    if len(unseen) and made.statistics is not None and before.statistics is not None:
-        pair = _drawn(made, before, unseen, context)
-        figures.update(pair.figures("estimated_old_accuracy"))
+    ours, theirs = (_logits(one, dataset, rows, context) for one in (before, made))
+    said = _Said(labels, ours, theirs)
+    seen, held = said.of((labels >= 0) & (labels < old)), _held(made, before, np.unique(labels))
+    figures: dict[str, float] = {}
+    parts = []
+    if len(judged := seen.and_of(held)):
+        figures = {"old_accuracy_before": judged.before, "old_accuracy_after": judged.after}
+        by = [
+            count(len(seen), "val image") if len(seen) else "",
+            f"the held features of {count(len(held), 'image')}" if len(held) else "",
+        ]
+        parts.append(f"{judged.told(made.classes)}, on {' and '.join(filter(None, by))}")
+    if unknown := old - len(np.unique(judged.labels)):
+        classes = count(unknown, "class", "classes")
+        parts.append(f"no image of {classes} was at hand: what it cost there is not known")
+    new = said.of(labels >= old)
+    if len(new):
+        same = float((new.ours.argmax(1) == new.theirs[:, :old].argmax(1)).mean())
+        figures |= {"new_accuracy": new.after, "old_agreement": same}
         parts.append(
-            f"{pair.told(made.classes)} by an estimate from class statistics, since there are no "
-            f"val images of {count(len(unseen), 'class', 'classes')}"
+            f"new ones: accuracy {new.after:.3f}; of the old ones the likeliest is the same as "
+            f"before for {100 * same:.0f} % of their images"
         )
-    is_new = labels >= old
-    if is_new.any():
-        right = theirs[is_new].argmax(1) == labels[is_new]
-        same = theirs[is_new][:, :old].argmax(1) == ours[is_new].argmax(1)
-        figures["new_accuracy"] = float(right.mean())
-        figures["old_agreement"] = float(same.mean())
-        parts.append(
-            f"on new images both name the same old class {100 * same.mean():.0f} % of the time"
-        )
-    words = "; ".join(parts) or "no val images to judge them by"
-    return Forgetting(figures, f"old classes: {words}")
+    return Forgetting(figures, f"old classes: {'; '.join(parts)}")
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Old classes' images and what two classifiers say of them; all int64, (n,)."""
+class _Said:
+    """Labels of some images, int64 (n,), and both models' logits of them."""
 
     labels: NDArray[np.int64]
-    then: NDArray[np.int64]
-    now: NDArray[np.int64]
+    ours: Logits
+    theirs: Logits
 
-    def figures(self, name: str) -> dict[str, float]:
-        return {f"{name}_before": self._share(self.then), f"{name}_after": self._share(self.now)}
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    def told(self, classes: tuple[str, ...]) -> str:
-        then, now = self._share(self.then), self._share(self.now)
-        losses = {i: self._recall(self.then, i) - self._recall(self.now, i) for i in self._ids}
-        worst = sorted((i for i in losses if losses[i] > 0), key=losses.__getitem__, reverse=True)
-        shown = ", ".join(
-            f"{classes[i]!r} {self._recall(self.then, i):.2f} to {self._recall(self.now, i):.2f}"
-            for i in worst[:_SHOWN]
-        )
-        lost = f" (most lost: {shown})" if shown else ""
-        return f"accuracy {then:.3f} before and {now:.3f} after{lost}"
+    def of(self, chosen: NDArray[np.bool_]) -> Self:
+        return type(self)(self.labels[chosen], self.ours[chosen], self.theirs[chosen])
+
+    def and_of(self, other: Self) -> Self:
+        labels = np.concatenate([self.labels, other.labels])
+        ours, theirs = (self.ours, other.ours), (self.theirs, other.theirs)
+        return type(self)(labels, np.concatenate(ours), np.concatenate(theirs))
 
     @property
-    def _ids(self) -> list[int]:
-        return [int(i) for i in np.unique(self.labels)]
+    def before(self) -> float:
+        return float(self._right(self.ours).mean())
 
-    def _share(self, said: NDArray[np.int64]) -> float:
-        return float((said == self.labels).mean())
+    @property
+    def after(self) -> float:
+        return float(self._right(self.theirs).mean())
 
-    def _recall(self, said: NDArray[np.int64], label: int) -> float:
-        return float((said[self.labels == label] == label).mean())
+    def told(self, classes: tuple[str, ...]) -> str:
+        """Accuracies in words, and the classes that lost most."""
+        recalls = {
+            label: (self.of(self.labels == label).before, self.of(self.labels == label).after)
+            for label in np.unique(self.labels).tolist()
+        }
+        lost = {label: then - now for label, (then, now) in recalls.items() if then > now}
+        worst = sorted(lost, key=lost.__getitem__, reverse=True)[:_SHOWN]
+        named = ", ".join(
+            f"{classes[i]!r} {recalls[i][0]:.2f} to {recalls[i][1]:.2f}" for i in worst
+        )
+        words = f"accuracy {self.before:.3f} before, {self.after:.3f} after"
+        return f"{words} (most lost: {named})" if named else words
+
+    def _right(self, logits: Logits) -> NDArray[np.bool_]:
+        return np.asarray(logits.argmax(1) == self.labels)
 
 
-def _drawn(
-    made: Classifier, before: Classifier, classes: NDArray[np.int64], context: Context
-) -> _Pair:
-    """What both heads say of features drawn from the statistics of some old classes."""
+def _held(made: Classifier, before: Classifier, seen: NDArray[np.int64]) -> _Said:
+    """What both heads say of the features that the old model holds, of classes not seen."""
+    old, new = len(before.classes), len(made.classes)
     statistics = before.statistics
-    assert isinstance(statistics, ClassStatistics)
-    labels = np.repeat(classes, _DRAWN)
-    rng = np.random.default_rng(context.seed_for("forgetting"))
-    features = torch.from_numpy(statistics.drawn(labels, rng))
+    bodies = [digest_weights(backbone(one.module())) for one in (before, made)]
+    if statistics is None or bodies[0] != bodies[1]:
+        nothing = (np.empty((0, classes), np.float32) for classes in (old, new))
+        return _Said(np.empty(0, np.int64), *nothing)
+    chosen = ~np.isin(statistics.held_labels, seen)
+    features = torch.from_numpy(statistics.held[chosen])
     with torch.inference_mode():
-        then, now = (head(one.module())(features).argmax(1).numpy() for one in (before, made))
-    return _Pair(labels, then, now)
+        ours, theirs = (head(one.module())(features).numpy() for one in (before, made))
+    return _Said(statistics.held_labels[chosen], ours, theirs)
 
 
 def _logits(classifier: Classifier, dataset: Dataset, rows: Rows, context: Context) -> Logits:

@@ -9,14 +9,11 @@ and dropped; see benchmarks/RESULTS.md.
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from acclimate.context import Context, process_count
 from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError, RecipeError, count
 from acclimate.features.discriminant import class_statistics, fit_discriminant
-from acclimate.features.extract import extract
-from acclimate.features.probe import Examples, check_trainable
+from acclimate.features.probe import check_trainable
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.heads import head_kind
 from acclimate.models.structure import with_head
@@ -164,13 +161,9 @@ def grown(growth: Growth, context: Context) -> Classifier:
     statistics = class_statistics(before, dataset, dataset.rows("train"), context)
     if before.statistics is not None:
         statistics = before.statistics.widened(len(dataset.classes)).merged(statistics)
-    val = dataset.rows("val")
-    examples = Examples(extract(before, dataset, val, context), dataset.labels[val])
-    rng = np.random.default_rng(context.seed_for("growth"))
-    layer = fit_discriminant(statistics, examples, rng)
     return replace(
         before,
-        network=with_head(before.module(), layer).eval(),
+        network=with_head(before.module(), fit_discriminant(statistics)).eval(),
         classes=dataset.classes,
         graph=None,
         statistics=statistics,
