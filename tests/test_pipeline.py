@@ -16,10 +16,11 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, OutputError, RecipeError
 from acclimate.models.classifier import Classifier
-from acclimate.pipeline import STEPS, machine, run
+from acclimate.pipeline import machine, run
 from acclimate.progress import silent
 from acclimate.recipe import Recipe
 from acclimate.stages import STAGES
+from acclimate.steps import STEPS
 
 ALL = (
     "clean", "inspect", "probe", "augment", "fine-tune", "export", "evaluate-probe",
