@@ -70,7 +70,7 @@ def without_old(old: Classifier, new: Dataset, policy: Policy, kept: float, cont
     def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
         loss = functional.cross_entropy(logits, seen.targets, reduction="none")
         if kept:
-            with torch.inference_mode():
+            with torch.no_grad():
                 told = (teacher(seen.inputs) / _TEMPERATURE).softmax(1)
             ours = (logits[:, : len(old.classes)] / _TEMPERATURE).log_softmax(1)
             loss = loss - kept * _TEMPERATURE**2 * (told * ours).sum(1)
