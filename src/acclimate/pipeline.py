@@ -211,7 +211,7 @@ def _check_kept(job: _Job) -> None:
     later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]
     if absent and later:
         raise RecipeError(
-            f"data has no training images of {count(len(absent), 'class', 'classes')} that "
+            f"data has too few training images of {count(len(absent), 'class', 'classes')} that "
             f"fine_tune.keep_classes keeps ({absent[0]!r} is one), and {later[0]} would unlearn "
             "them.",
             where=later[0],

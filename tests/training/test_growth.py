@@ -75,7 +75,6 @@ def test_new_classes_are_learnt_without_old_images_and_the_old_ones_kept(
 ):
     before, _ = accuracies(old, of(dataset, *range(OLD)), context)
     after, added = accuracies(more, dataset, context)
-    print(before, after, added)
     assert before > 0.7
     assert after > before - 0.12
     assert added > 0.6
@@ -175,9 +174,17 @@ def test_few_old_images_are_shown_more_often(old, dataset, policy, context):
     heard = Heard()
     few = of(dataset, 8, 9, kept=dict.fromkeys(range(OLD), 3))
     told = replace(context, progress=heard)
-    model = fine_tune(old, few, policy, replace_settings(epochs=1), context=told)
+    bare = replace(old, statistics=None)
+    model = fine_tune(bare, few, policy, replace_settings(epochs=1), context=told)
     assert "balance: sampling, since an old class has 3 images and a new one 18" in heard.lines
     assert model.card.steps[-1].settings["balance"] == "sampling"
+
+
+def test_too_few_old_images_are_counted_and_not_trained_on(old, dataset, policy, context):
+    few = of(dataset, 8, 9, kept=dict.fromkeys(range(OLD), 3))
+    model = fine_tune(old, few, policy, KEEP, context=context)
+    assert digest_weights(backbone(model.module())) == digest_weights(backbone(old.module()))
+    assert model.statistics.counts[0] == old.statistics.counts[0] + 3
 
 
 def test_some_old_classes_at_hand_are_judged_by_images_and_others_by_features(

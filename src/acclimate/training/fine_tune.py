@@ -18,7 +18,7 @@ from acclimate.features.probe import check_trainable
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.training.forgetting import priced
-from acclimate.training.growth import for_rehearsal, grown, growth_of, without_images
+from acclimate.training.growth import for_rehearsal, growth_of, without_images
 from acclimate.training.head import with_fitted_head
 from acclimate.training.imbalance import label_trust, log_shares
 from acclimate.training.learning_rate import with_found_rate
@@ -85,10 +85,7 @@ def fine_tune(
     if unjudged := without_val(dataset):
         context.progress.say(unjudged)
     sizes = _sizes(settings, classifier, plan)
-    if growth is None:
-        start = with_fitted_head(classifier, dataset, settings.head, context)
-    else:
-        start = grown(growth, context)
+    start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
     objective = objective_of(settings, dataset)
     network, told = prepared(start, views, settings, context)

@@ -1,7 +1,7 @@
 """Classes that come later: the new ones are learnt, the old ones are kept.
 
 Where images of every old class are at hand they are trained on beside the new ones (rehearsal).
-Where they are not, the backbone stays as it is and the head is made of class statistics: those
+Where they are not, or too few, the backbone stays as it is and the head is made of class statistics: those
 that came with the model, and those of the new images. Distilling the old model into the new one
 on new images alone (Li and Hoiem 2016, "Learning without Forgetting", arXiv 1606.09282) was tried
 and dropped; see benchmarks/RESULTS.md.
@@ -18,11 +18,13 @@ from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.heads import head_kind
 from acclimate.models.structure import with_head
 from acclimate.training.forgetting import priced
-from acclimate.training.head import with_fitted_head
 from acclimate.training.settings import FineTune
 
 _WHERE = "keep_classes"
 _SHOWN = 3
+_ENOUGH = 10
+"""Training images of an old class. With fewer of them digits forgot more by being trained on them
+than by class statistics."""
 _FEW = 0.5
 """Of the largest class's images: below that an old class is shown more often."""
 
@@ -35,7 +37,7 @@ class Growth:
         before: As it is now.
         dataset: The images, of its classes in their order and then of the new ones.
         added: The new classes.
-        absent: Its own classes of which there are no training images.
+        absent: Its own classes of which there are no training images, or too few.
         digest: Of the images, with their own classes.
     """
 
@@ -73,7 +75,8 @@ def growth_of(classifier: Classifier, dataset: Dataset, settings: FineTune) -> G
     _check_names(classifier, added)
     found = replace(dataset, classes=(*classifier.classes, *added))
     counts = found.counts("train")
-    absent = tuple(name for name in classifier.classes if not counts[name])
+    limit = _ENOUGH if added and _has_statistics(classifier) else 1
+    absent = tuple(name for name in classifier.classes if counts[name] < limit)
     if absent and not added:
         raise RecipeError(
             f"data has no class that the model does not know, and lacks {_named(absent)}.",
@@ -112,6 +115,11 @@ def _check_names(classifier: Classifier, added: tuple[str, ...]) -> None:
             )
 
 
+def _has_statistics(classifier: Classifier) -> bool:
+    """Whether a head can be made of them: directions of one length cannot."""
+    return classifier.statistics is not None and head_kind(classifier.module()) != "cosine"
+
+
 def _check_absent(classifier: Classifier, absent: tuple[str, ...]) -> None:
     if classifier.statistics is None:
         raise ModelFileError(
@@ -144,7 +152,7 @@ def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
 
 
 def grown(growth: Growth, context: Context) -> Classifier:
-    """The classifier with a head of all classes, its backbone as it was.
+    """The classifier with a head of all classes, made of class statistics; no image is forgotten.
 
     Args:
         growth: What is old and what is new.
@@ -154,10 +162,6 @@ def grown(growth: Growth, context: Context) -> Classifier:
         A classifier that knows its old classes in their order, and then the new ones.
     """
     before, dataset = growth.before, growth.dataset
-    if not growth.added:
-        return before
-    if head_kind(before.module()) == "cosine":
-        return with_fitted_head(before, dataset, "cosine", context)
     statistics = class_statistics(before, dataset, dataset.rows("train"), context)
     if before.statistics is not None:
         statistics = before.statistics.widened(len(dataset.classes)).merged(statistics)
@@ -184,7 +188,7 @@ def without_images(growth: Growth, settings: FineTune, context: Context) -> Clas
         The classifier.
     """
     told = (
-        f"the head alone, from class statistics: there are no training images of "
+        f"the head alone, from class statistics: there are fewer than {_ENOUGH} training images of "
         f"{_named(growth.absent)}"
     )
     context.progress.say(f"trained: {told}; epochs, rate and augmentation do not matter")
@@ -214,6 +218,9 @@ def for_rehearsal(growth: Growth, settings: FineTune, context: Context) -> FineT
     counts = growth.dataset.counts("train")
     fewest = min(counts[name] for name in growth.before.classes)
     most = max(counts[name] for name in growth.added) if growth.added else 0
+    # A head of class statistics is no start: trained features move away under it (digits: a train
+    # loss of 5). So a plain one is fitted to all images, of the kind that the model has.
+    settings = settings.model_copy(update={"head": head_kind(growth.before.module())})
     if settings.balance != "none" or fewest >= _FEW * most:
         return settings
     context.progress.say(
