@@ -200,9 +200,10 @@ def test_some_old_classes_at_hand_are_judged_by_images_and_others_by_features(
     assert f"on {images} val images and the held features of {held} images" in line
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_stays_and_the_last_one_grows(imagenet, dataset, policy, new, context):
     network = with_head(imagenet.module(), head(imagenet.module()))
-    settings = FineTune(epochs=2, batch_size=16, learning_rate=5e-4, head="mlp")
+    settings = FineTune(epochs=1, batch_size=16, learning_rate=5e-4, head="mlp")
     known = fine_tune(
         replace(imagenet, network=network), of(dataset, *range(OLD)), policy, settings,
         context=context,
