@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
@@ -16,10 +17,11 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, OutputError, RecipeError
 from acclimate.models.classifier import Classifier
-from acclimate.pipeline import STEPS, machine, run
+from acclimate.pipeline import machine, run
 from acclimate.progress import silent
 from acclimate.recipe import Recipe
 from acclimate.stages import STAGES
+from acclimate.steps import STEPS
 
 ALL = (
     "clean", "inspect", "probe", "augment", "fine-tune", "export", "evaluate-probe",
@@ -364,3 +366,43 @@ def test_under_torchrun_the_whole_job_is_refused(recipe, context, tmp_path, monk
         "the whole job runs in one process. "
         "Under torchrun, use `acclimate fine-tune` or `acclimate distill`."
     )
+
+
+def larger(recipe, digits, model, folder, **changes):
+    """The recipe for two more digits, from a model that knows three."""
+    for split in ("train", "val", "test"):
+        for digit in "89":
+            shutil.copytree(digits / split / digit, folder / "more" / split / digit)
+    record = recipe.model_dump(mode="json")
+    record["data"]["path"] = folder / "more"
+    record["model"] = {"name": str(model)}
+    record["fine_tune"]["keep_classes"] = True
+    return Recipe.model_validate({**record, **changes})
+
+
+def test_a_run_adds_classes_to_a_model_and_keeps_the_old_ones(
+    first, recipe, digits, context, tmp_path
+):
+    more = larger(recipe, digits, first.model, tmp_path)
+    result = run(more, tmp_path / "runs", context=context)
+    model = Classifier.load(result.model)
+    assert model.classes == ("0", "1", "7", "8", "9")
+    figures = next(s for s in reversed(model.card.steps) if s.stage == "fine_tune").figures
+    assert "old_accuracy_after" in figures
+    assert result.evaluations["final"].classes == model.classes
+    assert "Old classes: accuracy" in result.report.read_text()
+
+
+def test_a_run_whose_later_stages_would_unlearn_old_classes_is_refused_before_training(
+    first, recipe, digits, context, tmp_path
+):
+    more = larger(recipe, digits, first.model, tmp_path, distill={}, prune={})
+    heard = Told()
+    with pytest.raises(RecipeError) as caught:
+        run(more, tmp_path / "runs", context=replace(context, progress=heard))
+    assert str(caught.value) == (
+        "distill: data has too few training images of 3 classes that fine_tune.keep_classes keeps "
+        "('0' is one), and distill would unlearn them. Add images of them, or give --set "
+        "distill=null --set prune=null."
+    )
+    assert "── probe" not in heard.lines

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from acclimate.context import Context, process_count
-from acclimate.errors import DataError, OutputError, RecipeError, near_names
+from acclimate.errors import DataError, OutputError, RecipeError, count
 from acclimate.files import (
     atomic_folder,
     digest_json,
@@ -31,50 +31,11 @@ from acclimate.files import (
 from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
 from acclimate.stages import STAGES, Stage, find
+from acclimate.steps import Step, chosen
 from acclimate.things import THINGS, Slot, machine
 
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One use of a stage in the main job.
-
-    Attributes:
-        name: Of its folder.
-        stage: A name in `STAGES`.
-        reads: Slots, in the order of the stage's arguments.
-        writes: The slot it fills.
-        label: Passed as `name=` to the stage, for tables.
-        also: Another slot that the result fills, for later.
-    """
-
-    name: str
-    stage: str
-    reads: tuple[str, ...]
-    writes: str
-    label: str | None = None
-    also: str | None = None
-
-
-STEPS: tuple[Step, ...] = (
-    Step("clean", "clean", ("listing",), "dataset"),
-    Step("inspect", "inspect", ("pretrained", "dataset"), "dataset"),
-    Step("probe", "probe", ("pretrained", "dataset"), "classifier", also="start"),
-    Step("augment", "augment", ("start", "dataset"), "policy"),
-    Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
-    Step("distill", "distill", ("classifier", "dataset", "policy"), "classifier"),
-    Step("prune", "prune", ("classifier", "dataset", "policy"), "classifier"),
-    Step("quantize", "quantize", ("classifier", "dataset"), "classifier"),
-    Step("export", "export", ("classifier", "dataset"), "classifier"),
-    Step("evaluate-probe", "evaluate", ("start", "dataset"), "start_evaluation", "probe"),
-    Step("evaluate-tuned", "evaluate", ("tuned", "dataset"), "tuned_evaluation", "fine-tuned"),
-    Step("evaluate-final", "evaluate", ("classifier", "dataset"), "evaluation", "final"),
-    Step("compare-probe", "compare", ("start_evaluation", "evaluation"), "gain"),
-    Step("compare-tuned", "compare", ("tuned_evaluation", "evaluation"), "cost"),
-)
-"""The main job, read from top to bottom. A section that is null leaves its slot as it was."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +96,7 @@ def run(
         RecipeError: The recipe has no data.
         OutputError: The place is full, read-only, or used by another run.
     """
-    steps = _chosen(recipe, until)
+    steps = chosen(recipe, until)
     folder = out / recipe.name
     here = replace(context or Context(), seed=recipe.seed, cache_gb=recipe.data.cache_gb)
     if process_count() > 1:
@@ -151,6 +112,7 @@ def run(
             _do(job, step)
             if step.name == "clean":
                 _check_judged(job)
+                _check_kept(job)
         return _finish(job) if until is None else None
 
 
@@ -163,31 +125,8 @@ def check(recipe: Recipe) -> None:
     Raises:
         AcclimateError: What the run would be refused for.
     """
-    _chosen(recipe, None)
+    chosen(recipe, None)
     _read_inputs(_Job(recipe, Path(), Context(), force=False))
-
-
-def _chosen(recipe: Recipe, until: str | None) -> list[Step]:
-    """The steps whose sections are on."""
-    if recipe.data.path is None:
-        raise RecipeError(
-            "there is no data.", where="data.path", hint="Give a folder with --data photos/."
-        )
-    chosen = []
-    for step in STEPS:
-        if step.name == "export" and recipe.quantize is not None:
-            continue  # quantize exports what it starts from
-        if getattr(recipe, STAGES[step.stage].section) is None:
-            continue
-        chosen.append(step)
-    names = [step.name for step in chosen]
-    if until is not None:
-        if until not in names:
-            raise RecipeError(f"no step {until!r}. {near_names(until, names)}", where="--until")
-        chosen = chosen[: names.index(until) + 1]
-    if recipe.fine_tune is None:
-        chosen = [s for s in chosen if "tuned" not in s.name or s.name == "fine-tune"]
-    return chosen
 
 
 @contextmanager
@@ -258,6 +197,25 @@ def _check_judged(job: _Job) -> None:
             f"there are no images in the {split} split, which judges.",
             where=job.recipe.data.path,
             hint="Add some, or set clean.test above 0, or evaluate.split to val.",
+        )
+
+
+def _check_kept(job: _Job) -> None:
+    """Distilling and pruning see the images at hand alone: they would unlearn all other classes."""
+    recipe = job.recipe
+    if recipe.fine_tune is None or not recipe.fine_tune.keep_classes:
+        return
+    growth_of = find("acclimate.training.growth:growth_of")
+    model, dataset = job.slots["pretrained"].load(), job.slots["dataset"].load()
+    absent = growth_of(model, dataset, recipe.fine_tune).absent
+    later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]
+    if absent and later:
+        raise RecipeError(
+            f"data has too few training images of {count(len(absent), 'class', 'classes')} that "
+            f"fine_tune.keep_classes keeps ({absent[0]!r} is one), and {later[0]} would unlearn "
+            "them.",
+            where=later[0],
+            hint=f"Add images of them, or give {' '.join(f'--set {name}=null' for name in later)}.",
         )
 
 

@@ -127,7 +127,8 @@ def test_export_writes_one_onnx_file_and_its_check(acclimate, workshop, dataset,
     assert done.code == 0, done.err
     assert "export: model.onnx agrees with PyTorch on 100.0% of 12 images" in done.lines[-1]
     names = sorted(path.name for path in (tmp_path / "e.model").iterdir())
-    assert names == ["curve.csv", "model.json", "model.onnx", "model.safetensors"]
+    files = ["curve.csv", "model.json", "model.onnx", "model.safetensors", "statistics.safetensors"]
+    assert names == files
     figures = Classifier.load(tmp_path / "e.model").card.steps[-1].figures
     assert figures["same_predictions"] == 1
     assert 0 <= figures["max_difference"] < 1e-3

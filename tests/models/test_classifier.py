@@ -5,6 +5,7 @@ import os
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -15,10 +16,12 @@ from torch import nn
 
 from acclimate.data.contract import InputContract
 from acclimate.errors import ModelFileError
+from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Card, Classifier, StepRecord, is_model_folder
 from acclimate.models.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
+from acclimate.models.structure import head
 
 CONTRACT = InputContract(32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "lanczos", 0.9)
 CLASSES = ("ash", "beech", "fir")
@@ -430,3 +433,37 @@ def test_a_module_is_never_returned_with_weights_that_are_not_the_models(tmp_pat
     except ModelFileError:
         return
     assert again.network is None
+
+
+def counted(model):
+    size = head(model.network).in_features
+    held = np.ones((2, size), np.float32)
+    blank = ClassStatistics.of(np.ones(2), np.zeros((2, size)), np.eye(size))
+    return replace(model, statistics=blank.holding(held, np.array([0, 1])))
+
+
+def test_class_statistics_come_back_and_change_no_digest(tmp_path):
+    model = counted(timm_model(["a", "b"]))
+    model.save(tmp_path / "model")
+    back = Classifier.load(tmp_path / "model")
+    assert back.digest == model.digest == timm_model(["a", "b"]).digest
+    assert back.statistics.as_bytes() == model.statistics.as_bytes()
+
+
+def test_class_statistics_do_not_outlive_their_network():
+    model = counted(timm_model(["a", "b"]))
+    step = StepRecord("other")
+    assert model.after(step, graph=b"").statistics is model.statistics
+    assert model.after(step, network=model.network).statistics is None
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_class_statistics_that_were_changed_or_lost_are_refused(tmp_path, lost):
+    counted(timm_model(["a", "b"])).save(tmp_path / "model")
+    path = tmp_path / "model" / "statistics.safetensors"
+    if lost:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelFileError, match=r"statistics\.safetensors is not the one that model"):
+        Classifier.load(tmp_path / "model")

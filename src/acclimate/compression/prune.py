@@ -19,6 +19,7 @@ from acclimate.compression.verdict import judge
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.errors import ModelFileError
+from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.batch_norm import reestimate
 from acclimate.models.classifier import Classifier, StepRecord, plain
@@ -106,7 +107,8 @@ def prune(
     context.progress.say(f"prune: {verdict.reason}")
     measured = {**step.figures, **verdict.figures, "parameters": after, "parameters_before": before}
     told = replace(step, figures=measured, notes=(*step.notes, verdict.reason))
-    return classifier.after(told, network=trained.network, dataset=dataset.digest)
+    made = classifier.after(told, network=trained.network, dataset=dataset.digest)
+    return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
 def _refused(

@@ -176,14 +176,14 @@ def fit_head(
         weight, bias = _of_all_classes(model, num_classes)
         logits = judged @ weight.T + bias
         accuracy = float((logits.argmax(1) == truth).mean())
-        scale, loss = _calibrated(logits, truth) if has_val else (1.0, 0.0)
+        scale, loss = calibrated(logits, truth) if has_val else (1.0, 0.0)
         folded = (scale * weight / std).astype(np.float32)
         shifted = (scale * bias - folded @ mean).astype(np.float32)
         heads.append((loss, LinearHead(folded, shifted, accuracy, strength)))
     return max(heads, key=lambda pair: (pair[1].accuracy, -pair[0]))[1]
 
 
-def _calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
+def calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
     """The factor at which a head is as sure as it is right (Guo et al. 2017, arXiv 1706.04599).
 
     A strongly regularized head is right with hardly any confidence: on digits its loss was 1.88 at

@@ -15,6 +15,7 @@ from torch import nn
 from acclimate.data.contract import InputContract
 from acclimate.errors import DataError, ModelFileError
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
+from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.curves import write_curves
 from acclimate.models.heads import take_head_of
 from acclimate.models.rebuild import build
@@ -22,7 +23,7 @@ from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 
 FORMAT = 1
 MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
-CURVES_FILE = "curve.csv"
+CURVES_FILE, STATISTICS_FILE = "curve.csv", "statistics.safetensors"
 MAX_CLASSES = 100_000
 
 
@@ -76,6 +77,8 @@ class Classifier:
         card: Where it comes from.
         precision: "float32" or "int8".
         graph: An ONNX file's bytes, with contract and classes inside; None before export.
+        statistics: What features of each class are like; None where they were not measured. No
+            logit depends on them, so the digest leaves them out.
     """
 
     architecture: str
@@ -85,6 +88,7 @@ class Classifier:
     card: Card
     precision: str = "float32"
     graph: bytes | None = field(default=None, repr=False)
+    statistics: ClassStatistics | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """A classifier that cannot be run in any way is a mistake of ours."""
@@ -154,10 +158,15 @@ class Classifier:
         )
         if "network" in changes and "graph" not in changes:
             changes["graph"] = None
+        if "network" in changes and "statistics" not in changes:
+            changes["statistics"] = None
         return replace(self, card=card, **changes)
 
     def save(self, folder: Path) -> None:
-        """Writes `model.json`, `model.safetensors`, once exported `model.onnx`, and `curve.csv`.
+        """Writes `model.json`, `model.safetensors`, and what there is of the others.
+
+        `model.onnx` once exported, `curve.csv` once trained, `statistics.safetensors` where
+        features were measured.
 
         Args:
             folder: Made whole, then renamed into place.
@@ -188,6 +197,9 @@ class Classifier:
             "graph": None if self.graph is None else digest_bytes(self.graph),
             "card": asdict(self.card),
         }
+        if self.statistics is not None and self.network is not None:
+            (folder / STATISTICS_FILE).write_bytes(self.statistics.as_bytes())
+            record["statistics"] = self.statistics.digest
         write_json(folder / MODEL_FILE, record)
         write_curves(self.card.steps, folder / CURVES_FILE)
 
@@ -238,7 +250,8 @@ class Classifier:
             )
         if network is not None:
             network = network.eval()
-        model = cls(architecture, network, classes, contract, card, precision, graph)
+        known_of = _read_statistics(folder, record, len(classes))
+        model = cls(architecture, network, classes, contract, card, precision, graph, known_of)
         # Without its module, a network of the user's own is known by its graph alone.
         known = network is not None or precision != "float32"
         whole = graph is None or digest_bytes(graph) == graph_digest
@@ -348,6 +361,22 @@ def _read_record(folder: Path) -> dict[str, Any]:
             "model was written by a newer acclimate.", where=folder, hint="Upgrade acclimate."
         )
     return cast("dict[str, Any]", record)
+
+
+def _read_statistics(
+    folder: Path, record: Mapping[str, Any], num_classes: int
+) -> ClassStatistics | None:
+    wanted, path = record.get("statistics"), folder / STATISTICS_FILE
+    if wanted is None:
+        return None
+    content = path.read_bytes() if path.is_file() else b""
+    if digest_bytes(content) != wanted:
+        raise ModelFileError(
+            f"{STATISTICS_FILE} is not the one that model.json names: it was changed or lost.",
+            where=folder,
+            hint="Make the model again, or take it from where it came.",
+        )
+    return ClassStatistics.from_bytes(content, num_classes)
 
 
 def _read_card(record: Mapping[str, Any]) -> Card:

@@ -12,6 +12,7 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, ModelFileError
+from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
@@ -90,7 +91,8 @@ def distill(
     step = record("distill", used, trained, plan)
     told = tuple(f"Taught by {name_of(one)}." for one in teachers)
     step = replace(step, notes=(*told, *step.notes))
-    return begin.after(step, network=trained.network, dataset=dataset.digest)
+    made = begin.after(step, network=trained.network, dataset=dataset.digest)
+    return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
 def _taught(

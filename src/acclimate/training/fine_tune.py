@@ -13,9 +13,12 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import RecipeError, count
+from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.training.forgetting import priced
+from acclimate.training.growth import for_rehearsal, growth_of, without_images
 from acclimate.training.head import with_fitted_head
 from acclimate.training.imbalance import label_trust, log_shares
 from acclimate.training.learning_rate import with_found_rate
@@ -50,7 +53,8 @@ def fine_tune(
     """Trains a classifier from a fitted head: all layers, the deeper the faster, or some of them.
 
     Where the classifier does not know the data's classes yet, its head is first fitted on frozen
-    features (`probe`; Kumar et al. 2022, "LP-FT"). What is not to be trained stays as it was, bit
+    features (`probe`; Kumar et al. 2022, "LP-FT"); with `keep_classes` they are added to those
+    that it knows (`training.growth`). What is not to be trained stays as it was, bit
     for bit; adapters are merged into the weights in the end. The weights that were best on val
     are kept, the start included, so the result is never below the probe there.
 
@@ -71,23 +75,20 @@ def fine_tune(
         RecipeError: Settings do not fit the data, or the training diverges.
     """
     began = time.monotonic()
-    check_trainable(dataset)
+    growth = growth_of(classifier, dataset, settings) if settings.keep_classes else None
+    if growth is None:
+        check_trainable(dataset)
+    elif growth.absent:
+        return without_images(growth, settings, context)
+    else:
+        dataset, settings = growth.dataset, for_rehearsal(growth, settings, context)
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
     if unjudged := without_val(dataset):
         context.progress.say(unjudged)
-    sizes: tuple[int, ...] = ()
-    if settings.start_size is not None and plan.minutes is not None:
-        raise RecipeError(
-            "start_size grows with the epochs, and minutes leave their number open.",
-            where="start_size",
-            hint="Give epochs in place of minutes.",
-        )
-    if settings.start_size is not None:
-        sizes = growing_sizes(settings.start_size, classifier.contract.image_size, plan.epochs)
+    sizes = _sizes(settings, classifier, plan)
     start = with_fitted_head(classifier, dataset, settings.head, context)
-    chosen = policy or choose_policy()
-    views = Views(dataset, chosen, classifier.contract, context, sizes=sizes)
+    views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
     objective = objective_of(settings, dataset)
     network, told = prepared(start, views, settings, context)
     with stochastic(network, settings.dropout, settings.drop_path) as missing:
@@ -108,7 +109,24 @@ def fine_tune(
         used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
     step = record("fine_tune", used, trained, plan)
     notes = (f"Trained: {told}.", *step.notes, *([unjudged] if unjudged else []))
-    return start.after(replace(step, notes=notes), network=trained.network, dataset=dataset.digest)
+    step = replace(step, notes=notes)
+    made = start.after(step, network=trained.network, dataset=dataset.digest)
+    if settings.class_statistics:
+        made = with_statistics(made, dataset, context)
+    return priced(made, classifier, dataset, context) if growth else made
+
+
+def _sizes(settings: FineTune, classifier: Classifier, plan: TrainPlan) -> tuple[int, ...]:
+    """Side in px of the training images in each epoch; empty where they do not grow."""
+    if settings.start_size is None:
+        return ()
+    if plan.minutes is not None:
+        raise RecipeError(
+            "start_size grows with the epochs, and minutes leave their number open.",
+            where="start_size",
+            hint="Give epochs in place of minutes.",
+        )
+    return growing_sizes(settings.start_size, classifier.contract.image_size, plan.epochs)
 
 
 def _after_prefix(

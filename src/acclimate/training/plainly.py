@@ -19,7 +19,9 @@ from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune, Training
 from acclimate.training.step import Seen
 
-_APPLY = frozenset({*Training.model_fields, "loss", "label_smoothing"} - {"batch_size"})
+_APPLY = frozenset(
+    {*Training.model_fields, "loss", "label_smoothing"} - {"batch_size", "class_statistics"}
+)
 """What means something without a table of images."""
 
 

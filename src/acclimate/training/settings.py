@@ -80,6 +80,8 @@ class Training(Settings):
     """sam or asam look for flat minima, by two passes a step."""
     sharpness_radius: PositiveFloat | Auto = "auto"
     """How far around the weights they look; auto is 0.05 for sam, 0.5 for asam."""
+    class_statistics: bool = True
+    """Keep each class's mean features with the model: classes can then be added without images."""
 
 
 class FineTune(Training):
@@ -113,6 +115,8 @@ class FineTune(Training):
     """Views of each image for which a frozen first part is run once and kept; 0 keeps none."""
     start_size: ImageSize | None = None
     """Side in px of the first epoch's training images, which grow to the model's own."""
+    keep_classes: bool = False
+    """Add the data's classes to those that the model knows, and keep those."""
 
 
 class Distill(Training):
