@@ -24,8 +24,8 @@ from acclimate.training.settings import FineTune
 _WHERE = "keep_classes"
 _SHOWN = 3
 _ENOUGH = 10
-"""Training images of an old class. With fewer of them digits forgot more by being trained on them
-than by class statistics."""
+"""Training images of an old class from which on they are trained on. On digits training and class
+statistics kept the old classes about equally well at 5 images, training did better at 20."""
 _FEW = 0.5
 """Of the largest class's images: below that an old class is shown more often."""
 
