@@ -124,7 +124,7 @@ def test_what_it_cost_the_old_classes_is_measured_without_their_images(old, new,
     figures = step.figures
     assert figures["old_accuracy_before"] == old.card.steps[-1].figures["val_accuracy"]
     assert 0.5 < figures["old_accuracy_after"] <= 1
-    assert 0.5 < figures["new_accuracy"] <= 1
+    assert 0.4 < figures["new_accuracy"] <= 1
     assert 0 <= figures["old_agreement"] <= 1
     line = next(line for line in heard.lines if line.startswith("old classes: accuracy"))
     assert "held features of" in line

@@ -10,6 +10,7 @@ from acclimate.files import write_atomic
 
 COLUMNS = (
     "step", "stage", "epoch", "train_loss", "val_loss", "val_accuracy", "learning_rate", "seconds",
+    "val_loss_error",
 )  # fmt: skip
 """`step` counts what was done to the classifier, from 1: it may be fine-tuned twice."""
 
