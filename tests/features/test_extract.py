@@ -47,7 +47,9 @@ def model():
 def shared(tmp_path_factory, model, dataset):
     """A cache in which the graph of the backbone and the features of val stand. Read only."""
     cache = tmp_path_factory.mktemp("features")
-    extract(model, dataset, dataset.rows("val"), Context(device="cpu", cache=cache))
+    context = Context(device="cpu", cache=cache)
+    open_backbone(model, context)
+    extract(model, dataset, dataset.rows("val"), context)
     return cache
 
 
@@ -164,3 +166,15 @@ def test_pixels_that_are_no_file_get_the_same_features_and_are_not_kept(model, d
     assert rows_before == []
     assert {p.name for p in own.rglob("*")} - {p.name for p in kept} <= {"lock"}
     assert np.allclose(found, extract(model, dataset, rows, context), atol=1e-4)
+
+
+def test_few_images_are_not_worth_an_export_and_have_the_same_features(
+    model, dataset, tmp_path, monkeypatch
+):
+    rows = dataset.rows("val")
+    few = extract(model, dataset, rows, Context(device="cpu", cache=tmp_path / "few"))
+    assert not list(tmp_path.glob("few/features/*/backbone.onnx"))
+    monkeypatch.setattr("acclimate.features.extract._FEW", 0)
+    many = extract(model, dataset, rows, Context(device="cpu", cache=tmp_path / "many"))
+    assert list(tmp_path.glob("many/features/*/backbone.onnx"))
+    np.testing.assert_allclose(few, many, atol=1e-4)

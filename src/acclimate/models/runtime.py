@@ -103,7 +103,10 @@ def open_session(
 
 
 def run_frozen(
-    network: nn.Module, contract: InputContract, device: torch.device, graph: Callable[[], bytes]
+    network: nn.Module,
+    contract: InputContract,
+    device: torch.device,
+    graph: Callable[[], bytes] | None,
 ) -> Callable[[Pixels], NDArray[np.float32]]:
     """A network that does not learn: ONNX Runtime on a CPU (2 to 4 times eager PyTorch).
 
@@ -111,12 +114,13 @@ def run_frozen(
         network: Moved to the device where PyTorch runs it itself.
         contract: What it expects.
         device: Where it runs.
-        graph: Gives the network as ONNX; asked on a CPU only.
+        graph: Gives the network as ONNX; asked on a CPU only. None where exporting does not pay:
+            PyTorch runs it there too.
 
     Returns:
         uint8 (B, S, S, 3) to what the network gives, float32.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" and graph is not None:
         infer = open_session(graph(), "cpu")
         return lambda images: infer(contract.normalize(images))
     moved, to_input = on_device(network, device).eval(), Normalizer(contract, device)
