@@ -3,7 +3,8 @@
 Each size runs in a process of its own, on digits written out with grain so that no two files are
 equal: clean, features and probe, one epoch of fine-tuning, evaluation; after each the peak so far,
 in MB. Then the table work alone on 100,000 rows, whose thumbnails are smooth noise: exact
-duplicates, near-duplicates through the index of hashes, clusters, split, save and load. Run:
+duplicates, near-duplicates through the index of hashes, clusters, split, save and load; and in a
+process of its own the way by features on synthetic ones: threshold, index, pairs. Run:
 
     python benchmarks/memory.py
 """
@@ -121,14 +122,60 @@ def table_work(rows: int) -> None:
     print(f"table work {seconds:.1f} s, kept {int(done.keep.sum()):,}, {found:,} in clusters")
 
 
+def write_features(rows: int, rng: np.random.Generator) -> np.ndarray:
+    """float32, (rows, 1280), of length 1, around 100 centres; the last 2 % copy the first ones."""
+    centres = np.maximum(rng.standard_normal((100, 1280), np.float32), 0)
+    made = np.empty((rows, 1280), np.float32)
+    copies = rows // 50
+    for start in range(0, rows, 4096):
+        size = min(4096, rows - start)
+        some = made[start : start + size]
+        rng.standard_normal(dtype=np.float32, out=some)
+        some += centres[np.arange(start, start + size) % 100]
+        some /= np.linalg.norm(some, axis=1, keepdims=True)
+    shaken = made[-copies:]
+    rng.standard_normal(dtype=np.float32, out=shaken)
+    shaken *= 0.1 / 1280**0.5
+    shaken += made[:copies]
+    shaken /= np.linalg.norm(shaken, axis=1, keepdims=True)
+    return made
+
+
+def feature_work(rows: int) -> None:
+    """The time, and that the copies are what is found."""
+    from acclimate.cleaning.alike_features import alike_by_features, feature_threshold
+    from acclimate.cleaning.clusters import components
+    from acclimate.cleaning.settings import Clean
+
+    features = write_features(rows, np.random.default_rng(0))
+    began = time.perf_counter()
+    least = feature_threshold(features, Clean().feature_likeness, seed=0)
+    pairs, _ = alike_by_features(features, least)
+    pairs = np.unique(pairs, axis=0)
+    components(pairs, rows)
+    seconds = time.perf_counter() - began
+    copies = rows // 50
+    true = int((pairs[:, 1] - pairs[:, 0] == rows - copies).sum())
+    print(
+        f"features {seconds:.1f} s, {true:,} of {copies:,} copies found, "
+        f"{len(pairs) - true:,} other pairs"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--features", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.images or args.rows:
-        whole_path(args.images) if args.images else table_work(args.rows)
+    if args.images or args.rows or args.features:
+        if args.images:
+            whole_path(args.images)
+        elif args.rows:
+            table_work(args.rows)
+        else:
+            feature_work(args.features)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak {peak:,.0f} MB")
         return
@@ -141,9 +188,10 @@ def main() -> None:
             told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             print(f"{count:>7,} images: {time.perf_counter() - began:6.1f} s, {told.strip()}")
     for count in (10_000, 100_000):
-        command = [sys.executable, __file__, "--rows", str(count)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        print(f"{count:>7,} rows: {', '.join(told.split(chr(10))).strip(', ')}")
+        for part in ("--rows", "--features"):
+            command = [sys.executable, __file__, part, str(count)]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(f"{count:>7,} rows: {', '.join(told.split(chr(10))).strip(', ')}")
 
 
 if __name__ == "__main__":

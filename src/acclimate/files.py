@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from acclimate.errors import DataError, OutputError
 
@@ -151,6 +152,35 @@ _PLACE_FAULTS = frozenset(
 )  # fmt: skip
 
 
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place only when the block ends well: readers see old or new, whole.
+
+    Args:
+        path: Where the file is to stand; its folder is made.
+
+    Yields:
+        IO[bytes]: The file under work.
+
+    Raises:
+        OutputError: The disk is full or the place is read-only.
+    """
+    with writing_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            # mkstemp makes the file private; give it what the user's umask gives any file.
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes a file beside its place and renames it: readers see the old or the new, whole.
 
@@ -161,21 +191,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Raises:
         OutputError: The disk is full or the place is read-only.
     """
-    data = content.encode() if isinstance(content, str) else content
-    with writing_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            # mkstemp makes the file private; give it what the user's umask gives any file.
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with atomic_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: object) -> None:

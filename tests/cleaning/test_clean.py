@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,6 +183,23 @@ def test_the_first_reasons_are_told_and_the_rest_counted(photos):
 
 def test_nothing_left_out_leaves_nothing_to_tell(photos):
     assert first_reasons(clean(read(photos)), 10) == []
+
+
+def test_an_only_file_that_is_no_image_is_told_in_the_singular(tmp_path):
+    spoil(tmp_path, "a/1.png")
+    with pytest.raises(DataError) as caught:
+        clean(read(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}: the only file here is no usable image: a/1.png: file is empty (0 bytes)."
+    )
+
+
+def test_an_archive_without_a_usable_image_is_named_and_not_the_cache(tmp_path):
+    spoil(tmp_path / "photos", "a/1.png", "b/2.png")
+    place = shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "photos")
+    with pytest.raises(DataError) as caught:
+        clean(read(Path(place)))
+    assert str(caught.value).startswith(f"{place}: none of the 2 files here is a usable image: a/1")
 
 
 def test_a_folder_without_one_usable_image_names_the_first_reasons(tmp_path):

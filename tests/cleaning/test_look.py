@@ -170,3 +170,12 @@ def test_a_look_for_copies_alone_measures_no_faults_and_sees_the_same_picture(tm
     assert [getattr(less, name) for name in same] == [getattr(whole, name) for name in same]
     a, b = (np.frombuffer(seen.thumbnail, np.uint8).astype(float) for seen in (whole, less))
     assert np.corrcoef(a, b)[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp"])
+def test_exif_orientation_is_applied_and_kept_as_a_value(seen, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, plain = seen(scene(), f"t{name}", exif=exif), seen(scene(), name)
+    assert (turned.orientation, turned.width, turned.height) == (6, 150, 200)
+    assert (plain.orientation, plain.width, plain.height) == (1, 200, 150)

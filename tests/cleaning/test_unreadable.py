@@ -14,8 +14,8 @@ from acclimate.data.sources import read
 from acclimate.files import digest_bytes
 
 LOOKED_AT = [
-    "digest", "width", "height", "mode", "pixels", "brightness", "contrast", "sharpness",
-    "entropy", "color", "thumbnail", "phash",
+    "digest", "width", "height", "mode", "orientation", "pixels", "brightness", "contrast",
+    "sharpness", "entropy", "color", "thumbnail", "phash",
 ]  # fmt: skip
 
 

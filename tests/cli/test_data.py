@@ -88,6 +88,19 @@ def test_copy_writes_a_folder_that_reads_back(acclimate, photos, tmp_path):
     assert "Choose a new folder with --out." in again.err
 
 
+@pytest.mark.parametrize("name", ["list.csv", "copy.zip", "copy.tar.gz"])
+def test_copy_writes_a_list_or_an_archive_by_the_names_ending(acclimate, photos, tmp_path, name):
+    assert acclimate("clean", photos, "-o", "p.parquet").code == 0
+    done = acclimate("copy", "p.parquet", "-o", name)
+    assert (done.code, done.out) == (0, f"images  {name} (10)\n")
+    assert acclimate("copy", "p.parquet", "-o", name).code == 2
+    assert acclimate("copy", "p.parquet", "-o", name, "--force").code == 0
+    assert acclimate("clean", name, "-o", "c.parquet").code == 0
+    before, after = (Dataset.load(tmp_path / n) for n in ("p.parquet", "c.parquet"))
+    for split in ("train", "val", "test"):
+        assert before.counts(split) == after.counts(split)
+
+
 def test_an_archive_is_data_as_its_folder_is(acclimate, photos, tmp_path):
     shutil.make_archive(str(tmp_path / "photos"), "gztar", tmp_path, "photos")
     assert acclimate("clean", "photos.tar.gz", "-o", "a.parquet").code == 0

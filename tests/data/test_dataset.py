@@ -341,3 +341,19 @@ def test_only_a_file_that_was_saved_is_a_saved_data_set(small, tmp_path):
     assert not is_saved_dataset(tmp_path / "no.parquet")
     shutil.copy(tmp_path / "d.parquet", tmp_path / "d.csv")
     assert not is_saved_dataset(tmp_path / "d.csv")
+
+
+def test_a_table_that_was_saved_before_a_column_came_is_still_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    dataset = read(tmp_path)
+    dataset.save(tmp_path / "new.parquet")
+    table = pq.read_table(tmp_path / "new.parquet")
+    meta = {**table.schema.metadata, b"acclimate.format": b"1"}
+    pq.write_table(
+        table.drop_columns("orientation").replace_schema_metadata(meta), tmp_path / "old.parquet"
+    )
+    old = Dataset.load(tmp_path / "old.parquet")
+    assert old.table.schema.equals(SCHEMA)
+    assert old.table["orientation"].null_count == len(old) == 1
+    assert old.digest == dataset.digest

@@ -547,7 +547,11 @@ def test_a_listed_path_that_leaves_the_folder_is_listed_and_not_opened(photos, t
     else:
         pq.write_table(pa.table({"path": names, "label": ["rose"] * len(names)}), path)
     dataset = read(path)
-    assert reasons(dataset) == dict.fromkeys(outside, "path leads out of the list's folder")
+    lines = range(6, 10) if kind == "csv" else range(5, 9)
+    assert reasons(dataset) == {
+        name: f"path leads out of the list's folder (line {line})"
+        for name, line in zip(outside, lines, strict=True)
+    }
     assert dataset.table["bytes"].to_pylist()[4:] == [0] * 4
     allowed = read(path, Source(allow_outside=True))
     assert allowed.keep.all()
@@ -557,6 +561,24 @@ def test_a_listed_file_that_is_missing_is_listed(listed):
     dataset = read(listed("path,label\n1.jpg,rose\ngone/4.jpg,rose\n"))
     assert reasons(dataset) == {"gone/4.jpg": "no such file (line 3)"}
     assert len(dataset) == 2
+
+
+def test_a_parquet_list_tells_unused_columns_and_images_that_are_listed_again(photos):
+    paint(photos, "1.png", "2.png")
+    columns = {
+        "path": ["1.png", "2.png", "1.png", "2.png"],
+        "label": ["rose", "rose", "rose", "daisy"],
+        "splitt": ["train"] * 4,
+    }
+    pq.write_table(pa.table(columns), photos / "list.parquet")
+    dataset = read(photos / "list.parquet")
+    assert dataset.notes == (
+        "list.parquet: column 'splitt' is not used. Did you mean 'split'?",
+        "list.parquet: row 3: '1.png' is listed again: same path as row 1.",
+        "list.parquet: row 4: '2.png' is listed again: same path as row 2, which says 'rose'.",
+    )
+    assert dataset.table["reasons"].to_pylist()[2] == ["listed again: same path as row 1"]
+    assert dataset.keep.tolist() == [True, True, False, True]
 
 
 def test_a_parquet_list_is_read_whatever_the_types_of_its_columns(photos):

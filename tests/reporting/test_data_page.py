@@ -67,12 +67,44 @@ def test_each_kind_shows_its_worst_and_says_how_many_there_are(flagged):
 
 
 def test_numbers_name_all_that_was_flagged_and_decided(flagged):
-    assert dict(data_page(flagged).numbers) == {
-        "label error": 40,
-        "blurred": 20,
-        "fix keep": 1,
-        "outlier": 1,
-    }
+    assert data_page(flagged).numbers == [
+        ("label error", 40, 0),
+        ("blurred", 20, 0),
+        ("fix keep", 1, 0),
+        ("outlier", 1, 0),
+    ]
+
+
+def test_leaks_and_conflicting_labels_come_first_and_what_is_left_out_is_said(flagged):
+    flags, keep = flagged.table["flags"].to_pylist(), flagged.keep.copy()
+    home = flagged.rows().tolist()
+    for row, flag in ((80, "near_label_conflict"), (81, "label_conflict"), (82, "leak")):
+        flags[home[row]].append(flag)
+    keep[home[82]] = False
+    page = data_page(flagged.with_columns({"flags": flags, "keep": keep}))
+    assert page.numbers[:4] == [
+        ("leak", 1, 1),
+        ("label conflict", 1, 0),
+        ("near label conflict", 1, 0),
+        ("label error", 40, 0),
+    ]
+    first = [kind.name for kind in page.falsifying]
+    assert first == ["leak", "label conflict", "near label conflict"]
+    assert [kind.name for kind in page.kinds] == ["blurred", "outlier"]
+
+
+@pytest.mark.parametrize("flag", ["odd_aspect", "odd_size", "grey"])
+def test_odd_and_grey_pictures_are_shown_worst_first(dataset, flag):
+    home, size = dataset.rows().tolist(), len(dataset)
+    width, color, flags = [100] * size, [0.5] * size, [[] for _ in range(size)]
+    for number, row in enumerate(home[:5]):
+        flags[row] = [flag]
+        width[row], color[row] = 1000 + 100 * number, 0.009 - number / 1000
+    columns = {"width": width, "height": [100] * size, "color": color, "flags": flags}
+    (kind,) = data_page(dataset.with_columns(columns)).kinds
+    assert [shot.path for shot in kind.shots] == [dataset.paths[row] for row in home[4::-1]]
+    said = {"odd_aspect": "aspect 14.00", "odd_size": "size off median by 3.74"}
+    assert kind.shots[0].said == said.get(flag, "color 0.00")
 
 
 def test_clusters_that_cross_splits_come_before_larger_ones(flagged):

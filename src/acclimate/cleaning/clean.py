@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from acclimate.cleaning.duplicates import duplicates
+from acclimate.cleaning.flags import FALSIFYING
 from acclimate.cleaning.near_duplicates import near_duplicates
 from acclimate.cleaning.quality import quality
 from acclimate.cleaning.settings import Clean
@@ -98,15 +99,12 @@ def first_reasons(dataset: Dataset, most: int) -> list[str]:
     # What falsifies figures comes first, then the table's order.
     rows = sorted(
         np.flatnonzero(~dataset.keep).tolist(),
-        key=lambda row: _FALSIFY.isdisjoint(flags[row] or ()),
+        key=lambda row: set(FALSIFYING).isdisjoint(flags[row] or ()),
     )
     lines = [f"{dataset.paths[row]}: {'; '.join(reasons[row].as_py())}" for row in rows[:most]]
     if len(rows) > most:
         lines.append(f"… and {len(rows) - most:,} more")
     return lines
-
-
-_FALSIFY = frozenset({"leak", "label_conflict", "near_leak", "near_label_conflict"})
 
 
 def _flagged(dataset: Dataset) -> str:
@@ -118,9 +116,10 @@ def _flagged(dataset: Dataset) -> str:
 
 def _check_usable(dataset: Dataset) -> None:
     if not dataset.keep.any():
-        files = count(len(dataset), "file")
+        none = f"none of the {len(dataset):,} files here is a usable image"
+        told = none if len(dataset) > 1 else "the only file here is no usable image"
         lines = "; ".join(first_reasons(dataset, 3))
-        raise DataError(f"none of the {files} here is a usable image: {lines}.", where=dataset.root)
+        raise DataError(f"{told}: {lines}.", where=dataset.shown_root)
     home = dataset.rows()
     kept = np.bincount(
         dataset.labels[home][dataset.labels[home] >= 0], minlength=len(dataset.classes)
@@ -130,7 +129,7 @@ def _check_usable(dataset: Dataset) -> None:
         raise DataError(
             f"no usable image is left of {count(len(empty), 'class', 'classes')}: "
             f"{', '.join(map(repr, empty[:5]))}.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
         )
 

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from acclimate.data.dataset import Dataset
 from acclimate.data.fixes import is_kept
 
+FALSIFYING = ("leak", "near_leak", "label_conflict", "near_label_conflict")
+"""Flags that are told first: while such an image stays, every figure that follows is false."""
+
 
 def flagged(
     dataset: Dataset, flag: str, found: Sequence[bool] | NDArray[np.bool_]

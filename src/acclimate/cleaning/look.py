@@ -28,11 +28,12 @@ class Look:
         width: px, upright.
         height: px, upright.
         mode: Of the samples as stored.
+        orientation: EXIF's, 1 to 8, which was applied; 1 where it says none.
         pixels: 16 bytes of the picture.
         brightness: Mean luminance, in [0, 1].
         contrast: Standard deviation of the luminance, in [0, 0.5].
         sharpness: Curvature against slope, from 0; see `sharpness`.
-        entropy: Of the luminance's 256 levels, in bits, [0, 8].
+        entropy: Of the luminance's 256 levels, in bits, [0, 8]; told, and judged by nothing.
         color: Mean distance from grey, in [0, 1].
         thumbnail: uint8 luminance, 16 x 16, squeezed to a square.
         reason: Why the file cannot be used, or None.
@@ -42,6 +43,7 @@ class Look:
     width: int | None = None
     height: int | None = None
     mode: str | None = None
+    orientation: int | None = None
     pixels: bytes | None = None
     brightness: float | None = None
     contrast: float | None = None
@@ -81,6 +83,7 @@ def look(path: Path, bounds: Bounds, *, faults: bool = True) -> Look:
         width=seen.width,
         height=seen.height,
         mode=seen.mode,
+        orientation=seen.orientation,
         pixels=seen.pixels,
         thumbnail=small[..., 0].tobytes(),
     )

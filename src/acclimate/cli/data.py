@@ -40,16 +40,26 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 @click.command()
 @click.argument("data", metavar="DATA")
-@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A new folder; an archive (.zip, .tar, .tar.gz); a list (.csv, .tsv).",
+)
 @click.option("--lossless", is_flag=True, help="Write PNG throughout: the very same pixels.")
+@click.option("--force", is_flag=True, help="Replace the archive or list at --out.")
 @recipe_flags
 @shared
-def copy(data: str, out: Path, lossless: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Write the images of DATA that are kept into a new folder, without EXIF and GPS."""
+def copy(data: str, out: Path, lossless: bool, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Write the images of DATA that are kept into a new folder or archive, without EXIF and GPS.
+
+    A name that ends in .csv or .tsv: a list of where they are.
+    """
     from acclimate.data.conversions import copy_images
 
     dataset, context = _dataset(data, flags)
-    written = copy_images(dataset, out, lossless=lossless, context=context)
+    written = copy_images(dataset, out, lossless=lossless, force=force, context=context)
     if flags["as_json"]:
         show.print_json({"out": str(out), "images": written})
     else:

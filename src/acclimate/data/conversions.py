@@ -1,7 +1,8 @@
 """A clean copy of the images: what was dropped stays away, and so does what photos tell of people.
 
 The copy has `<split>/<class>/<name>` and a metadata.csv, so that it is read back with the same
-labels, splits and groups, by us and by Hugging Face's `imagefolder`.
+labels, splits and groups, by us and by Hugging Face's `imagefolder`. It may be a folder or an
+archive of one; a list leaves the images where they are.
 """
 
 import csv
@@ -9,22 +10,27 @@ import io
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from acclimate.context import Context, usable_cores
+from acclimate.data.archives import SUFFIXES_OF_ARCHIVES
 from acclimate.data.dataset import Dataset
 from acclimate.data.decode import read_image
+from acclimate.data.packing import Add, packing
 from acclimate.data.settings import Decoding
+from acclimate.data.written_lists import SUFFIXES_OF_LISTS, write_list
 from acclimate.errors import OutputError
-from acclimate.files import atomic_folder, write_atomic
+from acclimate.files import atomic_folder
 
 _HERE = Context()
 _QUALITY = 95
 """Of JPEGs, colours at full resolution: twice as large as most cameras write, no visible loss."""
-_SLICE = 1024
+_SLICE = 16
+"""Images that a core may have ready before they are written."""
 _DEFAULT = Decoding()
 _JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
@@ -38,9 +44,10 @@ class _Job:
 
 def copy_images(
     dataset: Dataset,
-    folder: Path,
+    place: Path,
     *,
     lossless: bool = False,
+    force: bool = False,
     bounds: Decoding = _DEFAULT,
     context: Context = _HERE,
 ) -> int:
@@ -51,40 +58,67 @@ def copy_images(
 
     Args:
         dataset: Cleaned.
-        folder: Must not exist, or be empty; it appears whole or not at all.
+        place: A folder, which must not exist, or be empty; an archive of one, when it ends in
+            `.zip`, `.tar`, `.tar.gz` or the like; a list of where the images are, when it ends in
+            `.csv` or `.tsv`. It appears whole or not at all.
         lossless: Write PNG throughout: the very pixels that training sees, five times the size.
+        force: Replace the archive or list that stands there; a folder never is.
         bounds: What is too large to decode.
         context: The run.
 
     Returns:
-        How many images were written.
+        How many images were written or listed.
 
     Raises:
-        OutputError: Something stands at the place, or it lies inside the data's own folder.
+        OutputError: Something stands at the place, it is a folder inside the data's own, its ending
+            is that of a file of another kind, or a list is to be lossless.
         UnreadableImage: A file broke after it was cleaned.
     """
-    _check_place(dataset, folder)
+    name = place.name.lower()
+    if name.endswith(SUFFIXES_OF_ARCHIVES):
+        _check_file(place, force=force)
+        written: AbstractContextManager[Add] = packing(place)
+    elif name.endswith(tuple(SUFFIXES_OF_LISTS)):
+        _check_file(place, force=force)
+        if lossless:
+            raise OutputError(
+                "a list leaves the images as they are.",
+                where=place,
+                hint="Leave --lossless out, or choose a new folder or archive with --out.",
+            )
+        return write_list(dataset, place, context=context)
+    else:
+        _check_folder(dataset, place)
+        written = _folder(place)
     jobs = list(_jobs(dataset, lossless=lossless))
-    with (
-        atomic_folder(folder) as part,
-        ThreadPoolExecutor(usable_cores(), "copy") as pool,
-        context.progress.task("copy", len(jobs)) as task,
-    ):
-
-        def write(job: _Job) -> None:
-            content = _anew(read_image(dataset.path(job.row), bounds=bounds), job.name)
-            target = part / job.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-
-        for start in range(0, len(jobs), _SLICE):
-            for _ in pool.map(write, jobs[start : start + _SLICE]):
-                task.advance()
-        write_atomic(part / "metadata.csv", _metadata(dataset, jobs))
+    with written as add, context.progress.task("copy", len(jobs)) as task:
+        for job, content in _contents(dataset, jobs, bounds):
+            add(job.name, content)
+            task.advance()
+        add("metadata.csv", _metadata(dataset, jobs).encode())
     return len(jobs)
 
 
-def _check_place(dataset: Dataset, folder: Path) -> None:
+def _check_file(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise OutputError(
+            "a folder stands here already.", where=path, hint="Choose another name with --out."
+        )
+    if path.exists() and not force:
+        raise OutputError(
+            "something stands here already.",
+            where=path,
+            hint="Choose another place with --out, or replace it with --force.",
+        )
+
+
+def _check_folder(dataset: Dataset, folder: Path) -> None:
+    if folder.suffix.lower() == ".parquet":
+        raise OutputError(
+            "a copy is no Parquet table.",
+            where=folder,
+            hint="acclimate clean writes one; choose a folder, an archive or a .csv list.",
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(
             "something stands here already.", where=folder, hint="Choose a new folder with --out."
@@ -95,6 +129,31 @@ def _check_place(dataset: Dataset, folder: Path) -> None:
             where=folder,
             hint="Choose a place beside it with --out.",
         )
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[Add]:
+    with atomic_folder(folder) as part:
+
+        def add(name: str, content: bytes) -> None:
+            target = part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+
+        yield add
+
+
+def _contents(dataset: Dataset, jobs: list[_Job], bounds: Decoding) -> Iterator[tuple[_Job, bytes]]:
+    """The images anew, in their order; a few at a time, since they are large."""
+
+    def content(job: _Job) -> bytes:
+        return _anew(read_image(dataset.path(job.row), bounds=bounds), job.name)
+
+    cores = usable_cores()
+    with ThreadPoolExecutor(cores, "copy") as pool:
+        for start in range(0, len(jobs), _SLICE * cores):
+            some = jobs[start : start + _SLICE * cores]
+            yield from zip(some, pool.map(content, some), strict=True)
 
 
 def _jobs(dataset: Dataset, *, lossless: bool) -> Iterator[_Job]:

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from acclimate.errors import DataError, near_names
 from acclimate.files import digest_bytes, digest_json, writing_errors
 
-FORMAT = 1
+FORMAT = 2
+_SINCE = {"orientation": 2}
+"""The format that brought a column; it is empty in tables that were saved before."""
+_DIGESTED = 1
+"""The format of what digests stand for, which a column that nothing judges by does not change."""
 HOME = "home"
 """The domain of the user's own images; other domains come from `test_domains`."""
 SPLITS = ("train", "val", "test", "unlabelled")
@@ -42,6 +46,7 @@ SCHEMA = pa.schema(
         # What cleaning found; null where the check that fills it did not run.
         ("flags", pa.list_(pa.string())),
         ("mode", _WORD),
+        ("orientation", pa.int8()),
         ("pixels", pa.binary(16)),
         ("phash", pa.uint64()),
         ("brightness", pa.float32()),
@@ -70,12 +75,14 @@ class Dataset:
         classes: Class names, sorted; a class id is an index into them.
         root: The folder that relative paths start from.
         notes: What was left out before it became a row (junk folders), for people.
+        archive: The archive that the images were unpacked from, for messages; it is not saved.
     """
 
     table: pa.Table
     classes: tuple[str, ...]
     root: Path
     notes: tuple[str, ...] = field(default=())
+    archive: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         """The number of rows, kept or not."""
@@ -110,7 +117,7 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """Stands for all that training and evaluation see."""
-        parts = [digest_json({"format": FORMAT, "classes": self.classes})]
+        parts = [digest_json({"format": _DIGESTED, "classes": self.classes})]
         read = self.table["digest"].null_count < len(self)
         columns = ["path", "label", "split", "domain", "group", "keep"]
         columns += ["digest"] if read else ["bytes", "stamp"]
@@ -134,6 +141,11 @@ class Dataset:
         rows, flags = pc.list_parent_indices(lists), pc.list_flatten(lists)
         said = pc.fill_null(pc.starts_with(flags, FIX_FLAG), False)
         return list(zip(rows.filter(said).to_pylist(), flags.filter(said).to_pylist(), strict=True))
+
+    @property
+    def shown_root(self) -> Path:
+        """The place as the user knows it."""
+        return self.archive or self.root
 
     def path(self, row: int) -> Path:
         """Where an image is."""
@@ -257,7 +269,8 @@ class Dataset:
                 hint="Give it as a list with the columns path, label and split.",
             )
         try:
-            if int(meta[b"acclimate.format"]) > FORMAT:
+            written = int(meta[b"acclimate.format"])
+            if written > FORMAT:
                 raise DataError(
                     "data set was written by a newer acclimate.",
                     where=path,
@@ -265,7 +278,7 @@ class Dataset:
                 )
             root = Path(meta[b"acclimate.root"].decode())
             return cls(
-                table=table.cast(SCHEMA).combine_chunks(),
+                table=_completed(table, written).cast(SCHEMA).combine_chunks(),
                 classes=tuple(str(c) for c in json.loads(meta[b"acclimate.classes"])),
                 root=root if root.exists() else path.parent,
                 notes=tuple(str(n) for n in json.loads(meta[b"acclimate.notes"])),
@@ -277,6 +290,15 @@ class Dataset:
         values = self.table[column].cast(pa.string())
         found = pc.index_in(values, value_set=pa.array(list(names), pa.string()))
         return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _completed(table: pa.Table, written: int) -> pa.Table:
+    for name, since in _SINCE.items():
+        if written < since and name not in table.column_names:
+            place = SCHEMA.get_field_index(name)
+            nothing = pa.nulls(table.num_rows, SCHEMA.field(place).type)
+            table = table.add_column(place, name, nothing)
+    return table
 
 
 def _offer(name: str, classes: Sequence[str]) -> str:

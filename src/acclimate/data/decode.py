@@ -124,6 +124,7 @@ class Measured(NamedTuple):
         width: px, upright.
         height: px, upright.
         mode: Of the samples as they are stored: "RGB", "L", "P", "I;16", "CMYK", …
+        orientation: EXIF's, 1 to 8; 1 where it says none. It was applied.
         pixels: 16 bytes that stand for the picture. Lossless files of the same upright RGB pixels
             share it, whatever their format. A JPEG's stands for its compressed picture and its
             orientation, so that copies with other metadata share it: decoding every JPEG at full
@@ -134,6 +135,7 @@ class Measured(NamedTuple):
     width: int
     height: int
     mode: str
+    orientation: int
     pixels: bytes
     picture: Image.Image
 
@@ -168,10 +170,13 @@ def measure(
                 width, height = height, width
             if picture.mode != "YCbCr":
                 picture = _rgb(picture).convert("YCbCr")
-            return Measured(width, height, mode, _jpeg_pixels(content, turn), picture)
+            return Measured(width, height, mode, turn, _jpeg_pixels(content, turn), picture)
+        # Pillow strikes it out of a TIFF while loading; a PNG's may stand behind its pixels.
+        turn = _orientation(image) if image.format == "TIFF" else 0
         upright = _upright_rgb(image)
+        turn = turn or _orientation(image)
         smaller = upright.reduce(max(min(upright.size) // at_least, 1))
-        return Measured(*upright.size, mode, _rgb_pixels(upright), smaller.convert("YCbCr"))
+        return Measured(*upright.size, mode, turn, _rgb_pixels(upright), smaller.convert("YCbCr"))
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
 

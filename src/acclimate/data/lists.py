@@ -35,7 +35,7 @@ def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
     """
     listed = read_delimited(location)
     columns = find_columns(listed.columns, location)
-    notes += _unused(listed.columns, columns, location)
+    notes += _unused(listed.columns, columns, f"{location.name}:1")
     twice = Twice(location, notes)
     for line in listed.lines:
         values = {ours: line.cells.get(theirs) for ours, theirs in columns.items()}
@@ -50,7 +50,7 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
     Args:
         location: The file.
         source: How to read it.
-        notes: Receives nothing: tables have columns for many uses.
+        notes: Receives columns that are not used, and images that are listed twice.
 
     Yields:
         Row: One a row.
@@ -58,7 +58,8 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
     try:
         file = pq.ParquetFile(location)
         columns = find_columns(file.schema_arrow.names, location)
-        number = 0
+        notes += _unused(file.schema_arrow.names, columns, location.name)
+        twice, number = Twice(location, notes, "row"), 0
         for batch in file.iter_batches(10_000, columns=list(columns.values())):
             for record in batch.to_pylist():
                 number += 1
@@ -66,7 +67,8 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
                     c: None if record[n] is None else str(record[n]) for c, n in columns.items()
                 }
                 where = f"{location}: row {number}"
-                yield from as_row(values, where, location.parent, source, number)
+                yield from twice.told(as_row(values, where, location.parent, source, number))
+        twice.close()
     except pa.ArrowException as error:
         raise DataError(f"list cannot be read ({error}).", where=location) from error
 
@@ -99,7 +101,7 @@ def find_columns(names: Sequence[str], location: Path) -> dict[str, str]:
     return found
 
 
-def _unused(names: Sequence[str], used: Mapping[str, str], location: Path) -> list[str]:
+def _unused(names: Sequence[str], used: Mapping[str, str], where: str) -> list[str]:
     """A note for each column that is not read: a misspelt one would go unnoticed."""
     known = [name for names in COLUMNS.values() for name in names]
     notes = []
@@ -107,7 +109,7 @@ def _unused(names: Sequence[str], used: Mapping[str, str], location: Path) -> li
         if name not in used.values() and name.strip():
             near = near_names(name.strip().lower(), known)
             offer = f" {near}" if near.startswith("Did") and len(used) < len(COLUMNS) else ""
-            notes.append(f"{location.name}:1: column {name!r} is not used.{offer}")
+            notes.append(f"{where}: column {name!r} is not used.{offer}")
     return notes[:_MOST_NOTES]
 
 
@@ -120,10 +122,11 @@ class Twice:
     Args:
         location: The list.
         notes: Receives the first of them, and how many there are.
+        unit: What its entries are called: "line" or "row".
     """
 
-    def __init__(self, location: Path, notes: list[str]) -> None:
-        self._location, self._notes = location, notes
+    def __init__(self, location: Path, notes: list[str], unit: str = "line") -> None:
+        self._location, self._notes, self._unit = location, notes, unit
         self._first: dict[str, tuple[int | None, str | None]] = {}
         self._found = 0
 
@@ -134,7 +137,7 @@ class Twice:
             if line == row.line:
                 yield row
                 continue
-            again = f"listed again: same path as line {line}"
+            again = f"listed again: same path as {self._unit} {line}"
             self._note(row, again if label == row.label else f"{again}, which says {label!r}")
             reason = row.reason or (again if label == row.label else None)
             yield Row(row.path, row.label, row.split, row.group, reason, row.line)
@@ -143,12 +146,15 @@ class Twice:
         """Says how many more there were."""
         if self._found > _MOST_NOTES:
             more = self._found - _MOST_NOTES
-            self._notes.append(f"{self._location.name}: {more:,} more lines list an image again.")
+            self._notes.append(
+                f"{self._location.name}: {more:,} more {self._unit}s list an image again."
+            )
 
     def _note(self, row: Row, told: str) -> None:
         self._found += 1
         if self._found <= _MOST_NOTES:
-            self._notes.append(f"{self._location.name}:{row.line}: {row.path!r} is {told}.")
+            place = f":{row.line}" if self._unit == "line" else f": {self._unit} {row.line}"
+            self._notes.append(f"{self._location.name}{place}: {row.path!r} is {told}.")
 
 
 def as_row(
@@ -193,5 +199,5 @@ def as_row(
         split = "unlabelled"
     reason = None
     if not source.allow_outside and not stays(base / path, base):
-        reason = "path leads out of the list's folder"
+        reason = f"path leads out of the list's folder (line {line})"
     yield Row(path, label, split, values.get("group"), reason, line)

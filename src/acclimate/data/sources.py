@@ -58,7 +58,8 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
             )
         tables.append(_domain(name, other, source, labels, notes))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes))
+    archive = location if is_archive(location) else None
+    listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), archive)
     return listed if source.fix_list is None else apply_fixes(listed, source.fix_list)
 
 

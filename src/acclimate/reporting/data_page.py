@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.cleaning.flags import FALSIFYING
 from acclimate.data.dataset import FIX_FLAG, Dataset
 from acclimate.reporting import figures
 from acclimate.reporting.thumbnails import thumbnail
@@ -55,20 +56,22 @@ class DataPage:
     """All that the page shows.
 
     Attributes:
+        falsifying: Leaks and conflicting labels, which falsify every figure that follows.
         labels: Labels that are probably wrong, the worst first.
         pairs: (given, suggested, how many), the most first.
         kinds: Everything else that was flagged.
         clusters: Near-duplicates side by side.
-        numbers: What was found and how often, for a table.
+        numbers: (what was found, how often, how many of these are left out), as it is told.
         balance: Images of each class by split, SVG.
         sizes: Widths and heights, SVG; empty where none is known.
     """
 
+    falsifying: list[Kind]
     labels: Kind
     pairs: list[tuple[str, str, int]]
     kinds: list[Kind]
     clusters: list[list[Shot]]
-    numbers: list[tuple[str, int]]
+    numbers: list[tuple[str, int, int]]
     balance: str
     sizes: str
 
@@ -88,19 +91,25 @@ def data_page(dataset: Dataset) -> DataPage:
     for row, found in enumerate(flags):
         for flag in found or []:
             together.setdefault(flag, []).append(row)
-    suspected = together.pop("label_error", [])
-    kinds = [
-        Kind(_plain(flag), len(rows), _worst(dataset, columns, flag, rows))
-        for flag, rows in sorted(together.items())
-        if not flag.startswith(FIX_FLAG)
+    names = sorted(together, key=_turn)
+    numbers = [
+        (_plain(flag), len(together[flag]), int((~dataset.keep[together[flag]]).sum()))
+        for flag in names
     ]
-    numbers = [(_plain("label_error"), len(suspected))] if suspected else []
-    numbers += [(_plain(flag), len(rows)) for flag, rows in sorted(together.items())]
+    suspected = together.pop("label_error", [])
+    kinds = {
+        flag: Kind(
+            _plain(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
+        )
+        for flag in names
+        if flag in together and not flag.startswith(FIX_FLAG)
+    }
     splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
     return DataPage(
+        falsifying=[kind for flag, kind in kinds.items() if flag in FALSIFYING],
         labels=Kind("label error", len(suspected), _labels(dataset, columns, suspected)),
         pairs=_pairs(columns, suspected),
-        kinds=kinds,
+        kinds=[kind for flag, kind in kinds.items() if flag not in FALSIFYING],
         clusters=_clusters(dataset, columns),
         numbers=numbers,
         balance=figures.class_balance(splits),
@@ -108,8 +117,15 @@ def data_page(dataset: Dataset) -> DataPage:
     )
 
 
+def _turn(flag: str) -> tuple[int, str]:
+    """What falsifies figures first, in its order, then labels that may be wrong, then the rest."""
+    if flag in FALSIFYING:
+        return FALSIFYING.index(flag), flag
+    return len(FALSIFYING) + (flag != "label_error"), flag
+
+
 class _Columns:
-    """Columns as lists, each read once."""
+    """Columns as lists, each read or reckoned once."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._table = dataset.table
@@ -117,7 +133,8 @@ class _Columns:
 
     def __getitem__(self, name: str) -> list[Any]:
         if name not in self._read:
-            self._read[name] = self._table[name].to_pylist()
+            reckon = _RECKONED.get(name)
+            self._read[name] = self._table[name].to_pylist() if reckon is None else reckon(self)
         return self._read[name]
 
 
@@ -125,6 +142,25 @@ def _plain(flag: str) -> str:
     return flag.replace("_", " ")
 
 
+def _aspects(columns: _Columns) -> list[float | None]:
+    """The longer side in shorter ones."""
+    sizes = zip(columns["width"], columns["height"], strict=True)
+    return [max(w, h) / min(w, h) if w and h else None for w, h in sizes]
+
+
+def _sizes_off(columns: _Columns) -> list[float | None]:
+    """How many times larger or smaller than the median an image's side is."""
+    sizes = zip(columns["width"], columns["height"], strict=True)
+    sides = [(w * h) ** 0.5 if w and h else None for w, h in sizes]
+    known = [side for side in sides if side is not None]
+    median = float(np.median(known)) if known else 1.0
+    return [None if side is None else max(side / median, median / side) for side in sides]
+
+
+_RECKONED: dict[str, Callable[[_Columns], list[float | None]]] = {
+    "aspect": _aspects,
+    "size_off_median_by": _sizes_off,
+}
 _ORDER: dict[str, tuple[str, float]] = {
     "outlier": ("outlier", -1),
     "near_duplicate": ("near_duplicate", -1),
@@ -134,6 +170,9 @@ _ORDER: dict[str, tuple[str, float]] = {
     "bright": ("brightness", -1),
     "low_contrast": ("contrast", 1),
     "blurred": ("sharpness", 1),
+    "odd_aspect": ("aspect", -1),
+    "odd_size": ("size_off_median_by", -1),
+    "grey": ("color", 1),
 }
 """Which column says how bad a flag is: 1 where less of it is worse, -1 where more is."""
 

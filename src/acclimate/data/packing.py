@@ -1,0 +1,74 @@
+"""Archives that are written: one folder's files, the same bytes for the same files each time."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal, cast
+
+from acclimate.files import atomic_file
+
+Add = Callable[[str, bytes], None]
+"""Name below the folder, with slashes, and content."""
+_DAY = (1980, 1, 1, 0, 0, 0)
+"""The first day a zip knows: when a photo was taken is nobody's business."""
+_STAMP = 315_532_800
+_MODE = 0o644
+_COMPRESSIONS: dict[str, Literal["bz2", "xz"]] = {
+    ".tar.bz2": "bz2", ".tbz2": "bz2", ".tar.xz": "xz", ".txz": "xz",
+}  # fmt: skip
+
+
+@contextmanager
+def packing(path: Path) -> Iterator[Add]:
+    """An archive to add files to, which takes its place only when the block ends well.
+
+    Args:
+        path: Its ending says the kind: `.zip`, `.tar`, `.tar.gz`, `.tar.bz2`, `.tar.xz`.
+
+    Yields:
+        Add: Adds one file.
+
+    Raises:
+        OutputError: The disk is full or the place is read-only.
+    """
+    with atomic_file(path) as stream:
+        if path.suffix.lower() == ".zip":
+            # Images are compressed already.
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as file:
+                yield lambda name, content: file.writestr(_zip_info(name), content)
+        else:
+            with _tar(stream, path.name.lower()) as tar:
+                yield lambda name, content: tar.addfile(
+                    _tar_info(name, content), io.BytesIO(content)
+                )
+
+
+def _zip_info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _DAY)
+    info.external_attr = (0o100000 | _MODE) << 16
+    return info
+
+
+def _tar_info(name: str, content: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = len(content), _STAMP, _MODE
+    return info
+
+
+@contextmanager
+def _tar(stream: IO[bytes], name: str) -> Iterator[tarfile.TarFile]:
+    if name.endswith((".gz", ".tgz")):
+        # Opened here, since tarfile would write the time into it.
+        with (
+            gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed,
+            tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w") as file,
+        ):
+            yield file
+        return
+    kind = next((kind for end, kind in _COMPRESSIONS.items() if name.endswith(end)), "")
+    with tarfile.open(fileobj=stream, mode=f"w:{kind}") as file:  # type: ignore[call-overload]
+        yield file

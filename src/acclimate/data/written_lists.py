@@ -1,0 +1,58 @@
+"""Lists that are written: where each kept image is, with its label, split and group."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from acclimate.context import Context
+from acclimate.data.dataset import Dataset
+from acclimate.errors import count
+from acclimate.files import write_atomic
+
+SUFFIXES_OF_LISTS = {".csv": ",", ".tsv": "\t"}
+"""The endings of lists that are written, and what stands between their cells."""
+_HERE = Context()
+
+
+def write_list(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int:
+    """Lists the kept images where they are: `path`, `label`, `split`, `group`.
+
+    Paths start from the list's folder; those of images outside it are absolute. Other test domains
+    are not listed.
+
+    Args:
+        dataset: Cleaned.
+        path: The list, `.csv` or `.tsv`; one that stands there is replaced.
+        context: The run.
+
+    Returns:
+        How many images were listed.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    columns = {n: dataset.table[n].to_pylist() for n in ("label", "split", "group")}
+    root, folder = dataset.root.resolve(), path.parent.resolve()
+    buffer = io.StringIO()
+    writer = csv.writer(
+        buffer, delimiter=SUFFIXES_OF_LISTS[path.suffix.lower()], lineterminator="\n"
+    )
+    writer.writerow(["path", "label", "split", "group"])
+    rows, outside = dataset.rows().tolist(), 0
+    for row in rows:
+        place = Path(os.path.normpath(root / dataset.paths[row]))
+        inside = place.is_relative_to(folder)
+        outside += not inside
+        label, split, group = (columns[name][row] for name in ("label", "split", "group"))
+        shown = place.relative_to(folder) if inside else place
+        # A list's image without a label must say that it has none on purpose.
+        cells = (label, "unlabelled" if label is None else split, group)
+        writer.writerow([shown.as_posix(), *(cell or "" for cell in cells)])
+    write_atomic(path, buffer.getvalue())
+    if outside:
+        context.progress.say(
+            f"copy: {count(outside, 'image')} outside the list's folder, by absolute path: "
+            "read the list with --set data.allow_outside=true"
+        )
+    return len(rows)
