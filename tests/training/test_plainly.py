@@ -244,3 +244,19 @@ def test_a_loader_goes_with_a_module_and_val_with_a_loader(dataset):
         acclimate.fine_tune("efficientnet-lite0", batch(), device="cpu")
     with pytest.raises(AcclimateError, match=r"^val: val does not apply to a data set, which has"):
         acclimate.fine_tune("efficientnet-lite0", dataset, val=batch(), device="cpu")
+
+
+def test_a_checkpoint_of_other_images_or_another_loss_is_refused(tmp_path):
+    def go(part, **given):
+        train = DataLoader(digits(part), 32, shuffle=True)
+        return acclimate.fine_tune(
+            network(), train, val=DataLoader(digits(slice(400, 600)), 64), device="cpu", epochs=1,
+            workspace=tmp_path, **given,
+        )  # fmt: skip
+
+    first = go(slice(0, 128))
+    assert same(go(slice(0, 128)).network, first.network)
+    with pytest.raises(ModelFileError, match="another training: data was"):
+        go(slice(128, 256))
+    with pytest.raises(ModelFileError, match="loss was 'cross_entropy' there and is 'focal' here"):
+        go(slice(0, 128), loss="focal")

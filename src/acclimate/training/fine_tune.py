@@ -29,6 +29,7 @@ from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.prefix import VIEWS, PrefixFeed, frozen_prefix
 from acclimate.training.resolution import check_sizes, growing_sizes
+from acclimate.training.sameness import settings_beside
 from acclimate.training.settings import FineTune
 from acclimate.training.step import Objective, Seen
 from acclimate.training.stochastic import stochastic
@@ -97,10 +98,12 @@ def fine_tune(
         known = network, views, objective
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         plan = left_of(plan, began)
+        scores = {"scores": dataset.scores_digest} if settings.label_weights else {}
         fed = _after_prefix(network, views, plan, settings, context) or views
         trained = train(
-            network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch
-        )
+            network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch,
+            made_of={"model": _begun_from(classifier), **settings_beside(settings), **scores},
+        )  # fmt: skip
     merge(trained.network)
     if settings.trained != "all":
         trained.network.requires_grad_(True)
@@ -137,6 +140,12 @@ def _after_prefix(
         return None
     wanted = VIEWS if settings.prefix_views == "auto" else settings.prefix_views
     return frozen_prefix(network, views, plan, wanted, context)
+
+
+def _begun_from(classifier: Classifier) -> str:
+    """Stands for a model: a module's head, which is replaced, may be random each time."""
+    own = not classifier.architecture.startswith("timm:")
+    return classifier.name if own else classifier.digest
 
 
 def without_val(dataset: Dataset) -> str | None:

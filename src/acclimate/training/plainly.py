@@ -82,7 +82,8 @@ def fine_tune_plainly(
     def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
         return loss(logits, seen.targets, settings.label_smoothing)
 
-    return train(ours, feed, objective, plan, context=context, optimizer=optimizer)
+    of = {"loss": settings.loss, "label_smoothing": settings.label_smoothing}
+    return train(ours, feed, objective, plan, context=context, optimizer=optimizer, made_of=of)
 
 
 def moved(
