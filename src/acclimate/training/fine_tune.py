@@ -17,6 +17,7 @@ from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.training.faults import told_of_start
 from acclimate.training.forgetting import priced
 from acclimate.training.growth import for_rehearsal, growth_of, without_images
 from acclimate.training.head import with_fitted_head
@@ -249,8 +250,7 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
         notes += trained.blend.notes
         if trained.blend.coefficient is not None:
             figures["wise_ft"] = trained.blend.coefficient
-    if trained.is_start:
-        notes.append("No epoch was better on val than the start, which was kept.")
+    notes += told_of_start(trained.curve, plan.learning_rate, kept=trained.is_start)
     # JSON has no NaN: what is unknown (the train loss before any step) is null.
     curve = tuple(
         {name: None if math.isnan(v) else float(v) for name, v in asdict(line).items()}

@@ -23,7 +23,7 @@ from acclimate.training.checkpoint import (
     check_state,
     find_state,
 )
-from acclimate.training.faults import check_goes_on, diverged
+from acclimate.training.faults import check_goes_on, diverged, told_of_start
 from acclimate.training.feed import Fed, Feed
 from acclimate.training.optimizers import (
     OPTIMIZERS,
@@ -228,8 +228,11 @@ class _Run:
                 self._epoch(state.epoch + 1)
         blend = self._blended()
         self.network.load_state_dict(blend.weights if blend else state.best)
-        network = on_cpu(self.network)
-        return Trained(network, tuple(state.curve), state.best_epoch, state.troubles, blend)
+        network, curve = on_cpu(self.network), tuple(state.curve)
+        trained = Trained(network, curve, state.best_epoch, state.troubles, blend)
+        for told in told_of_start(curve, self.plan.learning_rate, kept=trained.is_start):
+            self.progress.say(told)
+        return trained
 
     def _blended(self) -> Blend | None:
         """A soup of epochs, and the way from the start to it, where the plan asks for them."""

@@ -20,7 +20,8 @@ from acclimate.training.settings import FineTune, Training
 from acclimate.training.step import Seen
 
 _APPLY = frozenset(
-    {*Training.model_fields, "loss", "label_smoothing"} - {"batch_size", "class_statistics"}
+    {*Training.model_fields, "loss", "label_smoothing"}
+    - {"batch_size", "class_statistics", "augment_on"}
 )
 """What means something without a table of images."""
 
@@ -60,6 +61,13 @@ def fine_tune_plainly(
             f"{odd[0]} does not apply to a DataLoader of your own.",
             where=odd[0],
             hint="Leave it out, or give a folder or a list of images as data.",
+        )
+    if settings.batch_norm == "reestimate":
+        raise RecipeError(
+            "statistics cannot be measured anew on a DataLoader of your own, whose images are not "
+            "to be had as evaluation sees them.",
+            where="batch_norm",
+            hint="Leave it at frozen, or give train.",
         )
     if settings.learning_rate == "find":
         raise RecipeError(
