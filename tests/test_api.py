@@ -1,5 +1,6 @@
 """The front door from Python: what a notebook calls."""
 
+import inspect
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -363,3 +364,12 @@ def test_a_search_takes_keywords_and_leaves_what_is_given(small, dataset, tmp_pa
     with pytest.raises(RecipeError) as caught:
         acclimate.search(small, dataset, place, trials=2, ranges={"drop": (0, 1)}, **more)
     assert "Search has no setting 'drop'." in str(caught.value)
+
+
+def test_every_stage_says_what_happens_to_the_progress_it_is_given(start, dataset):
+    heard = Heard()
+    acclimate.prune(start, dataset, progress=heard, epochs=1, max_accuracy_drop=100)
+    assert any(line.startswith("prune: ") for line in heard.lines)
+    for name in ("clean", "inspect", "augment", "probe", "fine_tune", "distill", "prune",
+                 "quantize", "export", "evaluate"):  # fmt: skip
+        assert "progress" in inspect.signature(getattr(acclimate, name)).parameters, name

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -154,8 +155,20 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_a_file_that_is_no_onnx_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ModelFileError, match="ONNX file carries no input contract and classes"):
+    with pytest.raises(ModelFileError, match="file is no ONNX, or a damaged one"):
         as_classifier(tmp_path / "model.onnx")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(ModelFileError, match="file is no ONNX, or a damaged one"):
+        as_classifier(tmp_path / "empty.onnx")
+
+
+def test_an_onnx_file_of_somebody_else_is_told_from_one_that_is_none(tmp_path):
+    helper = onnx.helper
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph), tmp_path / "foreign.onnx")
+    with pytest.raises(ModelFileError, match="ONNX file carries no input contract and classes"):
+        as_classifier(tmp_path / "foreign.onnx")
 
 
 def test_a_dataset_is_itself(dataset):

@@ -5,6 +5,7 @@ Models may be given by name, folder, file, or as a `torch.nn.Module`; data by fo
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def inspect(
     contract: InputContract | None = None,
     image_size: int | None = None,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Inspect
 ) -> Dataset:
     """Flags suspected labels and outliers; see `acclimate.cleaning.inspect.inspect`.
@@ -89,12 +91,13 @@ def inspect(
         contract: What a module expects of pixels.
         image_size: px, when not the model's own.
         context: Seed, device, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Inspect`.
 
     Returns:
         The data set with scores and flags.
     """
-    here = context or Context()
+    here = _here(context, progress)
     start = _sized(as_classifier(model, contract=contract), image_size)
     return _inspect(
         start, as_dataset(data, context=here), from_keywords(Inspect, settings), context=here
@@ -108,6 +111,7 @@ def augment(
     contract: InputContract | None = None,
     image_size: int | None = None,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Augment
 ) -> Policy:
     """Which augmentations keep the labels of your images true, with the evidence for each.
@@ -119,6 +123,7 @@ def augment(
         contract: What a module expects of pixels.
         image_size: px, when not the model's own.
         context: Seed, device, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Augment`.
 
     Returns:
@@ -132,7 +137,7 @@ def augment(
         return _choose_policy(made)
     if model is None or data is None:
         raise RecipeError("a model and data are needed, or neither.", where="augment")
-    here = context or Context()
+    here = _here(context, progress)
     judge = _sized(as_classifier(model, contract=contract), image_size)
     return _safe_policy(judge, as_dataset(data, context=here), made, context=here)
 
@@ -144,6 +149,7 @@ def probe(
     contract: InputContract | None = None,
     image_size: int | None = None,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Probe
 ) -> Classifier:
     """A linear head on frozen features; see `acclimate.features.probe.probe`.
@@ -154,12 +160,13 @@ def probe(
         contract: What a module expects of pixels.
         image_size: px, when not the model's own.
         context: Seed, device, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Probe`.
 
     Returns:
         A classifier of the data's classes.
     """
-    here = context or Context()
+    here = _here(context, progress)
     start = _sized(as_classifier(model, contract=contract), image_size)
     return _probe(
         start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
@@ -172,6 +179,7 @@ def distill(
     *,
     policy: Policy | None = None,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Distill
 ) -> Classifier:
     """A student of fine-tuned teachers; see `acclimate.training.distill.distill`.
@@ -182,6 +190,7 @@ def distill(
         data: Folder, list or data set.
         policy: Augmentation.
         context: Seed, device, workspace, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Distill`; `student` may be a classifier too.
 
     Returns:
@@ -191,7 +200,7 @@ def distill(
     if isinstance(start, Classifier):
         settings["student"] = start.name
     own = start if isinstance(start, Classifier) else None
-    made, here = from_keywords(Distill, settings), context or Context()
+    made, here = from_keywords(Distill, settings), _here(context, progress)
     dataset = as_dataset(data, context=here)
     return _distill(inputs.as_teachers(teacher), dataset, policy, made, context=here, start=own)
 
@@ -202,6 +211,7 @@ def prune(
     *,
     policy: Policy | None = None,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Prune
 ) -> Classifier:
     """A model with fewer channels, or the same one with the reason; see `compression.prune`.
@@ -211,12 +221,15 @@ def prune(
         data: Folder, list or data set.
         policy: Augmentation while recovering.
         context: Seed, device, workspace, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Prune`.
 
     Returns:
         The classifier.
     """
-    return _on_data(_prune, model, data, policy, from_keywords(Prune, settings), context)
+    return _on_data(
+        _prune, model, data, policy, from_keywords(Prune, settings), _here(context, progress)
+    )
 
 
 def quantize(
@@ -224,6 +237,7 @@ def quantize(
     data: AnyData,
     *,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Quantize
 ) -> Classifier:
     """An int8 model, or the float one with the reason; see `acclimate.compression.quantize`.
@@ -232,12 +246,13 @@ def quantize(
         model: Knows the data's classes.
         data: Folder, list or data set.
         context: Seed, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Quantize`.
 
     Returns:
         The classifier with its ONNX graph.
     """
-    here = context or Context()
+    here = _here(context, progress)
     made = from_keywords(Quantize, settings)
     return _quantize(as_classifier(model), as_dataset(data, context=here), made, context=here)
 
@@ -247,6 +262,7 @@ def export(
     data: AnyData,
     *,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Export
 ) -> Classifier:
     """A model with its ONNX graph, checked on real images; see `acclimate.models.export`.
@@ -255,12 +271,13 @@ def export(
         model: With a PyTorch network.
         data: Whose images are the check.
         context: Progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Export`.
 
     Returns:
         The classifier; `save` writes `model.onnx`.
     """
-    here = context or Context()
+    here = _here(context, progress)
     made = from_keywords(Export, settings)
     return _export(as_classifier(model), as_dataset(data, context=here), made, context=here)
 
@@ -271,6 +288,7 @@ def evaluate(
     *,
     name: str | None = None,
     context: Context | None = None,
+    progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Evaluate
 ) -> Evaluation:
     """Figures with intervals on the images that judge; see `acclimate.evaluation.evaluate`.
@@ -280,12 +298,13 @@ def evaluate(
         data: Folder, list or data set; what has no split is all test.
         name: For tables.
         context: Seed, device, progress.
+        progress: Receives what is told, in place of the context's.
         **settings: Fields of `Evaluate`.
 
     Returns:
         The evaluation.
     """
-    here = context or Context()
+    here = _here(context, progress)
     made = from_keywords(Evaluate, settings)
     dataset = to_judge(data, context=here)
     return _evaluate(as_classifier(model), dataset, made, context=here, name=name)
@@ -344,12 +363,16 @@ def _on_data(
     data: AnyData,
     policy: Policy | None,
     settings: Settings,
-    context: Context | None,
+    here: Context,
 ) -> Classifier:
-    here = context or Context()
     return stage(
         as_classifier(model), as_dataset(data, context=here), policy, settings, context=here
     )
+
+
+def _here(context: Context | None, progress: Progress | None) -> Context:
+    found = context or Context()
+    return found if progress is None else replace(found, progress=progress)
 
 
 def _sized(model: Classifier, image_size: int | None) -> Classifier:

@@ -395,3 +395,14 @@ def test_several_processes_are_refused(given, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     told = refusal(RecipeError, *given, folder=tmp_path / "s")
     assert told == "a search runs in one process. Start it without torchrun."
+
+
+def test_a_search_that_keeps_classes_is_refused(blank, dataset, tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        search(
+            blank, dataset, settings=FineTune(keep_classes=True), budget=SIX, folder=tmp_path / "s"
+        )
+    assert str(caught.value) == (
+        "fine_tune.keep_classes: a search cannot keep classes: without images of all of them "
+        "nothing is trained that trials could compare. Leave it out, or fine-tune without --trials."
+    )

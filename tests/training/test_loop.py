@@ -570,3 +570,30 @@ def test_looking_for_flat_minima_takes_other_steps(run):
     )
     assert (found - start).norm() > 100 * (near - start).norm()
     assert (found - start).norm() > 1e-5
+
+
+def test_a_rate_that_tears_the_network_away_is_said_though_numbers_stay_finite(run, good):
+    settings = FineTune(epochs=2, batch_size=18, learning_rate=0.5, warmup=0.0)
+    heard = Heard()
+    trained = run(settings, network=copy_of(good), progress=heard)
+    assert trained.is_start
+    assert "No epoch was better on val than the start, which was kept." in heard.lines
+    assert heard.lines[-1].startswith("Val loss rose from ")
+    assert heard.lines[-1].endswith(
+        ": the learning rate 0.5 is probably too high. Lower learning_rate, or set it to find."
+    )
+
+
+def test_a_start_that_is_merely_as_good_is_not_called_torn_away(run, good):
+    heard = Heard()
+    settings = FineTune(epochs=1, batch_size=18, learning_rate=1e-9)
+    trained = run(settings, network=copy_of(good), progress=heard)
+    assert not any("too high" in line for line in heard.lines)
+    assert trained.is_start == any("which was kept" in line for line in heard.lines)
+
+
+def test_batch_norm_learns_from_a_short_last_batch_in_parts(run, dataset):
+    images = len(dataset.rows("train"))
+    size = next(n for n in range(12, images) if images % n in (2, 3))
+    settings = FineTune(epochs=1, batch_size=size, accumulate=4, batch_norm="train")
+    assert len(run(settings).curve) == 2

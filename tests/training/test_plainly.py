@@ -244,3 +244,36 @@ def test_a_loader_goes_with_a_module_and_val_with_a_loader(dataset):
         acclimate.fine_tune("efficientnet-lite0", batch(), device="cpu")
     with pytest.raises(AcclimateError, match=r"^val: val does not apply to a data set, which has"):
         acclimate.fine_tune("efficientnet-lite0", dataset, val=batch(), device="cpu")
+
+
+def test_a_checkpoint_of_other_images_or_another_loss_is_refused(tmp_path):
+    def go(part, **given):
+        train = DataLoader(digits(part), 32, shuffle=True)
+        return acclimate.fine_tune(
+            network(), train, val=DataLoader(digits(slice(400, 600)), 64), device="cpu", epochs=1,
+            workspace=tmp_path, **given,
+        )  # fmt: skip
+
+    first = go(slice(0, 128))
+    assert same(go(slice(0, 128)).network, first.network)
+    with pytest.raises(ModelFileError, match="another training: data was"):
+        go(slice(128, 256))
+    with pytest.raises(ModelFileError, match="loss was 'cross_entropy' there and is 'focal' here"):
+        go(slice(0, 128), loss="focal")
+
+
+@pytest.mark.parametrize(("given", "where"), [
+    ({"batch_norm": "reestimate"}, "batch_norm: statistics cannot be measured anew"),
+    ({"augment_on": "device"}, "augment_on: augment_on does not apply to a DataLoader"),
+])  # fmt: skip
+def test_what_a_loader_cannot_do_is_refused(given, where):
+    with pytest.raises(RecipeError, match=where):
+        acclimate.fine_tune(network(), loaders()[0], device="cpu", epochs=1, **given)
+
+
+@pytest.mark.parametrize(("images", "size"), [(4, 1), (9, 8)], ids=["each alone", "the last alone"])
+def test_batch_norm_that_meets_one_image_says_so(images, size):
+    normed = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    loader = DataLoader(digits(slice(0, images)), size)
+    with pytest.raises(RecipeError, match="batch_norm: train needs two images at a time"):
+        acclimate.fine_tune(normed, loader, device="cpu", epochs=1, batch_norm="train")

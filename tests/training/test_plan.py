@@ -139,9 +139,11 @@ def test_averaging_reaches_the_plan(kind, name):
 
 @pytest.mark.parametrize("name", ["swa", "soup"])
 def test_means_of_weights_are_refused_where_statistics_are_trained(name):
-    with pytest.raises(RecipeError, match=f"averaging: {name} needs batch_norm: frozen"):
+    with pytest.raises(RecipeError, match=f"averaging: {name} does not go with batch_norm: train"):
         make_plan(FineTune(averaging=name, batch_norm="train"), 100, HERE)
     make_plan(FineTune(averaging="ema", batch_norm="train"), 100, HERE)
+    plan = make_plan(FineTune(averaging=name, batch_norm="reestimate"), 100, HERE)
+    assert plan.averaging == name
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_wise_ft_says_which_coefficients_are_tried(asked, tried):
 
 
 def test_wise_ft_is_refused_where_statistics_are_trained_and_auto_stays_off():
-    with pytest.raises(RecipeError, match="wise_ft needs batch_norm: frozen"):
+    with pytest.raises(RecipeError, match="wise_ft does not go with batch_norm: train"):
         make_plan(FineTune(wise_ft=0.5, batch_norm="train"), 100, HERE)
     plan = make_plan(FineTune(wise_ft="auto", batch_norm="train"), 100, HERE)
     assert plan.coefficients == ()
@@ -226,3 +228,22 @@ def test_images_are_altered_by_threads_unless_a_device_is_asked_for_or_is_a_gpu(
     assert found.augment_on_device
     assert found.reasons["augment_on"] == "the device, since it is a GPU"
     assert not make_plan(kind(precision="32-true", augment_on="cpu"), 100, HERE).augment_on_device
+
+
+@pytest.mark.parametrize(
+    ("given", "batch"),
+    [
+        ({"batch_size": 1}, "a batch of 1 leaves"),
+        ({"batch_size": 8, "accumulate": 8}, "a batch of 8 in 8 parts leaves"),
+        ({"batch_size": 8, "accumulate": 5}, "a batch of 8 in 5 parts leaves"),
+    ],
+)
+def test_batch_norm_does_not_learn_from_one_image(given, batch):
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(batch_norm="train", **given), 100, HERE)
+    assert str(caught.value) == (
+        f"batch_norm: batch_norm: train needs two images at a time, and {batch} one: alone it has "
+        "no statistics. Raise batch_size, lower accumulate, or leave batch_norm at frozen."
+    )
+    make_plan(FineTune(**given), 100, HERE)
+    assert make_plan(FineTune(batch_norm="train"), 9, HERE).batch_size == 2

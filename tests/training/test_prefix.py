@@ -162,3 +162,12 @@ def test_as_many_views_are_kept_as_the_disk_may_take(divided, views, tmp_path):
         room = (count * images + val + images / 2) * one / 1e9
         assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=room)) == count
     assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=0)) == 0
+
+
+def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, dataset, tmp_path):
+    heard = Heard()
+    context = Context(device="cpu", cache=tmp_path / "cache", progress=heard)
+    made = LAST.model_copy(update={"batch_norm": "reestimate", "averaging": "none"})
+    fine_tune(start, dataset, choose_policy(), made, context=context)
+    assert any(line.startswith("frozen part: run once") for line in heard.lines)
+    assert any(line.startswith("batch norm measured anew: loss ") for line in heard.lines)

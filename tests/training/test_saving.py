@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import timm
 import torch
@@ -16,7 +17,8 @@ from acclimate.data.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.progress import SilentProgress
 from acclimate.training import saving
-from acclimate.training.checkpoint import find_state
+from acclimate.training.checkpoint import find_state, save_state
+from acclimate.training.fine_tune import fine_tune
 from acclimate.training.loop import train
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune
@@ -206,6 +208,9 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(run, tmp_path):
     [
         ({"optimizer": "sgd"}, "optimizer was 'AdamW' there and is 'SGD' here"),
         ({"batch_size": 20}, "batch_size was 30 there and is 20 here"),
+        ({"learning_rate": 1e-3}, "learning_rate was 0.01 there and is 0.001 here"),
+        ({"schedule": "constant"}, "schedule was 'cosine' there and is 'constant' here"),
+        ({"epochs": 3}, "epochs was 2 there and is 3 here"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(run, tmp_path, changed, said):
@@ -222,3 +227,48 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ModelFileError, match=r"checkpoint\.pt: checkpoint cannot be read \(.*\)\."):
         run(workspace=tmp_path)
+
+
+def test_other_images_of_the_same_number_are_another_training(
+    run, dataset, policy, context, tmp_path
+):
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace=tmp_path, progress=Signalled(2))
+    labels = dataset.table["label"].to_pylist()
+    moved = pa.array([*labels[1:], labels[0]]).dictionary_encode()
+    place = dataset.table.schema.get_field_index("label")
+    other = replace(dataset, table=dataset.table.set_column(place, "label", moved))
+    plan = make_plan(SETTINGS, len(other.rows("train")), context)
+    views, here = Views(other, policy, CONTRACT), replace(context, workspace=tmp_path)
+    with pytest.raises(ModelFileError, match="another training: data was"):
+        train(with_dropout(), views, cross_entropy, plan, context=here)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"loss": "focal"}, "loss was 'cross_entropy' there and is 'focal' here"),
+        ({"label_smoothing": 0.2}, "label_smoothing was 0.1 there and is 0.2 here"),
+    ],
+)
+def test_a_finished_training_of_another_loss_is_not_handed_out(
+    start, dataset, policy, context, tmp_path, changed, said
+):
+    here = replace(context, workspace=tmp_path)
+    settings = FineTune(epochs=1, batch_size=30)
+    first = fine_tune(start, dataset, policy, settings, context=here)
+    assert fine_tune(start, dataset, policy, settings, context=here).digest == first.digest
+    with pytest.raises(ModelFileError, match=said):
+        fine_tune(start, dataset, policy, settings.model_copy(update=changed), context=here)
+
+
+def test_a_checkpoint_from_before_these_were_written_down_is_gone_on_with(run, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace=tmp_path, progress=Signalled(2))
+    state = find_state(tmp_path)
+    names = ("optimizer", "batch_size", "images", "seed")
+    state.training = {name: state.training[name] for name in names}
+    save_state(state, tmp_path)
+    heard = Signalled()
+    run(workspace=tmp_path, progress=heard)
+    assert heard.lines[0] == "going on after epoch 0 of 2, batch 2 of 6"

@@ -98,6 +98,29 @@ def test_a_function_that_answers_amiss_is_told(ada):
         ask(lambda images: torch.full((len(images), 3), float("nan")))
 
 
+def test_a_function_that_fails_is_named_with_its_error():
+    def forgetful(images):
+        """Returns nothing."""
+
+    def broken(images):
+        raise KeyError("weights")
+
+    with pytest.raises(ModelFileError) as caught:
+        ask(forgetful)
+    assert "forgetful: the teaching function returned NoneType, not logits." in str(caught.value)
+    with pytest.raises(ModelFileError) as caught:
+        ask(broken)
+    assert "broken: the teaching function raised KeyError: 'weights'." in str(caught.value)
+
+
+def test_a_function_that_lacks_memory_is_asked_about_fewer_images():
+    def large(images):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):  # the loop cuts the batch
+        ask(large)
+
+
 def test_features_are_what_the_heads_read(ada, bob):
     told = ask(ada, bob, features=True)
     layer = ada.module().get_classifier()

@@ -33,6 +33,7 @@ from acclimate.training.learning_rate import with_found_rate
 from acclimate.training.loop import train
 from acclimate.training.pace import left_of
 from acclimate.training.plan import make_plan
+from acclimate.training.sameness import settings_beside
 from acclimate.training.settings import Distill
 from acclimate.training.teachers import Teachers
 from acclimate.training.views import Views
@@ -89,7 +90,10 @@ def prune(
     plan = left_of(with_found_rate(plan, network, views, objective, context=context), began)
     # What was cut is no start to come back to: on clean val images it may look as good as ever
     # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).
-    trained = train(network, views, objective, plan, context=context, keep_start=False)
+    trained = train(
+        network, views, objective, plan, context=context, keep_start=False,
+        made_of={"model": classifier.digest, **settings_beside(settings)},
+    )  # fmt: skip
     used = {**plain(settings), "policy": views.policy.as_record()}
     step = record("prune", used, trained, plan)
     pruned = classifier.after(step, network=trained.network, dataset=dataset.digest)

@@ -148,10 +148,17 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
     """
     try:
         model = onnx.load_from_string(graph)
+        # Bytes that happen to be a message of another kind leave all of this empty.
+        whole = bool(model.ir_version and model.graph.node)
+    except Exception as error:  # protobuf raises its own kinds on hostile bytes
+        raise ModelFileError("file is no ONNX, or a damaged one.") from error
+    if not whole:
+        raise ModelFileError("file is no ONNX, or a damaged one.")
+    try:
         props = {p.key: p.value for p in model.metadata_props}
         contract = json.loads(props[KEY_CONTRACT])
         classes = tuple(str(c) for c in json.loads(props[KEY_CLASSES]))
-    except Exception as error:  # protobuf raises its own kinds on hostile bytes
+    except (KeyError, ValueError, TypeError) as error:
         raise ModelFileError("ONNX file carries no input contract and classes.") from error
     return InputContract.from_record(contract), classes
 

@@ -25,6 +25,7 @@ from acclimate.training.loop import Trained, train
 from acclimate.training.losses import cross_entropy
 from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
+from acclimate.training.sameness import settings_beside
 from acclimate.training.settings import Distill
 from acclimate.training.step import Objective, Seen
 from acclimate.training.teachers import AnyTeacher, Remembering, Teachers, Told, name_of, named
@@ -113,7 +114,8 @@ def _taught(
     hint = Hint(network, asked.width, context.seed_for("hint")) if features else None
     objective = teaching(ask, settings, hint)
     plan = left_of(with_found_rate(plan, network, views, objective, context=context), began)
-    trained = train(network, views, objective, plan, context=context)
+    of = {"teachers": [name_of(one) for one in teachers], **settings_beside(settings)}
+    trained = train(network, views, objective, plan, context=context, made_of=of)
     if hint is not None:
         trained = replace(trained, network=dropped(trained.network, begin.module()))
     return trained, plan

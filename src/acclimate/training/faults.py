@@ -1,9 +1,10 @@
 """Numbers that ran away: which steps are skipped, and when the training stops."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acclimate.errors import DataError, RecipeError, count
-from acclimate.training.checkpoint import Part, Troubles
+from acclimate.training.checkpoint import Epoch, Part, Troubles
 from acclimate.training.plan import TrainPlan
 
 
@@ -21,6 +22,10 @@ _SHARE = 0.1
 """Of an epoch's steps: more than that is no accident."""
 
 _SHOWN = 5
+
+_FAR = 4.0
+"""Times the start's val loss, and one more: what a network that knew nothing would hardly lose by
+learning at a rate that suits it."""
 
 
 @dataclass(frozen=True)
@@ -92,4 +97,28 @@ def diverged(what: str, value: float, when: str, plan: TrainPlan) -> DivergedErr
         hint += " Or set precision to bf16-mixed or 32-true: 16-bit floats end at 65,504."
     return DivergedError(
         f"{what} is {value} at {when}: the training diverges.", where="learning_rate", hint=hint
+    )
+
+
+def told_of_start(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tuple[str, ...]:
+    """What is to be said where a training came to nothing though its numbers stayed finite.
+
+    Args:
+        curve: The start first.
+        rate: Peak rate.
+        kept: Whether the start is what came of it.
+
+    Returns:
+        Sentences; none where all is well.
+    """
+    if not kept or len(curve) < 2:
+        return ()
+    start, highest = curve[0].val_loss, max(line.val_loss for line in curve[1:])
+    told = "No epoch was better on val than the start, which was kept."
+    if not highest > _FAR * start + 1:
+        return (told,)
+    return (
+        told,
+        f"Val loss rose from {start:.3g} to {highest:,.3g}: the learning rate {rate:.2g} is "
+        "probably too high. Lower learning_rate, or set it to find.",
     )

@@ -17,6 +17,7 @@ from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Rows
 from acclimate.models.runtime import Normalizer
 from acclimate.training.imbalance import balanced_order
+from acclimate.training.sameness import digest_of
 from acclimate.training.views import Views
 
 
@@ -62,11 +63,21 @@ class Fed(Protocol):
         steps: Batches an epoch.
         images: Training images.
         val_images: Of all processes.
+        views: The images, where there is a table of them.
+        digest: Stands for all that it feeds, as far as that is known.
     """
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
+
+    @property
+    def views(self) -> Views | None:
+        """The images, where there is a table of them."""
+
+    @property
+    def digest(self) -> str:
+        """Stands for all that it feeds, as far as that is known."""
 
     @property
     def images(self) -> int:
@@ -122,6 +133,11 @@ class Feed:
     def steps(self) -> int:
         """Batches an epoch."""
         return len(cut(self.rows, self.batch_size))
+
+    @property
+    def digest(self) -> str:
+        """Stands for the images and how they are seen."""
+        return digest_of(self.views)
 
     @property
     def images(self) -> int:

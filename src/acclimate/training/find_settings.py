@@ -123,6 +123,13 @@ def _check(dataset: Dataset, settings: FineTune) -> None:
             where="fine_tune.minutes",
             hint="Leave it out; --minutes bounds the whole search.",
         )
+    if settings.keep_classes:
+        raise RecipeError(
+            "a search cannot keep classes: without images of all of them nothing is trained that "
+            "trials could compare.",
+            where="fine_tune.keep_classes",
+            hint="Leave it out, or fine-tune without --trials.",
+        )
     if process_count() > 1:
         raise RecipeError("a search runs in one process.", hint="Start it without torchrun.")
     check_trainable(dataset)

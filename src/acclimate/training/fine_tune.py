@@ -17,6 +17,7 @@ from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.training.faults import told_of_start
 from acclimate.training.forgetting import priced
 from acclimate.training.growth import for_rehearsal, growth_of, without_images
 from acclimate.training.head import with_fitted_head
@@ -29,6 +30,7 @@ from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
 from acclimate.training.prefix import VIEWS, PrefixFeed, frozen_prefix
 from acclimate.training.resolution import check_sizes, growing_sizes
+from acclimate.training.sameness import settings_beside
 from acclimate.training.settings import FineTune
 from acclimate.training.step import Objective, Seen
 from acclimate.training.stochastic import stochastic
@@ -97,10 +99,12 @@ def fine_tune(
         known = network, views, objective
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         plan = left_of(plan, began)
+        scores = {"scores": dataset.scores_digest} if settings.label_weights else {}
         fed = _after_prefix(network, views, plan, settings, context) or views
         trained = train(
-            network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch
-        )
+            network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch,
+            made_of={"model": _begun_from(classifier), **settings_beside(settings), **scores},
+        )  # fmt: skip
     merge(trained.network)
     if settings.trained != "all":
         trained.network.requires_grad_(True)
@@ -137,6 +141,12 @@ def _after_prefix(
         return None
     wanted = VIEWS if settings.prefix_views == "auto" else settings.prefix_views
     return frozen_prefix(network, views, plan, wanted, context)
+
+
+def _begun_from(classifier: Classifier) -> str:
+    """Stands for a model: a module's head, which is replaced, may be random each time."""
+    own = not classifier.architecture.startswith("timm:")
+    return classifier.name if own else classifier.digest
 
 
 def without_val(dataset: Dataset) -> str | None:
@@ -240,8 +250,7 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
         notes += trained.blend.notes
         if trained.blend.coefficient is not None:
             figures["wise_ft"] = trained.blend.coefficient
-    if trained.is_start:
-        notes.append("No epoch was better on val than the start, which was kept.")
+    notes += told_of_start(trained.curve, plan.learning_rate, kept=trained.is_start)
     # JSON has no NaN: what is unknown (the train loss before any step) is null.
     curve = tuple(
         {name: None if math.isnan(v) else float(v) for name, v in asdict(line).items()}

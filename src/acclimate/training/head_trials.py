@@ -59,6 +59,7 @@ class FeatureFeed:
         self._batch_size, self._seed = batch_size, seed
         self.images, self.val_images = len(rows), len(val.labels)
         self.steps = len(cut(rows, batch_size))
+        self.views, self.digest = None, ""  # these trainings leave no checkpoint
 
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """Every image once, in an order of the epoch's own."""

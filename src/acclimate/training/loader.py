@@ -9,6 +9,7 @@ from torch import nn
 
 from acclimate.context import derive_seed, process_count
 from acclimate.errors import DataError, ModelFileError, RecipeError, count
+from acclimate.files import digest_bytes, digest_json
 from acclimate.training.feed import Share, ValBatch
 
 _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
@@ -50,10 +51,16 @@ class LoaderFeed:
         whole = getattr(loader, "dataset", None)
         known = hasattr(whole, "__len__") and not getattr(loader, "drop_last", False)
         self.images = len(whole) if known and whole is not None else self.steps * self.batch_size
-        self.val_images = 0
+        self.val_images, self.views = 0, None
+        judged: list[int] = []
         if val is not None:
             _length(val, "val")
-            self.val_images = sum(len(batch.images) for batch in self.judged())
+            for batch in self.judged():
+                judged += batch.targets.tolist()
+            self.val_images = len(judged)
+        # Of images nothing is known before they come, and their order may be another each time.
+        seen = [self.images, self.steps, list(images.shape), self.classes, sorted(judged)]
+        self.digest = digest_json([*seen, _content(whole)])
 
     def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
         """The loader's batches, after so many.
@@ -112,6 +119,19 @@ class LoaderFeed:
         return lambda images: images.to(
             device, memory_format=torch.channels_last, non_blocking=True
         )
+
+
+def _content(dataset: object) -> list[object]:
+    """What PyTorch's usual data sets say of themselves: tensors, files and labels, a part."""
+    found: list[object] = []
+    for tensor in getattr(dataset, "tensors", ()):
+        array = tensor.detach().cpu().contiguous()
+        found.append([str(array.dtype), digest_bytes(array.flatten().view(torch.uint8).numpy())])
+    for name in ("samples", "targets", "indices"):
+        if isinstance(listed := getattr(dataset, name, None), (list, tuple, torch.Tensor)):
+            found.append([name, digest_bytes(repr(list(listed)).encode())])
+    inner = getattr(dataset, "dataset", None)
+    return [*found, _content(inner)] if inner is not None else found
 
 
 def _length(loader: Iterable[Any], name: str) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,7 +23,7 @@ from acclimate.training.checkpoint import (
     check_state,
     find_state,
 )
-from acclimate.training.faults import check_goes_on, diverged
+from acclimate.training.faults import check_goes_on, diverged, told_of_start
 from acclimate.training.feed import Fed, Feed
 from acclimate.training.optimizers import (
     OPTIMIZERS,
@@ -40,6 +40,7 @@ from acclimate.training.processes import (
     share_start,
     summed,
 )
+from acclimate.training.sameness import numbers_of
 from acclimate.training.saving import Saver
 from acclimate.training.selection import preferred, stale
 from acclimate.training.statistics import measure_anew, set_mode
@@ -96,6 +97,7 @@ def train(
     optimizer: OptimizerFactory | None = None,
     keep_start: bool = True,
     watch: Watch | None = None,
+    made_of: Mapping[str, object] | None = None,
 ) -> Trained:
     """Trains a network and keeps the weights that were best on val, the start included.
 
@@ -118,6 +120,8 @@ def train(
         optimizer: In place of the one that the plan names.
         keep_start: Whether the start comes back where no epoch is as accurate on val.
         watch: Asked after each epoch whether to go on.
+        made_of: What the numbers depend on beside the plan and the images, name to plain value: a
+            checkpoint of a training that differs in one of them is refused.
 
     Returns:
         The trained network and its curve.
@@ -144,9 +148,10 @@ def train(
     else:
         feed = views
     with one_sentence_if_another_ends():
-        run = _Run(fabric, network, rule, feed, objective, plan, context, keep_start, watch)
+        known = fabric, network, rule, feed, objective, plan, context, keep_start, watch
+        run = _Run(*known, made_of or {})
         trained = run.to_the_end()
-    if plan.reestimate_batch_norm and isinstance(feed, Feed):
+    if plan.reestimate_batch_norm and feed.views is not None:
         measure_anew(trained.network, feed.views, context)
     return trained
 
@@ -165,6 +170,7 @@ class _Run:
         context: Context,
         keep_start: bool,
         watch: Watch | None,
+        made_of: Mapping[str, object],
     ) -> None:
         self.fabric, self.network, self.feed = fabric, network, feed
         self.plan, self.context, self.keep_start = plan, context, keep_start
@@ -172,12 +178,9 @@ class _Run:
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
         self.to_input, self.reader = feed.to_input(fabric.device), feed.reader(network)
-        self.training = {
-            "optimizer": type(rule).__qualname__,
-            "batch_size": plan.batch_size,
-            "images": feed.images,
-            "seed": context.seed,
-        }
+        given = {"keep_start": keep_start, "images": feed.images, **made_of}
+        data = feed.digest if context.workspace else ""
+        self.training = numbers_of(plan, rule, context.seed, data, given)
         check_val(plan.averaging, feed.val_images)
         self.average = Averager(plan.averaging)
         self.saver = Saver(context.workspace, leads=self.rank == 0)
@@ -225,8 +228,11 @@ class _Run:
                 self._epoch(state.epoch + 1)
         blend = self._blended()
         self.network.load_state_dict(blend.weights if blend else state.best)
-        network = on_cpu(self.network)
-        return Trained(network, tuple(state.curve), state.best_epoch, state.troubles, blend)
+        network, curve = on_cpu(self.network), tuple(state.curve)
+        trained = Trained(network, curve, state.best_epoch, state.troubles, blend)
+        for told in told_of_start(curve, self.plan.learning_rate, kept=trained.is_start):
+            self.progress.say(told)
+        return trained
 
     def _blended(self) -> Blend | None:
         """A soup of epochs, and the way from the start to it, where the plan asks for them."""

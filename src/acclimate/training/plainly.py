@@ -20,7 +20,8 @@ from acclimate.training.settings import FineTune, Training
 from acclimate.training.step import Seen
 
 _APPLY = frozenset(
-    {*Training.model_fields, "loss", "label_smoothing"} - {"batch_size", "class_statistics"}
+    {*Training.model_fields, "loss", "label_smoothing"}
+    - {"batch_size", "class_statistics", "augment_on"}
 )
 """What means something without a table of images."""
 
@@ -61,6 +62,13 @@ def fine_tune_plainly(
             where=odd[0],
             hint="Leave it out, or give a folder or a list of images as data.",
         )
+    if settings.batch_norm == "reestimate":
+        raise RecipeError(
+            "statistics cannot be measured anew on a DataLoader of your own, whose images are not "
+            "to be had as evaluation sees them.",
+            where="batch_norm",
+            hint="Leave it at frozen, or give train.",
+        )
     if settings.learning_rate == "find":
         raise RecipeError(
             "a rate cannot be found on a DataLoader of your own.",
@@ -82,7 +90,8 @@ def fine_tune_plainly(
     def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
         return loss(logits, seen.targets, settings.label_smoothing)
 
-    return train(ours, feed, objective, plan, context=context, optimizer=optimizer)
+    of = {"loss": settings.loss, "label_smoothing": settings.label_smoothing}
+    return train(ours, feed, objective, plan, context=context, optimizer=optimizer, made_of=of)
 
 
 def moved(

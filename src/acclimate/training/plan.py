@@ -144,7 +144,8 @@ def _batch_size(
     if settings.batch_size == "auto":
         usual = (_BATCH_GPU if device.type == "cuda" else _BATCH_CPU) * processes
         reasons["batch_size"] = f"{usual} on {device.type}, at most an eighth of {images:,} images"
-        return max(processes, min(usual, images // 8 or 1))
+        least = processes * (2 if settings.batch_norm == "train" else 1)
+        return max(least, min(usual, images // 8 or 1))
     if settings.batch_size < processes:
         raise RecipeError(
             f"batch_size {settings.batch_size} is smaller than the {processes} processes.",
@@ -228,6 +229,14 @@ def _accumulate(settings: Training, batch_size: int) -> int:
             where="accumulate",
             hint="Lower it, or raise batch_size.",
         )
+    if settings.batch_norm == "train" and batch_size // process_count() // settings.accumulate < 2:
+        parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+        raise RecipeError(
+            f"batch_norm: train needs two images at a time, and a batch of {batch_size}{parts} "
+            "leaves one: alone it has no statistics.",
+            where="batch_norm",
+            hint="Raise batch_size, lower accumulate, or leave batch_norm at frozen.",
+        )
     return settings.accumulate
 
 
@@ -272,8 +281,8 @@ def _augment_on_device(settings: Training, device: torch.device, reasons: dict[s
 def _averaging(settings: Training) -> str:
     if settings.averaging in ("swa", "soup") and settings.batch_norm == "train":
         raise RecipeError(
-            f"averaging: {settings.averaging} needs batch_norm: frozen; the mean of weights has "
-            "other statistics than the mean of statistics.",
+            f"averaging: {settings.averaging} does not go with batch_norm: train; the mean "
+            "of weights has other statistics than the mean of statistics.",
             where="averaging",
             hint="Take averaging: ema, or leave batch_norm at frozen.",
         )
@@ -289,7 +298,7 @@ def _coefficients(settings: Training, reasons: dict[str, str]) -> tuple[float, .
             reasons["wise_ft"] = "off, since batch_norm is trained: its statistics do not mix"
             return ()
         raise RecipeError(
-            "wise_ft needs batch_norm: frozen; statistics of two networks do not mix.",
+            "wise_ft does not go with batch_norm: train; statistics of two networks do not mix.",
             where="wise_ft",
             hint="Leave batch_norm at frozen, or wise_ft at off.",
         )

@@ -143,6 +143,12 @@ class PrefixFeed:
     def __init__(self, feed: Feed, division: Division, prefix: Prefix) -> None:
         self.feed, self.division, self.prefix = feed, division, prefix
         self.steps, self.images, self.val_images = feed.steps, feed.images, feed.val_images
+        self.views = feed.views
+
+    @property
+    def digest(self) -> str:
+        """Stands for the images."""
+        return self.feed.digest
 
     def epoch(self, epoch: int, after: int = 0) -> Generator[Share, None, None]:
         """Activations of one view of each image, in the order of the images.

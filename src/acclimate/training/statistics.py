@@ -1,8 +1,12 @@
 """What training does to a network's running statistics, and to the parts that are frozen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 from acclimate.context import Context
+from acclimate.errors import RecipeError
 from acclimate.models.batch_norm import reestimate
 from acclimate.models.structure import blocks
 from acclimate.training.views import Views
@@ -23,6 +27,29 @@ def set_mode(network: nn.Module, *, freeze_batch_norm: bool) -> None:
         for module in network.modules():
             if isinstance(module, _NORMS):
                 module.eval()
+
+
+@contextmanager
+def statistics_of_more_than_one() -> Iterator[None]:
+    """Says in one sentence that batch norm was given a single value, as it is of a lone image.
+
+    Yields:
+        None: While a network runs in training mode.
+
+    Raises:
+        RecipeError: It was.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 value per channel"):
+            raise
+        raise RecipeError(
+            "batch_norm: train needs two images at a time, and there is a batch of one: alone it "
+            "has no statistics.",
+            where="batch_norm",
+            hint="Leave it at frozen, take another batch size, or drop the last batch.",
+        ) from error
 
 
 def quiet_frozen(network: nn.Module) -> None:

@@ -18,6 +18,7 @@ from acclimate.training.plan import TrainPlan
 from acclimate.training.processes import add_gradients, average, gathered, summed
 from acclimate.training.schedules import set_rates
 from acclimate.training.sharpness import climb, climb_down
+from acclimate.training.statistics import statistics_of_more_than_one
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Step:
             inputs = self.to_input(images)
             targets = torch.as_tensor(share.targets[piece]).to(self.fabric.device)
             seen = Seen(inputs[: len(targets)], targets, share.rows[piece])
-            with self.fabric.autocast():
+            with self.fabric.autocast(), statistics_of_more_than_one():
                 logits = self.network(inputs).float()
             losses = self.objective(logits[: len(targets)], seen)
             if share.consistency is not None:
@@ -204,7 +205,9 @@ class Step:
     def _parts(self, share: Share) -> int:
         """How many pieces every process cuts its share into."""
         needed = -(-self._largest(share) // self.at_once) if self.at_once else 1
-        return max(needed, min(self.plan.accumulate, self._largest(share)))
+        # A short last batch is cut less: where batch norm learns, each piece has two images.
+        least = 1 if self.plan.freeze_batch_norm else 2
+        return max(needed, min(self.plan.accumulate, max(1, self._largest(share) // least)))
 
     def _without_numbers(self, share: Share) -> tuple[int, ...]:
         """Rows, of all processes, whose pixels are not all finite."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Rows
-from acclimate.errors import DataError, ModelFileError
+from acclimate.errors import AcclimateError, DataError, ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
 from acclimate.models.export import from_onnx
@@ -22,6 +22,7 @@ from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import best_runtime, open_session
 from acclimate.models.settings import Model
 from acclimate.models.structure import head
+from acclimate.training.memory import is_out_of_memory
 from acclimate.training.step import Seen
 
 TeachingFunction = Callable[[torch.Tensor], Any]
@@ -248,7 +249,8 @@ def _function(
     )
 
     def ask(inputs: torch.Tensor) -> Told:
-        told = torch.as_tensor(function((inputs * std + mean).clamp(0, 1))).float().to(device)
+        answer = _answer(function, (inputs * std + mean).clamp(0, 1))
+        told = answer.detach().float().to(device)
         if tuple(told.shape) != (len(inputs), classes):
             raise ModelFileError(
                 f"the teaching function returned {tuple(told.shape)} for {len(inputs)} images "
@@ -258,6 +260,29 @@ def _function(
         return Told(told)
 
     return ask
+
+
+def _answer(function: TeachingFunction, images: torch.Tensor) -> torch.Tensor:
+    """What a function of the user's own returns, whatever it does."""
+    try:
+        answer = function(images)
+    except Exception as error:
+        if isinstance(error, AcclimateError) or is_out_of_memory(error):
+            raise  # with too little memory fewer images are tried
+        reason = (str(error).strip() or "no reason given").splitlines()[0][:160]
+        raise ModelFileError(
+            f"the teaching function raised {type(error).__name__}: {reason}.",
+            where=name_of(function),
+            hint=f"It was given {len(images)} images, float32 {tuple(images.shape)}.",
+        ) from error
+    try:
+        return torch.as_tensor(answer)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"the teaching function returned {type(answer).__name__}, not logits.",
+            where=name_of(function),
+            hint="Return a tensor or an array of one row an image, one column a class.",
+        ) from error
 
 
 def _featureless(who: str) -> ModelFileError:
