@@ -120,9 +120,9 @@ CASES = {
         "Sieben é, nought, one & only. Fine-tune the model on this data first, or leave these "
         "classes out with --set data.leave_out_classes=[...].",
     ),
-    "an ONNX file of somebody else": (
+    "an ONNX file that is none": (
         ["predict", "fake.onnx", "photos"],
-        "fake.onnx: ONNX file carries no input contract and classes.",
+        "fake.onnx: file is no ONNX, or a damaged one.",
     ),
     "no images to name": (
         ["predict", "model", "empty"],

@@ -22,8 +22,8 @@ FINDS = {
 
 JUDGEMENT = {
     "unreadable": [
-        "keep", "reasons", "digest", "width", "height", "mode", "pixels", "phash", "brightness",
-        "contrast", "sharpness", "entropy", "color", "thumbnail",
+        "keep", "reasons", "digest", "width", "height", "mode", "orientation", "pixels", "phash",
+        "brightness", "contrast", "sharpness", "entropy", "color", "thumbnail",
     ],
     "duplicates": ["keep", "reasons", "flags", "duplicate_of"],
     "near_duplicates": ["keep", "reasons", "flags", "duplicate_of", "cluster", "near_duplicate"],

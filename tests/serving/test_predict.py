@@ -210,14 +210,22 @@ def plain_graph():
     return onnx.helper.make_model(graph).SerializeToString()
 
 
+NONE = "file is no ONNX, or a damaged one."
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"no graph", plain_graph()], ids=["empty", "text", "plain"]
+    ("content", "told"),
+    [
+        (b"", NONE),
+        (b"no graph", NONE),
+        (plain_graph(), "ONNX file carries no input contract and classes."),
+    ],
+    ids=["empty", "text", "plain"],
 )
-def test_an_onnx_file_that_is_not_ours_is_refused_with_its_name(tmp_path, content):
+def test_an_onnx_file_that_is_not_ours_is_refused_with_its_name(tmp_path, content, told):
     (tmp_path / "x.onnx").write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
         from_onnx(tmp_path / "x.onnx")
-    told = "ONNX file carries no input contract and classes."
     assert str(caught.value) == f"{tmp_path}/x.onnx: {told}"
 
 
