@@ -4,14 +4,13 @@ Each row changes one thing and trains from the same fitted head on the same imag
 seed; what is written down is its test accuracy minus that of the defaults, paired by data set and
 seed. Run it with:
 
-    python benchmarks/ablation.py --data cifar10/ --data flowers5/ --data photo/ --seeds 2
+    python benchmarks/ablation.py --data cifar10/ --data flowers5/ --seeds 2 --out runs/
 
-Results are appended to --out as they come, and what is in there already is not run again. Without
+Each run is kept in `--out` as it ends; the same command goes on where it was. Without
 --data the images are scikit-learn's digits.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,26 +18,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.safety import safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.batches import in_order
-from acclimate.data.dataset import SPLITS, Dataset
+from acclimate.data.dataset import Dataset
 from acclimate.data.samples import write_digits
 from acclimate.data.sources import read
 from acclimate.features.probe import probe
 from acclimate.models.classifier import Classifier, StepRecord
 from acclimate.models.pretrained import pretrained
-from acclimate.models.runtime import run_torch
 from acclimate.models.settings import Model
-from acclimate.models.structure import with_head
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.settings import FineTune
+from distillation import accuracy
+from shift import fresh
+from training_runs import Record, Results
+from what_is_trained import fewer
 
 WITHOUT: dict[str, dict[str, object]] = {
     "defaults": {},
@@ -84,19 +82,10 @@ class Case:
     context: Context
 
 
-def fewer(dataset: Dataset, images: int, seed: int) -> Dataset:
-    """Keeps so many training images, and twice as many at most to test on."""
-    names = [SPLITS[i] for i in dataset.splits]
-    rng = np.random.default_rng(seed)
-    for split, most in (("train", images), ("test", 2 * images)):
-        for row in rng.permutation(dataset.rows(split))[most:]:
-            names[row] = "unlabelled"
-    return dataset.with_columns({"split": names})
-
-
 def made_ready(folder: Path, seed: int, args: argparse.Namespace, cache: Path) -> Case:
     context = Context(seed=seed, device="cpu", cache=cache)
-    dataset = fewer(clean(read(folder), context=context), args.images, seed)
+    dataset = clean(read(folder), context=context)
+    dataset = fewer(dataset, args.images, seed, test=2 * args.images)
     start = probe(pretrained(Model(image_size=args.image_size)), dataset, context=context)
     asked = safe_policy(start, dataset, context=context)
     mixed = safe_policy(start, dataset, Augment(mixup=0.2), context=context)
@@ -109,37 +98,28 @@ def made_ready(folder: Path, seed: int, args: argparse.Namespace, cache: Path) -
     return Case(dataset, start, policies, context)
 
 
-def fresh_head(start: Classifier) -> Classifier:
+def without_head(start: Classifier) -> Classifier:
     """The same network with a head that knows nothing, as a plain first attempt has it."""
-    torch.manual_seed(0)
-    network = with_head(start.module(), nn.Linear(1280, len(start.classes)))
+    network = fresh(start, start.classes, 0)
     return start.after(StepRecord("probe", {}, {}, ()), network=network)
-
-
-def accuracy(model: Classifier, dataset: Dataset) -> float:
-    run, rows, right = run_torch(model, "cpu"), dataset.rows("test"), 0
-    for batch in in_order(dataset, rows, model.contract):
-        right += int((run(batch.images).argmax(1) == batch.targets).sum())
-    return right / len(rows)
 
 
 def measured(row: str, case: Case, args: argparse.Namespace) -> tuple[float, float]:
     """Test accuracy and seconds of one training."""
-    start = fresh_head(case.start) if row == "the fitted head" else case.start
+    start = without_head(case.start) if row == "the fitted head" else case.start
     settings = FineTune.model_validate({"epochs": args.epochs, **(WITHOUT | WITH)[row]})
     began = time.perf_counter()
     tuned = fine_tune(start, case.dataset, case.policies(row), settings, context=case.context)
     return accuracy(tuned, case.dataset), time.perf_counter() - began
 
 
-def run_missing(folders: dict[str, Path], args: argparse.Namespace) -> list[dict[str, object]]:
-    """Every (data, seed, row), those in --out taken from there."""
-    lines = args.out.read_text().splitlines() if args.out.exists() else []
-    results = [json.loads(line) for line in lines]
-    done = {(r["data"], r["seed"], r["row"]) for r in results}
+def run_missing(folders: dict[str, Path], args: argparse.Namespace) -> list[Record]:
+    """Every (data, seed, row); those that have ended are not run again."""
+    results = Results(args.out)
     for seed in range(args.seeds):
         for name, folder in folders.items():
-            rows = [row for row in args.rows if (name, seed, row) not in done]
+            about = {"data": name, "seed": seed}
+            rows = [row for row in args.rows if not results.find(**about, row=row)]
             if not rows:
                 continue
             with tempfile.TemporaryDirectory() as cache:
@@ -147,16 +127,13 @@ def run_missing(folders: dict[str, Path], args: argparse.Namespace) -> list[dict
                 probed = accuracy(case.start, case.dataset)
                 for row in rows:
                     found, seconds = measured(row, case, args)
-                    result = {"data": name, "seed": seed, "row": row, "probe": probed,
-                              "test": found, "seconds": seconds}  # fmt: skip
                     print(f"{name} {seed} {row}: {found:.4f} in {seconds:.0f} s", flush=True)
-                    results.append(result)
-                    with args.out.open("a") as out:
-                        out.write(json.dumps(result) + "\n")
-    return results
+                    ended = {"row": row, "probe": probed, "test": found, "seconds": seconds}
+                    results.add({**about, **ended})
+    return results.runs
 
 
-def print_table(results: list[dict[str, object]], rows: list[str]) -> None:
+def print_table(results: list[Record], rows: list[str]) -> None:
     """Points lost (or gained) against the defaults, paired; mean and its standard error."""
     by = {(r["data"], r["seed"], r["row"]): r for r in results}
     names = list(dict.fromkeys(r["data"] for r in results))
@@ -190,7 +167,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", nargs="+", choices=[*WITHOUT, *WITH], default=list(WITHOUT))
-    parser.add_argument("--out", type=Path, default=Path("ablation.jsonl"))
+    parser.add_argument("--out", type=Path, required=True, help="Where ended runs are kept.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as here:
         folders = {path.name: path for path in args.data}

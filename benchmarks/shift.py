@@ -21,7 +21,7 @@ import copy
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +98,9 @@ def plainly(
     return network
 
 
-def fresh(model: Classifier, dataset: Dataset, seed: int) -> nn.Module:
+def fresh(model: Classifier, classes: Sequence[str], seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    layer = nn.Linear(head(model.module()).in_features, len(dataset.classes))
+    layer = nn.Linear(head(model.module()).in_features, len(classes))
     return on_device(with_head(model.module(), layer), CPU)
 
 
@@ -114,7 +114,7 @@ def networks(
     fitted = time.perf_counter() - began
     yield "probe", start.module(), fitted
     began = time.perf_counter()
-    network = fresh(model, dataset, seed)
+    network = fresh(model, dataset.classes, seed)
     network = plainly(network, model, dataset, 1e-3, args.epochs, seed, frozen_norms=False)
     yield "plain", network, time.perf_counter() - began
     began = time.perf_counter()

@@ -133,7 +133,7 @@ def fitted(task: Task, cache: Path) -> Record:
 def plain(task: Task, _cache: Path) -> Record:
     """A first attempt: Adam at 1e-3, all layers, no augmentation, batch 32, a new head."""
     curve, (model, dataset) = Curve(task), (task.model, task.dataset)
-    network = fresh(model, dataset, task.seed)
+    network = fresh(model, dataset.classes, task.seed)
 
     def ended(epoch: int) -> None:
         if epoch in task.judged:

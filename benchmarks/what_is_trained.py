@@ -43,12 +43,12 @@ ROWS = {
 }
 
 
-def fewer(dataset: Dataset, images: int, seed: int) -> Dataset:
-    """Keeps so many training images, and as many at most to test on."""
+def fewer(dataset: Dataset, images: int, seed: int, *, test: int | None = None) -> Dataset:
+    """Keeps so many training images, and so many, or as many, at most to test on."""
     names = [SPLITS[i] for i in dataset.splits]
     rng = np.random.default_rng(seed)
-    for split in ("train", "test"):
-        for row in rng.permutation(dataset.rows(split))[images:]:
+    for split, most in (("train", images), ("test", images if test is None else test)):
+        for row in rng.permutation(dataset.rows(split))[most:]:
             names[row] = "unlabelled"
     return dataset.with_columns({"split": names})
 

@@ -4,8 +4,7 @@ Models may be given by name, folder, file, or as a `torch.nn.Module`; data by fo
 `Dataset`; settings as keywords. `lr` is short for `learning_rate`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,22 @@ from acclimate.evaluation.evaluate import evaluate as _evaluate
 from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.probe import probe as _probe
 from acclimate.features.settings import Probe
-from acclimate.inputs import AnyData, AnyModel, as_classifier, as_dataset, to_judge
+from acclimate.inputs import (
+    AnyData,
+    AnyModel,
+    as_classifier,
+    as_context,
+    as_dataset,
+    sized,
+    to_judge,
+)
 from acclimate.models.classifier import Classifier
 from acclimate.models.export import export as _export
-from acclimate.models.pretrained import resized
 from acclimate.models.settings import Export
 from acclimate.progress import Progress, silent
 from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
-from acclimate.settings import Settings, from_keywords
+from acclimate.settings import from_keywords
 from acclimate.training.distill import distill as _distill
 from acclimate.training.settings import Distill
 
@@ -97,8 +103,8 @@ def inspect(
     Returns:
         The data set with scores and flags.
     """
-    here = _here(context, progress)
-    start = _sized(as_classifier(model, contract=contract), image_size)
+    here = as_context(context, progress=progress)
+    start = sized(model, contract, image_size)
     return _inspect(
         start, as_dataset(data, context=here), from_keywords(Inspect, settings), context=here
     )
@@ -137,8 +143,8 @@ def augment(
         return _choose_policy(made)
     if model is None or data is None:
         raise RecipeError("a model and data are needed, or neither.", where="augment")
-    here = _here(context, progress)
-    judge = _sized(as_classifier(model, contract=contract), image_size)
+    here = as_context(context, progress=progress)
+    judge = sized(model, contract, image_size)
     return _safe_policy(judge, as_dataset(data, context=here), made, context=here)
 
 
@@ -166,8 +172,8 @@ def probe(
     Returns:
         A classifier of the data's classes.
     """
-    here = _here(context, progress)
-    start = _sized(as_classifier(model, contract=contract), image_size)
+    here = as_context(context, progress=progress)
+    start = sized(model, contract, image_size)
     return _probe(
         start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
     )
@@ -200,7 +206,7 @@ def distill(
     if isinstance(start, Classifier):
         settings["student"] = start.name
     own = start if isinstance(start, Classifier) else None
-    made, here = from_keywords(Distill, settings), _here(context, progress)
+    made, here = from_keywords(Distill, settings), as_context(context, progress=progress)
     dataset = as_dataset(data, context=here)
     return _distill(inputs.as_teachers(teacher), dataset, policy, made, context=here, start=own)
 
@@ -227,9 +233,9 @@ def prune(
     Returns:
         The classifier.
     """
-    return _on_data(
-        _prune, model, data, policy, from_keywords(Prune, settings), _here(context, progress)
-    )
+    here = as_context(context, progress=progress)
+    made = from_keywords(Prune, settings)
+    return _prune(as_classifier(model), as_dataset(data, context=here), policy, made, context=here)
 
 
 def quantize(
@@ -252,7 +258,7 @@ def quantize(
     Returns:
         The classifier with its ONNX graph.
     """
-    here = _here(context, progress)
+    here = as_context(context, progress=progress)
     made = from_keywords(Quantize, settings)
     return _quantize(as_classifier(model), as_dataset(data, context=here), made, context=here)
 
@@ -277,7 +283,7 @@ def export(
     Returns:
         The classifier; `save` writes `model.onnx`.
     """
-    here = _here(context, progress)
+    here = as_context(context, progress=progress)
     made = from_keywords(Export, settings)
     return _export(as_classifier(model), as_dataset(data, context=here), made, context=here)
 
@@ -304,7 +310,7 @@ def evaluate(
     Returns:
         The evaluation.
     """
-    here = _here(context, progress)
+    here = as_context(context, progress=progress)
     made = from_keywords(Evaluate, settings)
     dataset = to_judge(data, context=here)
     return _evaluate(as_classifier(model), dataset, made, context=here, name=name)
@@ -355,25 +361,3 @@ def predict(
         paths = [Path(image) for image in images]
     here = Context(device=device)
     return list(_predict(as_classifier(model), paths, top=top, tta=tta, context=here))
-
-
-def _on_data(
-    stage: Callable[..., Classifier],
-    model: AnyModel,
-    data: AnyData,
-    policy: Policy | None,
-    settings: Settings,
-    here: Context,
-) -> Classifier:
-    return stage(
-        as_classifier(model), as_dataset(data, context=here), policy, settings, context=here
-    )
-
-
-def _here(context: Context | None, progress: Progress | None) -> Context:
-    found = context or Context()
-    return found if progress is None else replace(found, progress=progress)
-
-
-def _sized(model: Classifier, image_size: int | None) -> Classifier:
-    return model if image_size is None else resized(model, image_size)

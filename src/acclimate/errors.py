@@ -18,7 +18,7 @@ A message says what is wrong, where, and what to do.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -151,6 +151,11 @@ def near_names(name: str, known: Iterable[str]) -> str:
         return f"Did you mean {' or '.join(repr(n) for n in near)}?"
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"Known: {shown}."
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """A few names in quotes, and a sign where there are more: "'a', 'b', …"."""
+    return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "")
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

@@ -128,6 +128,34 @@ def resolved(path: Path) -> Path | None:
 
 
 @contextmanager
+def working_alone(folder: Path, *, busy: str, hint: str) -> Iterator[None]:
+    """Holds a folder's `.lock`, for one process at a time.
+
+    Args:
+        folder: It is there.
+        busy: What is said where another process holds it.
+        hint: What to do then.
+
+    Yields:
+        None: While it is held.
+
+    Raises:
+        OutputError: Another process holds it.
+    """
+    from filelock import FileLock, Timeout  # 14 ms, which `--help` need not wait for
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(busy, where=folder, hint=hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def writing_errors(target: Path) -> Iterator[None]:
     """Turns a full disk or a read-only place into one clear sentence."""
     try:

@@ -15,7 +15,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
 from acclimate.models.classifier import Classifier
 from acclimate.models.export import from_onnx
-from acclimate.models.pretrained import pretrained, wrap
+from acclimate.models.pretrained import pretrained, resized, wrap
 from acclimate.models.settings import Model
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import PREFIX, Registry, split_reference
@@ -59,6 +59,24 @@ def as_classifier(
     if text.endswith(".onnx") and Path(text).is_file():
         return from_onnx(Path(text))
     return pretrained((settings or Model()).model_copy(update={"name": text}))
+
+
+def sized(model: AnyModel, contract: InputContract | None, image_size: int | None) -> Classifier:
+    """What somebody means by a model, for images of a size.
+
+    Args:
+        model: As for `as_classifier`.
+        contract: What a module expects of pixels.
+        image_size: px; None is the model's own.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ModelFileError: There is no such model.
+    """
+    found = as_classifier(model, contract=contract)
+    return found if image_size is None else resized(found, image_size)
 
 
 def as_context(context: Context | None, **given: Any) -> Context:  # noqa: ANN401 - its fields

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from acclimate.context import Context, process_count
 from acclimate.errors import DataError, OutputError, RecipeError, count
 from acclimate.files import (
@@ -24,6 +22,7 @@ from acclimate.files import (
     free_bytes,
     read_json,
     replace_folder,
+    working_alone,
     write_atomic,
     write_json,
     writing_errors,
@@ -150,19 +149,9 @@ def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
             where=folder,
             hint="Free some space, or choose another place with --out.",
         )
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            "another run is working in this folder.",
-            where=folder,
-            hint="Wait for it, or give this one another --name.",
-        ) from error
-    try:
+    hint = "Wait for it, or give this one another --name."
+    with working_alone(folder, busy="another run is working in this folder.", hint=hint):
         yield
-    finally:
-        lock.release()
 
 
 def _is_run(folder: Path) -> bool:

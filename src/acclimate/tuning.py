@@ -13,9 +13,8 @@ from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.errors import RecipeError
 from acclimate.files import write_atomic
-from acclimate.inputs import AnyData, AnyModel, as_classifier, as_context, as_dataset
+from acclimate.inputs import AnyData, AnyModel, as_context, as_dataset, sized
 from acclimate.models.classifier import Classifier
-from acclimate.models.pretrained import resized
 from acclimate.progress import Progress
 from acclimate.recipe import Recipe
 from acclimate.settings import from_keywords
@@ -121,9 +120,7 @@ def fine_tune(
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_said_by(own, settings), **settings}
         own = like(own)
-    start = as_classifier(model, contract=contract)
-    if image_size is not None:
-        start = resized(start, image_size)
+    start = sized(model, contract, image_size)
     dataset = as_dataset(data, context=here)
     made = from_keywords(FineTune, settings)
     return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)
@@ -162,9 +159,7 @@ def search(
         The best trial with its classifier and settings, and all trials.
     """
     here = as_context(context)
-    start = as_classifier(model, contract=contract)
-    if image_size is not None:
-        start = resized(start, image_size)
+    start = sized(model, contract, image_size)
     return _search(
         start,
         as_dataset(data, context=here),

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
 from filelock import FileLock
 from torch import nn
@@ -47,15 +46,6 @@ class Heard(SilentProgress):
             raise KeyboardInterrupt
         with super().task(name, total, unit) as task:
             yield task
-
-
-@pytest.fixture(scope="module")
-def blank(dataset):
-    """A small network that has the digits' classes and knows nothing of them. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    return replace(wrap(network, CONTRACT), classes=dataset.classes)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 
@@ -36,15 +35,6 @@ class Heard(SilentProgress):
 
     def say(self, text):
         self.lines.append(text)
-
-
-@pytest.fixture(scope="module")
-def blank(dataset):
-    """A small network that has the digits' classes and knows nothing of them. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    return replace(wrap(network, CONTRACT), classes=dataset.classes)
 
 
 @pytest.fixture(scope="module")

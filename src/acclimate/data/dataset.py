@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from acclimate.errors import DataError, near_names
+from acclimate.errors import DataError, listed, near_names
 from acclimate.files import digest_bytes, digest_json, writing_errors
 
 FORMAT = 2
@@ -207,9 +207,9 @@ class Dataset:
             return self
         unknown = [name for name in self.classes if name not in classes]
         if unknown:
-            shown = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
             raise DataError(
-                f"data has classes the model does not know: {shown}. {_offer(unknown[0], classes)}",
+                f"data has classes the model does not know: {listed(unknown)}. "
+                f"{_offer(unknown[0], classes)}",
                 where=where,
                 hint="Fine-tune the model on this data first, or leave these classes out with "
                 "--set data.leave_out_classes=[...].",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acclimate.data.dataset import HOME, SPLITS, Dataset
-from acclimate.errors import DataError, count
+from acclimate.errors import DataError, count, listed
 
 
 def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
@@ -61,9 +61,9 @@ def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
         if n == 1 and all_ == 1
     ]
     if single:
-        shown = ", ".join(repr(n) for n in single[:5]) + (", …" if len(single) > 5 else "")
         raise DataError(
-            f"{count(len(single), 'class has', 'classes have')} a single usable image: {shown}.",
+            f"{count(len(single), 'class has', 'classes have')} a single usable image: "
+            f"{listed(single)}.",
             where=dataset.root,
             hint="Add images, or leave them out with --set data.leave_out_classes=[...].",
         )

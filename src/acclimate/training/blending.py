@@ -3,7 +3,6 @@
 Sound where the networks share their start and their batch-norm statistics.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import torch
 from acclimate.errors import RecipeError
 from acclimate.training.averaging import Weights, in_order
 from acclimate.training.checkpoint import Epoch
+from acclimate.training.selection import standard_error
 
 COEFFICIENTS = tuple(step / 10 for step in range(11))
 
@@ -165,7 +165,7 @@ def chosen(candidates: Mapping[float, Judged], images: int) -> float:
         A coefficient.
     """
     best = max(j.accuracy for j in candidates.values())
-    bar = max(best - math.sqrt(best * (1 - best) / images), candidates[0.0].accuracy)
+    bar = max(best - standard_error(best, images), candidates[0.0].accuracy)
     accurate = [c for c, j in candidates.items() if c > 0 and j.accuracy >= bar]
     return min(accurate, key=lambda c: candidates[c].loss, default=0.0)
 

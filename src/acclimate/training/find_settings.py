@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 
 from acclimate.augmentation.policy import Policy, choose_policy
@@ -17,7 +16,7 @@ from acclimate.context import Context, process_count
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, ModelFileError, OutputError, RecipeError, count
 from acclimate.features.probe import check_trainable
-from acclimate.files import write_atomic, writing_errors
+from acclimate.files import working_alone, write_atomic, writing_errors
 from acclimate.models.classifier import Classifier, is_model_folder
 from acclimate.training.head_trials import heads_left, try_heads
 from acclimate.training.ranges import OneOf, Space
@@ -152,19 +151,9 @@ def _locked(folder: Path) -> Iterator[None]:
         )
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            "another search is working in this folder.",
-            where=folder,
-            hint="Wait for it, or choose another place with --out.",
-        ) from error
-    try:
+    hint = "Wait for it, or choose another place with --out."
+    with working_alone(folder, busy="another search is working in this folder.", hint=hint):
         yield
-    finally:
-        lock.release()
 
 
 class _Search:

@@ -12,7 +12,7 @@ from torch import nn
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.errors import RecipeError, count
+from acclimate.errors import RecipeError, count, listed
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.adapters import constrain, merge
@@ -39,7 +39,6 @@ from acclimate.training.views import Views
 
 _DEFAULT = FineTune()
 _HERE = Context()
-_SHOWN = 5
 
 
 def fine_tune(
@@ -155,9 +154,9 @@ def without_val(dataset: Dataset) -> str | None:
     missing = [name for name, images in counts.items() if not images]
     if not missing or len(missing) == len(counts):
         return None
-    shown = ", ".join(map(repr, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
+    names = listed(missing)
     return (
-        f"Val has no images of {count(len(missing), 'class', 'classes')} ({shown}): which epoch is "
+        f"Val has no images of {count(len(missing), 'class', 'classes')} ({names}): which epoch is "
         "best is chosen without them; add some to val, or raise clean.val."
     )
 

@@ -9,12 +9,14 @@ statistics; see benchmarks/RESULTS.md.
 """
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from acclimate.context import Context, process_count
 from acclimate.data.dataset import Dataset
-from acclimate.errors import ModelFileError, RecipeError, count
+from acclimate.errors import ModelFileError, RecipeError, count, listed
 from acclimate.features.discriminant import class_statistics, fit_discriminant
 from acclimate.features.probe import check_trainable
+from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.heads import head_kind
 from acclimate.models.structure import with_head
@@ -140,9 +142,8 @@ def _check_absent(classifier: Classifier, absent: tuple[str, ...]) -> None:
 
 def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
     """Each class of the data has training images, were it the only one."""
-    ids = [name for name in dataset.classes if name in added]
     counts = dataset.counts("train")
-    empty = tuple(name for name in ids if not counts[name])
+    empty = tuple(name for name in added if not counts[name])
     if empty:
         raise RecipeError(
             f"data has no training images of {_named(empty)}.",
@@ -150,29 +151,6 @@ def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
             hint="Add some to train, or leave the class out with "
             "--set data.leave_out_classes=[...].",
         )
-
-
-def grown(growth: Growth, context: Context) -> Classifier:
-    """The classifier with a head of all classes, made of class statistics; no image is forgotten.
-
-    Args:
-        growth: What is old and what is new.
-        context: The run.
-
-    Returns:
-        A classifier that knows its old classes in their order, and then the new ones.
-    """
-    before, dataset = growth.before, growth.dataset
-    statistics = class_statistics(before, dataset, dataset.rows("train"), context)
-    if before.statistics is not None:
-        statistics = before.statistics.widened(len(dataset.classes)).merged(statistics)
-    return replace(
-        before,
-        network=with_head(before.module(), fit_discriminant(statistics)).eval(),
-        classes=dataset.classes,
-        graph=None,
-        statistics=statistics,
-    )
 
 
 def without_images(growth: Growth, settings: FineTune, context: Context) -> Classifier:
@@ -193,16 +171,18 @@ def without_images(growth: Growth, settings: FineTune, context: Context) -> Clas
         f"{_named(growth.absent)}"
     )
     context.progress.say(f"trained: {told}; epochs, rate and augmentation do not matter")
-    made = grown(growth, context)
-    step = StepRecord("fine_tune", plain(settings), {}, (f"Trained: {told}.",))
-    made = growth.before.after(
-        step,
+    before, dataset = growth.before, growth.dataset
+    known = cast("ClassStatistics", before.statistics)  # without them `growth_of` refuses
+    fresh = class_statistics(before, dataset, dataset.rows("train"), context)
+    statistics = known.widened(len(dataset.classes)).merged(fresh)
+    made = before.after(
+        StepRecord("fine_tune", plain(settings), {}, (f"Trained: {told}.",)),
         dataset=growth.digest,
-        network=made.network,
-        classes=made.classes,
-        statistics=made.statistics,
+        network=with_head(before.module(), fit_discriminant(statistics)).eval(),
+        classes=dataset.classes,
+        statistics=statistics,
     )
-    return priced(made, growth.before, growth.dataset, context)
+    return priced(made, before, dataset, context)
 
 
 def for_rehearsal(growth: Growth, settings: FineTune, context: Context) -> FineTune:
@@ -232,5 +212,4 @@ def for_rehearsal(growth: Growth, settings: FineTune, context: Context) -> FineT
 
 def _named(names: tuple[str, ...]) -> str:
     """A few classes, and how many there are."""
-    shown = ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
-    return f"{count(len(names), 'class', 'classes')} ({shown})"
+    return f"{count(len(names), 'class', 'classes')} ({listed(names, _SHOWN)})"

@@ -1,7 +1,6 @@
 """The cheap part of a search: heads trained on features that are kept, a second or so each."""
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from acclimate.training.fine_tune import objective_of
 from acclimate.training.loop import Trained, train
 from acclimate.training.plan import make_plan
 from acclimate.training.ranges import ON_FEATURES, OneOf
+from acclimate.training.selection import standard_error
 from acclimate.training.settings import FineTune
 from acclimate.training.stochastic import stochastic
 from acclimate.training.trial import Job
@@ -234,5 +234,5 @@ def heads_left(tried: Sequence[Ended], kinds: Iterable[str], images: int) -> tup
         for kind in kinds
     }
     top = max(best.values())
-    bar = top - math.sqrt(top * (1 - top) / images)
+    bar = top - standard_error(top, images)
     return tuple(kind for kind, accuracy in best.items() if accuracy >= bar)

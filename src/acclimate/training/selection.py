@@ -5,6 +5,11 @@ import math
 from acclimate.training.checkpoint import Epoch
 
 
+def standard_error(accuracy: float, images: int) -> float:
+    """Of an accuracy in [0, 1] that was measured on so many images."""
+    return math.sqrt(accuracy * (1 - accuracy) / images)
+
+
 def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: float) -> bool:
     """Whether an epoch takes the place of the one kept so far.
 
@@ -34,7 +39,7 @@ def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: 
     if kept.epoch == 0:
         return True
     best = max(e.val_accuracy for e in trained)
-    bar = best - 2 * math.sqrt(best * (1 - best) / images)
+    bar = best - 2 * standard_error(best, images)
     if line.val_accuracy < bar:
         return False
     if kept.val_accuracy < bar:
