@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format clean
+.PHONY: install demo test fuzz check format clean
 
 install: .venv/.installed
 
@@ -22,7 +22,11 @@ check: install
 	$(BIN)/pydoclint --quiet src
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --randomly-seed=1
+
+# The tests in another order, with new examples for the properties.
+fuzz: install
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n auto --dist loadfile
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads would wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 from torch import nn
 
@@ -37,6 +38,11 @@ from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.settings import FineTune
+
+# The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("fuzz")
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 IMAGE_SIZE = 32
 PER_CLASS = 30

@@ -52,6 +52,15 @@ def test_solarizing_by_half_inverts_only_the_bright_half():
     assert np.array_equal(changed[~dark], 255 - ramp(0, 255)[~dark])
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 1.9, 2.5, 10.0])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_bears_every_strength(name, strength):
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
+    for seed in range(8):
+        changed = OPERATIONS[name](image, strength, draw(seed))
+        assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
+
+
 @settings(deadline=None, max_examples=30)
 @given(image=images)
 def test_posterizing_at_full_strength_leaves_four_bits(image):

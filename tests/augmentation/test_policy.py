@@ -36,7 +36,7 @@ policies = st.builds(
     operations_per_image=st.integers(0, 3),
     strength=fractions,
     vertical_flip=st.booleans(),
-    strengths=st.dictionaries(st.sampled_from(sorted(OPERATIONS)), st.floats(0, 5), max_size=2),
+    strengths=st.dictionaries(st.sampled_from(sorted(OPERATIONS)), st.floats(0, 10), max_size=2),
     weights=st.dictionaries(st.sampled_from(sorted(OPERATIONS)), st.floats(0.1, 5), max_size=2),
     vary=st.booleans(),
     chains=st.integers(0, 3),

@@ -101,8 +101,8 @@ def factor(side: Side, strength: float, rng: np.random.Generator) -> float:
 
 
 def bits(side: Side, strength: float, rng: np.random.Generator) -> int:
-    """Of a channel: from 8 down to 4, beyond strength 1 fewer."""
-    return 8 - round(4 * strength)
+    """Of a channel: from 8 down to 4, beyond strength 1 fewer, and one at least."""
+    return max(1, 8 - round(4 * strength))
 
 
 def threshold(side: Side, strength: float, rng: np.random.Generator) -> float:
