@@ -13,6 +13,7 @@ from torch.nn import functional
 from acclimate.context import Context, derive_seed, process_rank
 from acclimate.models.device import on_cpu, on_device
 from acclimate.progress import Progress, Task, silent
+from acclimate.training.allocation import freed_memory_kept
 from acclimate.training.averaging import Averager, Weights, copied
 from acclimate.training.blending import Blend, Judged, check_val, greedy_soup, wise_ft
 from acclimate.training.checkpoint import (
@@ -147,7 +148,7 @@ def train(
         feed: Fed = Feed(views, plan.batch_size, context.seed, balanced=plan.balanced, on=on)
     else:
         feed = views
-    with one_sentence_if_another_ends():
+    with one_sentence_if_another_ends(), freed_memory_kept():
         known = fabric, network, rule, feed, objective, plan, context, keep_start, watch
         run = _Run(*known, made_of or {})
         trained = run.to_the_end()
