@@ -87,6 +87,7 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
     from acclimate.context import Context, derive_seed
     from acclimate.data.batches import batches
     from acclimate.models.runtime import Normalizer
+    from acclimate.training.allocation import freed_memory_kept
     from acclimate.training.views import Views
 
     dataset = acclimate.clean(folder)
@@ -105,8 +106,9 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
             yield to_input(torch.from_numpy(batch.images))
         kept.flush()
 
-    for number in itertools.count():
-        yield epoch(number)
+    with freed_memory_kept():  # as in a training
+        for number in itertools.count():
+            yield epoch(number)
 
 
 def measure(name: str, folder: Path, size: int) -> list[tuple[float, float]]:

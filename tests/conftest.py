@@ -40,8 +40,9 @@ from acclimate.training.fine_tune import fine_tune
 from acclimate.training.settings import FineTune
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
-hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.register_profile("fuzz")
+# Without deadlines: how long an example takes is the machine's affair.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 IMAGE_SIZE = 32
