@@ -95,7 +95,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.training.settings:FineTune",
             ("classifier", "dataset", "policy"),
             "classifier",
-            5,
+            6,
             "Train all layers on your images.",
         ),
         Stage(
@@ -104,7 +104,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.training.settings:Distill",
             ("classifier", "dataset", "policy"),
             "classifier",
-            5,
+            6,
             "Teach a smaller network what a larger one learnt.",
         ),
         Stage(
@@ -113,7 +113,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.compression.settings:Prune",
             ("classifier", "dataset", "policy"),
             "classifier",
-            6,
+            7,
             "Take out channels and let the rest recover.",
         ),
         Stage(

@@ -12,6 +12,7 @@ from acclimate.data.dataset import Rows
 from acclimate.errors import count
 from acclimate.training.faults import Fault
 from acclimate.training.feed import Share
+from acclimate.training.fusion import Fusion, find_fusion, fused
 from acclimate.training.losses import disagreement
 from acclimate.training.memory import halved, is_out_of_memory, pieces
 from acclimate.training.plan import TrainPlan
@@ -87,6 +88,7 @@ class Step:
         self.fabric, self.network, self.rule = fabric, network, rule
         self.objective, self.to_input, self.plan = objective, to_input, plan
         self.say, self.at_once = say, 0
+        self._fusion: Fusion | None = None
 
     def take(self, share: Share, rate: float, seed: int) -> Taken:
         """One update, or none where it would spoil the weights.
@@ -184,7 +186,8 @@ class Step:
             inputs = self.to_input(images)
             targets = torch.as_tensor(share.targets[piece]).to(self.fabric.device)
             seen = Seen(inputs[: len(targets)], targets, share.rows[piece])
-            with self.fabric.autocast(), statistics_of_more_than_one():
+            few_passes = fused(self._fused(inputs))
+            with self.fabric.autocast(), statistics_of_more_than_one(), few_passes:
                 logits = self.network(inputs).float()
             losses = self.objective(logits[: len(targets)], seen)
             if share.consistency is not None:
@@ -196,6 +199,13 @@ class Step:
             self.fabric.backward(losses.sum() / share.whole)
             total += float(losses.detach().sum())
         return total
+
+    def _fused(self, inputs: torch.Tensor) -> Fusion:
+        """What is done in one pass; on a CPU, where passes over memory take most of the time."""
+        if self._fusion is None:
+            on_cpu = self.fabric.device.type == "cpu"
+            self._fusion = find_fusion(self.network, inputs[:2]) if on_cpu else Fusion()
+        return self._fusion
 
     def _largest(self, share: Share) -> int:
         """Images of the process that has most of them."""
