@@ -191,7 +191,7 @@ def test_what_a_recipe_does_not_need_is_refused_at_its_line(write, text, line, m
 @pytest.mark.parametrize("text", ["- 1\n", "roses\n", "5\n"])
 def test_what_is_no_mapping_is_no_recipe(write, text):
     path = write(text)
-    assert fault(path) == f"{path}: a recipe is a mapping of sections."
+    assert fault(path) == f"{path}: a recipe is a mapping (key: value)."
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ _PUBLIC = {
     "probe": "acclimate.api",
     "prune": "acclimate.api",
     "quantize": "acclimate.api",
+    "read_onnx": "acclimate.api",
     "search": "acclimate.tuning",
     "AcclimateError": "acclimate.errors",
     "Classifier": "acclimate.models.classifier",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from acclimate.api import probe as probe
     from acclimate.api import prune as prune
     from acclimate.api import quantize as quantize
+    from acclimate.api import read_onnx as read_onnx
     from acclimate.context import Context as Context
     from acclimate.data.contract import InputContract as InputContract
     from acclimate.data.dataset import Dataset as Dataset

@@ -43,7 +43,8 @@ from acclimate.inputs import (
 )
 from acclimate.models.classifier import Classifier
 from acclimate.models.export import export as _export
-from acclimate.models.settings import Export
+from acclimate.models.export import from_onnx
+from acclimate.models.settings import Export, OnnxFile
 from acclimate.progress import Progress, silent
 from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
@@ -261,6 +262,23 @@ def quantize(
     here = as_context(context, progress=progress)
     made = from_keywords(Quantize, settings)
     return _quantize(as_classifier(model), as_dataset(data, context=here), made, context=here)
+
+
+def read_onnx(
+    path: str | Path,
+    **settings: Any,  # noqa: ANN401 - fields of OnnxFile
+) -> Classifier:
+    """Anybody's ONNX file as a classifier; see `acclimate.models.export.from_onnx`.
+
+    Args:
+        path: The file.
+        **settings: Fields of `OnnxFile`: what the file does not say of itself. Without any, what
+            stands in it or beside it.
+
+    Returns:
+        The classifier, to be evaluated, compared, registered, or to teach.
+    """
+    return from_onnx(Path(path), from_keywords(OnnxFile, settings) if settings else None)
 
 
 def export(

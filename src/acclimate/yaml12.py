@@ -69,11 +69,14 @@ SafeLoader12.add_constructor("tag:yaml.org,2002:float", _float)
 SafeLoader12.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
+def read_yaml(
+    path: Path, what: str = "recipe"
+) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     """A YAML file's values, and the line of each key.
 
     Args:
         path: The file.
+        what: It should be, for messages.
 
     Returns:
         Nested values, and "file:line" of each path of keys.
@@ -84,16 +87,16 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     try:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise RecipeError("no such recipe.", where=path) from error
+        raise RecipeError(f"no such {what}.", where=path) from error
     except (OSError, UnicodeDecodeError, DataError) as error:
-        raise RecipeError("recipe cannot be read as text.", where=path) from error
+        raise RecipeError(f"{what} cannot be read as text.", where=path) from error
     try:
         depth = 0
         for token in yaml.scan(text):
             depth += isinstance(token, _OPENS) - isinstance(token, _CLOSES)
             if depth > _MOST_DEPTH:
                 line = token.start_mark.line + 1
-                raise RecipeError("recipe is nested too deeply.", where=f"{path}:{line}")
+                raise RecipeError(f"{what} is nested too deeply.", where=f"{path}:{line}")
             # An alias can unfold to gigabytes, a tag can ask for any type: a recipe needs neither.
             if isinstance(token, (yaml.AliasToken, yaml.AnchorToken, yaml.TagToken)):
                 line = token.start_mark.line + 1
@@ -111,7 +114,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
-        raise RecipeError("a recipe is a mapping of sections.", where=path)
+        raise RecipeError(f"a {what} is a mapping (key: value).", where=path)
     places: dict[tuple[str, ...], str] = {}
     _find_places(node, (), path, places)
     return values, places

@@ -5,7 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from PIL import Image
 
 from acclimate.data.samples import write_digits
@@ -55,7 +58,8 @@ def test_every_make_target_of_the_docs_is_there():
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reader's folder: `photos/<class>/*.png`, `more/<class>/*.png` and one `photo.jpg`."""
+    """A reader's folder: `photos/<class>/*.png`, `more/<class>/*.png`, one `photo.jpg`, and an ONNX
+    file that acclimate did not write."""
     folder = tmp_path_factory.mktemp("desk")
     write_digits(folder / "digits", per_class=10)
     for digit in "014789":
@@ -64,7 +68,27 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in sorted((folder / "digits").glob(f"*/{digit}/*.png")):
             path.rename(place / path.name)
     Image.open(next((folder / "photos").glob("*/*.png"))).save(folder / "photo.jpg")
+    write_production(folder / "production.onnx")
     return folder
+
+
+def write_production(path: Path) -> None:
+    """A network of four classes that somebody else exported, and its description from the docs."""
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("input", [1, 3, 32, 32]), ("output", [1, 4]))
+    ]
+    weights = np.random.default_rng(0).normal(size=(3 * 32 * 32, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["input"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["output"]),
+    ]
+    known = [onnx.numpy_helper.from_array(weights, "weights")]
+    body = helper.make_graph(nodes, "theirs", ends[:1], ends[1:], known)
+    opset = helper.make_opsetid("", 18)
+    onnx.save(helper.make_model(body, opset_imports=[opset], ir_version=10), path)
+    (description,) = blocks("docs/export.md", "yaml")
+    path.with_name(f"{path.name}.yaml").write_text(description)
 
 
 @pytest.mark.slow

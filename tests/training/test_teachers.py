@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -77,6 +78,20 @@ def test_an_onnx_file_says_what_its_network_says(ada, tmp_path):
     graph = named(str(place))
     assert graph.network is None
     assert torch.allclose(ask(graph).logits, ask(ada).logits, rtol=1e-3, atol=1e-2)
+
+
+def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, tmp_path):
+    # Stripped of all that is ours; its classes stand in another order than the student's.
+    graph = onnx.load_from_string(to_onnx(ada))
+    del graph.metadata_props[:]
+    onnx.save(graph, tmp_path / "theirs.onnx")
+    told = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
+    (tmp_path / "theirs.onnx.yaml").write_text(told)
+    said = ask(named(str(tmp_path / "theirs.onnx"))).logits
+    contract = replace(CONTRACT, mean=(0.2, 0.3, 0.4), std=(0.6, 0.7, 0.8))
+    same = ask(replace(ada, contract=contract, classes=("bee", "cat", "ant"))).logits
+    assert torch.allclose(said, same, rtol=1e-3, atol=1e-2)
+    assert not torch.allclose(said, ask(ada).logits, atol=0.1)
 
 
 def test_a_function_is_shown_colours_between_0_and_1():

@@ -171,7 +171,11 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def _read(
         classifier: Classifier, dataset: Dataset, rows: Rows
     ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for batch in in_order(dataset, rows, classifier.contract, batch_size=32):
+        assert classifier.graph is not None
+        first = onnx.load_from_string(classifier.graph).graph.input[0].type.tensor_type.shape.dim[0]
+        # Somebody else's graph may take one image at a time.
+        size = first.dim_value or 32
+        for batch in in_order(dataset, rows, classifier.contract, batch_size=size):
             yield {"images": classifier.contract.normalize(batch.images)}
 
 

@@ -19,12 +19,16 @@ from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
-from acclimate.errors import ModelFileError
+from acclimate.errors import AcclimateError, ModelFileError, RecipeError
 from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier, StepRecord, plain
 from acclimate.models.device import on_cpu
+from acclimate.models.foreign import adapted
+from acclimate.models.onnx_file import parsed, read_graph
 from acclimate.models.runtime import run_onnx, run_torch
-from acclimate.models.settings import Export
+from acclimate.models.settings import Export, OnnxFile
+from acclimate.settings import from_keywords
+from acclimate.yaml12 import read_yaml
 
 OPSET = 18
 """The lowest that the exporter writes without converting: read by every runtime since 2023."""
@@ -146,43 +150,72 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
     Raises:
         ModelFileError: The file is no ONNX, or carries none.
     """
-    try:
-        model = onnx.load_from_string(graph)
-        # Bytes that happen to be a message of another kind leave all of this empty.
-        whole = bool(model.ir_version and model.graph.node)
-    except Exception as error:  # protobuf raises its own kinds on hostile bytes
-        raise ModelFileError("file is no ONNX, or a damaged one.") from error
-    if not whole:
-        raise ModelFileError("file is no ONNX, or a damaged one.")
+    model = parsed(graph)
     try:
         props = {p.key: p.value for p in model.metadata_props}
         contract = json.loads(props[KEY_CONTRACT])
         classes = tuple(str(c) for c in json.loads(props[KEY_CLASSES]))
     except (KeyError, ValueError, TypeError) as error:
-        raise ModelFileError("ONNX file carries no input contract and classes.") from error
+        raise ModelFileError(
+            "ONNX file carries no input contract and classes.",
+            hint="If it is not acclimate's, describe it in a file beside it, FILE.onnx.yaml: "
+            "`classes: [ant, bee]`, and mean and std where they are not ImageNet's.",
+        ) from error
     return InputContract.from_record(contract), classes
 
 
-def from_onnx(path: Path) -> Classifier:
-    """A classifier from one `model.onnx`: contract and classes are inside the file.
+def from_onnx(path: Path, described: OnnxFile | None = None) -> Classifier:
+    """A classifier from one ONNX file.
 
     Args:
-        path: The file.
+        path: A file of ours, which carries contract and classes; or anybody's, with a description
+            in `FILE.onnx.yaml` beside it.
+        described: In place of what the file carries or has beside it.
 
     Returns:
         A classifier without a PyTorch network.
 
     Raises:
-        ModelFileError: The file is not one that acclimate exported.
+        ModelFileError: The file is not one that acclimate exported and is not described, or it is
+            no image classifier, or not the described one.
     """
-    graph = path.read_bytes()
+    graph = read_graph(path)
     try:
+        told = described or _description(path)
+        if told is not None:
+            return _foreign(graph, path, told)
         contract, classes = read_metadata(graph)
-    except ModelFileError as error:
-        raise ModelFileError(error.message, where=path) from error
+    except AcclimateError as error:
+        raise ModelFileError(error.message, where=error.where or path, hint=error.hint) from error
+    return _known(graph, path, classes, contract)
+
+
+def _known(
+    graph: bytes, path: Path, classes: tuple[str, ...], contract: InputContract, *steps: StepRecord
+) -> Classifier:
     precision = "int8" if is_quantized(graph) else "float32"
-    card = Card(f"{path.name} {digest_bytes(graph)}", "unknown")
+    card = Card(f"{path.name} {digest_bytes(graph)}", "unknown", steps=steps)
     return Classifier(f"module:{path.stem}", None, classes, contract, card, precision, graph)
+
+
+def _foreign(graph: bytes, path: Path, told: OnnxFile) -> Classifier:
+    if len(set(told.classes)) < len(told.classes):
+        raise ModelFileError("classes names one of them twice.", where=path)
+    made = adapted(graph, told)
+    step = StepRecord("read", plain(told), notes=made.notes)
+    found = _known(made.graph, path, told.classes, made.contract, step)
+    return replace(found, graph=with_metadata(made.graph, found))
+
+
+def _description(path: Path) -> OnnxFile | None:
+    """What stands beside an ONNX file of somebody else's."""
+    place = path.with_name(f"{path.name}.yaml")
+    if not place.is_file():
+        return None
+    try:
+        return from_keywords(OnnxFile, read_yaml(place, "description")[0])
+    except RecipeError as error:
+        raise RecipeError(error.message, where=error.where or place, hint=error.hint) from error
 
 
 def is_quantized(graph: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Logits behind one call, whatever runs the network."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -18,6 +19,8 @@ Logits = NDArray[np.float32]
 """(B, C)."""
 Run = Callable[[Pixels], Logits]
 """uint8 (B, S, S, 3) to float32 (B, C)."""
+Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""What a graph takes to what it gives."""
 
 
 def run_torch(classifier: Classifier, device: str = "auto") -> Run:
@@ -69,9 +72,7 @@ def run_onnx(classifier: Classifier, device: str = "auto") -> Run:
     return lambda images: infer(classifier.contract.normalize(images))
 
 
-def open_session(
-    graph: bytes, device: str = "auto"
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def open_session(graph: bytes, device: str = "auto") -> Infer:
     """An ONNX graph of one input and one output, ready to run.
 
     Args:
@@ -84,20 +85,50 @@ def open_session(
     Raises:
         ModelFileError: The bytes are no graph that can be run.
     """
+    return inferring(session_of(graph, device))
+
+
+def session_of(graph: bytes, device: str) -> ort.InferenceSession:
+    """ONNX Runtime's session of a graph.
+
+    Args:
+        graph: The file's bytes.
+        device: "auto", "cpu", "cuda".
+
+    Returns:
+        The session.
+
+    Raises:
+        ModelFileError: The bytes are no graph that can be run.
+    """
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised: once is enough
     options.intra_op_num_threads = usable_cores()
     wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
     there = ort.get_available_providers()
     providers = [p for p in wanted if p in there] + ["CPUExecutionProvider"]
     try:
-        session = ort.InferenceSession(graph, options, providers=providers)
+        return ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
         raise ModelFileError(f"ONNX file cannot be run ({str(error)[:120]}).") from error
-    name = session.get_inputs()[0].name
 
-    def infer(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(session.run(None, {name: inputs})[0], np.float32)
+
+def inferring(session: ort.InferenceSession) -> Infer:
+    """The first output of a session; a graph of one image at a time is run once an image.
+
+    Args:
+        session: Of one input.
+
+    Returns:
+        A batch to the output, float32.
+    """
+    given = session.get_inputs()[0]
+    singly = bool(given.shape) and given.shape[0] == 1
+
+    def infer(inputs: NDArray[Any]) -> NDArray[np.float32]:
+        pieces = [inputs[i : i + 1] for i in range(len(inputs))] if singly else [inputs]
+        found = [session.run(None, {given.name: piece})[0] for piece in pieces]
+        return np.asarray(found[0] if len(found) == 1 else np.concatenate(found), np.float32)
 
     return infer
 
