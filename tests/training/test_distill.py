@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -10,14 +11,16 @@ import torch
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.compression.prune import prune
-from acclimate.compression.settings import Prune
+from acclimate.compression.quantize import quantize
+from acclimate.compression.settings import Prune, Quantize
 from acclimate.data.batches import in_order
 from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
 from acclimate.errors import DataError, ModelFileError
-from acclimate.models.export import to_onnx
+from acclimate.models.classifier import Classifier
+from acclimate.models.export import read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
-from acclimate.models.runtime import Normalizer, run_torch
+from acclimate.models.runtime import Normalizer, run_onnx, run_torch
 from acclimate.progress import SilentProgress
 from acclimate.training.distill import distill, student, teaching
 from acclimate.training.distillation import DISTILLATIONS
@@ -221,14 +224,54 @@ def test_a_student_that_is_a_pruned_folder_stays_pruned(teacher, dataset, contex
     assert start.digest == narrow.digest
 
 
-def test_a_student_that_is_quantized_is_refused(teacher, dataset, context, tmp_path):
+def test_a_student_that_is_a_float_graph_is_refused(teacher, dataset, context, tmp_path):
     graph = to_onnx(teacher)
-    replace(teacher, network=None, graph=graph, precision="int8").save(tmp_path / "small")
-    (tmp_path / "small.onnx").write_bytes(graph)
-    for name in ("small", "small.onnx"):
-        with pytest.raises(ModelFileError, match="which cannot be trained") as caught:
-            student(teacher, dataset, str(tmp_path / name), context)
-        assert "Give the model folder of the stage before quantization." in str(caught.value)
+    (tmp_path / "float.onnx").write_bytes(graph)
+    with pytest.raises(ModelFileError, match="which cannot be trained") as caught:
+        student(teacher, dataset, str(tmp_path / "float.onnx"), context)
+    assert "Give a model folder with its weights, or a quantized model." in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def rough(teacher, dataset, context):
+    """The teacher in 8 bits, with half of each activation's range cut off. Never changed."""
+    settings = Quantize(max_accuracy_drop=100, percentile=0.2, calibration_images=32)
+    return quantize(teacher, dataset, settings, context=context)
+
+
+def test_a_quantized_student_recovers_within_its_8_bits(
+    rough, teacher, dataset, policy, context, tmp_path
+):
+    rough.save(tmp_path / "rough")
+    settings = Distill(student=str(tmp_path / "rough"), epochs=3, batch_size=18, hard_labels=0.0,
+                       learning_rate=3e-3)  # fmt: skip
+    after = distill(teacher, dataset, policy, settings, context=context)
+    assert (after.precision, after.network) == ("int8", None)
+    # The graph is what it was but for its numbers, and says itself what the network said.
+    nodes = [[n.op_type for n in onnx.load_from_string(m.graph).graph.node] for m in (rough, after)]
+    assert nodes[0] == nodes[1]
+    assert read_metadata(after.graph) == (rough.contract, rough.classes)
+    images = np.stack([CONTRACT.read(dataset.path(row)) for row in dataset.rows("val")])
+    wanted = logits(teacher, dataset).argmax(1).numpy()
+    agree = [(run_onnx(m, "cpu")(images).argmax(1) == wanted).mean() for m in (rough, after)]
+    assert agree[0] < 0.7
+    assert agree[1] > agree[0] + 0.15
+    step = after.card.steps[-1]
+    assert "The int8 graph agrees with the network that learnt on " in step.notes[-1]
+    after.save(tmp_path / "after")
+    assert Classifier.load(tmp_path / "after").digest == after.digest != rough.digest
+
+
+def test_a_quantized_student_of_other_classes_is_refused(rough, teacher, dataset, context):
+    turned = replace(rough, classes=rough.classes[::-1])
+    with pytest.raises(ModelFileError, match="quantized and of other classes"):
+        distill(teacher, dataset, settings=Distill(epochs=1), context=context, start=turned)
+
+
+def test_a_quantized_student_has_no_features_for_hints(rough, teacher, dataset, context):
+    settings = Distill(method="hints", epochs=1)
+    with pytest.raises(ModelFileError, match="a quantized student has no features"):
+        distill(teacher, dataset, settings=settings, context=context, start=rough)
 
 
 class _Killed(SilentProgress):

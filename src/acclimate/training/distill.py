@@ -14,7 +14,9 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, ModelFileError
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable, probe
-from acclimate.models.classifier import Classifier, plain
+from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.models.export import agreement
+from acclimate.models.integer_graph import IntegerGraph
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
 from acclimate.training.distillation import DISTILLATIONS, Lesson
@@ -31,6 +33,8 @@ from acclimate.training.step import Objective, Seen
 from acclimate.training.teachers import AnyTeacher, Remembering, Teachers, Told, name_of, named
 from acclimate.training.views import Views
 
+_AGREEING = 256
+"""Val images on which a quantized student is compared with its graph."""
 _DEFAULT = Distill()
 _HERE = Context()
 
@@ -92,8 +96,24 @@ def distill(
     step = record("distill", used, trained, plan)
     told = tuple(f"Taught by {name_of(one)}." for one in teachers)
     step = replace(step, notes=(*told, *step.notes))
+    if isinstance(trained.network, IntegerGraph):
+        return _written(begin, trained.network, step, dataset)
     made = begin.after(step, network=trained.network, dataset=dataset.digest)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
+
+
+def _written(
+    begin: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset
+) -> Classifier:
+    """A quantized student as the ONNX graph that it is, and how that agrees with what learnt."""
+    both = replace(begin, network=network, graph=network.graph())
+    found = agreement(both, dataset, _AGREEING)
+    told = (
+        f"The int8 graph agrees with the network that learnt on {found['same_predictions']:.1%} of "
+        f"{found['images']:.0f} images."
+    )
+    step = replace(step, notes=(*step.notes, told))
+    return begin.after(step, network=None, graph=both.graph, dataset=dataset.digest)
 
 
 def _taught(
@@ -106,6 +126,12 @@ def _taught(
     began: float,
 ) -> tuple[Trained, TrainPlan]:
     features = DISTILLATIONS[settings.method].features
+    if features and begin.precision != "float32":
+        raise ModelFileError(
+            "a quantized student has no features that could follow hints.",
+            where=begin.name,
+            hint="Choose another method: --set distill.method=soft.",
+        )
     asked = Teachers(
         teachers, begin.classes, begin.contract, device=context.device, features=features
     )
@@ -139,10 +165,9 @@ def student(
     Raises:
         ModelFileError: There is no such model, its weights cannot be had, or it cannot be trained.
     """
-    if name.endswith(".onnx") and Path(name).is_file():
-        raise _untrainable(name)
-    if name not in PACKAGED and Path(name).is_dir():
-        return _fitted(pretrained(Model(name=name)), dataset, context)
+    on_disk = name.endswith(".onnx") and Path(name).is_file()
+    if on_disk or (name not in PACKAGED and Path(name).is_dir()):
+        return _fitted(named(name), dataset, context)
     chosen_here = name == "auto"
     found = pretrained(Model(name=next(iter(PACKAGED)) if chosen_here else name))
     if teacher is not None:
@@ -154,7 +179,18 @@ def student(
 
 
 def _fitted(start: Classifier, dataset: Dataset, context: Context) -> Classifier:
-    """A student that is at hand: as it is where it knows the classes, else with a fitted head."""
+    """A student that is at hand: as it is where it knows the classes, else with a fitted head.
+
+    A quantized one learns within its 8-bit numbers.
+    """
+    if start.precision != "float32" and start.graph is not None:
+        if start.classes != dataset.classes:
+            raise ModelFileError(
+                "student is quantized and of other classes, and its head cannot be fitted anew.",
+                where=start.name,
+                hint="Quantize a model of these classes, in the order that the teacher has.",
+            )
+        return replace(start, network=IntegerGraph(start.graph))
     if start.network is None:
         raise _untrainable(start.name)
     if start.classes == dataset.classes:
@@ -164,9 +200,9 @@ def _fitted(start: Classifier, dataset: Dataset, context: Context) -> Classifier
 
 def _untrainable(name: str) -> ModelFileError:
     return ModelFileError(
-        "student is an ONNX graph (quantized or exported), which cannot be trained.",
+        "student is a float ONNX graph without its PyTorch network, which cannot be trained.",
         where=name,
-        hint="Give the model folder of the stage before quantization.",
+        hint="Give a model folder with its weights, or a quantized model.",
     )
 
 

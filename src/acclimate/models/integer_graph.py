@@ -1,0 +1,217 @@
+"""An int8 ONNX graph as a PyTorch network that learns within the graph's own 8-bit numbers.
+
+Source: Jacob et al. 2017, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv 1712.05877. Each weight and each activation is rounded to
+the steps that the graph has for it; the gradient passes straight through the rounding, and is zero
+beyond the range. We differ in that the scales are the finished graph's, and stay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import nn
+
+from acclimate.errors import ModelFileError
+from acclimate.models.graph_operations import OPERATIONS, Operation
+from acclimate.models.onnx_file import parsed
+
+_TAKE_WEIGHTS = ("Conv", "Gemm", "MatMul")
+"""Operators whose second and third input are weights, where these are not computed."""
+_BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
+Numbers = NDArray[Any]
+
+
+class Weight(nn.Module):
+    """A weight that learns, and how it stands in the graph.
+
+    Args:
+        numbers: As they stand there: bytes, a bias of 32 bits, or float32.
+        scale: float32: one, or one a channel.
+        zero: As many.
+        axis: Of the channels.
+    """
+
+    scale: torch.Tensor
+    zero: torch.Tensor
+
+    def __init__(self, numbers: Numbers, scale: Numbers, zero: Numbers, axis: int) -> None:
+        super().__init__()
+        self.kind, self.dimensions = numbers.dtype, numbers.ndim
+        # No number leaves the range that its tensor has: 7-bit weights stay 7-bit ones.
+        self.bounds = int(numbers.min()), int(numbers.max())
+        self.axis = axis if scale.size > 1 else None
+        self.register_buffer("scale", torch.tensor(scale.reshape(-1)), persistent=False)
+        zeros = torch.tensor(zero.reshape(-1).astype(np.int32))
+        self.register_buffer("zero", zeros, persistent=False)
+        plain = torch.from_numpy(numbers.astype(np.float32))
+        self.weight = nn.Parameter((plain - self._along(zeros)) * self._along(self.scale))
+
+    def forward(self) -> torch.Tensor:
+        """The weight as the graph can hold it; what is not of 8 bits as it is."""
+        if self.kind not in _BYTES:
+            return self.weight
+        if self.axis is None:
+            return torch.fake_quantize_per_tensor_affine(
+                self.weight, self.scale, self.zero, *self.bounds
+            )
+        return torch.fake_quantize_per_channel_affine(
+            self.weight, self.scale, self.zero, self.axis, *self.bounds
+        )
+
+    def written(self) -> Numbers:
+        """The numbers for the graph."""
+        weight = self.weight.detach()
+        if self.kind != np.float32:
+            weight = torch.round(weight / self._along(self.scale)) + self._along(self.zero)
+        if self.kind in _BYTES:
+            weight = weight.clamp(*self.bounds)
+        return np.ascontiguousarray(weight.cpu().numpy()).astype(self.kind)
+
+    def _along(self, values: torch.Tensor) -> torch.Tensor:
+        """One value a channel, shaped so that it meets the weight's channels."""
+        if self.axis is None:
+            return values.reshape(())
+        return values.reshape(-1, *[1] * (self.dimensions - self.axis - 1))
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One operation.
+
+    Attributes:
+        compute: What it computes.
+        told: Its attributes.
+        inputs: Names of values, "" where one is left out.
+        output: Name of its value.
+    """
+
+    compute: Operation
+    told: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    output: str
+
+
+class IntegerGraph(nn.Module):
+    """A quantized graph that PyTorch runs and trains.
+
+    Args:
+        graph: Of one input and one output, in QDQ form, as `quantize` writes it.
+
+    Raises:
+        ModelFileError: It holds an operator that is not known here, or no weight of 8 bits.
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        super().__init__()
+        self._graph = graph
+        body = parsed(graph).graph
+        self._input, self._output = body.input[0].name, body.output[0].name
+        self.weights = nn.ModuleDict()
+        """One part of the network for all: as layers, those near the input would hardly learn."""
+        self._stands: dict[str, str] = {}
+        """Key of a weight to the tensor of the graph that it is written to."""
+        self._weights: dict[str, str] = {}
+        """Name of a value to the weight that it is."""
+        self._constants: dict[str, str] = {}
+        """Name of a value to the buffer that it is."""
+        self._nodes = self._read(body)
+        self._over = self._last_uses()
+        if not any(weight.kind in _BYTES for weight in self._all()):
+            raise ModelFileError("the ONNX graph has no weights of 8 bits.")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images, float32 (B, 3, S, S), to logits (B, C)."""
+        values: dict[str, torch.Tensor | None] = {"": None, self._input: images}
+        values |= {name: getattr(self, buffer) for name, buffer in self._constants.items()}
+        values |= {name: self.weights[key]() for name, key in self._weights.items()}
+        for node, over in zip(self._nodes, self._over, strict=True):
+            values[node.output] = node.compute(node.told, *(values[name] for name in node.inputs))
+            for name in over:
+                del values[name]
+        logits = values[self._output]
+        assert logits is not None
+        return logits
+
+    def graph(self) -> bytes:
+        """The ONNX graph with the weights as they are now."""
+        model = parsed(self._graph)
+        written = {
+            name: weight.written()
+            for name, weight in zip(self._stands.values(), self._all(), strict=True)
+        }
+        for tensor in model.graph.initializer:
+            if tensor.name in written:
+                tensor.CopyFrom(numpy_helper.from_array(written[tensor.name], tensor.name))
+        return bytes(model.SerializeToString())
+
+    def _all(self) -> list[Weight]:
+        return [weight for weight in self.weights.values() if isinstance(weight, Weight)]
+
+    def _read(self, body: onnx.GraphProto) -> list[_Node]:
+        """The operations; weights and constants are set apart."""
+        known = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
+        taking = [node for node in body.node if node.op_type in _TAKE_WEIGHTS]
+        learning = {name for node in taking for name in node.input[1:3]}
+        nodes = []
+        for node in body.node:
+            told = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+            if node.op_type == "DequantizeLinear" and node.input[0] in known:
+                first, *rest = (known[name] for name in node.input)
+                zero = rest[1] if len(rest) > 1 else np.zeros(rest[0].size, first.dtype)
+                weight = Weight(first, rest[0], zero, told.get("axis", 1))
+                self._hold(node.input[0], node.output[0], weight, node.output[0] in learning)
+                continue
+            _check(node, told, known)
+            nodes.append(_Node(OPERATIONS[node.op_type], told, tuple(node.input), node.output[0]))
+        for name in dict.fromkeys(name for node in nodes for name in node.inputs if name in known):
+            numbers = known[name]
+            if name in learning and numbers.dtype == np.float32:
+                alone = Weight(numbers, np.ones(1, np.float32), np.zeros(1), 0)
+                self._hold(name, name, alone, learns=True)
+            else:
+                self._keep(name, torch.tensor(numbers))
+        return nodes
+
+    def _hold(self, tensor: str, value: str, weight: Weight, learns: bool) -> None:
+        if not learns:
+            self._keep(value, weight.weight.detach())
+            return
+        keys = {name: key for key, name in self._stands.items()}
+        key = keys.get(tensor, str(len(self.weights)))
+        if tensor not in keys:
+            self.weights[key], self._stands[key] = weight, tensor
+        self._weights[value] = key
+
+    def _keep(self, value: str, constant: torch.Tensor) -> None:
+        buffer = f"constant{len(self._constants)}"
+        self.register_buffer(buffer, constant, persistent=False)
+        self._constants[value] = buffer
+
+    def _last_uses(self) -> list[list[str]]:
+        """Values that nothing needs after each node: kept, those of val would fill the memory."""
+        seen, over = {"", self._output, *self._constants}, []
+        for node in reversed(self._nodes):
+            over.append([name for name in dict.fromkeys(node.inputs) if name not in seen])
+            seen.update(node.inputs)
+        return over[::-1]
+
+
+def _check(node: onnx.NodeProto, told: Mapping[str, Any], known: Mapping[str, Numbers]) -> None:
+    """Refuses what PyTorch would compute otherwise than ONNX Runtime."""
+    fault = None
+    if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
+        fault = f"the operator {node.op_type}"
+    elif len(node.output) > 1 or told.get("auto_pad", b"NOTSET") != b"NOTSET":
+        fault = f"a {node.op_type} of a kind"
+    elif node.op_type == "QuantizeLinear":
+        zero = known.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is None or zero.size != 1 or zero.dtype not in _BYTES:
+            fault = "activations of other than 8 bits"
+    if fault:
+        raise ModelFileError(f"the ONNX graph has {fault} that PyTorch is not taught here.")
