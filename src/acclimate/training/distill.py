@@ -97,13 +97,13 @@ def distill(
     told = tuple(f"Taught by {name_of(one)}." for one in teachers)
     step = replace(step, notes=(*told, *step.notes))
     if isinstance(trained.network, IntegerGraph):
-        return _written(begin, trained.network, step, dataset)
+        return _written(begin, trained.network, step, dataset, context)
     made = begin.after(step, network=trained.network, dataset=dataset.digest)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
 def _written(
-    begin: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset
+    begin: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset, context: Context
 ) -> Classifier:
     """A quantized student as the ONNX graph that it is, and how that agrees with what learnt."""
     both = replace(begin, network=network, graph=network.graph())
@@ -112,6 +112,7 @@ def _written(
         f"The int8 graph agrees with the network that learnt on {found['same_predictions']:.1%} of "
         f"{found['images']:.0f} images."
     )
+    context.progress.say(f"distill: {told}")
     step = replace(step, notes=(*step.notes, told))
     return begin.after(step, network=None, graph=both.graph, dataset=dataset.digest)
 
