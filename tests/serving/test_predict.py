@@ -226,7 +226,7 @@ def test_an_onnx_file_that_is_not_ours_is_refused_with_its_name(tmp_path, conten
     (tmp_path / "x.onnx").write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
         from_onnx(tmp_path / "x.onnx")
-    assert str(caught.value) == f"{tmp_path}/x.onnx: {told}"
+    assert str(caught.value).startswith(f"{tmp_path}/x.onnx: {told}")
 
 
 def test_views_are_averaged_when_asked_and_answers_stay_in_order(model, images, answers, context):

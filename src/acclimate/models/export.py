@@ -179,8 +179,8 @@ def from_onnx(path: Path, described: OnnxFile | None = None) -> Classifier:
         ModelFileError: The file is not one that acclimate exported and is not described, or it is
             no image classifier, or not the described one.
     """
-    graph = read_graph(path)
     try:
+        graph = read_graph(path)
         told = described or _description(path)
         if told is not None:
             return _foreign(graph, path, told)
