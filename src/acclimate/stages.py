@@ -68,7 +68,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.cleaning.settings:Inspect",
             ("classifier", "dataset"),
             "dataset",
-            1,
+            2,
             "Flag labels that are probably wrong, and images far from all others.",
         ),
         Stage(

@@ -16,12 +16,12 @@ from acclimate.cleaning.flags import flagged
 from acclimate.cleaning.settings import Inspect
 from acclimate.cleaning.view import View
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.data.fixes import is_kept
 from acclimate.errors import count
 from acclimate.evaluation.views import softmax
-from acclimate.features.probe import Examples, LinearHead, fit_head
-from acclimate.features.store import Features
+from acclimate.features.kernel import LANDMARKS, Landmarks, fit_without_each
+from acclimate.features.probe import Examples, calibrated
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
@@ -34,6 +34,8 @@ _LEAST = 5
 """Images of a class below which its labels are not judged: four others teach too little."""
 _CONFIDENT = 0.5
 """Part of a class's threshold that another class's probability must reach; see `judge`."""
+_SURE = 5_000
+"""Images by which the heads learn how sure they may be."""
 _MOST_PAIRS = 5
 """Overlapping pairs that are named."""
 _FEW, _SLIGHT = 3, 0.05
@@ -178,31 +180,24 @@ def out_of_fold(
     rng = np.random.default_rng(context.seed_for("label_errors"))
     fold = _folds(dataset, view.learning, settings.folds, rng)
     taught = view.reference[dataset.labels[view.reference] >= 0]
-    features = view.features(taught)
-    heads = []
-    with context.progress.task("label errors", settings.folds, "folds") as task:
-        for number in range(settings.folds):
-            mine = fold[taught] != number
-            heads.append(_fit(features[mine], dataset.labels[taught[mine]], len(dataset.classes)))
-            task.advance()
-    guesses = np.zeros((len(rows), len(dataset.classes)), np.float32)
-    for places, block in view.blocks(rows):
-        for number, head in enumerate(heads):
-            own = fold[rows[places]] == number
-            guesses[places[own]] = _said(block[own], head)
-            strangers = fold[rows[places]] < 0
-            guesses[places[strangers]] += _said(block[strangers], head) / len(heads)
-    return guesses
-
-
-def _fit(features: Features, labels: NDArray[np.int64], classes: int) -> LinearHead:
-    there = np.unique(labels)
-    if len(there) < 2:  # a fold took all images of a small class: nothing is told apart
-        bias = np.full(classes, -30, np.float32)
-        bias[there] = 0
-        return LinearHead(np.zeros((classes, features.shape[1]), np.float32), bias, 1.0, 0.0)
-    nobody = Examples(np.empty((0, features.shape[1]), np.float32), np.empty(0, np.int64))
-    return fit_head(Examples(features, labels), nobody, classes, ())
+    known = Examples(view.features(taught), dataset.labels[taught])
+    chosen = np.isin(taught, balanced(dataset, taught, LANDMARKS, rng))
+    landmarks = Landmarks.of(known.features[chosen])
+    heads = fit_without_each(
+        known, fold[taught], landmarks, parts=settings.folds, num_classes=len(dataset.classes)
+    )
+    said = np.zeros((len(rows), len(dataset.classes)), np.float32)
+    with context.progress.task("label errors", len(rows), "images") as task:
+        for places, block in view.blocks(rows):
+            for number, head in enumerate(heads):
+                own = fold[rows[places]] == number
+                said[places[own]] = head(block[own])
+                strangers = fold[rows[places]] < 0
+                said[places[strangers]] += head(block[strangers]) / len(heads)
+            task.advance(len(places))
+    judges = np.flatnonzero(np.isin(rows, balanced(dataset, taught, _SURE, rng)))
+    scale, _ = calibrated(said[judges].astype(np.float64), dataset.labels[rows[judges]])
+    return softmax(scale * said)
 
 
 def _folds(dataset: Dataset, rows: Rows, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -221,10 +216,6 @@ def _folds(dataset: Dataset, rows: Rows, folds: int, rng: np.random.Generator) -
     fold = np.full(len(dataset), -1, np.int64)
     fold[rows] = dealt[block]
     return fold
-
-
-def _said(features: Features, head: LinearHead) -> Probabilities:
-    return softmax(features @ head.weight.T + head.bias)
 
 
 def _overlaps(

@@ -17,6 +17,7 @@ from acclimate.cleaning.view import View
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.errors import count
+from acclimate.features.kernel import directions
 from acclimate.features.store import Features
 
 FLAG = "outlier"
@@ -47,10 +48,10 @@ def outliers(dataset: Dataset, view: View, settings: Inspect, context: Context) 
     rows, reference = view.rows, balanced(dataset, view.reference, _MOST, rng)
     score = np.full(len(dataset), np.nan)
     if len(reference) > 2 * _NEIGHBOURS:
-        near = _directions(view.features(reference))
+        near = directions(view.features(reference))
         distance = np.empty(len(rows))
         for places, block in view.blocks(rows):
-            distance[places] = _distances(_directions(block), rows[places], near, reference)
+            distance[places] = _distances(directions(block), rows[places], near, reference)
         score[rows] = scores(distance, distance[np.isin(rows, reference)])
         far = int((score[rows] >= settings.outlier).sum())
         context.progress.say(f"inspect: {count(far, 'image')} far from all others")
@@ -77,13 +78,6 @@ def scores(distance: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray
     spread = 1.4826 * np.median(np.abs(known - middle)) + 1e-3
     deviations = np.maximum(0.0, (logs - middle) / spread)
     return np.asarray(deviations / (deviations + _HALF))
-
-
-def _directions(features: Features) -> Features:
-    """Unit vectors of the square roots; signs are kept, though most networks give none."""
-    roots = np.sign(features) * np.sqrt(np.abs(features))
-    length = np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-12)
-    return np.asarray(roots / length, np.float32)
 
 
 def _distances(

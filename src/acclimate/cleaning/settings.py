@@ -73,7 +73,7 @@ class Inspect(Settings):
     """More pretrained networks that judge labels: finds more, costs a pass of each."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Heads that are fitted, each without one part of the images, which it then judges."""
-    label_error: Fraction = 0.95
+    label_error: Fraction = 0.9
     """Score from which on a label is flagged as probably wrong."""
     outlier: Fraction = 0.5
     """Score from which on an image is flagged as far from all others."""
