@@ -80,12 +80,29 @@ def test_features_are_what_the_backbone_gives_in_the_order_of_the_rows(model, da
     assert np.ptp(found, axis=0).max() > 1e-3
 
 
+def test_the_middle_follows_the_features_and_is_the_mean_over_places_of_two_blocks(
+    model, dataset, shared
+):
+    rows = dataset.rows("val")[:7]
+    context = Context(device="cpu", cache=shared)
+    both, last = (extract(model, dataset, rows, context, middle=m) for m in (True, False))
+    assert np.array_equal(both[:, :256], last)
+    pixels = np.stack([model.contract.read(dataset.path(row)) for row in rows])
+    seen = []
+    body = backbone(model.network)
+    for part in (body.blocks[3][0], body.conv_head):
+        part.register_forward_hook(lambda _m, _i, out: seen.append(out.mean((2, 3)).numpy()))
+    with torch.inference_mode():
+        body(torch.from_numpy(model.contract.normalize(pixels)))
+    assert np.allclose(both[:, 256:], np.hstack(seen), atol=1e-3)
+
+
 def test_each_image_is_computed_once(model, dataset, own):
     told = Told()
     context = Context(device="cpu", cache=own, progress=told)
     val, test = dataset.rows("val"), dataset.rows("test")
     first = extract(model, dataset, val, context)
-    width = first.shape[1]
+    width = extract(model, dataset, val, context, middle=True).shape[1]
     assert rows_kept(own) == (len(val), len(val) * width)
     assert np.array_equal(extract(model, dataset, val[::-1], context), first[::-1])
     assert rows_kept(own) == (len(val), len(val) * width)

@@ -24,7 +24,7 @@ def parts_of(known):
 
 
 def fitted(known, landmarks=None, part_of=None):
-    places = Landmarks.of(known.features if landmarks is None else landmarks)
+    places = Landmarks.of(known.features if landmarks is None else landmarks, 20)
     part_of = parts_of(known) if part_of is None else part_of
     return fit_without_each(known, part_of, places, parts=PARTS, num_classes=CLASSES)
 
@@ -67,6 +67,20 @@ def test_a_few_landmarks_tell_classes_apart_nearly_as_well_as_all(known):
     ]
     assert right[0] > 0.9
     assert right[1] > right[0] - 0.05
+
+
+def test_what_the_network_knew_halfway_tells_classes_apart_that_its_last_features_do_not(known):
+    """The last features are noise; the middle ones, loud and far from zero, show the class."""
+    rng = np.random.default_rng(3)
+    noise = rng.random((180, 20), np.float32)
+    middle = 500 + 9 * known.features
+    deep = Examples(np.hstack([noise, middle]), known.labels)
+    blind = Examples(noise, known.labels)
+    right = [
+        (out_of_part(one, fitted(one)).argmax(1) == known.labels).mean() for one in (blind, deep)
+    ]
+    assert right[0] < 0.5
+    assert right[1] > 0.8
 
 
 def test_copies_among_the_landmarks_are_no_failure(known):

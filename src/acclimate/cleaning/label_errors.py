@@ -20,6 +20,7 @@ from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.data.fixes import is_kept
 from acclimate.errors import count
 from acclimate.evaluation.views import softmax
+from acclimate.features.extract import feature_size
 from acclimate.features.kernel import LANDMARKS, Landmarks, fit_without_each
 from acclimate.features.probe import Examples, calibrated
 from acclimate.models.pretrained import pretrained
@@ -180,15 +181,15 @@ def out_of_fold(
     rng = np.random.default_rng(context.seed_for("label_errors"))
     fold = _folds(dataset, view.learning, settings.folds, rng)
     taught = view.reference[dataset.labels[view.reference] >= 0]
-    known = Examples(view.features(taught), dataset.labels[taught])
-    chosen = np.isin(taught, balanced(dataset, taught, LANDMARKS, rng))
-    landmarks = Landmarks.of(known.features[chosen])
+    known = Examples(view.features(taught, middle=True), dataset.labels[taught])
+    chosen = rng.permutation(len(taught))[:LANDMARKS]
+    landmarks = Landmarks.of(known.features[chosen], feature_size(view.classifier))
     heads = fit_without_each(
         known, fold[taught], landmarks, parts=settings.folds, num_classes=len(dataset.classes)
     )
     said = np.zeros((len(rows), len(dataset.classes)), np.float32)
     with context.progress.task("label errors", len(rows), "images") as task:
-        for places, block in view.blocks(rows):
+        for places, block in view.blocks(rows, middle=True):
             for number, head in enumerate(heads):
                 own = fold[rows[places]] == number
                 said[places[own]] = head(block[own])

@@ -57,20 +57,23 @@ class View:
         rng = np.random.default_rng(self.context.seed_for("inspect"))
         return balanced(self.dataset, self.learning, self.most, rng)
 
-    def features(self, rows: Rows) -> Features:
-        """float32, (n, D), of some rows."""
-        return extract(self.classifier, self.dataset, rows, self.context)
+    def features(self, rows: Rows, *, middle: bool = False) -> Features:
+        """float32, (n, D), of some rows; (n, D + M) with what the network knew halfway."""
+        return extract(self.classifier, self.dataset, rows, self.context, middle=middle)
 
-    def blocks(self, rows: Rows) -> Iterator[tuple[NDArray[np.int64], Features]]:
+    def blocks(
+        self, rows: Rows, *, middle: bool = False
+    ) -> Iterator[tuple[NDArray[np.int64], Features]]:
         """Some rows in blocks.
 
         Args:
             rows: Any number.
+            middle: As in `features`.
 
         Yields:
             tuple[NDArray[np.int64], Features]: Positions in `rows`, int64 (n,), with their
-                features, float32 (n, D).
+                features, float32 (n, D) or (n, D + M).
         """
         for start in range(0, len(rows), _BLOCK):
             places = np.arange(start, min(start + _BLOCK, len(rows)))
-            yield places, self.features(rows[places])
+            yield places, self.features(rows[places], middle=middle)

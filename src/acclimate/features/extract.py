@@ -15,6 +15,7 @@ from acclimate.files import digest_json, write_atomic
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.device import choose_device, on_cpu
 from acclimate.models.export import graph_of
+from acclimate.models.middle import WithMiddle, middle_size
 from acclimate.models.runtime import run_frozen
 from acclimate.models.structure import backbone, head
 
@@ -24,7 +25,14 @@ than ONNX Runtime saves: EfficientNet-Lite0 was even at 24 million (64 px) to 15
 12 s of export against a third of the time an image."""
 
 
-def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Context) -> Features:
+def extract(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Rows,
+    context: Context,
+    *,
+    middle: bool = False,
+) -> Features:
     """The backbone's features of some images; what was computed once is read from disk.
 
     Args:
@@ -32,20 +40,22 @@ def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Conte
         dataset: Cleaned: images are found by their digests.
         rows: Which images.
         context: The run; its cache keeps the features.
+        middle: Whether what the network knew halfway follows; it is computed in the same pass.
 
     Returns:
-        float32, (n, D), in the order of the rows.
+        float32, (n, D), in the order of the rows; (n, D + M) with the middle.
 
     Raises:
         ModelFileError: The network has no head to leave off, or cannot be exported.
     """
-    body = backbone(classifier.module())
-    contract = classifier.contract
+    body = WithMiddle(backbone(classifier.module())).eval()
+    contract, size = classifier.contract, feature_size(classifier)
     folder = _folder(classifier, body, context)
     digests = dataset.table["digest"].take(rows).to_pylist()
-    store = FeatureStore(folder, head(classifier.module()).in_features)
+    store = FeatureStore(folder, size + middle_size(body, contract.image_size))
+    columns = None if middle else size
     if not store.missing(digests):
-        return store.get(digests)
+        return store.get(digests, columns)
     with store.lock():
         missing = np.asarray(store.missing(digests), np.int64)
         # By the images that are asked for and not by those that are missing: a run that was killed
@@ -57,7 +67,7 @@ def extract(classifier: Classifier, dataset: Dataset, rows: Rows, context: Conte
                 names = dataset.table["digest"].take(batch.rows).to_pylist()
                 store.add(names, infer(batch.images))
                 task.advance(len(names))
-    return store.get(digests)
+    return store.get(digests, columns)
 
 
 def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:
@@ -73,10 +83,16 @@ def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels]
     Raises:
         ModelFileError: The network has no head to leave off, or cannot be exported.
     """
-    body = backbone(classifier.module())
-    folder = _folder(classifier, body, context)
+    body = WithMiddle(backbone(classifier.module())).eval()
+    folder, size = _folder(classifier, body, context), feature_size(classifier)
     with lock_of(folder):
-        return _runner(classifier, body, folder, context.device)
+        infer = _runner(classifier, body, folder, context.device)
+    return lambda images: infer(images)[:, :size]
+
+
+def feature_size(classifier: Classifier) -> int:
+    """D: how many features the head of a classifier takes."""
+    return head(classifier.module()).in_features
 
 
 def _folder(classifier: Classifier, body: nn.Module, context: Context) -> Path:

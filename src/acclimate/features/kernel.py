@@ -17,12 +17,15 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from acclimate.features.probe import Examples
 from acclimate.features.store import Features
 
-LANDMARKS = 2_000
-"""16 MB of products among them; up to so many images the answer is exact."""
+LANDMARKS = 3_000
+"""72 MB of products among them; up to so many images the answer is exact. Of 6,321 images, 1,000,
+2,000 and 4,000 landmarks gave an average precision of 0.78, 0.83 and 0.84."""
 _SHARPNESS = 2.0
 """The kernel is exp(-2) at the median distance: on four data sets 1 was as good, and 4 worse."""
 _NOISE = 0.3
 """Variance of a label that the kernel does not explain: 0.1 to 1 made no difference."""
+_MIDDLE = 0.3
+"""Weight of what the network knew halfway, beside its last features: 0.1 to 0.4 were as good."""
 _JITTER = 1e-3
 """Keeps copies among landmarks apart; small beside the noise."""
 _BLOCK = 4_096
@@ -43,43 +46,68 @@ def directions(features: Features) -> Features:
     return np.asarray(roots / length, np.float32)
 
 
+def _placed(
+    features: Features, size: int, mean: NDArray[np.float32], deviation: NDArray[np.float32]
+) -> Features:
+    """float32, (N, D + E): unit vectors of the last features and shorter ones of the middle."""
+    middle = (features[:, size:] - mean) / deviation
+    length = np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
+    return np.hstack([directions(features[:, :size]), _MIDDLE**0.5 * middle / length])
+
+
+def _squared_length(places: Features, size: int) -> float:
+    return 1 + _MIDDLE if places.shape[1] > size else 1.0
+
+
 @dataclass(frozen=True)
 class Landmarks:
-    """Images that others are described by.
+    """Images that others are described by: by the last features, and a little by the middle ones.
 
     Attributes:
-        places: float32, (M, D), rows of length 1.
-        scale: What a cosine distance is multiplied by.
+        places: float32, (M, D): the landmarks as `_placed` puts them.
+        size: How many of an image's features are of the last layer; those of the middle follow.
+        mean: float32, of each middle feature.
+        deviation: float32, of each middle feature.
+        scale: What half a squared distance is multiplied by.
     """
 
     places: Features
+    size: int
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
     scale: float
 
     @classmethod
-    def of(cls, features: Features) -> "Landmarks":
+    def of(cls, features: Features, size: int) -> "Landmarks":
         """Some images as landmarks.
 
         Args:
-            features: float32, (M, D), M at least 1.
+            features: float32, (M, D + E), M at least 1.
+            size: D, of the last layer; the E of the middle, perhaps none, are standardized.
 
         Returns:
             The landmarks; their median distance sets the scale.
         """
-        places = directions(features)
-        distance = 1 - places @ places.T
+        middle = features[:, size:]
+        mean, deviation = middle.mean(0), middle.std(0) + 1e-6
+        places = _placed(features, size, mean, deviation)
+        distance = _squared_length(places, size) - places @ places.T
         apart = distance[np.triu_indices(len(places), 1)]
-        middle = float(np.median(apart)) if len(apart) else 1.0
-        return cls(places, _SHARPNESS / max(middle, 1e-6))
+        usual = float(np.median(apart)) if len(apart) else 1.0
+        return cls(places, size, mean, deviation, _SHARPNESS / max(usual, 1e-6))
 
     def nearness(self, features: Features) -> Features:
         """float32, (n, M), in (0, 1]: how near some images are to the landmarks."""
-        cosine = directions(features) @ self.places.T
-        return np.asarray(np.exp(self.scale * (cosine - 1)), np.float32)
+        return self._kernel(_placed(features, self.size, self.mean, self.deviation))
+
+    def _kernel(self, places: Features) -> Features:
+        products = places @ self.places.T - _squared_length(places, self.size)
+        return np.asarray(np.exp(self.scale * products), np.float32)
 
     @cached_property
     def root(self) -> Features:
         """float32, (M, M): the lower triangle whose square is their nearness to each other."""
-        among = np.exp(self.scale * (self.places @ self.places.T - 1)).astype(np.float64)
+        among = self._kernel(self.places).astype(np.float64)
         among[np.diag_indices(len(among))] += _JITTER
         return np.asarray(np.linalg.cholesky(among), np.float32)
 

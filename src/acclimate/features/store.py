@@ -63,20 +63,21 @@ class FeatureStore:
             )
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
-    def get(self, digests: Sequence[bytes]) -> Features:
+    def get(self, digests: Sequence[bytes], columns: int | None = None) -> Features:
         """The rows of some images, in their order.
 
         Args:
             digests: Of images that are all here.
+            columns: How many of the first are wanted; None for all.
 
         Returns:
-            float32, (n, D), in memory.
+            float32, (n, D) or (n, columns), in memory.
         """
         if not digests:
-            return np.empty((0, self.dimension), np.float32)
+            return np.empty((0, self.dimension), np.float32)[:, :columns]
         shape = (len(self._index), self.dimension)
         rows = np.memmap(self._rows, np.float32, "r", shape=shape)
-        return np.asarray(rows[[self._index[d] for d in digests]])
+        return np.asarray(rows[[self._index[d] for d in digests], :columns])
 
     @property
     def _row_bytes(self) -> int:

@@ -1,0 +1,65 @@
+"""What a network knows halfway: textures and parts, which its last layer keeps little of."""
+
+import torch
+from torch import nn
+
+from acclimate.models.structure import blocks
+
+_DEPTHS = (0.6, 0.8)
+"""Parts of the network's blocks after which it is asked: where EfficientNet-Lite's fifth and sixth
+stages begin and end. Earlier ones helped on one of four data sets and harmed on another."""
+
+
+class WithMiddle(nn.Module):
+    """A backbone that tells what it knew halfway after its features.
+
+    Args:
+        network: A backbone: float32 (B, 3, S, S) to (B, D).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 (B, D + M): the features, then the mean over places of some blocks' outputs."""
+        kept: list[torch.Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+            kept.extend(_over_places(output))
+
+        parts = [part for _, part in blocks(self.network)]
+        chosen = [parts[int(depth * len(parts))] for depth in _DEPTHS]
+        # Hooks of one call: others would be shared by copies of the network.
+        hooks = [part.register_forward_hook(keep) for part in chosen]
+        features: torch.Tensor = self.network(images)
+        for hook in hooks:
+            hook.remove()
+        return torch.cat([features, *kept], 1)
+
+
+def _over_places(output: object) -> list[torch.Tensor]:
+    """float32 (B, C), or nothing where the output is neither a map nor tokens."""
+    if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
+        return []
+    if output.ndim == 3:
+        return [output.mean(1)]
+    # Some transformers put channels last; images are square, so the two equal sides are places.
+    last = output.shape[1] == output.shape[2] != output.shape[3]
+    return [output.mean((1, 2) if last else (2, 3))]
+
+
+def middle_size(network: WithMiddle, image_size: int) -> int:
+    """How many numbers follow the features.
+
+    Args:
+        network: In evaluation mode.
+        image_size: px.
+
+    Returns:
+        M, 0 where no block's output can be averaged.
+    """
+    device = next(network.parameters()).device
+    example = torch.zeros(1, 3, image_size, image_size, device=device)
+    with torch.inference_mode():
+        return int(network(example).shape[1] - network.network(example).shape[1])
