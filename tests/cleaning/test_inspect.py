@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
@@ -15,7 +17,7 @@ from acclimate.data.fixes import apply_fixes, fixes_as_csv, suggested_fixes
 from acclimate.data.samples import write_digits
 from acclimate.data.sources import read
 from acclimate.errors import DataError
-from acclimate.models.pretrained import pretrained
+from acclimate.models.pretrained import pretrained, wrap
 from acclimate.models.settings import Model
 
 CLASSES = ("0", "1", "4", "6", "7")
@@ -79,6 +81,22 @@ def test_the_label_before_the_swap_is_suggested(found, swapped, dataset):
     right = [suggested[row] == dataset.classes[dataset.labels[row]] for row in hits]
     assert np.mean(right) >= 0.9
     assert {row for row, name in enumerate(suggested) if name is not None} == flagged(found)
+
+
+def test_more_networks_answer_in_the_mean(found, imagenet, swapped, context, tmp_path):
+    """The same network asked twice says the same; one of noise pulls every score."""
+    imagenet.save(tmp_path / "same")
+    torch.manual_seed(0)
+    noise = wrap(timm.create_model("test_efficientnet", num_classes=4))
+    replace(noise, contract=replace(noise.contract, image_size=32)).save(tmp_path / "noise")
+    twice, mixed = (
+        inspect(imagenet, swapped[0], Inspect(also=(str(tmp_path / name),)), context=context)
+        for name in ("same", "noise")
+    )
+    assert np.allclose(scores(twice, "label_error"), scores(found, "label_error"), equal_nan=True)
+    planted = swapped[1]
+    pulled = scores(mixed, "label_error")[planted] < scores(found, "label_error")[planted]
+    assert pulled.mean() > 0.7
 
 
 def test_swapped_labels_score_higher_than_others(found, swapped):
