@@ -88,6 +88,15 @@ def test_copies_among_the_landmarks_are_no_failure(known):
     assert np.isfinite(out_of_part(known, heads)).all()
 
 
+def test_images_that_all_look_the_same_are_no_failure_and_say_how_many_each_class_has(known):
+    rng = np.random.default_rng(4)
+    same = known.features[:1] + rng.normal(0, 1e-5, known.features.shape).astype(np.float32)
+    for number, head in enumerate(fitted(Examples(same, known.labels))):
+        others = known.labels[parts_of(known) != number]
+        parts = np.bincount(others, minlength=CLASSES) / len(others)
+        assert np.allclose(head(same), parts, atol=0.1)  # nobody is sure
+
+
 def test_a_class_that_stands_in_one_part_alone_is_not_expected_by_that_parts_head(known):
     part_of = np.where(known.labels == 1, 0, 1 + np.arange(180) % (PARTS - 1))
     head = fitted(known, part_of=part_of)[0]
