@@ -59,7 +59,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.cleaning.settings:Clean",
             ("dataset",),
             "dataset",
-            3,
+            4,
             "Check every image, leave out what cannot be used, split the rest.",
         ),
         Stage(

@@ -71,6 +71,33 @@ def test_what_was_read_does_not_change_with_the_file(place):
     assert np.array_equal(found, features([1]))
 
 
+def test_rows_that_stay_on_disk_are_read_as_they_are_asked_for(place):
+    store = reopened(place)
+    add(store, [1, 2, 3])
+    rows = store.rows([digest(i) for i in (3, 1, 1, 2)])
+    add(store, [4])
+    assert len(rows) == 4
+    for wanted in ([0, 3], [2, 2, 1], []):
+        found = rows[np.asarray(wanted, np.int64)]
+        assert np.array_equal(found, features([(3, 1, 1, 2)[w] for w in wanted]))
+        assert found.dtype == np.float32
+    assert len(store.rows([])) == 0
+
+
+def test_rows_that_something_else_cut_off_are_an_error_and_no_features(place):
+    store = reopened(place)
+    add(store, [1, 2])
+    rows, path = store.rows([digest(i) for i in (1, 2)]), place / "rows.f32"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert np.array_equal(rows[np.array([0])], features([1]))
+    with pytest.raises(OutputError) as caught:
+        rows[np.array([0, 1])]
+    assert str(caught.value) == (
+        f"{path}: features that were written are gone. "
+        "Run again, with nothing else changing this folder."
+    )
+
+
 def test_two_stores_on_one_folder_see_each_others_rows(place):
     ours, theirs = reopened(place), reopened(place)
     assert add(ours, [1, 2]) == [1, 2]

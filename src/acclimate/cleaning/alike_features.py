@@ -1,26 +1,54 @@
 """Pairs of images that a network sees alike: stronger crops, edits, another shot of the same thing.
 
-Neighbours are looked up in an inverted file (faiss), never among all pairs.
+Candidates are found by short sketches of the features, cell by cell; the cosine of the whole
+features decides. The features stay on disk and are read in blocks.
 """
 
-import faiss
+from collections.abc import Iterator, Sized
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import minimum_spanning_tree
 
-from acclimate.cleaning.alike import FEW, Scored, random_pairs, reach
+from acclimate.cleaning.alike import FEW, Scored, best_of, random_pairs, reach
+from acclimate.cleaning.cells import Points, neighbourhoods
+from acclimate.cleaning.clusters import components
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.features.extract import extract
+from acclimate.features.extract import keep_extracted
+from acclimate.features.store import Features
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
-_NEIGHBOURS = 17
-"""Itself among them."""
-_CELL = 256
-_PROBES = 16
+_SKETCH = 128
+"""Numbers of a sketch. Half as many let a third more pairs through on features of photos, and twice
+as many a seventh fewer, for twice the time."""
+_DEVIATIONS = 3
+"""How far a sketch may err before a pair is missed: one pair in a thousand of those that are just
+alike enough, none of the others."""
+_BLOCK = 2048
+_MANY = 64
+"""Pairs of each image, above which not all are kept."""
 
 
-def features_of(dataset: Dataset, rows: Rows, context: Context) -> NDArray[np.float32]:
+class FeatureRows(Sized, Protocol):
+    """An array, or rows on disk."""
+
+    def __getitem__(self, places: Rows, /) -> Features:
+        """The features of some images.
+
+        Args:
+            places: int64, (n,).
+
+        Returns:
+            float32, (n, D), of any length.
+        """
+        ...
+
+
+def features_of(dataset: Dataset, rows: Rows, context: Context) -> FeatureRows:
     """EfficientNet-Lite0's features, which the package brings.
 
     Args:
@@ -29,19 +57,16 @@ def features_of(dataset: Dataset, rows: Rows, context: Context) -> NDArray[np.fl
         context: The run; its cache keeps the features.
 
     Returns:
-        float32, (n, D), rows of length 1.
+        The features of each row, on disk.
     """
-    found = extract(pretrained(Model()), dataset, rows, context)
-    lengths = np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
-    unit: NDArray[np.float32] = found / lengths
-    return unit
+    return keep_extracted(pretrained(Model()), dataset, rows, context)
 
 
-def feature_threshold(features: NDArray[np.float32], least: float, seed: int) -> float:
+def feature_threshold(features: FeatureRows, least: float, seed: int) -> float:
     """From which cosine two of these images are alike: a third as far from 1 as random pairs reach.
 
     Args:
-        features: float32, (N, D), of length 1.
+        features: N rows of D features.
         least: The answer for photos of different things.
         seed: Which pairs.
 
@@ -53,34 +78,99 @@ def feature_threshold(features: NDArray[np.float32], least: float, seed: int) ->
     a, b = random_pairs(len(features), seed)
     cosines = np.concatenate(
         [
-            np.einsum("pd,pd->p", features[a[i : i + 2048]], features[b[i : i + 2048]])
-            for i in range(0, len(a), 2048)
+            np.einsum(
+                "pd,pd->p",
+                _directions(features, a[i : i + _BLOCK]),
+                _directions(features, b[i : i + _BLOCK]),
+            )
+            for i in range(0, len(a), _BLOCK)
         ]
     )
     return max(least, 1 - (1 - reach(cosines, len(features), 2.326)) / 3)
 
 
-def alike_by_features(features: NDArray[np.float32], least: float) -> Scored:
+def alike_by_features(features: FeatureRows, least: float, seed: int) -> Scored:
     """Pairs whose features point the same way.
 
+    Of images with very many pairs, as of one that is there a hundred times, only as many are
+    returned as tell that all belong together, the likeliest ones.
+
     Args:
-        features: float32, (N, D), of length 1.
+        features: N rows of D features.
         least: The cosine, in [0, 1].
+        seed: Of the sketches and cells.
 
     Returns:
-        int64, (P, 2) pairs of rows, the lower first; float32, (P,) their cosines.
+        int64, (P, 2) pairs of rows, the lower first, each once; float32, (P,) their cosines.
     """
-    count, dimension = features.shape
-    coarse = faiss.IndexFlatIP(dimension)
-    index = faiss.IndexIVFFlat(
-        coarse, dimension, max(count // _CELL, 1), faiss.METRIC_INNER_PRODUCT
+    sketches, error = _sketches(features, seed)
+    # Of directions, the square of the distance is 2 - 2 cosine.
+    radius = float((2 * (1 - least) * (1 + _DEVIATIONS * error)) ** 0.5)
+    linked = np.arange(len(features))  # rows that are linked already have one number
+    kept: list[Scored] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
+    for some, others in neighbourhoods(sketches, radius, seed):
+        found = list(_pairs(features, some, others, least, linked))
+        pairs, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if len(pairs) > _MANY * len(some):
+            pairs, cosines = _forest(pairs, cosines, len(features))
+            links = np.stack([np.arange(len(features)), linked], axis=1)
+            linked = components(np.concatenate([links, pairs]), len(features))
+        kept.append((pairs, cosines))
+    return best_of(kept)
+
+
+def _sketches(features: FeatureRows, seed: int) -> tuple[Points, float]:
+    """Shorter vectors that are nearly as far from each other as the directions of the features.
+
+    They are seen from M random directions at right angles: of the square of a distance a part is
+    left that has a beta distribution with mean M / D (Johnson and Lindenstrauss 1984).
+
+    Args:
+        features: N rows of D features.
+        seed: Of the directions.
+
+    Returns:
+        float32, (N, M), and the relative standard deviation of the square of a distance.
+    """
+    dimension = features[np.arange(1)].shape[1]
+    short = min(_SKETCH, dimension)
+    drawn = np.random.default_rng(seed).standard_normal((dimension, short))
+    axes = (np.linalg.qr(drawn)[0] * (dimension / short) ** 0.5).astype(np.float32)
+    sketches = np.empty((len(features), short), np.float32)
+    for start in range(0, len(features), _BLOCK):
+        places = np.arange(start, min(start + _BLOCK, len(features)))
+        sketches[places] = _directions(features, places) @ axes
+    return sketches, (2 * (dimension - short) / (short * (dimension + 2))) ** 0.5
+
+
+def _pairs(
+    features: FeatureRows, some: Rows, others: Rows, least: float, linked: Rows
+) -> Iterator[Scored]:
+    """Every pair of the two sets that is alike and not linked yet, once, the lower row first."""
+    asking = _directions(features, some)
+    for start in range(0, len(others), _BLOCK):
+        part = others[start : start + _BLOCK]
+        own = np.isin(part, some)  # would be met twice
+        wanted = np.where(own, some[:, None] < part, linked[some][:, None] != linked[part])
+        cosines = asking @ _directions(features, part).T  # (A, B)
+        here, there = np.nonzero((cosines >= least) & wanted)
+        pairs = np.sort(np.stack([some[here], part[there]], axis=1), axis=1)
+        yield pairs, np.minimum(cosines[here, there], 1)
+
+
+def _forest(pairs: NDArray[np.int64], cosines: NDArray[np.float32], count: int) -> Scored:
+    """As few pairs as keep together what is together, the likeliest: of each image the first."""
+    # The tree of the least sum of lengths; 0 would be no edge, and is longer than it here.
+    lengths = 2 - cosines.astype(np.float64)
+    tree = minimum_spanning_tree(coo_matrix((lengths, pairs.T), (count, count))).tocoo()
+    taken = np.sort(np.stack([tree.row, tree.col], axis=1).astype(np.int64), axis=1)
+    return taken, (2 - tree.data).astype(np.float32)
+
+
+def _directions(features: FeatureRows, places: Rows) -> NDArray[np.float32]:
+    """The features of some images, scaled to length 1."""
+    found = features[places]
+    unit: NDArray[np.float32] = found / np.maximum(
+        np.linalg.norm(found, axis=1, keepdims=True), 1e-6
     )
-    index.train(features)
-    index.add(features)
-    index.nprobe = _PROBES
-    cosines, neighbours = index.search(features, min(_NEIGHBOURS, count))
-    own = np.arange(count)[:, None]
-    taken = (neighbours >= 0) & (neighbours != own) & (cosines >= least)
-    pairs = np.stack([np.broadcast_to(own, neighbours.shape)[taken], neighbours[taken]], axis=1)
-    scores = np.minimum(cosines[taken], 1).astype(np.float32)
-    return np.sort(pairs, axis=1).astype(np.int64), scores
+    return unit

@@ -79,7 +79,7 @@ def _seen_alike(dataset: Dataset, rows: Rows, settings: Clean, context: Context)
     features = alike_features.features_of(dataset, rows, context)
     seed = context.seed_for("near-duplicates", "features")
     least = alike_features.feature_threshold(features, settings.feature_likeness, seed)
-    return alike_features.alike_by_features(features, least)
+    return alike_features.alike_by_features(features, least, seed)
 
 
 def _clusters(rows: Rows, names: NDArray[np.int64]) -> list[Rows]:

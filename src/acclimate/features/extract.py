@@ -10,7 +10,7 @@ from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.features.store import Features, FeatureStore, lock_of
+from acclimate.features.store import Features, FeatureStore, KeptRows, lock_of
 from acclimate.files import digest_json, write_atomic
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.device import choose_device, on_cpu
@@ -48,6 +48,33 @@ def extract(
     Raises:
         ModelFileError: The network has no head to leave off, or cannot be exported.
     """
+    kept = keep_extracted(classifier, dataset, rows, context, middle=middle)
+    return kept[np.arange(len(rows))]
+
+
+def keep_extracted(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Rows,
+    context: Context,
+    *,
+    middle: bool = False,
+) -> KeptRows:
+    """The same, but left on disk: for as many images as there are.
+
+    Args:
+        classifier: Its head is left off.
+        dataset: Cleaned: images are found by their digests.
+        rows: Which images.
+        context: The run; its cache keeps the features.
+        middle: Whether what the network knew halfway follows.
+
+    Returns:
+        n rows of D features, or of D + M, in the order of the rows.
+
+    Raises:
+        ModelFileError: The network has no head to leave off, or cannot be exported.
+    """
     body = WithMiddle(backbone(classifier.module())).eval()
     contract, size = classifier.contract, feature_size(classifier)
     folder = _folder(classifier, body, context)
@@ -55,7 +82,7 @@ def extract(
     store = FeatureStore(folder, size + middle_size(body, contract.image_size))
     columns = None if middle else size
     if not store.missing(digests):
-        return store.get(digests, columns)
+        return store.rows(digests, columns)
     with store.lock():
         missing = np.asarray(store.missing(digests), np.int64)
         # By the images that are asked for and not by those that are missing: a run that was killed
@@ -67,7 +94,7 @@ def extract(
                 names = dataset.table["digest"].take(batch.rows).to_pylist()
                 store.add(names, infer(batch.images))
                 task.advance(len(names))
-    return store.get(digests, columns)
+    return store.rows(digests, columns)
 
 
 def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:

@@ -1,16 +1,59 @@
 """Feature rows on disk, found by the digest of the image, kept between runs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from acclimate.errors import OutputError
 from acclimate.files import DIGEST_BYTES, Appended, append_named, writing_errors
 
 Features = NDArray[np.float32]
 """(N, D)."""
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """Rows of a store that stay on disk until they are asked for."""
+
+    _file: Path
+    _places: NDArray[np.int64]
+    _dimension: int
+    _columns: int
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._places)
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Features:
+        """Some of the rows.
+
+        Args:
+            rows: int64, (n,).
+
+        Returns:
+            float32, (n, D), in memory.
+
+        Raises:
+            OutputError: Something else has cut the file.
+        """
+        found = np.empty((len(rows), self._columns), np.float32)
+        if not len(rows):
+            return found
+        # Read, not mapped: of a mapped file all that was near what was read counts as our memory.
+        with self._file.open("rb", buffering=0) as stream:
+            for row, place in zip(found, self._places[rows].tolist(), strict=True):
+                stream.seek(place * self._dimension * row.itemsize)
+                if stream.readinto(row.data) != row.nbytes:
+                    raise OutputError(
+                        "features that were written are gone.",
+                        where=self._file,
+                        hint="Run again, with nothing else changing this folder.",
+                    )
+        return found
 
 
 class FeatureStore:
@@ -63,21 +106,29 @@ class FeatureStore:
             )
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
-    def get(self, digests: Sequence[bytes], columns: int | None = None) -> Features:
+    def get(self, digests: Sequence[bytes]) -> Features:
         """The rows of some images, in their order.
+
+        Args:
+            digests: Of images that are all here.
+
+        Returns:
+            float32, (n, D), in memory.
+        """
+        return self.rows(digests)[np.arange(len(digests))]
+
+    def rows(self, digests: Sequence[bytes], columns: int | None = None) -> KeptRows:
+        """The rows of some images, in their order, which may be more than memory holds.
 
         Args:
             digests: Of images that are all here.
             columns: How many of the first are wanted; None for all.
 
         Returns:
-            float32, (n, D) or (n, columns), in memory.
+            Where they are.
         """
-        if not digests:
-            return np.empty((0, self.dimension), np.float32)[:, :columns]
-        shape = (len(self._index), self.dimension)
-        rows = np.memmap(self._rows, np.float32, "r", shape=shape)
-        return np.asarray(rows[[self._index[d] for d in digests], :columns])
+        places = np.asarray([self._index[d] for d in digests], np.int64)
+        return KeptRows(self._rows, places, self.dimension, columns or self.dimension)
 
     @property
     def _row_bytes(self) -> int:
