@@ -163,6 +163,9 @@ SPREADS = {"like photos": (np.arange(1280) + 5.0) ** -1.2, "white": np.ones(1280
 
 def feature_work(rows: int) -> None:
     """The time, and that the copies are what is found."""
+    from acclimate.cleaning.alike_features import alike_by_features, feature_threshold
+    from acclimate.cleaning.clusters import components
+    from acclimate.cleaning.settings import Clean
     from acclimate.features.store import FeatureStore
 
     for kind, spread in SPREADS.items():
@@ -171,25 +174,16 @@ def feature_work(rows: int) -> None:
             features = FeatureStore(Path(name), 1280).rows(names)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             began, busy = time.perf_counter(), time.process_time()
-            pairs = feature_pairs(features)
+            least = feature_threshold(features, Clean().feature_likeness, seed=0)
+            pairs, _ = alike_by_features(features, least, seed=0)
+            components(pairs, rows)
             seconds, busy = time.perf_counter() - began, time.process_time() - busy
         copies = rows // 50
         true = int((pairs[:, 1] - pairs[:, 0] == rows - copies).sum())
         print(
-            f"features {kind} {seconds:.1f} s ({busy:.1f} s of all threads), {true:,} of {copies:,} "
+            f"features {kind} {seconds:.1f} s ({busy:.1f} s of both cores), {true:,} of {copies:,} "
             f"copies found, {len(pairs) - true:,} other pairs, {before:,.0f} MB before"
         )
-
-
-def feature_pairs(features) -> np.ndarray:
-    from acclimate.cleaning.alike_features import alike_by_features, feature_threshold
-    from acclimate.cleaning.clusters import components
-    from acclimate.cleaning.settings import Clean
-
-    least = feature_threshold(features, Clean().feature_likeness, seed=0)
-    pairs, _ = alike_by_features(features, least, seed=0)
-    components(pairs, len(features))
-    return pairs
 
 
 def main() -> None:
