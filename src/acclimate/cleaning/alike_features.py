@@ -23,8 +23,8 @@ from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
 _SKETCH = 128
-"""Numbers of a sketch. Half as many let a third more pairs through on features of photos, and twice
-as many a seventh fewer, for twice the time."""
+"""Numbers of a sketch. Half as many let a quarter more pairs through on features of photos, and
+twice as many an eighth fewer, for twice the time."""
 _DEVIATIONS = 3
 """How far a sketch may err before a pair is missed: one pair in a thousand of those that are just
 alike enough, none of the others."""

@@ -17,10 +17,10 @@ Points = NDArray[np.float32]
 """(N, M)."""
 
 _CELL = 128
-"""Points of a cell, about. In smaller ones a point meets fewer others (on 11,000 features of
-photos 1,600 in cells of 256, 760 in cells of 64), but there are more centres to measure."""
+"""Points of a cell, about. In smaller ones a point is held against fewer others (of 11,000 images
+460 in cells of 128, 160 in cells of 32), but there are more centres, and more pairs are missed."""
 _ROUNDS = 4
-"""Of moving the centres: ten let a point ask as many cells as four."""
+"""Of moving the centres: ten let a point ask about as many cells as four."""
 _LEARNT_FROM = 64
 """Points for each centre."""
 _SHARE = 0.3
