@@ -67,3 +67,8 @@ def test_asking_leaves_no_hook_behind():
     body = bodied(timm.create_model("test_efficientnet", num_classes=4))
     middle_size(body, SIZE)
     assert not any(module._forward_hooks for module in body.modules())
+
+
+def test_a_head_on_plain_pixels_has_no_middle():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2)).eval()
+    assert middle_size(bodied(network), SIZE) == 0  # nothing has weights before the head

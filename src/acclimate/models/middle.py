@@ -29,7 +29,7 @@ class WithMiddle(nn.Module):
             kept.extend(_over_places(output))
 
         parts = [part for _, part in blocks(self.network)]
-        chosen = [parts[int(depth * len(parts))] for depth in _DEPTHS]
+        chosen = [parts[int(depth * len(parts))] for depth in _DEPTHS] if parts else []
         # Hooks of one call: others would be shared by copies of the network.
         hooks = [part.register_forward_hook(keep) for part in chosen]
         features: torch.Tensor = self.network(images)
@@ -59,7 +59,8 @@ def middle_size(network: WithMiddle, image_size: int) -> int:
     Returns:
         M, 0 where no block's output can be averaged.
     """
-    device = next(network.parameters()).device
+    first = next(network.parameters(), None)  # a head on plain pixels has nothing before it
+    device = None if first is None else first.device
     example = torch.zeros(1, 3, image_size, image_size, device=device)
     with torch.inference_mode():
         return int(network(example).shape[1] - network.network(example).shape[1])
