@@ -16,7 +16,8 @@ from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.progress import SilentProgress
 from acclimate.training.fine_tune import fine_tune
-from acclimate.training.prefix import VIEWS, Prefix, views_that_fit
+from acclimate.training.plan import make_plan
+from acclimate.training.prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
 from acclimate.training.settings import FineTune
 from acclimate.training.views import Views
 
@@ -117,8 +118,16 @@ def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dat
         tuned(start, dataset, tmp_path / str(views), prefix_views=views, **plain)
         for views in (3, 0)
     )
-    assert told.startswith("frozen part: run once for each of 3 views of each image, then only")
-    assert nothing is None
+    assert told.startswith(
+        "frozen part: run once for each of 3 views of each image (as many as prefix_views asks "
+        "for), then only the rest; "
+    )
+    assert nothing == "frozen part: run at every step, since prefix_views is 0"
+    notes = [model.card.steps[-1].notes[1] for model in (kept, seen)]
+    assert notes == [
+        f"Frozen part: {told.removeprefix('frozen part: ')}.",
+        "Frozen part: run at every step, since prefix_views is 0.",
+    ]
     ours, theirs = (model.module().state_dict() for model in (kept, seen))
     before = start.module().state_dict()
     moved = [name for name in ours if not torch.equal(theirs[name], before[name])]
@@ -135,7 +144,7 @@ def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dat
 
 def test_views_come_again_and_the_network_learns_from_them(start, dataset, tmp_path):
     model, told = tuned(start, dataset, tmp_path, prefix_views=1, epochs=4)
-    assert "once for each of 1 view of each image" in told
+    assert "once for each of 1 view of each image (as many as prefix_views asks for)" in told
     curve = model.card.steps[-1].curve
     assert curve[4]["train_loss"] < 0.8 * curve[1]["train_loss"]
 
@@ -162,6 +171,28 @@ def test_as_many_views_are_kept_as_the_disk_may_take(divided, views, tmp_path):
         room = (count * images + val + images / 2) * one / 1e9
         assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=room)) == count
     assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=0)) == 0
+
+
+def test_what_auto_keeps_is_said_with_its_reason(start, views, divided, dataset, tmp_path):
+    network = copy.deepcopy(start.module()).eval().requires_grad_(False)
+    for _, module in blocks(network)[-4:]:
+        module.requires_grad_(True)
+    images, val = (len(dataset.rows(split)) for split in ("train", "val"))
+    room = (2.5 * images + val) * 2 * int(np.prod(divided.shape)) / 1e9
+    runs = {
+        "4 views of each image (what prefix_views: auto takes)": (5, 10.0),
+        "1 view of each image (one for each epoch)": (1, 10.0),
+        "2 views of each image (of 4, as many as fit cache_gb and the disk)": (3, room),
+    }
+    for index, (told, (epochs, cache_gb)) in enumerate(runs.items()):
+        here = Context(device="cpu", workspace=tmp_path / str(index), cache_gb=cache_gb)
+        plan = make_plan(FineTune(epochs=epochs), images, here)
+        part = frozen_prefix(network, views, plan, "auto", here)
+        assert part.feed is not None
+        assert part.told.startswith(f"run once for each of {told}, then only the rest; ")
+    nothing = frozen_prefix(network, views, plan, "auto", replace(here, cache_gb=0))
+    assert nothing.feed is None
+    assert nothing.told == "run at every step, since not even one view of each image fits 0 GB"
 
 
 def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, dataset, tmp_path):

@@ -1,11 +1,13 @@
 """The range test on a classifier and data, as fine-tuning would begin with them."""
 
+import time
+
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.features.probe import check_trainable
 from acclimate.models.classifier import Classifier
-from acclimate.training.fine_tune import objective_of, prepared
+from acclimate.training.fine_tune import objective_of, prepared, with_chosen_parts
 from acclimate.training.head import with_fitted_head
 from acclimate.training.learning_rate import RateRange, range_test
 from acclimate.training.plan import make_plan
@@ -40,9 +42,11 @@ def find_rate(
         DataError: The data cannot be learnt from.
         RecipeError: Settings do not fit the data.
     """
+    began = time.monotonic()
     check_trainable(dataset)
     plan = make_plan(settings, len(dataset.rows("train")), context)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context)
+    settings, plan = with_chosen_parts(start, views, settings, plan, began, context)
     network, _ = prepared(start, views, settings, context)
     return range_test(network, views, objective_of(settings, dataset), plan, context=context)

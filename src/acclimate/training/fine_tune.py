@@ -19,6 +19,7 @@ from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.training.faults import told_of_start
 from acclimate.training.forgetting import priced
+from acclimate.training.freezing import choose_trained
 from acclimate.training.growth import for_rehearsal, growth_of, without_images
 from acclimate.training.head import with_fitted_head
 from acclimate.training.imbalance import label_trust, log_shares
@@ -28,7 +29,7 @@ from acclimate.training.losses import LOSSES
 from acclimate.training.optimizers import OptimizerFactory
 from acclimate.training.pace import left_of
 from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.prefix import VIEWS, PrefixFeed, frozen_prefix
+from acclimate.training.prefix import FrozenPart, frozen_prefix
 from acclimate.training.resolution import check_sizes, growing_sizes
 from acclimate.training.sameness import settings_beside
 from acclimate.training.settings import FineTune
@@ -91,6 +92,8 @@ def fine_tune(
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
     objective = objective_of(settings, dataset)
+    asked = settings
+    settings, plan = with_chosen_parts(start, views, settings, plan, began, context)
     network, told = prepared(start, views, settings, context)
     with stochastic(network, settings.dropout, settings.drop_path) as missing:
         if missing:
@@ -99,7 +102,8 @@ def fine_tune(
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         plan = left_of(plan, began)
         scores = {"scores": dataset.scores_digest} if settings.label_weights else {}
-        fed = _after_prefix(network, views, plan, settings, context) or views
+        part = _after_prefix(network, views, plan, settings, context)
+        fed = part.feed if part and part.feed else views
         trained = train(
             network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch,
             made_of={"model": _begun_from(classifier), **settings_beside(settings), **scores},
@@ -107,11 +111,12 @@ def fine_tune(
     merge(trained.network)
     if settings.trained != "all":
         trained.network.requires_grad_(True)
-    used = {**plain(settings), "policy": views.policy.as_record()}
+    used = {**plain(asked), "policy": views.policy.as_record()}
     if optimizer is not None:
         used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
     step = record("fine_tune", used, trained, plan)
-    notes = (f"Trained: {told}.", *step.notes, *([unjudged] if unjudged else []))
+    frozen = [f"Frozen part: {part.told}."] if part else []
+    notes = (f"Trained: {told}.", *frozen, *step.notes, *([unjudged] if unjudged else []))
     step = replace(step, notes=notes)
     made = start.after(step, network=trained.network, dataset=dataset.digest)
     if settings.class_statistics:
@@ -132,14 +137,44 @@ def _sizes(settings: FineTune, classifier: Classifier, plan: TrainPlan) -> tuple
     return growing_sizes(settings.start_size, classifier.contract.image_size, plan.epochs)
 
 
+def with_chosen_parts(
+    start: Classifier,
+    views: Views,
+    settings: FineTune,
+    plan: TrainPlan,
+    began: float,
+    context: Context,
+) -> tuple[FineTune, TrainPlan]:
+    """Settings and plan in which `trained` is decided; the plan says why.
+
+    Args:
+        start: With a fitted head.
+        views: The images.
+        settings: Of the stage.
+        plan: Of these settings.
+        began: When the stage began, on the monotonic clock.
+        context: Seed, workspace, progress.
+
+    Returns:
+        Both; the same where `trained` was given.
+    """
+    if settings.trained != "auto":
+        return settings, plan
+    objective = objective_of(settings, views.dataset)
+    left = left_of(plan, began)
+    choice = choose_trained(start.module(), views, objective, left, context)
+    context.progress.say(f"  trained: {choice.reason}")
+    reasons = {**plan.reasons, "trained": choice.reason}
+    return choice.applied(settings), replace(plan, reasons=reasons)
+
+
 def _after_prefix(
     network: nn.Module, views: Views, plan: TrainPlan, settings: FineTune, context: Context
-) -> PrefixFeed | None:
-    """What feeds the loop where a first part is frozen; None where the images must be seen."""
-    if settings.trained in ("all", "lora") or settings.prefix_views == 0:
+) -> FrozenPart | None:
+    """What becomes of the frozen first part; None where there is none."""
+    if settings.trained in ("all", "lora"):
         return None
-    wanted = VIEWS if settings.prefix_views == "auto" else settings.prefix_views
-    return frozen_prefix(network, views, plan, wanted, context)
+    return frozen_prefix(network, views, plan, settings.prefix_views, context)
 
 
 def _begun_from(classifier: Classifier) -> str:

@@ -98,7 +98,7 @@ def range_test(
         context.progress.task("rates", STEPS, "steps") as task,
     ):
         torch.manual_seed(derive_seed(context.seed, "rates", process_rank()) % 2**63)
-        trial = _Trial(network, views, objective, plan, context, optimizer)
+        trial = Tryout(network, views, objective, plan, context, optimizer)
         for rate in rates:
             try:
                 losses.append(trial.loss(rate))
@@ -163,8 +163,17 @@ def _put_back(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-class _Trial:
-    """The network, and batches for it without end."""
+class Tryout:
+    """The network, and batches for it without end: single steps at any rate.
+
+    Args:
+        network: Learns; in the end on the plan's device.
+        views: The images; only those of train are seen.
+        objective: What is made small.
+        plan: Numbers.
+        context: Seed.
+        optimizer: In place of the one that the plan names.
+    """
 
     def __init__(
         self,
@@ -173,7 +182,7 @@ class _Trial:
         objective: Objective,
         plan: TrainPlan,
         context: Context,
-        optimizer: OptimizerFactory | None,
+        optimizer: OptimizerFactory | None = None,
     ) -> None:
         fabric = launched(plan)
         views = views if views.context else replace(views, context=context)
@@ -197,7 +206,17 @@ class _Trial:
         self._shares = _endless(Feed(views, plan.batch_size, seed, on=on))
 
     def loss(self, rate: float) -> float:
-        """A batch's mean loss, before a step at a rate."""
+        """A batch's mean loss, before a step at a rate.
+
+        Args:
+            rate: Of the head.
+
+        Returns:
+            The loss.
+
+        Raises:
+            RecipeError: Loss or gradient is no number.
+        """
         share = next(self._shares)
         self._seed += 1
         taken = self._step.take(share, rate, self._seed)

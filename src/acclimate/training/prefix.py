@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from acclimate.models.device import on_cpu
 from acclimate.models.division import Division, IndivisibleError, divide
 from acclimate.models.export import graph_of
 from acclimate.models.runtime import run_frozen
+from acclimate.settings import Auto
 from acclimate.training.activations import Activations, Kept, bytes_of
 from acclimate.training.feed import Feed, Share, ValBatch
 from acclimate.training.plan import TrainPlan
@@ -179,45 +181,82 @@ class PrefixFeed:
         return self.division.suffix
 
 
+@dataclass(frozen=True)
+class FrozenPart:
+    """What becomes of a network's frozen first part.
+
+    Attributes:
+        told: What was decided, and why: one sentence without a full stop.
+        feed: Batches of kept activations; None where the images themselves must be seen.
+    """
+
+    told: str
+    feed: PrefixFeed | None = None
+
+
 def frozen_prefix(
-    network: nn.Module, views: Views, plan: TrainPlan, wanted: int, context: Context
-) -> PrefixFeed | None:
-    """Batches of kept activations, where a network's first part is frozen and that pays.
+    network: nn.Module, views: Views, plan: TrainPlan, wanted: int | Auto, context: Context
+) -> FrozenPart:
+    """Batches of kept activations, where a network's first part is frozen and they can be kept.
 
     Args:
         network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
         views: The images.
         plan: Numbers.
-        wanted: Views of each image, at most.
+        wanted: Views of each image, at most; `VIEWS` where it is "auto".
         context: Seed, workspace, how much may be kept. Is told what was decided, and why.
 
     Returns:
-        None where the images themselves must be seen.
+        The batches, and what was decided.
     """
-    reason = _unfit(views, plan)
+    part = _kept(network, views, plan, wanted, context)
+    context.progress.say(f"frozen part: {part.told}")
+    return part
+
+
+def _kept(
+    network: nn.Module, views: Views, plan: TrainPlan, wanted: int | Auto, context: Context
+) -> FrozenPart:
+    reason = "prefix_views is 0" if wanted == 0 else unkept(views, plan)
     if reason is None:
         try:
             division = divide(network, views.contract.image_size)
-            count = min(plan.epochs, views_that_fit(division, views, wanted, context))
-            if not count:
+            most = VIEWS if wanted == "auto" else wanted
+            fitting = views_that_fit(division, views, most, context)
+            if not fitting:
                 reason = f"not even one view of each image fits {context.cache_gb:g} GB"
         except IndivisibleError as error:
             reason = str(error)
     if reason is not None:
-        context.progress.say(f"frozen part: run at every step, since {reason}")
-        return None
+        return FrozenPart(f"run at every step, since {reason}")
+    count = min(plan.epochs, fitting)
     size = bytes_of(len(views.rows), count, division.shape) / GB
-    context.progress.say(
-        f"frozen part: run once for each of {plural(count, 'view')} of each image, then only the "
-        f"rest; {' x '.join(map(str, division.shape))} numbers of each are kept ({size:.2g} GB)"
+    why = (
+        "as many as prefix_views asks for" if wanted != "auto" else "what prefix_views: auto takes"
+    )
+    if fitting < most:
+        why = f"of {most}, as many as fit cache_gb and the disk"
+    if count < fitting:
+        why = "one for each epoch"
+    told = (
+        f"run once for each of {plural(count, 'view')} of each image ({why}), then only the rest; "
+        f"{' x '.join(map(str, division.shape))} numbers of each are kept ({size:.2g} GB)"
     )
     feed = Feed(views, plan.batch_size, context.seed)
-    device = torch.device(plan.device)
-    return PrefixFeed(feed, division, Prefix(division, views, count, device, context))
+    prefix = Prefix(division, views, count, torch.device(plan.device), context)
+    return FrozenPart(told, PrefixFeed(feed, division, prefix))
 
 
-def _unfit(views: Views, plan: TrainPlan) -> str | None:
-    """Why kept activations would not be what the training sees."""
+def unkept(views: Views, plan: TrainPlan) -> str | None:
+    """Why kept activations would not be what the training sees; None where they would be.
+
+    Args:
+        views: The images.
+        plan: Numbers.
+
+    Returns:
+        The end of a sentence that says "since".
+    """
     if mixes(views.policy):
         return "images are mixed"
     if views.policy.compares:

@@ -97,8 +97,8 @@ class FineTune(Training):
     """For rare classes: as many images of each class an epoch, or logits moved by their share."""
     label_weights: bool = False
     """Labels that `inspect` suspects count less."""
-    trained: TrainedName = "all"
-    """Which weights learn; surgical asks the data's gradients, lora adds low-rank adapters."""
+    trained: TrainedName | Auto = "all"
+    """Which weights learn; surgical asks the gradients, lora adds adapters, auto asks the time."""
     trained_blocks: PositiveInt = 3
     """How many blocks beside the head, for last and surgical."""
     lora_rank: PositiveInt = 8

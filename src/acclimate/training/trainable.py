@@ -69,7 +69,7 @@ def _head(network: nn.Module, question: Question) -> str:
 
 
 def _last(network: nn.Module, question: Question) -> str:
-    names = [name for name, _ in _body(network)][-question.settings.trained_blocks :]
+    names = [name for name, _ in body(network)][-question.settings.trained_blocks :]
     _only(network, names)
     return f"the head and the last blocks ({', '.join(names)})"
 
@@ -88,7 +88,7 @@ def _surgical(network: nn.Module, question: Question) -> str:
         )
     norms = relative_gradients(network, question)
     keep = sorted(norms, key=norms.__getitem__, reverse=True)[: question.settings.trained_blocks]
-    names = [name for name, _ in _body(network) if name in keep]
+    names = [name for name, _ in body(network) if name in keep]
     _only(network, names)
     shown = ", ".join(f"{name} {norms[name]:.2g}" for name in names)
     return f"the head and the blocks of the largest relative gradient ({shown})"
@@ -125,7 +125,7 @@ def relative_gradients(network: nn.Module, question: Question) -> dict[str, floa
         logits = network(to_input(torch.from_numpy(batch.images)))
         targets = torch.from_numpy(batch.targets).to(device)
         torch.autograd.backward(functional.cross_entropy(logits, targets, reduction="sum"))
-    norms = {name: _relative(module) for name, module in _body(network)}
+    norms = {name: _relative(module) for name, module in body(network)}
     network.zero_grad()
     on_cpu(network)
     return norms
@@ -139,8 +139,15 @@ def _relative(module: nn.Module) -> float:
     return length(gradients) / max(length([p.detach() for p in module.parameters()]), 1e-12)
 
 
-def _body(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The blocks before the head."""
+def body(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The blocks before the head.
+
+    Args:
+        network: Any network.
+
+    Returns:
+        Dotted name and module of each, in depth order.
+    """
     root = head_root(network)
     return [(n, m) for n, m in blocks(network) if n != root and not n.startswith(f"{root}.")]
 

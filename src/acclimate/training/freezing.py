@@ -1,0 +1,171 @@
+"""Whether all layers learn or a first part is frozen, where the settings leave that to us."""
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from acclimate.context import Context
+from acclimate.errors import count
+from acclimate.files import digest_json, read_json, write_json
+from acclimate.models.division import IndivisibleError, divide
+from acclimate.training.learning_rate import Tryout
+from acclimate.training.plan import TrainPlan
+from acclimate.training.prefix import unkept, views_that_fit
+from acclimate.training.processes import launched
+from acclimate.training.sameness import digest_of
+from acclimate.training.settings import FineTune
+from acclimate.training.step import Objective
+from acclimate.training.trainable import Question, body, set_trained
+from acclimate.training.views import Views
+
+_FILE = "trained.json"
+_FEWEST_BLOCKS = 6
+"""A network of fewer has no first third worth the name."""
+_FROZEN = 1 / 3
+"""Of the blocks: the largest activations, and about half of the time of a step."""
+_ENOUGH_EPOCHS = 4
+_STEPS = 4
+"""Timed; the first ones are slow."""
+_SHARE = 0.05
+"""Of the time there is, that timing steps may take."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which weights learn, and why.
+
+    Attributes:
+        last: How many of the last blocks learn beside the head; None where all layers do.
+        reason: In words.
+    """
+
+    last: int | None
+    reason: str
+
+    def applied(self, settings: FineTune) -> FineTune:
+        """The settings with the choice in the place of "auto"."""
+        if self.last is None:
+            return settings.model_copy(update={"trained": "all"})
+        return settings.model_copy(update={"trained": "last", "trained_blocks": self.last})
+
+
+def choose_trained(
+    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+) -> Choice:
+    """All layers, or a frozen first third whose activations are kept where time is too short.
+
+    Without a budget of time all layers learn. With one, some steps are timed with all layers
+    learning; where fewer than four epochs would fit, ...
+
+    What was decided is written into the workspace: a training that was stopped goes on with it.
+
+    Args:
+        network: With a fitted head; unchanged.
+        views: The images.
+        objective: What is made small.
+        plan: Numbers; its minutes are those that are left.
+        context: Seed, workspace, how much may be kept.
+
+    Returns:
+        The choice, the same in all processes.
+    """
+    fabric = launched(plan)
+    choice = _of_first(network, views, objective, plan, context) if fabric.is_global_zero else None
+    if fabric.world_size > 1:
+        choice = fabric.broadcast(choice)
+    assert choice is not None
+    return choice
+
+
+def _of_first(
+    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+) -> Choice:
+    """What was decided before, or what the first process decides now."""
+    if context.workspace is None:
+        return _decided(network, views, objective, plan, context)
+    path, of = context.workspace / _FILE, digest_json([str(network), digest_of(views)])
+    found = _found(path, of)
+    if found is None:
+        found = _decided(network, views, objective, plan, context)
+        write_json(path, {"of": of, **asdict(found)})
+    return found
+
+
+def _found(path: Path, of: str) -> Choice | None:
+    record = read_json(path) if path.exists() else None
+    if not isinstance(record, dict) or record.pop("of", None) != of:
+        return None
+    return Choice(**record)
+
+
+def _decided(
+    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+) -> Choice:
+    if plan.minutes is None:
+        return Choice(None, "all layers, since no minutes bound the time")
+    blocks = len(body(network))
+    last = blocks - round(blocks * _FROZEN)
+    reason = unkept(views, plan)
+    if reason is None and blocks < _FEWEST_BLOCKS:
+        reason = f"the network has only {count(blocks, 'block')} beside its head"
+    if reason is not None:
+        return Choice(None, f"all layers, since nothing frozen would be kept: {reason}")
+    epochs = epochs_that_fit(network, views, objective, plan, context)
+    told = f"about {epochs:.2g} epochs of all layers fit the {plan.minutes:.2g} minutes left"
+    if epochs >= _ENOUGH_EPOCHS:
+        return Choice(None, f"all layers, since {told}")
+    reason = _indivisible(network, last, views, context)
+    if reason is not None:
+        return Choice(None, f"all layers, though {told}: {reason}")
+    return Choice(last, f"the last {last} of {blocks} blocks, since only {told}")
+
+
+def _indivisible(network: nn.Module, last: int, views: Views, context: Context) -> str | None:
+    """Why the activations before the last blocks cannot be kept; None where they can."""
+    ours = copy.deepcopy(network)
+    wanted = FineTune(trained="last", trained_blocks=last)
+    set_trained(ours, Question(wanted, views, context))
+    try:
+        division = divide(ours, views.contract.image_size)
+    except IndivisibleError as error:
+        return str(error)
+    if not views_that_fit(division, views, 1, context):
+        return f"not even one view of each image fits {context.cache_gb:g} GB"
+    return None
+
+
+def epochs_that_fit(
+    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+) -> float:
+    """How many epochs with all layers learning fit the plan's minutes, val included.
+
+    Args:
+        network: Unchanged.
+        views: The images.
+        objective: What is made small.
+        plan: Numbers.
+        context: Seed.
+
+    Returns:
+        By the fastest of a few steps at a rate of zero.
+    """
+    assert plan.minutes is not None
+    seconds = 60 * plan.minutes
+    began = time.monotonic()
+    fastest, tried = math.inf, 0
+    # Dropout draws from the global generator, whose numbers belong to the training.
+    with torch.random.fork_rng():
+        tryout = Tryout(copy.deepcopy(network), views, objective, plan, context)
+        while tried < 2 or (tried < _STEPS and time.monotonic() - began < _SHARE * seconds):
+            before = time.monotonic()
+            tryout.loss(0.0)
+            fastest, tried = min(fastest, time.monotonic() - before), tried + 1
+    # Backward takes twice as long as forward, and val only has that.
+    val = len(views.dataset.rows("val")) / plan.batch_size / 3
+    epoch = (len(views.rows) / plan.batch_size + val) * fastest
+    return max(0.0, seconds - (time.monotonic() - began)) / epoch
