@@ -14,12 +14,12 @@ from acclimate.models.structure import blocks
 from acclimate.progress import SilentProgress
 from acclimate.training.find_rate import find_rate
 from acclimate.training.fine_tune import fine_tune
-from acclimate.training.freezing import Choice, choose_trained, epochs_that_fit
+from acclimate.training.freezing import ENOUGH, Choice, choose_trained, steps_that_fit
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import FineTune
 from acclimate.training.views import Views
 
-# Whatever machine: no step fits the one, thousands of epochs the other.
+# Whatever machine: no step fits the one, more than enough the other.
 SHORT, LONG = 1e-5, 1e4
 
 
@@ -50,17 +50,17 @@ def test_without_a_bound_of_time_all_layers_learn(choose):
     assert choose() == Choice(None, "all layers, since no minutes bound the time")
 
 
-def test_where_too_few_epochs_fit_the_first_third_is_frozen(choose, start):
+def test_where_too_few_steps_fit_the_first_third_is_frozen(choose, start):
     choice = choose(minutes=SHORT)
     assert choice.last == 13
     assert [name for name, _ in blocks(start.module())][-14] == "blocks.3.0"
     assert choice.reason == (
-        "the last 13 of 20 blocks, since only about 0 epochs of all layers fit the 1e-05 minutes "
+        "the last 13 of 20 blocks, since only about 0 steps of all layers fit the 1e-05 minutes "
         "left"
     )
 
 
-def test_where_enough_epochs_fit_all_layers_learn(choose):
+def test_where_enough_steps_fit_all_layers_learn(choose):
     choice = choose(minutes=LONG)
     assert choice.last is None
     assert choice.reason.startswith("all layers, since about ")
@@ -103,8 +103,8 @@ def test_timing_a_few_steps_changes_nothing(start, dataset, policy, context):
     views = Views(dataset, policy, start.contract, context)
     plan = make_plan(FineTune(minutes=LONG, batch_norm="train"), len(views.rows), context)
     random = torch.get_rng_state()
-    epochs = epochs_that_fit(network, views, cross_entropy, plan, context)
-    assert epochs > 4
+    steps = steps_that_fit(network, views, cross_entropy, plan, context)
+    assert steps > ENOUGH
     assert torch.equal(torch.get_rng_state(), random)
     before = start.module().state_dict()
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
@@ -118,7 +118,7 @@ def test_a_stage_goes_by_the_choice_and_its_card_says_why(
     settings = FineTune(trained="auto", minutes=SHORT, batch_size=30, class_statistics=False)
     model = fine_tune(start, dataset, policy, settings, context=here)
     step = model.card.steps[-1]
-    reason = "the last 13 of 20 blocks, since only about 0 epochs of all layers fit the "
+    reason = "the last 13 of 20 blocks, since only about 0 steps of all layers fit the "
     assert any(line.startswith(f"  trained: {reason}") for line in heard.lines)
     assert any(line.startswith("frozen part: run once for each of 4 ") for line in heard.lines)
     assert step.settings["trained"] == "auto"
