@@ -173,12 +173,14 @@ def test_as_many_views_are_kept_as_the_disk_may_take(divided, views, tmp_path):
     assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=0)) == 0
 
 
-def test_what_auto_keeps_is_said_with_its_reason(start, views, divided, dataset, tmp_path):
-    network = copy.deepcopy(start.module()).eval().requires_grad_(False)
+def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
+    network = copy.deepcopy(blank.module()).eval().requires_grad_(False)
     for _, module in blocks(network)[-4:]:
         module.requires_grad_(True)
+    views = Views(dataset, choose_policy(), blank.contract)
+    shape = divide(network, blank.contract.image_size).shape
     images, val = (len(dataset.rows(split)) for split in ("train", "val"))
-    room = (2.5 * images + val) * 2 * int(np.prod(divided.shape)) / 1e9
+    room = (2.5 * images + val) * 2 * int(np.prod(shape)) / 1e9
     runs = {
         "4 views of each image (what prefix_views: auto takes)": (5, 10.0),
         "1 view of each image (one for each epoch)": (1, 10.0),
