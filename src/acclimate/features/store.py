@@ -106,17 +106,6 @@ class FeatureStore:
             )
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
-    def get(self, digests: Sequence[bytes]) -> Features:
-        """The rows of some images, in their order.
-
-        Args:
-            digests: Of images that are all here.
-
-        Returns:
-            float32, (n, D), in memory.
-        """
-        return self.rows(digests)[np.arange(len(digests))]
-
     def rows(self, digests: Sequence[bytes], columns: int | None = None) -> KeptRows:
         """The rows of some images, in their order, which may be more than memory holds.
 

@@ -23,6 +23,18 @@ class WithMiddle(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """float32 (B, D + M): the features, then the mean over places of some blocks' outputs."""
+        features, middle = self.both(images)
+        return torch.cat([features, *middle], 1)
+
+    def both(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The same apart.
+
+        Args:
+            images: float32 (B, 3, S, S).
+
+        Returns:
+            Features, float32 (B, D); means over places, each float32 (B, C), M numbers in all.
+        """
         kept: list[torch.Tensor] = []
 
         def keep(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -35,7 +47,7 @@ class WithMiddle(nn.Module):
         features: torch.Tensor = self.network(images)
         for hook in hooks:
             hook.remove()
-        return torch.cat([features, *kept], 1)
+        return features, kept
 
 
 def _over_places(output: object) -> list[torch.Tensor]:
@@ -63,4 +75,4 @@ def middle_size(network: WithMiddle, image_size: int) -> int:
     device = None if first is None else first.device
     example = torch.zeros(1, 3, image_size, image_size, device=device)
     with torch.inference_mode():
-        return int(network(example).shape[1] - network.network(example).shape[1])
+        return sum(part.shape[1] for part in network.both(example)[1])

@@ -12,10 +12,10 @@ from torch import nn
 from acclimate.context import Context
 from acclimate.errors import count
 from acclimate.files import digest_json, read_json, write_json
-from acclimate.models.division import IndivisibleError, divide
+from acclimate.models.division import IndivisibleError
 from acclimate.training.learning_rate import Tryout
 from acclimate.training.plan import TrainPlan
-from acclimate.training.prefix import unkept, views_that_fit
+from acclimate.training.prefix import divided, unkept
 from acclimate.training.processes import launched
 from acclimate.training.sameness import digest_of
 from acclimate.training.settings import FineTune
@@ -143,11 +143,9 @@ def _indivisible(network: nn.Module, last: int, views: Views, context: Context) 
     wanted = FineTune(trained="last", trained_blocks=last)
     set_trained(ours, Question(wanted, views, context))
     try:
-        division = divide(ours, views.contract.image_size)
+        divided(ours, views, 1, context)
     except IndivisibleError as error:
         return str(error)
-    if not views_that_fit(division, views, 1, context):
-        return f"not even one view of each image fits {context.cache_gb:g} GB"
     return None
 
 

@@ -220,11 +220,8 @@ def _kept(
     reason = "prefix_views is 0" if wanted == 0 else unkept(views, plan)
     if reason is None:
         try:
-            division = divide(network, views.contract.image_size)
             most = VIEWS if wanted == "auto" else wanted
-            fitting = views_that_fit(division, views, most, context)
-            if not fitting:
-                reason = f"not even one view of each image fits {context.cache_gb:g} GB"
+            division, fitting = divided(network, views, most, context)
         except IndivisibleError as error:
             reason = str(error)
     if reason is not None:
@@ -245,6 +242,30 @@ def _kept(
     feed = Feed(views, plan.batch_size, context.seed)
     prefix = Prefix(division, views, count, torch.device(plan.device), context)
     return FrozenPart(told, PrefixFeed(feed, division, prefix))
+
+
+def divided(
+    network: nn.Module, views: Views, wanted: int, context: Context
+) -> tuple[Division, int]:
+    """A network cut where its frozen part ends.
+
+    Args:
+        network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
+        views: The images.
+        wanted: Views of each image, at most.
+        context: How much may be kept.
+
+    Returns:
+        Both parts, and of how many views the activations can be kept, one at least.
+
+    Raises:
+        IndivisibleError: It cannot be cut, or not even one view can be kept.
+    """
+    division = divide(network, views.contract.image_size)
+    fitting = views_that_fit(division, views, wanted, context)
+    if not fitting:
+        raise IndivisibleError(f"not even one view of each image fits {context.cache_gb:g} GB")
+    return division, fitting
 
 
 def unkept(views: Views, plan: TrainPlan) -> str | None:
