@@ -243,6 +243,7 @@ def quantize(
     model: AnyModel,
     data: AnyData,
     *,
+    policy: Policy | None = None,
     context: Context | None = None,
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Quantize
@@ -252,7 +253,8 @@ def quantize(
     Args:
         model: Knows the data's classes.
         data: Folder, list or data set.
-        context: Seed, progress.
+        policy: Augmentation while recovering.
+        context: Seed, device, workspace, progress.
         progress: Receives what is told, in place of the context's.
         **settings: Fields of `Quantize`.
 
@@ -261,7 +263,8 @@ def quantize(
     """
     here = as_context(context, progress=progress)
     made = from_keywords(Quantize, settings)
-    return _quantize(as_classifier(model), as_dataset(data, context=here), made, context=here)
+    found = as_dataset(data, context=here)
+    return _quantize(as_classifier(model), found, policy, made, context=here)
 
 
 def read_onnx(

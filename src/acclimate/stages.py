@@ -120,9 +120,9 @@ STAGES: dict[str, Stage] = {
             "quantize",
             "acclimate.compression.quantize:quantize",
             "acclimate.compression.settings:Quantize",
-            ("classifier", "dataset"),
+            ("classifier", "dataset", "policy"),
             "classifier",
-            1,
+            2,
             "Turn an exported model into 8-bit integers.",
         ),
         Stage(

@@ -36,7 +36,7 @@ STEPS: tuple[Step, ...] = (
     Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
     Step("distill", "distill", ("classifier", "dataset", "policy"), "classifier"),
     Step("prune", "prune", ("classifier", "dataset", "policy"), "classifier"),
-    Step("quantize", "quantize", ("classifier", "dataset"), "classifier"),
+    Step("quantize", "quantize", ("classifier", "dataset", "policy"), "classifier"),
     Step("export", "export", ("classifier", "dataset"), "classifier"),
     Step("evaluate-probe", "evaluate", ("start", "dataset"), "start_evaluation", "probe"),
     Step("evaluate-tuned", "evaluate", ("tuned", "dataset"), "tuned_evaluation", "fine-tuned"),

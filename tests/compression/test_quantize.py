@@ -49,7 +49,7 @@ def learnt(dataset, policy, context):
 @pytest.fixture(scope="module")
 def quantized(learnt, dataset, context):
     """Its int8 form. Never changed."""
-    return quantize(learnt, dataset, Quantize(max_accuracy_drop=20), context=context)
+    return quantize(learnt, dataset, None, Quantize(max_accuracy_drop=20), context=context)
 
 
 def pixels(dataset, contract, split="test"):
@@ -62,7 +62,7 @@ def agreement(a, b):
 
 @pytest.mark.slow
 def test_a_real_network_shrinks_to_about_a_quarter_and_answers_alike(start, dataset, context):
-    small = quantize(start, dataset, Quantize(max_accuracy_drop=100), context=context)
+    small = quantize(start, dataset, None, Quantize(max_accuracy_drop=100), context=context)
     assert small.precision == "int8"
     assert 0.24 < small.card.steps[-1].figures["size_ratio"] < 0.32
     assert len(small.graph) < 0.32 * 4 * start.parameters
@@ -129,9 +129,9 @@ def test_the_given_classifier_is_left_as_it_was(learnt, quantized):
 
 def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt, dataset, context):
     # Nearly all of each activation's range is cut off: no scheme can be right.
-    settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8)
+    settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8, recover=False)
     heard = Heard()
-    kept = quantize(learnt, dataset, settings, context=replace(context, progress=heard))
+    kept = quantize(learnt, dataset, None, settings, context=replace(context, progress=heard))
     assert kept.precision == "float32"
     assert kept.digest == learnt.digest
     assert read_metadata(kept.graph) == (CONTRACT, learnt.classes)
@@ -144,6 +144,45 @@ def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt
         assert f"quantize: {note}" in heard.lines
     figures = kept.card.steps[-1].figures
     assert figures["val_accuracy"] < figures["val_accuracy_before"]
+
+
+@pytest.fixture(scope="module")
+def lossy(learnt, dataset, policy, context, tmp_path_factory):
+    """Of a network whose int8 form is bad at first: what is made of it, and what was told."""
+    # A fifth of each activation's range is cut off.
+    settings = Quantize(max_accuracy_drop=5, percentile=0.2, epochs=8, learning_rate=3e-3)
+    heard = Heard()
+    here = replace(context, progress=heard, workspace=tmp_path_factory.mktemp("lossy"))
+    return quantize(learnt, dataset, policy, settings, context=here), heard.lines
+
+
+def test_what_was_lost_is_learnt_again_within_the_eight_bits(lossy, learnt, dataset):
+    made, lines = lossy
+    assert made.precision == "int8"
+    step = made.card.steps[-1]
+    refused, told = step.notes[: len(SCHEMES)], step.notes[-1]
+    assert all("not kept, it loses" in note for note in refused)
+    assert told.startswith("int8, taught: ")
+    assert told.endswith(": kept.")
+    assert "quantize: the float model teaches the int8 one" in lines
+    assert step.stage == "quantize"
+    assert step.curve[0]["val_accuracy"] < step.figures["val_accuracy_before"] - 0.05
+    assert step.figures["val_accuracy"] >= step.figures["val_accuracy_before"] - 0.05
+    images = pixels(dataset, CONTRACT)
+    assert agreement(run_onnx(made, "cpu")(images), run_onnx(learnt, "cpu")(images)) > 0.8
+    assert len(made.graph) < 0.7 * len(learnt.graph)
+    assert read_metadata(made.graph) == (CONTRACT, learnt.classes)
+    assert made.card.parent == learnt.digest
+
+
+def test_nothing_is_taught_where_a_class_would_be_unlearnt(learnt, dataset, policy, context):
+    settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8)
+    eights = (dataset.labels == 8) & np.isin(np.arange(len(dataset)), dataset.rows("train"))
+    without = dataset.with_columns({"keep": dataset.keep & ~eights})
+    kept = quantize(learnt, without, policy, settings, context=context)
+    assert kept.precision == "float32"
+    told = "Not taught: there are no training images of '8', which it would lose."
+    assert kept.card.steps[-1].notes[-1] == told
 
 
 def test_what_is_int8_already_comes_back_with_the_reason(quantized, dataset, context):
@@ -173,6 +212,13 @@ def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
     assert 10 in next(iter(float_weights(graph)))
 
 
+@pytest.mark.parametrize("images", [1, 37, 40])
+def test_extremes_are_cut_off_whatever_the_number_of_images(images, learnt, dataset):
+    rows = dataset.rows("train")[:images]
+    graph = static(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
+    assert len(graph) < 0.7 * len(learnt.graph)
+
+
 def test_nothing_is_printed_and_logging_is_left_alone(learnt, dataset, capfd):
     level = logging.getLogger().level
     static(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
@@ -189,6 +235,6 @@ def test_a_model_of_other_classes_is_refused(learnt, dataset, context):
 def test_a_float_onnx_file_alone_can_be_quantized(learnt, dataset, context, tmp_path):
     (tmp_path / "model.onnx").write_bytes(learnt.graph)
     given = from_onnx(tmp_path / "model.onnx")
-    small = quantize(given, dataset, Quantize(max_accuracy_drop=20), context=context)
+    small = quantize(given, dataset, None, Quantize(max_accuracy_drop=20), context=context)
     assert small.precision == "int8"
     assert len(small.graph) < 0.7 * len(given.graph)

@@ -60,7 +60,7 @@ def test_it_is_exported_and_quantized(kind, learnt, dataset, context):
     model = replace(learnt[kind], graph=to_onnx(learnt[kind]))
     ours, theirs = run_torch(model, "cpu")(PIXELS), run_onnx(model, "cpu")(PIXELS)
     np.testing.assert_allclose(theirs, ours, atol=1e-3)
-    small = quantize(model, dataset, Quantize(max_accuracy_drop=100), context=context)
+    small = quantize(model, dataset, None, Quantize(max_accuracy_drop=100), context=context)
     assert small.precision == "int8"
     assert run_onnx(small, "cpu")(PIXELS).shape == (4, 10)
 

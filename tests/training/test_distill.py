@@ -236,7 +236,7 @@ def test_a_student_that_is_a_float_graph_is_refused(teacher, dataset, context, t
 def rough(teacher, dataset, context):
     """The teacher in 8 bits, with half of each activation's range cut off. Never changed."""
     settings = Quantize(max_accuracy_drop=100, percentile=0.2, calibration_images=32)
-    return quantize(teacher, dataset, settings, context=context)
+    return quantize(teacher, dataset, None, settings, context=context)
 
 
 def test_a_quantized_student_recovers_within_its_8_bits(

@@ -97,7 +97,7 @@ def _run_stage(
         _thing(kind, text, stage, recipe, context) for kind, text in zip(reads, given, strict=True)
     ]
     if "policy" in stage.reads:
-        things.append(_policy(policy, things, recipe, context))
+        things.append(_policy(policy, stage, things, recipe, context))
     if out is not None:
         weighted = getattr(settings, "label_weights", False)
         key = digest_json(
@@ -158,12 +158,18 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
     return inputs.as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
 
 
-def _policy(file: Path | None, things: Sequence[Any], recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - a Policy
+def _policy(
+    file: Path | None, stage: Stage, things: Sequence[Any], recipe: "Recipe", context: Context
+) -> Any:  # noqa: ANN401 - a Policy
     """What is done to training images: as a file says, or as the recipe's section asks."""
-    if file is not None:
-        from acclimate.augmentation.policy import Policy
+    from acclimate.augmentation.policy import Policy, choose_policy
 
+    if file is not None:
         return Policy.load(file)
+    if (
+        stage.name == "quantize"
+    ):  # it seldom trains: to ask the data would take longer than all else
+        return choose_policy(recipe.augment, context=context)
     from acclimate.augmentation.safety import safe_policy
 
     classifier, dataset = things

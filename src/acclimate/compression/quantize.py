@@ -1,10 +1,10 @@
-"""The stage: float32 to int8, on a calibration set, kept only where it pays."""
+"""The stage: float32 to int8, on a calibration set, taught where it loses, kept where it pays."""
 
 import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,15 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from acclimate.augmentation.policy import Policy
 from acclimate.compression.calibration import calibration_rows
+from acclimate.compression.recovery import taught
 from acclimate.compression.settings import Quantize
 from acclimate.compression.verdict import Verdict, judge
 from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.export import export, with_metadata
 from acclimate.models.runtime import run_onnx
@@ -58,20 +61,34 @@ SCHEMES = (
 """Tried in order until one holds the budget; weights are S8, a scale for each channel."""
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """One int8 model, what judging it gave, and what its card will say of how it was made."""
+
+    model: Classifier
+    verdict: Verdict
+    step: StepRecord
+
+
 def quantize(
     classifier: Classifier,
     dataset: Dataset,
+    policy: Policy | None = None,
     settings: Quantize = _DEFAULT,
     *,
     context: Context = _HERE,
 ) -> Classifier:
     """Quantizes the exported graph, and keeps it only where it is smaller or faster and as good.
 
+    Where every way to write the numbers loses too much, the best of them learns from the float
+    model within its 8 bits, and is judged again.
+
     Args:
         classifier: With a network or a float graph; it is exported where it is not yet.
-        dataset: Train calibrates, val judges.
-        settings: Calibration set and allowed loss.
-        context: Seed, progress.
+        dataset: Train calibrates and teaches, val judges.
+        policy: Augmentation while recovering; the default one when None.
+        settings: Calibration set, allowed loss, how long to recover.
+        context: Seed, device, workspace, progress.
 
     Returns:
         An int8 classifier, or the float one with its graph and the reason in its card.
@@ -87,32 +104,85 @@ def quantize(
     exported = classifier
     if classifier.graph is None:
         exported = export(classifier, dataset, context=context)
-    assert exported.graph is not None
+    tried = _each_scheme(exported, dataset, settings, context)
+    best = _best(tried)
+    if settings.recover and not tried[-1].verdict.keep and best.verdict.loses_too_much:
+        tried.append(_recovered(best, exported, dataset, policy, settings, context))
+    notes = tuple(note for one in tried for note in (*one.step.notes, one.verdict.reason))
+    last = tried[-1]
+    if not last.verdict.keep:
+        step = StepRecord("quantize", plain(settings), _best(tried).verdict.figures, notes)
+        return exported.after(step, graph=exported.graph)
+    figures = {**last.step.figures, **last.verdict.figures}
+    return exported.after(
+        replace(last.step, figures=figures, notes=notes),
+        network=None,
+        graph=last.model.graph,
+        precision="int8",
+        dataset=last.model.card.dataset,
+    )
+
+
+def _each_scheme(
+    exported: Classifier, dataset: Dataset, settings: Quantize, context: Context
+) -> list[_Tried]:
+    """Int8 models, the last of them kept or none."""
     rows = calibration_rows(dataset, settings.calibration_images, context)
-    tried: list[Verdict] = []
+    tried: list[_Tried] = []
     for scheme in SCHEMES:
         context.progress.say(f"quantize: {scheme.name}, measuring {len(rows):,} images")
         graph = QUANTIZERS[settings.method](exported, dataset, rows, settings, scheme)
         small = replace(
             exported, network=None, graph=with_metadata(graph, exported), precision="int8"
         )
-        verdict = judge(
-            ("float32", f"int8 ({scheme.name})"),
-            (exported, small),
-            (run_onnx(exported, "cpu"), run_onnx(small, "cpu")),
-            dataset,
-            settings.max_accuracy_drop,
-        )
-        context.progress.say(f"quantize: {verdict.reason}")
-        tried.append(verdict)
+        verdict = _judged(f"int8 ({scheme.name})", small, exported, dataset, settings, context)
+        tried.append(_Tried(small, verdict, StepRecord("quantize", plain(settings))))
         if verdict.keep:
-            step = StepRecord(
-                "quantize", plain(settings), verdict.figures, tuple(v.reason for v in tried)
-            )
-            return exported.after(step, network=None, graph=small.graph, precision="int8")
-    best = max(tried, key=lambda v: v.figures["val_accuracy"])
-    step = StepRecord("quantize", plain(settings), best.figures, tuple(v.reason for v in tried))
-    return exported.after(step, graph=exported.graph)
+            break
+    return tried
+
+
+def _best(tried: Sequence[_Tried]) -> _Tried:
+    return max(tried, key=lambda one: one.verdict.figures["val_accuracy"])
+
+
+def _recovered(
+    best: _Tried,
+    exported: Classifier,
+    dataset: Dataset,
+    policy: Policy | None,
+    settings: Quantize,
+    context: Context,
+) -> _Tried:
+    """The int8 model after it was taught; where it cannot be, as it was, and why."""
+    context.progress.say("quantize: the float model teaches the int8 one")
+    try:
+        made = taught(best.model, exported, dataset, policy, settings, context=context)
+    except ModelFileError as error:
+        reason = f"Not taught: {error.message}"
+        context.progress.say(f"quantize: {reason}")
+        return replace(best, verdict=replace(best.verdict, reason=reason))
+    verdict = _judged("int8, taught", made, exported, dataset, settings, context)
+    return _Tried(made, verdict, made.card.steps[-1])
+
+
+def _judged(
+    name: str,
+    small: Classifier,
+    exported: Classifier,
+    dataset: Dataset,
+    settings: Quantize,
+    context: Context,
+) -> Verdict:
+    verdict = judge(
+        ("float32", name),
+        (exported, small),
+        (run_onnx(exported, "cpu"), run_onnx(small, "cpu")),
+        dataset,
+        settings.max_accuracy_drop,
+    )
+    context.progress.say(f"quantize: {verdict.reason}")
+    return verdict
 
 
 def static(
@@ -174,9 +244,14 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         assert classifier.graph is not None
         first = onnx.load_from_string(classifier.graph).graph.input[0].type.tensor_type.shape.dim[0]
         # Somebody else's graph may take one image at a time.
-        size = first.dim_value or 32
+        size = first.dim_value or _even(len(rows))
         for batch in in_order(dataset, rows, classifier.contract, batch_size=size):
             yield {"images": classifier.contract.normalize(batch.images)}
+
+
+def _even(images: int) -> int:
+    """A batch size that leaves none over: histograms are made of batches of one shape."""
+    return max(size for size in range(1, 33) if images % size == 0)
 
 
 def _head_nodes(path: Path) -> list[str]:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from acclimate.settings import OpenFraction, Points, Settings
+from acclimate.settings import Auto, OpenFraction, Points, Settings
 from acclimate.training.settings import LayerDecay, Training
 
 PrunerName = Literal["structured"]
@@ -33,7 +33,7 @@ class Prune(Training):
 
 
 class Quantize(Settings):
-    """How weights and activations become 8-bit integers."""
+    """How weights and activations become 8-bit integers, and what that lost is learnt again."""
 
     method: QuantizerName = "static"
     """Ranges of activations are measured on a calibration set, once."""
@@ -41,6 +41,14 @@ class Quantize(Settings):
     """Training images that ranges are measured on."""
     max_accuracy_drop: Points = 1.0
     """Points of val accuracy that may be lost; a quantized model that loses more is not kept."""
+    recover: bool = True
+    """Where too much is lost, let the float model teach the int8 one within its 8 bits."""
+    epochs: PositiveInt | Auto = "auto"
+    """Passes over the training images while it is taught; auto is about 200 steps."""
+    learning_rate: PositiveFloat | Auto = "auto"
+    """Peak rate while it is taught."""
+    minutes: PositiveFloat | None = None
+    """Time for teaching it, in place of epochs."""
     keep_head_float: bool = False
     """Leave the last layer in float32."""
     percentile: OpenFraction = 0.0

@@ -24,11 +24,13 @@ class Verdict:
         keep: Whether it is worth having.
         figures: What was measured.
         reason: One sentence.
+        loses_too_much: More accuracy than is allowed.
     """
 
     keep: bool
     figures: dict[str, float]
     reason: str
+    loses_too_much: bool = False
 
 
 def judge(
@@ -78,6 +80,7 @@ def judge(
             False,
             figures,
             f"{told}: not kept, it loses {drop:.1f} points and {max_accuracy_drop:g} are allowed.",
+            loses_too_much=True,
         )
     if sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
         return Verdict(False, figures, f"{told}: not kept, it is neither smaller nor faster.")

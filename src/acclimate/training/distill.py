@@ -218,7 +218,8 @@ def _check_unlabelled(views: Views) -> None:
 
 def _introduced(one: AnyTeacher) -> str:
     if isinstance(one, Classifier):
-        return f"{one.name} ({one.parameters:,} parameters)" if one.network else one.name
+        kind = "" if one.precision == "float32" else f"{one.precision}, "
+        return f"{one.name} ({kind}{one.parameters:,} parameters)" if one.network else one.name
     return name_of(one)
 
 
