@@ -18,7 +18,7 @@ from acclimate.data.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.models.export import to_onnx
 from acclimate.models.graph_operations import OPERATIONS
-from acclimate.models.integer_graph import IntegerGraph
+from acclimate.models.integer_graph import IntegerGraph, Weight
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import blocks, head
 
@@ -108,6 +108,18 @@ def test_it_does_for_many_networks(name, dataset, images):
 
 def test_what_has_not_learnt_is_written_back_as_it_was(graph):
     assert IntegerGraph(graph).graph() == onnx.load_from_string(graph).SerializeToString()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bias_at_the_end_of_its_range_stays_there(sign):
+    nearly = np.array([sign * 2_147_269_000, 10], np.int32)
+    bias = Weight(nearly, np.full(2, 1e-9, np.float32), np.zeros(2, np.int32), 0)
+    with torch.no_grad():
+        bias.weight += sign * 0.001
+    written = bias.written()
+    assert abs(int(written[0]) - sign * 2**31) < 1000
+    assert written[1] - 10 == pytest.approx(sign * 1e6, rel=1e-3)
+    assert np.allclose(bias().detach().numpy(), written * 1e-9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)

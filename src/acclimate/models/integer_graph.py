@@ -23,6 +23,9 @@ from acclimate.models.onnx_file import parsed
 
 _TAKE_WEIGHTS = ("Conv", "Gemm", "MatMul")
 """Operators whose second and third input are weights, where these are not computed."""
+_MOST = 2.0**31 - 128
+"""The largest float32 that 32 bits hold. ONNX Runtime widens the scale of a channel that is nearly
+dead until its bias just fits: without a bound the first step would flip its sign."""
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 Numbers = NDArray[Any]
 
@@ -53,9 +56,12 @@ class Weight(nn.Module):
         self.weight = nn.Parameter((plain - self._along(zeros)) * self._along(self.scale))
 
     def forward(self) -> torch.Tensor:
-        """The weight as the graph can hold it; what is not of 8 bits as it is."""
-        if self.kind not in _BYTES:
+        """The weight as the graph can hold it: float as it is, of 32 bits kept in their range."""
+        if self.kind == np.float32:
             return self.weight
+        if self.kind not in _BYTES:
+            most = _MOST * self._along(self.scale)
+            return torch.clamp(self.weight, -most, most)
         if self.axis is None:
             return torch.fake_quantize_per_tensor_affine(
                 self.weight, self.scale, self.zero, *self.bounds
@@ -69,8 +75,7 @@ class Weight(nn.Module):
         weight = self.weight.detach()
         if self.kind != np.float32:
             weight = torch.round(weight / self._along(self.scale)) + self._along(self.zero)
-        if self.kind in _BYTES:
-            weight = weight.clamp(*self.bounds)
+            weight = weight.clamp(*(self.bounds if self.kind in _BYTES else (-_MOST, _MOST)))
         return np.ascontiguousarray(weight.cpu().numpy()).astype(self.kind)
 
     def _along(self, values: torch.Tensor) -> torch.Tensor:
