@@ -114,7 +114,7 @@ def test_another_data_set_is_refused_with_one_sentence(acclimate, arguments, wor
 def test_minutes_without_trials_are_those_of_the_training(acclimate, arguments):
     done = acclimate(*arguments, "-o", "leaf.model", "--minutes", 5, "--set", "epochs=2")
     assert done.code == 2
-    assert "epochs 2 and minutes 5 both say when to end." in done.err
+    assert "minutes and epochs (2) both say when to end: give one of them." in done.err
 
 
 def test_minutes_in_the_recipe_do_not_go_with_trials(acclimate, arguments, tmp_path):

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from acclimate.settings import Auto, OpenFraction, Points, Settings
-from acclimate.training.settings import LayerDecay, Training
+from acclimate.training.settings import LayerDecay, Minutes, Training
 
 PrunerName = Literal["structured"]
 ImportanceName = Literal["magnitude", "taylor"]
@@ -45,9 +45,9 @@ class Quantize(Settings):
     """Where too much is lost, let the float model teach the int8 one within its 8 bits."""
     epochs: PositiveInt | Auto = "auto"
     """Passes over the training images while it is taught; auto is about 200 steps."""
-    learning_rate: PositiveFloat | Auto = "auto"
-    """Peak rate while it is taught."""
-    minutes: PositiveFloat | None = None
+    learning_rate: PositiveFloat = 1e-4
+    """Peak rate while it is taught: its weights fit already, but for their rounding."""
+    minutes: Minutes = None
     """Time for teaching it, in place of epochs."""
     keep_head_float: bool = False
     """Leave the last layer in float32."""

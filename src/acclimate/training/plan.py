@@ -163,12 +163,6 @@ def _batch_size(
 
 def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str, str]) -> int:
     if settings.epochs != "auto":
-        if settings.minutes is not None:
-            raise RecipeError(
-                f"epochs {settings.epochs} and minutes {settings.minutes:g} both say when to end.",
-                where="minutes",
-                hint="Give one of them.",
-            )
         return settings.epochs
     if settings.minutes is not None:
         reasons["epochs"] = f"as many as fit {settings.minutes:g} minutes"

@@ -9,6 +9,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
 )
 
 from acclimate.models.settings import ImageSize
@@ -31,6 +32,14 @@ def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _instead_of_epochs(minutes: float | None, info: ValidationInfo) -> float | None:
+    epochs = info.data.get("epochs", "auto")
+    if minutes is not None and epochs != "auto":
+        raise ValueError(f"and epochs ({epochs}) both say when to end: give one of them")
+    return minutes
+
+
+Minutes = Annotated[PositiveFloat | None, AfterValidator(_instead_of_epochs)]
 _Rates = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 _Amounts = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_ascending)]
 _LayerDecays = Annotated[tuple[LayerDecay, LayerDecay], AfterValidator(_ascending)]
@@ -70,7 +79,7 @@ class Training(Settings):
     """auto is mixed precision on a GPU and 32 bits on a CPU."""
     averaging: AveragingName = "none"
     """Weights averaged over steps (ema, swa: the last quarter), or over the best epochs (soup)."""
-    minutes: PositiveFloat | None = None
+    minutes: Minutes = None
     """Time for the whole stage, in place of epochs; the rate falls to zero as it runs out."""
     accumulate: PositiveInt = 1
     """Parts in which each batch is worked off: less memory, the same gradient."""
