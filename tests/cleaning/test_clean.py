@@ -218,7 +218,8 @@ def test_a_class_without_one_usable_image_is_named_with_a_way_out(photos):
     with pytest.raises(DataError) as caught:
         clean(read(photos))
     assert str(caught.value) == (
-        f"{photos}: no usable image is left of 1 class: 'tulip'. "
+        f"{photos}: no usable image is left of 1 class: 'tulip' "
+        "(tulip/1.png: file is empty (0 bytes)). "
         "Mend the images, or leave the class out with --set data.leave_out_classes=[...]."
     )
     assert clean(read(photos, Source(leave_out_classes=("tulip",)))).classes == ("daisy", "rose")

@@ -46,8 +46,8 @@ CASES = {
     ),
     "a class without a usable image": (
         ["clean", "broken", "-o", "out.parquet"],
-        "broken: no usable image is left of 1 class: 'tulip'. Mend the images, or leave the class "
-        "out with --set data.leave_out_classes=[...].",
+        "broken: no usable image is left of 1 class: 'tulip' (tulip/1.jpg: file is not an image). "
+        "Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
     ),
     "nothing usable at all": (
         ["clean", "junk", "-o", "out.parquet"],

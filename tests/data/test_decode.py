@@ -1,4 +1,5 @@
 import io
+import os
 import re
 import struct
 import warnings
@@ -305,6 +306,12 @@ def test_a_file_of_an_image_is_read(tmp_path):
     path = tmp_path / "die Rose 🌹.png"
     quarters().save(path)
     assert corners(read_image(path)) == COLORS
+
+
+def test_a_pipe_with_the_name_of_an_image_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableImage, match=r"pipe\.png: is no regular file\."):
+        read_image(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize(

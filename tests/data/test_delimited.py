@@ -83,8 +83,8 @@ def test_a_line_of_another_shape_is_told_with_its_number(written, text, line, me
 
 
 def test_text_that_is_not_utf_8_is_told_with_its_line(written):
-    path = written("path,label\n1.jpg,café\n".encode("latin-1"))
-    assert refusal(path) == f"{path}:1: list is no UTF-8 text. Save it as CSV in UTF-8."
+    path = written("path,label\n0.jpg,the\n1.jpg,café\n2.jpg,thé\n".encode("latin-1"))
+    assert refusal(path) == f"{path}:3: list is no UTF-8 text. Save it as CSV in UTF-8."
 
 
 def test_a_comma_at_the_end_of_every_line_harms_nothing(written):

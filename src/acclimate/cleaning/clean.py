@@ -126,12 +126,22 @@ def _check_usable(dataset: Dataset) -> None:
     )
     empty = [name for name, n in zip(dataset.classes, kept, strict=True) if n == 0]
     if empty:
+        told = "; ".join(_with_reason(name, dataset) for name in empty[:3])
         raise DataError(
-            f"no usable image is left of {count(len(empty), 'class', 'classes')}: "
-            f"{', '.join(map(repr, empty[:5]))}.",
+            f"no usable image is left of {count(len(empty), 'class', 'classes')}: {told}.",
             where=dataset.shown_root,
             hint="Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
         )
+
+
+def _with_reason(name: str, dataset: Dataset) -> str:
+    """A class, and why its first image that is left out cannot be used."""
+    dropped = np.flatnonzero((dataset.labels == dataset.classes.index(name)) & ~dataset.keep)
+    if not len(dropped):  # all its images are of test domains
+        return repr(name)
+    first = int(dropped[0])
+    reasons = "; ".join(dataset.table["reasons"][first].as_py())
+    return f"{name!r} ({dataset.paths[first]}: {reasons})"
 
 
 CHECKS: dict[str, Callable[[Dataset, Clean, Context], Dataset]] = {

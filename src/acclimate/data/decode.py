@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -77,16 +78,19 @@ def read_content(path: Path, *, bounds: Bounds = _DEFAULT) -> bytes:
         The content.
 
     Raises:
-        UnreadableImage: The file is missing or too large.
+        UnreadableImage: The file is missing, too large, or a pipe or the like.
     """
     try:
-        return read_bounded(path, bounds.max_file_mb << 20)
+        kind = path.stat().st_mode
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+            return read_bounded(path, bounds.max_file_mb << 20)
     except OSError as error:
         raise UnreadableImage(f"cannot be read ({error.strerror}).", where=path) from error
     except DataError as error:
         raise UnreadableImage(
             f"file is larger than {bounds.max_file_mb} MB.", where=path
         ) from error
+    raise UnreadableImage("is no regular file.", where=path)  # to open a pipe would wait for ever
 
 
 def decode(

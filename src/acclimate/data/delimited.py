@@ -78,7 +78,7 @@ def _lines(location: Path) -> Iterator[Line]:
     except UnicodeError as error:
         raise DataError(
             "list is no UTF-8 text.",
-            where=f"{location}:{number + 1}",
+            where=f"{location}:{_first_not_text(location)}",
             hint="Save it as CSV in UTF-8.",
         ) from error
     except csv.Error as error:
@@ -87,6 +87,19 @@ def _lines(location: Path) -> Iterator[Line]:
             where=f"{location}:{number + 1}",
             hint="Save it as CSV in UTF-8.",
         ) from error
+
+
+def _first_not_text(location: Path) -> int:
+    """The first line that is no UTF-8: what reads ahead meets it lines before."""
+    number = 0
+    with location.open("rb") as stream:
+        while line := stream.readline(_MAX_FIELD):
+            number += 1
+            try:
+                line.decode("utf-8-sig")
+            except UnicodeError:
+                break
+    return number
 
 
 def _check_header(columns: Sequence[str], delimiter: str, location: Path) -> None:

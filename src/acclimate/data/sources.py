@@ -104,7 +104,7 @@ def _kind(location: Path) -> str:
     if suffix == ".parquet":
         return "saved" if is_saved_dataset(location) else "parquet"
     raise DataError(
-        f"cannot read {suffix or 'this'} files as data.",
+        f"cannot read {f'{suffix} files' if suffix else 'this file'} as data.",
         where=location,
         hint="Give a folder of images, an archive of one "
         f"({', '.join(SUFFIXES_OF_ARCHIVES[:4])}), or a .csv or .parquet list.",
