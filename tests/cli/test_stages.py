@@ -309,6 +309,13 @@ def test_augment_tells_the_evidence_and_a_stage_takes_its_policy(
     assert done.code == 0, done.err
     used = Classifier.load(tmp_path / "t.model").card.steps[-1].settings["policy"]
     assert used == policy.as_record()
+    set_by_hand = ("--set", "augment.mixup=0.2", "--set", "augment.crop_area=0.9")
+    done = acclimate(
+        "fine-tune", *given, "--policy", "p.json", "-o", "u.model", *TRAINING, *set_by_hand
+    )
+    assert done.code == 0, done.err
+    used = Classifier.load(tmp_path / "u.model").card.steps[-1].settings["policy"]
+    assert used == {**policy.as_record(), "mixup": 0.2, "crop_area": 0.9}
 
 
 def test_a_file_that_is_no_policy_is_told(acclimate, workshop, dataset, tmp_path):

@@ -161,11 +161,15 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
 def _policy(
     file: Path | None, stage: Stage, things: Sequence[Any], recipe: "Recipe", context: Context
 ) -> Any:  # noqa: ANN401 - a Policy
-    """What is done to training images: as a file says, or as the recipe's section asks."""
-    from acclimate.augmentation.policy import Policy, choose_policy
+    """What is done to training images: as a file says but for what is set, or as is asked."""
+    from acclimate.augmentation.policy import Policy, by_hand, choose_policy
 
     if file is not None:
-        return Policy.load(file)
+        found = Policy.load(file)
+        # A file's own mixup and cutmix stand where nothing else was given: they have no "auto".
+        own = {n: getattr(found, n) for n in ("mixup", "cutmix")}
+        given = {n: getattr(recipe.augment, n) for n in recipe.augment.model_fields_set}
+        return by_hand(found, recipe.augment.model_copy(update=own | given))
     if (
         stage.name == "quantize"
     ):  # it seldom trains: to ask the data would take longer than all else
