@@ -259,7 +259,7 @@ BAD = {
     ),
     "floating point": (
         encoded(Image.new("F", (8, 8)), "TIFF"),
-        "image is truncated or broken.",
+        "image has floating-point samples, whose range is not known.",
     ),
 }  # fmt: skip
 

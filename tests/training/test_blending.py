@@ -57,7 +57,7 @@ def test_a_soup_takes_what_does_not_harm():
     assert soup.epochs == (1, 2)
     assert soup.weights["weight"].tolist() == [6.0, 6.0]
     assert soup.judged.accuracy == 1.0
-    assert soup.notes == ("Soup of the epochs 1, 2.",)
+    assert soup.notes == ("Soup of epoch 1, epoch 2.",)
 
 
 def test_a_soup_of_three_weighs_each_the_same():

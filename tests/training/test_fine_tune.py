@@ -189,7 +189,7 @@ def test_a_suspected_label_pulls_by_its_weight(dataset):
     objective = objective_of(FineTune(label_weights=True), scored)
     pulled = logits_of(objective, [1, 1], [first, second])
     assert torch.allclose(pulled[0] * 2, pulled[1])
-    with pytest.raises(RecipeError, match="label_weights needs the scores of inspect"):
+    with pytest.raises(RecipeError, match="no label has a score of inspect"):
         objective_of(FineTune(label_weights=True), dataset)
 
 

@@ -115,6 +115,8 @@ def decode(
         if at_least:
             _draft(image, at_least)
         upright = _upright_rgb(image)
+    except UnreadableImage as error:
+        raise UnreadableImage(error.message, where=where) from error
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
     upright.info = {}  # its EXIF would turn it once more
@@ -181,6 +183,8 @@ def measure(
         turn = turn or _orientation(image)
         smaller = upright.reduce(max(min(upright.size) // at_least, 1))
         return Measured(*upright.size, mode, turn, _rgb_pixels(upright), smaller.convert("YCbCr"))
+    except UnreadableImage as error:
+        raise UnreadableImage(error.message, where=where) from error
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
 
@@ -332,7 +336,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         return _eight_bits(image).convert("RGB")
     if image.mode == "F":
-        raise ValueError("floating-point samples have no known range")
+        raise UnreadableImage("image has floating-point samples, whose range is not known.")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -57,8 +57,8 @@ class Blend:
         """Whole sentences for the card."""
         told = []
         if self.epochs:
-            names = ", ".join("the start" if e == 0 else str(e) for e in self.epochs)
-            told.append(f"Soup of the epochs {names}.")
+            names = ", ".join("the start" if e == 0 else f"epoch {e}" for e in self.epochs)
+            told.append(f"Soup of {names}.")
         if self.coefficient is not None and self.candidates is None:
             told.append(f"WiSE-FT took {self.coefficient:g}; there is no val to ask.")
         if self.candidates is not None:

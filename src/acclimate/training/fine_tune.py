@@ -89,9 +89,9 @@ def fine_tune(
     if unjudged := without_val(dataset):
         context.progress.say(unjudged)
     sizes = _sizes(settings, classifier, plan)
+    objective = objective_of(settings, dataset)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
-    objective = objective_of(settings, dataset)
     asked = settings
     settings, plan = with_chosen_parts(start, views, settings, plan, began, context)
     network, told = prepared(start, views, settings, context)

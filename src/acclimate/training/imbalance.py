@@ -78,7 +78,7 @@ def label_trust(dataset: Dataset) -> torch.Tensor:
     rows = dataset.rows("train")
     if np.isnan(scores[rows]).all():
         raise RecipeError(
-            "label_weights needs the scores of inspect, and no label has one.",
+            "no label has a score of inspect, by which it could be weighed.",
             where="label_weights",
             hint="Inspect the data first, with 'label_errors' among inspect.looks.",
         )

@@ -80,7 +80,7 @@ class Pace:
         """An epoch's number, and how far that is."""
         if self.plan.minutes is None:
             return f"epoch {epoch}{mark}{self.plan.epochs}"
-        return f"epoch {epoch} ({self.seconds / 60:.1f} of {self.plan.minutes:.3g} min)"
+        return f"epoch {epoch} ({self.seconds / 60:.3g} of {self.plan.minutes:.3g} min)"
 
     def _budget(self) -> float:
         assert self.plan.minutes is not None
