@@ -234,7 +234,7 @@ def test_a_missing_place_is_told(photos):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("photos.rar", ".rar files"), ("list.txt", ".txt files"), ("list", "this files")],
+    [("photos.rar", ".rar files"), ("list.txt", ".txt files"), ("list", "this file")],
 )
 def test_another_kind_of_file_is_no_data(photos, name, kind):
     put(photos, name)

@@ -170,9 +170,8 @@ def _policy(
         own = {n: getattr(found, n) for n in ("mixup", "cutmix")}
         given = {n: getattr(recipe.augment, n) for n in recipe.augment.model_fields_set}
         return by_hand(found, recipe.augment.model_copy(update=own | given))
-    if (
-        stage.name == "quantize"
-    ):  # it seldom trains: to ask the data would take longer than all else
+    if stage.name == "quantize":
+        # It seldom trains: to ask the data would take longer than all else.
         return choose_policy(recipe.augment, context=context)
     from acclimate.augmentation.safety import safe_policy
 
