@@ -234,6 +234,8 @@ CASES = [
     ("Mul", [X, X], {}),
     ("Pow", [np.abs(X), np.array(3, np.float32)], {}),
     ("Range", [np.array(n) for n in (1, 9, 3)], {}),
+    ("ReduceL2", [X, np.int64([1])], {}),
+    ("ReduceL2", [X], {"keepdims": 0}),
     ("ReduceMean", [X, np.int64([2, 3])], {"keepdims": 0}),
     ("ReduceMean", [X], {}),
     ("Relu", [X], {}),

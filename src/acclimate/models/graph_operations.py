@@ -91,8 +91,23 @@ def _hard_sigmoid(told: Attributes, values: torch.Tensor) -> torch.Tensor:
 def _reduce_mean(
     told: Attributes, values: torch.Tensor, axes: torch.Tensor | None = None
 ) -> torch.Tensor:
-    chosen = told.get("axes") or (range(values.ndim) if axes is None else axes.tolist())
-    return values.mean(list(chosen), keepdim=bool(told.get("keepdims", 1)))
+    return values.mean(_axes(told, values, axes), keepdim=bool(told.get("keepdims", 1)))
+
+
+def _reduce_l2(
+    told: Attributes, values: torch.Tensor, axes: torch.Tensor | None = None
+) -> torch.Tensor:
+    keep = bool(told.get("keepdims", 1))
+    # Not the root of a sum, whose slope at 0 is no number.
+    norm: torch.Tensor = torch.linalg.vector_norm(
+        values, dim=_axes(told, values, axes), keepdim=keep
+    )
+    return norm
+
+
+def _axes(told: Attributes, values: torch.Tensor, axes: torch.Tensor | None) -> list[int]:
+    """An attribute before opset 18, an input since; all of them where neither says."""
+    return list(told.get("axes") or (range(values.ndim) if axes is None else axes.tolist()))
 
 
 def _reshape(told: Attributes, values: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
@@ -182,6 +197,7 @@ OPERATIONS: dict[str, Operation] = {
     "Pow": lambda told, a, b: a**b,
     "QuantizeLinear": _quantize,
     "Range": lambda told, a, b, step: torch.arange(a.item(), b.item(), step.item()).to(a.device),
+    "ReduceL2": _reduce_l2,
     "ReduceMean": _reduce_mean,
     "Relu": lambda told, a: functional.relu(a),
     "Reshape": _reshape,
