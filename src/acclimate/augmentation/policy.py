@@ -302,12 +302,14 @@ def by_hand(policy: Policy, settings: Augment) -> Policy:
 
     Args:
         policy: What "auto" means.
-        settings: Those that are not "auto" count.
+        settings: Those that were given count, unless as "auto".
 
     Returns:
         The policy.
     """
-    fields = {name: getattr(settings, name) for name in _BY_HAND}
+    fields = {
+        name: getattr(settings, name) for name in _BY_HAND if name in settings.model_fields_set
+    }
     given = {name: value for name, value in fields.items() if value != "auto"}
     if "strength" in given:
         given |= {"strengths": {}, "vary": False}

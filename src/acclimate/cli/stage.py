@@ -165,11 +165,7 @@ def _policy(
     from acclimate.augmentation.policy import Policy, by_hand, choose_policy
 
     if file is not None:
-        found = Policy.load(file)
-        # A file's own mixup and cutmix stand where nothing else was given: they have no "auto".
-        own = {n: getattr(found, n) for n in ("mixup", "cutmix")}
-        given = {n: getattr(recipe.augment, n) for n in recipe.augment.model_fields_set}
-        return by_hand(found, recipe.augment.model_copy(update=own | given))
+        return by_hand(Policy.load(file), recipe.augment)
     if stage.name == "quantize":
         # It seldom trains: to ask the data would take longer than all else.
         return choose_policy(recipe.augment, context=context)
