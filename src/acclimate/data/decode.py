@@ -115,8 +115,6 @@ def decode(
         if at_least:
             _draft(image, at_least)
         upright = _upright_rgb(image)
-    except UnreadableImage as error:
-        raise UnreadableImage(error.message, where=where) from error
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
     upright.info = {}  # its EXIF would turn it once more
@@ -183,8 +181,6 @@ def measure(
         turn = turn or _orientation(image)
         smaller = upright.reduce(max(min(upright.size) // at_least, 1))
         return Measured(*upright.size, mode, turn, _rgb_pixels(upright), smaller.convert("YCbCr"))
-    except UnreadableImage as error:
-        raise UnreadableImage(error.message, where=where) from error
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
 
@@ -232,7 +228,7 @@ _METADATA = frozenset([*range(0xE0, 0xEE), 0xEF, 0xFE])
 
 
 def _open(content: bytes, where: Path, bounds: Bounds) -> ImageFile.ImageFile:
-    """Reads the header only, and refuses what is too large to unpack."""
+    """Reads the header only, and refuses what is too large to unpack or of no known range."""
     if not content:
         raise UnreadableImage("file is empty (0 bytes).", where=where)
     try:
@@ -243,6 +239,10 @@ def _open(content: bytes, where: Path, bounds: Bounds) -> ImageFile.ImageFile:
     pixels = image.width * image.height
     if pixels > bounds.max_megapixels * 1e6:
         raise _too_large(pixels, where, bounds)
+    if image.mode == "F":
+        raise UnreadableImage(
+            "image has floating-point samples, whose range is not known.", where=where
+        )
     return image
 
 
@@ -335,8 +335,6 @@ def _upright(opened: ImageFile.ImageFile) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         return _eight_bits(image).convert("RGB")
-    if image.mode == "F":
-        raise UnreadableImage("image has floating-point samples, whose range is not known.")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
