@@ -95,13 +95,13 @@ def first_reasons(dataset: Dataset, most: int) -> list[str]:
     Returns:
         Lines such as "roses/12.jpg: file is empty (0 bytes)", and how many more there are.
     """
-    flags, reasons = dataset.table["flags"].to_pylist(), dataset.table["reasons"]
+    flags = dataset.table["flags"].to_pylist()
     # What falsifies figures comes first, then the table's order.
     rows = sorted(
         np.flatnonzero(~dataset.keep).tolist(),
         key=lambda row: set(FALSIFYING).isdisjoint(flags[row] or ()),
     )
-    lines = [f"{dataset.paths[row]}: {'; '.join(reasons[row].as_py())}" for row in rows[:most]]
+    lines = [_with_reason(row, dataset) for row in rows[:most]]
     if len(rows) > most:
         lines.append(f"… and {len(rows) - most:,} more")
     return lines
@@ -126,7 +126,7 @@ def _check_usable(dataset: Dataset) -> None:
     )
     empty = [name for name, n in zip(dataset.classes, kept, strict=True) if n == 0]
     if empty:
-        told = "; ".join(_with_reason(name, dataset) for name in empty[:3])
+        told = "; ".join(_without_images(name, dataset) for name in empty[:3])
         raise DataError(
             f"no usable image is left of {count(len(empty), 'class', 'classes')}: {told}.",
             where=dataset.shown_root,
@@ -134,14 +134,16 @@ def _check_usable(dataset: Dataset) -> None:
         )
 
 
-def _with_reason(name: str, dataset: Dataset) -> str:
+def _without_images(name: str, dataset: Dataset) -> str:
     """A class, and why its first image that is left out cannot be used."""
     dropped = np.flatnonzero((dataset.labels == dataset.classes.index(name)) & ~dataset.keep)
     if not len(dropped):  # all its images are of test domains
         return repr(name)
-    first = int(dropped[0])
-    reasons = "; ".join(dataset.table["reasons"][first].as_py())
-    return f"{name!r} ({dataset.paths[first]}: {reasons})"
+    return f"{name!r} ({_with_reason(int(dropped[0]), dataset)})"
+
+
+def _with_reason(row: int, dataset: Dataset) -> str:
+    return f"{dataset.paths[row]}: {'; '.join(dataset.table['reasons'][row].as_py())}"
 
 
 CHECKS: dict[str, Callable[[Dataset, Clean, Context], Dataset]] = {
