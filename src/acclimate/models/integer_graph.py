@@ -23,7 +23,7 @@ from acclimate.models.onnx_file import parsed
 
 _TAKE_WEIGHTS = ("Conv", "Gemm", "MatMul")
 """Operators whose second and third input are weights, where these are not computed."""
-_MOST = 2.0**31 - 128
+_MOST = 2**31 - 128
 """The largest float32 that 32 bits hold. ONNX Runtime widens the scale of a channel that is nearly
 dead until its bias just fits: without a bound the first step would flip its sign."""
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
@@ -46,8 +46,10 @@ class Weight(nn.Module):
     def __init__(self, numbers: Numbers, scale: Numbers, zero: Numbers, axis: int) -> None:
         super().__init__()
         self.kind, self.dimensions = numbers.dtype, numbers.ndim
-        # No number leaves the range that its tensor has: 7-bit weights stay 7-bit ones.
-        self.bounds = int(numbers.min()), int(numbers.max())
+        self.bounds = -_MOST, _MOST
+        if self.kind in _BYTES:
+            # No number leaves the range that its tensor has: 7-bit weights stay 7-bit ones.
+            self.bounds = int(numbers.min()), int(numbers.max())
         self.axis = axis if scale.size > 1 else None
         self.register_buffer("scale", torch.tensor(scale.reshape(-1)), persistent=False)
         zeros = torch.tensor(zero.reshape(-1).astype(np.int32))
@@ -60,8 +62,8 @@ class Weight(nn.Module):
         if self.kind == np.float32:
             return self.weight
         if self.kind not in _BYTES:
-            most = _MOST * self._along(self.scale)
-            return torch.clamp(self.weight, -most, most)
+            least, most = (bound * self._along(self.scale) for bound in self.bounds)
+            return torch.clamp(self.weight, least, most)
         if self.axis is None:
             return torch.fake_quantize_per_tensor_affine(
                 self.weight, self.scale, self.zero, *self.bounds
@@ -75,7 +77,7 @@ class Weight(nn.Module):
         weight = self.weight.detach()
         if self.kind != np.float32:
             weight = torch.round(weight / self._along(self.scale)) + self._along(self.zero)
-            weight = weight.clamp(*(self.bounds if self.kind in _BYTES else (-_MOST, _MOST)))
+            weight = weight.clamp(*self.bounds)
         return np.ascontiguousarray(weight.cpu().numpy()).astype(self.kind)
 
     def _along(self, values: torch.Tensor) -> torch.Tensor:
