@@ -106,7 +106,7 @@ def quantize(
         exported = export(classifier, dataset, context=context)
     tried = _each_scheme(exported, dataset, settings, context)
     best = _best(tried)
-    if settings.recover and not tried[-1].verdict.keep and best.verdict.loses_too_much:
+    if settings.recover and best.verdict.loses_too_much:
         tried.append(_recovered(best, exported, dataset, policy, settings, context))
     notes = tuple(note for one in tried for note in (*one.step.notes, one.verdict.reason))
     last = tried[-1]
