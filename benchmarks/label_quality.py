@@ -16,13 +16,14 @@ import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from acclimate.cleaning.clean import clean
-from acclimate.cleaning.inspect import inspect
-from acclimate.cleaning.label_errors import out_of_fold
-from acclimate.cleaning.settings import Clean, Inspect
-from acclimate.cleaning.view import View
+from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.sources import read
+from acclimate.inspection.inspect import inspect
+from acclimate.inspection.label_errors import out_of_fold
+from acclimate.inspection.settings import Inspect
+from acclimate.inspection.view import View
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
@@ -46,9 +47,9 @@ class Found:
 def confusable(dataset: Dataset, classifier: Classifier, context: Context) -> np.ndarray:
     """(C,): the class that each class is most often taken for, by the probe on true labels."""
     settings = Inspect()
-    view = View(classifier, dataset, context, settings.max_images)
+    view = View(classifier, dataset, context, settings)
     rows = dataset.rows()
-    guesses = out_of_fold(dataset, view, rows, settings, context)
+    guesses = out_of_fold(view, rows)
     table = np.stack([guesses[dataset.labels[rows] == c].mean(0) for c in range(guesses.shape[1])])
     np.fill_diagonal(table, -1)
     return table.argmax(1)
@@ -124,13 +125,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--also", action="append", default=[], help="more backbones")
+    parser.add_argument("--also", action="append", default=[], help="more networks")
+    parser.add_argument("--judge", action="append", help="nearness, fine_tuning; both beside")
+    parser.add_argument("--epochs", type=int, help="of each training of fine_tuning")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
-    settings = Inspect(looks=("label_errors",), also=tuple(args.also))
+    settings = Inspect(
+        looks=("label_errors",),
+        also=tuple(args.also),
+        judges=tuple(args.judge or ["nearness"]),
+        epochs=args.epochs or "auto",
+    )
     context = Context(cache=args.cache) if args.cache else Context()
     model = pretrained(Model(name=args.model, image_size=args.image_size))
     print("\n".join(LABEL_HEAD))

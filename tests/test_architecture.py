@@ -64,7 +64,8 @@ def test_light_modules_import_nothing_heavy(module):
 
 TABLES = {
     "acclimate.cleaning.clean:CHECKS": "acclimate.cleaning.settings:CheckName",
-    "acclimate.cleaning.inspect:INSPECTIONS": "acclimate.cleaning.settings:InspectionName",
+    "acclimate.inspection.inspect:INSPECTIONS": "acclimate.inspection.settings:InspectionName",
+    "acclimate.inspection.label_errors:JUDGES": "acclimate.inspection.settings:JudgeName",
     "acclimate.augmentation.operations:OPERATIONS": "acclimate.augmentation.settings:OperationName",
     "acclimate.augmentation.policy:POLICIES": "acclimate.augmentation.settings:PolicyName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",

@@ -14,8 +14,7 @@ from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.safety import safe_policy as _safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean as _clean
-from acclimate.cleaning.inspect import inspect as _inspect
-from acclimate.cleaning.settings import Clean, Inspect
+from acclimate.cleaning.settings import Clean
 from acclimate.compression.prune import prune as _prune
 from acclimate.compression.quantize import quantize as _quantize
 from acclimate.compression.settings import Prune, Quantize
@@ -41,6 +40,8 @@ from acclimate.inputs import (
     sized,
     to_judge,
 )
+from acclimate.inspection.inspect import inspect as _inspect
+from acclimate.inspection.settings import Inspect
 from acclimate.models.classifier import Classifier
 from acclimate.models.export import export as _export
 from acclimate.models.export import from_onnx
@@ -90,7 +91,7 @@ def inspect(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Inspect
 ) -> Dataset:
-    """Flags suspected labels and outliers; see `acclimate.cleaning.inspect.inspect`.
+    """Flags suspected labels and outliers; see `acclimate.inspection.inspect.inspect`.
 
     Args:
         model: Name, folder, classifier or module; its backbone looks.

@@ -99,4 +99,24 @@ class LogProgress:
             log.info(f"{name}: {task.done:,} {unit} in {seconds:,.1f} s")
 
 
+class OnlyBars:
+    """Shows how far one of many trainings is, and leaves out what each of them says.
+
+    Args:
+        inner: What shows it.
+    """
+
+    def __init__(self, inner: Progress) -> None:
+        self.inner = inner
+
+    def say(self, text: str) -> None:
+        """Says nothing."""
+
+    @contextmanager
+    def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
+        """As the inner one does."""
+        with self.inner.task(name, total, unit) as task:
+            yield task
+
+
 silent = SilentProgress()

@@ -13,12 +13,13 @@ from typing import Any, Self, cast
 from pydantic import BaseModel, ValidationError
 
 from acclimate.augmentation.settings import Augment
-from acclimate.cleaning.settings import Clean, Inspect
+from acclimate.cleaning.settings import Clean
 from acclimate.compression.settings import Prune, Quantize
 from acclimate.data.settings import Source
 from acclimate.errors import RecipeError, near_names
 from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.settings import Probe
+from acclimate.inspection.settings import Inspect
 from acclimate.models.settings import Export, Model
 from acclimate.registry.settings import Register
 from acclimate.settings import Settings, one_line

@@ -64,11 +64,11 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "inspect",
-            "acclimate.cleaning.inspect:inspect",
-            "acclimate.cleaning.settings:Inspect",
+            "acclimate.inspection.inspect:inspect",
+            "acclimate.inspection.settings:Inspect",
             ("classifier", "dataset"),
             "dataset",
-            2,
+            3,
             "Flag labels that are probably wrong, and images far from all others.",
         ),
         Stage(

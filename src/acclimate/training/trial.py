@@ -3,8 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from acclimate.files import digest_json
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.heads import head_kind, put_head
 from acclimate.models.structure import head_names
-from acclimate.progress import Progress, Task
+from acclimate.progress import OnlyBars
 from acclimate.training.checkpoint import Epoch
 from acclimate.training.faults import DivergedError
 from acclimate.training.fine_tune import fine_tune
@@ -105,7 +104,7 @@ class Job:
             The classifier.
         """
         settings, policy = self.tried(values)
-        bars = _OnlyBars(self.context.progress)
+        bars = OnlyBars(self.context.progress)
         context = replace(self.context, workspace=place, progress=bars)
         return fine_tune(
             self.classifier, self.dataset, policy, settings, context=context, watch=watch
@@ -182,19 +181,3 @@ def _of(model: Classifier, ended: Ended) -> Ended:
 
 class _HopelessError(Exception):
     """Ends a trial that fell behind the others."""
-
-
-class _OnlyBars:
-    """Shows how far a trial is, and leaves out what each of them says."""
-
-    def __init__(self, inner: Progress) -> None:
-        self.inner = inner
-
-    def say(self, text: str) -> None:
-        """Says nothing."""
-
-    @contextmanager
-    def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
-        """As the inner one does."""
-        with self.inner.task(name, total, unit) as task:
-            yield task

@@ -13,16 +13,17 @@ from cleanlab.count import compute_confident_joint, get_confident_thresholds
 from numpy.typing import NDArray
 
 from acclimate.cleaning.flags import flagged
-from acclimate.cleaning.settings import Inspect
-from acclimate.cleaning.view import View
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.data.fixes import is_kept
 from acclimate.errors import count
 from acclimate.evaluation.views import softmax
-from acclimate.features.extract import feature_size
-from acclimate.features.kernel import LANDMARKS, Landmarks, fit_without_each
-from acclimate.features.probe import Examples, calibrated
+from acclimate.features.probe import calibrated
+from acclimate.inspection.fine_tuning import by_fine_tuning
+from acclimate.inspection.folds import Folds, Judge, dealt
+from acclimate.inspection.nearness import by_nearness
+from acclimate.inspection.settings import Inspect
+from acclimate.inspection.view import View
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
@@ -36,7 +37,7 @@ _LEAST = 5
 _CONFIDENT = 0.5
 """Part of a class's threshold that another class's probability must reach; see `judge`."""
 _SURE = 5_000
-"""Images by which the heads learn how sure they may be."""
+"""Images by which it is measured how sure a judge may be."""
 _MOST_PAIRS = 5
 """Overlapping pairs that are named."""
 _FEW, _SLIGHT = 3, 0.05
@@ -46,13 +47,13 @@ _FEW, _SLIGHT = 3, 0.05
 def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Context) -> Dataset:
     """Scores every label, and flags those that are probably wrong.
 
-    Each image is judged by heads that were fitted without it and without its near-duplicates.
-    Test images teach nobody: they are judged by the heads of all folds, for their owner to see.
+    Each image is judged by what learnt without it and without its near-duplicates. Test images
+    teach nobody: they are judged by the judges of all folds, for their owner to see.
 
     Args:
         dataset: Cleaned and split.
         view: The features.
-        settings: How many folds, from which score on.
+        settings: Who judges, how many folds, from which score on.
         context: The run.
 
     Returns:
@@ -67,7 +68,7 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
     told = dataset.table["flags"].to_pylist()
     learning = rows[np.isin(rows, view.learning)]
     if len(np.unique(dataset.labels[learning])) >= 2:
-        guesses = _asked(dataset, view, rows, settings, context)
+        guesses = out_of_fold(view, rows)
         known = np.isin(rows, learning)
         verdict = judge(dataset.labels[rows], guesses, known, settings.label_error)
         score[rows] = verdict.score
@@ -150,73 +151,32 @@ def judge(
     return Verdict(score, wrong, better)
 
 
-def _asked(
-    dataset: Dataset, view: View, rows: Rows, settings: Inspect, context: Context
-) -> Probabilities:
-    """The mean answer of all backbones: they err on different images."""
-    views = [view]
-    for name in settings.also:
-        views.append(replace(view, classifier=pretrained(Model(name=name))))
-    total = np.zeros((len(rows), len(dataset.classes)), np.float32)
-    for one in views:
-        total += out_of_fold(dataset, one, rows, settings, context) / len(views)
-    return total
-
-
-def out_of_fold(
-    dataset: Dataset, view: View, rows: Rows, settings: Inspect, context: Context
-) -> Probabilities:
-    """What heads that never saw an image say about it.
+def out_of_fold(view: View, rows: Rows) -> Probabilities:
+    """What judges that never saw an image say about it: their mean, since they err on others.
 
     Args:
-        dataset: With labels.
-        view: The features.
+        view: The images, the network that looks at them first, who judges.
         rows: Which images to judge.
-        settings: How many folds.
-        context: The run; its seed deals the folds.
 
     Returns:
         float32, (n, C), in the order of the rows.
     """
-    rng = np.random.default_rng(context.seed_for("label_errors"))
-    fold = _folds(dataset, view.learning, settings.folds, rng)
+    dataset, settings = view.dataset, view.settings
+    rng = np.random.default_rng(view.context.seed_for("label_errors"))
     taught = view.reference[dataset.labels[view.reference] >= 0]
-    known = Examples(view.features(taught, middle=True), dataset.labels[taught])
-    chosen = rng.permutation(len(taught))[:LANDMARKS]
-    landmarks = Landmarks.of(known.features[chosen], feature_size(view.classifier))
-    heads = fit_without_each(
-        known, fold[taught], landmarks, parts=settings.folds, num_classes=len(dataset.classes)
-    )
-    said = np.zeros((len(rows), len(dataset.classes)), np.float32)
-    with context.progress.task("label errors", len(rows), "images") as task:
-        for places, block in view.blocks(rows, middle=True):
-            for number, head in enumerate(heads):
-                own = fold[rows[places]] == number
-                said[places[own]] = head(block[own])
-                strangers = fold[rows[places]] < 0
-                said[places[strangers]] += head(block[strangers]) / len(heads)
-            task.advance(len(places))
-    judges = np.flatnonzero(np.isin(rows, balanced(dataset, taught, _SURE, rng)))
-    scale, _ = calibrated(said[judges].astype(np.float64), dataset.labels[rows[judges]])
-    return softmax(scale * said)
-
-
-def _folds(dataset: Dataset, rows: Rows, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """int64, (N,): the fold of each row that may teach, -1 elsewhere.
-
-    Stratified by class; near-duplicates stay together, or a copy would confirm a wrong label.
-    """
-    cluster = np.asarray(dataset.table["cluster"].to_numpy(zero_copy_only=False), np.float64)[rows]
-    alone = np.isnan(cluster) | (cluster < 0)
-    block = np.where(alone, -1.0 - np.arange(len(rows)), cluster)
-    _, first, block = np.unique(block, return_index=True, return_inverse=True)
-    order = rng.permutation(len(first))
-    order = order[np.argsort(dataset.labels[rows[first[order]]], kind="stable")]
-    dealt = np.empty(len(first), np.int64)
-    dealt[order] = np.arange(len(first)) % folds
-    fold = np.full(len(dataset), -1, np.int64)
-    fold[rows] = dealt[block]
-    return fold
+    folds = Folds(rows, taught, dealt(dataset, view.learning, settings.folds, rng), settings.folds)
+    sure = np.flatnonzero(np.isin(rows, balanced(dataset, taught, _SURE, rng)))
+    size = view.classifier.contract.image_size
+    views = [view]
+    for name in settings.also:
+        views.append(replace(view, classifier=pretrained(Model(name=name, image_size=size))))
+    total = np.zeros((len(rows), len(dataset.classes)), np.float32)
+    for one in views:
+        for judge_name in settings.judges:
+            said = JUDGES[judge_name](one, folds)
+            scale, _ = calibrated(said[sure].astype(np.float64), dataset.labels[rows[sure]])
+            total += softmax(scale * said) / (len(views) * len(settings.judges))
+    return total
 
 
 def _overlaps(
@@ -241,3 +201,7 @@ def _overlaps(
             f"{int(sizes[one] + sizes[other]):,} images look like the other"
         )
     return lines
+
+
+JUDGES: dict[str, Judge] = {"nearness": by_nearness, "fine_tuning": by_fine_tuning}
+"""(view, folds) to what networks that never saw an image say of it."""

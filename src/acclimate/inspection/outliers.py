@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.cleaning.flags import flagged
-from acclimate.cleaning.settings import Inspect
-from acclimate.cleaning.view import View
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.errors import count
 from acclimate.features.kernel import directions
 from acclimate.features.store import Features
+from acclimate.inspection.settings import Inspect
+from acclimate.inspection.view import View
 
 FLAG = "outlier"
 _NEIGHBOURS = 10

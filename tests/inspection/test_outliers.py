@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.cleaning.outliers import scores
+from acclimate.inspection.outliers import scores
 
 DISTANCES = st.lists(st.floats(0, 2), min_size=5, max_size=40).map(np.asarray)
 

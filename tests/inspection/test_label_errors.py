@@ -6,7 +6,8 @@ from cleanlab.count import compute_confident_joint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.cleaning.label_errors import _folds, judge
+from acclimate.inspection.folds import dealt
+from acclimate.inspection.label_errors import judge
 
 SEEDS = st.integers(0, 10_000)
 
@@ -91,7 +92,7 @@ def test_folds_are_stratified_and_keep_clusters_whole(dataset, folds):
     cluster = [None] * len(dataset)
     for row in rows[:7]:
         cluster[row] = 3
-    fold = _folds(dataset.with_columns({"cluster": cluster}), rows, folds, np.random.default_rng(0))
+    fold = dealt(dataset.with_columns({"cluster": cluster}), rows, folds, np.random.default_rng(0))
     assert len(set(fold[rows[:7]])) == 1
     assert set(fold[rows]) == set(range(folds))
     others = np.setdiff1d(np.arange(len(dataset)), rows)

@@ -1,19 +1,19 @@
-"""The stage: what the frozen backbone's features say about the images and their labels."""
+"""The stage: what networks say about the images and their labels."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from acclimate.cleaning.label_errors import FLAG as LABEL_ERROR
-from acclimate.cleaning.label_errors import label_errors
-from acclimate.cleaning.outliers import FLAG as OUTLIER
-from acclimate.cleaning.outliers import outliers
-from acclimate.cleaning.settings import Inspect
-from acclimate.cleaning.view import View
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, count
+from acclimate.inspection.label_errors import FLAG as LABEL_ERROR
+from acclimate.inspection.label_errors import label_errors
+from acclimate.inspection.outliers import FLAG as OUTLIER
+from acclimate.inspection.outliers import outliers
+from acclimate.inspection.settings import Inspect
+from acclimate.inspection.view import View
 from acclimate.models.classifier import Classifier
 
 _DEFAULT = Inspect()
@@ -44,7 +44,7 @@ def inspect(
     Raises:
         DataError: The images were never looked at, or dropping leaves a class without any.
     """
-    view = View(classifier, dataset, context, settings.max_images)
+    view = View(classifier, dataset, context, settings)
     for name in settings.looks:
         dataset = INSPECTIONS[name](dataset, view, settings, context)
     return _dropped(dataset, settings, context) if settings.drop else dataset

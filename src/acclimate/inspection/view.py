@@ -12,6 +12,7 @@ from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.errors import DataError
 from acclimate.features.extract import extract
 from acclimate.features.store import Features
+from acclimate.inspection.settings import Inspect
 from acclimate.models.classifier import Classifier
 
 _BLOCK = 20_000
@@ -26,13 +27,13 @@ class View:
         classifier: Its backbone is used.
         dataset: Cleaned and split.
         context: The run; its cache keeps the features.
-        most: How many images the reference holds at most.
+        settings: How many images the reference holds at most, and who judges labels.
     """
 
     classifier: Classifier
     dataset: Dataset
     context: Context
-    most: int
+    settings: Inspect
 
     @cached_property
     def rows(self) -> Rows:
@@ -53,9 +54,9 @@ class View:
 
     @cached_property
     def reference(self) -> Rows:
-        """int64: at most `most` of `learning`, as many of each class as there are."""
+        """int64: at most `max_images` of `learning`, as many of each class as there are."""
         rng = np.random.default_rng(self.context.seed_for("inspect"))
-        return balanced(self.dataset, self.learning, self.most, rng)
+        return balanced(self.dataset, self.learning, self.settings.max_images, rng)
 
     def features(self, rows: Rows, *, middle: bool = False) -> Features:
         """float32, (n, D), of some rows; (n, D + M) with what the network knew halfway."""

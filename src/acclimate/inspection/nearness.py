@@ -1,0 +1,42 @@
+"""What the most similar images are called: heads on features that a pretrained network gives."""
+
+import numpy as np
+
+from acclimate.features.extract import feature_size
+from acclimate.features.kernel import LANDMARKS, Landmarks, fit_without_each
+from acclimate.features.probe import Examples
+from acclimate.inspection.folds import Folds, Logits
+from acclimate.inspection.view import View
+
+
+def by_nearness(view: View, folds: Folds) -> Logits:
+    """Kernel ridge regression on the last features and a little of the middle ones.
+
+    Args:
+        view: The features.
+        folds: Who is judged, by heads that were fitted without them.
+
+    Returns:
+        float32, (n, C), in the order of `folds.judged`.
+    """
+    dataset, taught = view.dataset, folds.taught
+    known = Examples(view.features(taught, middle=True), dataset.labels[taught])
+    rng = np.random.default_rng(view.context.seed_for("landmarks"))
+    chosen = rng.permutation(len(taught))[:LANDMARKS]
+    landmarks = Landmarks.of(known.features[chosen], feature_size(view.classifier))
+    heads = fit_without_each(
+        known,
+        folds.of[taught],
+        landmarks,
+        parts=folds.number,
+        num_classes=len(dataset.classes),
+    )
+    said = np.zeros((len(folds.judged), len(dataset.classes)), np.float32)
+    with view.context.progress.task("label errors", len(folds.judged), "images") as task:
+        for places, block in view.blocks(folds.judged, middle=True):
+            for part, head in enumerate(heads):
+                here = np.flatnonzero(np.isin(places, folds.asked_of(part)))
+                share = folds.share(places[here])
+                said[places[here]] += share * head(block[here])
+            task.advance(len(places))
+    return said
