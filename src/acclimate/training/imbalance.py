@@ -60,9 +60,9 @@ def log_shares(dataset: Dataset) -> torch.Tensor:
 def label_trust(dataset: Dataset) -> torch.Tensor:
     """How much each label counts, by the scores of `inspect`.
 
-    A label that the heads hold likelier than any other has its full weight; above a score of a half
-    the weight falls in a straight line to 0 at a score of 1. The mean over train is 1, so that the
-    learning rate keeps its meaning.
+    Up to a score of a half a label has its full weight: it suits its image about as labels of its
+    class do. From there the weight falls in a straight line to 0 at a score of 1. The mean over
+    train is 1, so that the learning rate keeps its meaning.
 
     Args:
         dataset: With `label_error`; a label without a score is believed.
