@@ -22,11 +22,11 @@ check: install
 	$(BIN)/pydoclint --quiet src
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadfile --randomly-seed=1
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --randomly-seed=1
 
 # The tests in another order, with new examples for the properties.
 fuzz: install
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n auto --dist loadfile
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 format: install
 	$(BIN)/ruff check --fix .
