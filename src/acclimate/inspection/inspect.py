@@ -46,7 +46,7 @@ def inspect(
     """
     view = View(classifier, dataset, context, settings)
     for name in settings.looks:
-        dataset = INSPECTIONS[name](dataset, view, settings, context)
+        dataset = INSPECTIONS[name](dataset, view)
     return _dropped(dataset, settings, context) if settings.drop else dataset
 
 
@@ -77,8 +77,8 @@ def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
 _FLAGS = {"label_errors": LABEL_ERROR, "outliers": OUTLIER}
 _REASONS = {"label_errors": "label is probably wrong", "outliers": "far from all other images"}
 
-INSPECTIONS: dict[str, Callable[[Dataset, View, Inspect, Context], Dataset]] = {
+INSPECTIONS: dict[str, Callable[[Dataset, View], Dataset]] = {
     "label_errors": label_errors,
     "outliers": outliers,
 }
-"""(dataset, view, settings, context) to the data set with its scores and flags filled."""
+"""(dataset, view) to the data set with its scores and flags filled."""

@@ -13,7 +13,6 @@ from cleanlab.count import compute_confident_joint, get_confident_thresholds
 from numpy.typing import NDArray
 
 from acclimate.cleaning.flags import flagged
-from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.data.fixes import is_kept
 from acclimate.errors import count
@@ -22,7 +21,6 @@ from acclimate.features.probe import calibrated
 from acclimate.inspection.fine_tuning import by_fine_tuning
 from acclimate.inspection.folds import Folds, Judge, dealt
 from acclimate.inspection.nearness import by_nearness
-from acclimate.inspection.settings import Inspect
 from acclimate.inspection.view import View
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
@@ -44,7 +42,7 @@ _FEW, _SLIGHT = 3, 0.05
 """Images, and part of both classes, below which a pair does not overlap but errs now and then."""
 
 
-def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Context) -> Dataset:
+def label_errors(dataset: Dataset, view: View) -> Dataset:
     """Scores every label, and flags those that are probably wrong.
 
     Each image is judged by what learnt without it and without its near-duplicates. Test images
@@ -52,9 +50,7 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
 
     Args:
         dataset: Cleaned and split.
-        view: The features.
-        settings: Who judges, how many folds, from which score on.
-        context: The run.
+        view: The features; who judges, how many folds, from which score on.
 
     Returns:
         The data set with `label_error` (in [0, 1], high is suspicious), `suggested_label` (null
@@ -70,7 +66,7 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
     if len(np.unique(dataset.labels[learning])) >= 2:
         guesses = out_of_fold(view, rows)
         known = np.isin(rows, learning)
-        verdict = judge(dataset.labels[rows], guesses, known, settings.label_error)
+        verdict = judge(dataset.labels[rows], guesses, known, view.settings.label_error)
         score[rows] = verdict.score
         for place in np.flatnonzero(verdict.wrong):
             row = int(rows[place])
@@ -79,7 +75,7 @@ def label_errors(dataset: Dataset, view: View, settings: Inspect, context: Conte
             suggested[row] = dataset.classes[int(verdict.better[place])]
         overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known])
         for line in [f"{count(_number(suggested), 'label')} may be wrong", *overlaps]:
-            context.progress.say(f"inspect: {line}")
+            view.context.progress.say(f"inspect: {line}")
         notes += tuple(overlaps)
     found = dataset.with_columns(
         {

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.cleaning.flags import flagged
-from acclimate.context import Context
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.errors import count
 from acclimate.features.kernel import directions
 from acclimate.features.store import Features
-from acclimate.inspection.settings import Inspect
 from acclimate.inspection.view import View
 
 FLAG = "outlier"
@@ -31,20 +29,18 @@ _BLOCK = 1024
 """Rows compared at once: 20 MB of distances to 5,000 others."""
 
 
-def outliers(dataset: Dataset, view: View, settings: Inspect, context: Context) -> Dataset:
+def outliers(dataset: Dataset, view: View) -> Dataset:
     """Scores how far every image is from all others, and flags those that are far out.
 
     Args:
         dataset: Cleaned.
-        view: The features.
-        settings: From which score on.
-        context: The run.
+        view: The features; from which score on.
 
     Returns:
         The data set with `outlier` (in [0, 1]: 0 is as near as most, 0.5 is three robust deviations
         farther) and `flags` filled.
     """
-    rng = np.random.default_rng(context.seed_for("outliers"))
+    rng = np.random.default_rng(view.context.seed_for("outliers"))
     rows, reference = view.rows, balanced(dataset, view.reference, _MOST, rng)
     score = np.full(len(dataset), np.nan)
     if len(reference) > 2 * _NEIGHBOURS:
@@ -53,12 +49,12 @@ def outliers(dataset: Dataset, view: View, settings: Inspect, context: Context) 
         for places, block in view.blocks(rows):
             distance[places] = _distances(directions(block), rows[places], near, reference)
         score[rows] = scores(distance, distance[np.isin(rows, reference)])
-        far = int((score[rows] >= settings.outlier).sum())
-        context.progress.say(f"inspect: {count(far, 'image')} far from all others")
+        far = int((score[rows] >= view.settings.outlier).sum())
+        view.context.progress.say(f"inspect: {count(far, 'image')} far from all others")
     return dataset.with_columns(
         {
             "outlier": [None if np.isnan(s) else s for s in score],
-            "flags": flagged(dataset, FLAG, score >= settings.outlier),
+            "flags": flagged(dataset, FLAG, score >= view.settings.outlier),
         }
     )
 

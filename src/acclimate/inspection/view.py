@@ -27,7 +27,7 @@ class View:
         classifier: Its backbone is used.
         dataset: Cleaned and split.
         context: The run; its cache keeps the features.
-        settings: How many images the reference holds at most, and who judges labels.
+        settings: Who judges, from which score on; how many images the reference holds at most.
     """
 
     classifier: Classifier
