@@ -13,13 +13,12 @@ import numpy as np
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.safety import safe_policy
 from acclimate.context import Context
-from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.probe import probe
 from acclimate.files import digest_json, write_atomic
 from acclimate.inspection.folds import Folds, Logits
 from acclimate.inspection.view import View
-from acclimate.models.runtime import run_torch
+from acclimate.models.runtime import logits_of
 from acclimate.progress import OnlyBars
 from acclimate.training.fine_tune import fine_tune
 from acclimate.training.settings import FineTune
@@ -102,10 +101,4 @@ def _trained(view: View, learnt: Dataset, rows: Rows, policy: Policy, context: C
     start = probe(view.classifier, learnt, context=context)
     settings = FineTune(epochs=view.settings.epochs, class_statistics=False)
     tuned = fine_tune(start, learnt, policy, settings, context=context)
-    run = run_torch(tuned, context.device)
-    said = []
-    with context.progress.task("label errors", len(rows), "images") as task:
-        for batch in in_order(learnt, rows, tuned.contract, context=context):
-            said.append(run(batch.images))
-            task.advance(len(batch.rows))
-    return np.concatenate(said)
+    return logits_of(tuned, learnt, rows, context, task="label errors")

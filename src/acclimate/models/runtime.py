@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from acclimate.context import usable_cores
+from acclimate.context import Context, usable_cores
+from acclimate.data.batches import in_order
 from acclimate.data.contract import InputContract, Pixels
+from acclimate.data.dataset import Dataset, Rows
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
@@ -162,6 +164,30 @@ def run_frozen(
         return output.float().cpu().numpy()
 
     return run
+
+
+def logits_of(
+    classifier: Classifier, dataset: Dataset, rows: Rows, context: Context, *, task: str
+) -> Logits:
+    """The network's logits of some images, as evaluation sees them.
+
+    Args:
+        classifier: With a network.
+        dataset: Cleaned.
+        rows: Which images.
+        context: The run.
+        task: What the pass is called where its progress is shown.
+
+    Returns:
+        float32, (n, C), in the order of the rows.
+    """
+    run = run_torch(classifier, context.device)
+    found = [np.empty((0, len(classifier.classes)), np.float32)]
+    with context.progress.task(task, len(rows)) as shown:
+        for batch in in_order(dataset, rows, classifier.contract, context=context):
+            found.append(run(batch.images))
+            shown.advance(len(batch.rows))
+    return np.concatenate(found)
 
 
 def best_runtime(classifier: Classifier, device: str = "auto") -> str:

@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from acclimate.context import Context
-from acclimate.data.batches import in_order
-from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.dataset import Dataset
 from acclimate.errors import count
 from acclimate.models.classifier import Classifier, digest_weights
-from acclimate.models.runtime import Logits, run_torch
+from acclimate.models.runtime import Logits, logits_of
 from acclimate.models.structure import backbone, head
 
 _SHOWN = 3
@@ -74,7 +73,9 @@ def forgetting(
     """
     rows, old = dataset.rows("val"), len(before.classes)
     labels = dataset.labels[rows]
-    ours, theirs = (_logits(one, dataset, rows, context) for one in (before, made))
+    ours, theirs = (
+        logits_of(one, dataset, rows, context, task="old classes") for one in (before, made)
+    )
     said = _Said(labels, ours, theirs)
     seen, held = said.of((labels >= 0) & (labels < old)), _held(made, before, np.unique(labels))
     figures: dict[str, float] = {}
@@ -158,12 +159,3 @@ def _held(made: Classifier, before: Classifier, seen: NDArray[np.int64]) -> _Sai
     with torch.inference_mode():
         ours, theirs = (head(one.module())(features).numpy() for one in (before, made))
     return _Said(statistics.held_labels[chosen], ours, theirs)
-
-
-def _logits(classifier: Classifier, dataset: Dataset, rows: Rows, context: Context) -> Logits:
-    """float32, (n, C)."""
-    run = run_torch(classifier, context.device)
-    found = [
-        run(batch.images) for batch in in_order(dataset, rows, classifier.contract, context=context)
-    ]
-    return np.concatenate(found) if found else np.empty((0, len(classifier.classes)), np.float32)
