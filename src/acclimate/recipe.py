@@ -44,7 +44,7 @@ class Recipe(Settings):
     clean: Clean = Clean()
     """Which images are left out, and how the rest is split."""
     inspect: Inspect | None = Inspect()
-    """What the features say about labels, and about strangers among the images."""
+    """What networks say about labels, and about strangers among the images."""
     augment: Augment = Augment()
     """What is done to training images."""
     model: Model = Model()

@@ -16,7 +16,7 @@ class Inspect(Settings):
     looks: tuple[InspectionName, ...] = ("label_errors", "outliers")
     """What is looked for, in order."""
     judges: Annotated[tuple[JudgeName, ...], Field(min_length=1)] = ("nearness",)
-    """fine_tuning trains the network for each fold: finds more, takes as many trainings."""
+    """By what similar images are called; or (finds more) by a training for each fold."""
     also: tuple[str, ...] = ()
     """More pretrained networks that judge labels, at the first's size: finds more, costs more."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
