@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.linalg import solve
 
+from acclimate.augmentation.crops import crop
 from acclimate.augmentation.operations import OPERATIONS, flip_y
-from acclimate.augmentation.policy import crop, jitter
+from acclimate.augmentation.policy import jitter
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, balanced

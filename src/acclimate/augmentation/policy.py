@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 import numpy as np
 from pydantic import ValidationError
 
+from acclimate.augmentation.crops import crop
 from acclimate.augmentation.drawn import Begun, Chain, Change, Drawn
 from acclimate.augmentation.draws import Side
 from acclimate.augmentation.operations import OPERATIONS, flip_y, side_of
@@ -23,8 +24,6 @@ from acclimate.files import digest_json, read_json, write_json
 FORMAT = 3
 _DEFAULT = Augment()
 _HERE = Context()
-_RATIOS = (3 / 4, 4 / 3)
-"""Aspect ratios of a random crop (Szegedy et al. 2014, arXiv 1409.4842)."""
 _MOST_LINKS = 3
 """Operations in one of AugMix's chains."""
 _JITTER = ("brightness", "contrast", "color")
@@ -228,31 +227,6 @@ class Policy:
             raise DataError(f"file is not a policy ({told}).", where=path) from error
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"file is not a policy ({error}).", where=path) from error
-
-
-def crop(
-    image: Resizable, contract: InputContract, area: float, rng: np.random.Generator
-) -> Pixels:
-    """A crop of random area and ratio, as large as the image allows.
-
-    Args:
-        image: RGB, any size.
-        contract: Gives the size and the interpolation.
-        area: Smallest part of the area that is shown; at 1, what evaluation sees.
-        rng: Draws area, ratio and place.
-
-    Returns:
-        uint8, (S, S, 3).
-    """
-    if area >= 1:
-        return contract.fit(image)
-    width, height = image.size
-    # Measured on the square that evaluation sees, so that objects keep their size.
-    side = min(width, height) * np.sqrt(rng.uniform(area, 1.0))
-    ratio = float(np.exp(rng.uniform(*np.log(_RATIOS))))
-    w, h = min(side * np.sqrt(ratio), width), min(side / np.sqrt(ratio), height)
-    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
-    return contract.resize(image, (left, top, left + w, top + h))
 
 
 def jitter(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
