@@ -1,7 +1,6 @@
 """Images, their copies, and the probes that judge whether a copy still shows its label."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.data.decode import read_image
 from acclimate.data.picture import mirrored
+from acclimate.data.threads import image_threads
 from acclimate.features.extract import open_backbone
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier
@@ -77,7 +77,7 @@ class Judge:
         self._wanted = np.eye(len(dataset.classes), dtype=np.float32)[self.labels]
         self._part = _stratified(self.labels, rng)
         self._infer = open_backbone(classifier, context)
-        self._pool = ThreadPoolExecutor(usable_cores(), "augment")
+        self._pool = image_threads("augment", usable_cores())
         at_least = round(1.5 * self.contract.image_size)
         paths = [dataset.path(int(row)) for row in rows]
         self.images = list(self._pool.map(lambda path: _small(path, at_least), paths))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.threads import image_threads
 from acclimate.data.versions import Pictures, evaluated
 
 _AHEAD = 3
@@ -57,7 +58,7 @@ def batches(
     Raises:
         UnreadableImage: A file broke after it was cleaned.
     """
-    with ThreadPoolExecutor(usable_cores(), "decode") as pool:
+    with image_threads("decode", usable_cores()) as pool:
         coming: deque[_Filling] = deque()
         try:
             for rows in groups:

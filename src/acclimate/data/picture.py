@@ -52,18 +52,18 @@ class Picture:
         """
         left, top, right, bottom = (round(edge) for edge in box)
         left, top = min(left, self.width - 1), min(top, self.height - 1)
-        part = self.pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
-        if part.shape[1::-1] == size:
-            return part
+        # Not self.pixels[None], whose stride of 0 PyTorch takes for channels first: it gave the
+        # pixels in that order, and putting them right took longer than this.
+        whole = self.pixels.reshape(1, *self.pixels.shape)
+        part = whole[:, top : max(bottom, top + 1), left : max(right, left + 1)]
+        if part.shape[2:0:-1] == size:
+            same: Pixels = part[0]
+            return same
         if resample not in _MODES:
-            return np.asarray(Image.fromarray(part).resize(size, resample))
-        # Copied first: PyTorch would copy what is not contiguous with all its threads, and one
-        # pool of them for each of ours is slower than one.
-        whole = np.require(part, requirements=["C", "W"])
+            return np.asarray(Image.fromarray(part[0]).resize(size, resample))
         # Views are made by NumPy: each of PyTorch's calls gives the interpreter lock away, and
-        # getting it back is a wait. Not by [None], whose stride of 0 PyTorch takes for channels
-        # first: it gave the pixels in that order, and putting them right took longer than this.
-        batch = torch.from_numpy(whole.reshape(1, *whole.shape).transpose(0, 3, 1, 2))
+        # getting it back is a wait.
+        batch = torch.from_numpy(_writeable(part).transpose(0, 3, 1, 2))
         mode = _MODES[resample]
         resized = functional.interpolate(batch, (size[1], size[0]), mode=mode, antialias=True)
         found: Pixels = resized.numpy()[0].transpose(1, 2, 0)  # (H, W, 3) in memory, too
@@ -79,7 +79,11 @@ def mirrored(pixels: Pixels) -> Pixels:
     Returns:
         The same shape, contiguous.
     """
-    found = np.empty_like(pixels)
-    for channel in range(3):  # four times as fast as copying pixel by pixel
-        found[..., channel] = pixels[..., ::-1, channel]
+    # With vector instructions: a third of the time of copying channel by channel.
+    found: Pixels = torch.flip(torch.from_numpy(_writeable(pixels)), (-2,)).numpy()
     return found
+
+
+def _writeable(pixels: Pixels) -> Pixels:
+    """PyTorch warns of what is not."""
+    return pixels if pixels.flags.writeable else pixels.copy()

@@ -13,6 +13,7 @@ from acclimate.context import Context, usable_cores
 from acclimate.data.batches import in_order
 from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.threads import one_thread
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
@@ -220,8 +221,9 @@ class Normalizer:
             self._rows[width] = self.scale.repeat(width), self.shift.repeat(width)
         scale, shift = self._rows[width]
         moved = images.to(self.device, non_blocking=True)
-        numbers = moved.reshape(count, height, width * 3).float()  # a copy: images are bytes
-        torch.addcmul(shift, numbers, scale, out=numbers)
+        with one_thread():  # else its others spin when it is done, and decoding waits for a core
+            numbers = moved.reshape(count, height, width * 3).float()  # a copy: images are bytes
+            torch.addcmul(shift, numbers, scale, out=numbers)
         return numbers.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
