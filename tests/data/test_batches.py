@@ -1,5 +1,7 @@
+import hashlib
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.875
 
 
 def decoders():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    own = "decode", "read"
+    return [thread for thread in threading.enumerate() if thread.name.startswith(own)]
+
+
+def busy(seconds):
+    """Works for so long, and leaves the interpreter to other threads."""
+    end = time.thread_time() + seconds
+    block = bytes(100_000)
+    while time.thread_time() < end:
+        hashlib.sha256(block)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
@@ -92,6 +103,27 @@ def test_stopping_early_stops_the_work(dataset):
     threading.Event().wait(0.1)
     assert len(loaded) == seen <= 25
     assert decoders() == []
+
+
+@pytest.mark.parametrize(("seconds", "threads"), [(0.0, 2), (0.002, 4)])
+def test_images_that_take_little_are_loaded_by_half_of_the_threads(
+    dataset, monkeypatch, seconds, threads
+):
+    monkeypatch.setattr("acclimate.data.batches.usable_cores", lambda: 4)
+    late = set()
+
+    def load(row):
+        busy(seconds)
+        if row >= 100:  # what an image takes is known by then
+            late.add(threading.current_thread().name)
+            threading.Event().wait(0.002)  # leaves work for all the others
+        return np.full((4, 4, 3), row, np.uint8)
+
+    groups = [np.arange(i, i + 16) for i in range(0, 192, 16)]
+    found = list(batches(dataset, groups, load))
+    assert [batch.rows.tolist() for batch in found] == [group.tolist() for group in groups]
+    assert all((batch.images[:, 0, 0, 0] == batch.rows).all() for batch in found)
+    assert len(late) == threads
 
 
 def test_a_file_that_broke_after_cleaning_is_named(tmp_path):

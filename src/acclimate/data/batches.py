@@ -4,6 +4,7 @@ Threads and not processes: Pillow decodes and resizes without the interpreter lo
 pickled, and what an image looks like depends on its own seed and never on which worker met it.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,10 @@ from acclimate.data.versions import Pictures, evaluated
 
 _AHEAD = 3
 """Batches decoded ahead: enough to cover one slow image, small enough for any memory."""
+_LITTLE_S = 0.0003
+"""Of a processor, for an image: of one that takes less, Python, which only one thread at a time can
+run, is so large a part that threads on all cores mostly wait for each other. Decoding takes
+more; where images are kept, at 64 px half of two cores loads a third more of them than both."""
 _AT_ONCE = 8
 """Most images that a thread takes at once: handing over costs as much as a small image does."""
 
@@ -58,12 +63,15 @@ def batches(
     Raises:
         UnreadableImage: A file broke after it was cleaned.
     """
-    with image_threads("decode", usable_cores()) as pool:
+    cores = usable_cores()
+    with image_threads("decode", cores) as full, image_threads("read", max(1, cores // 2)) as half:
         coming: deque[_Filling] = deque()
+        pool = full
         try:
             for rows in groups:
                 coming.append(_Filling(rows, load, pool))
                 if len(coming) > _AHEAD:
+                    pool = half if coming[0].seconds < _LITTLE_S else full
                     yield coming.popleft().whole(dataset)
             while coming:
                 yield coming.popleft().whole(dataset)
@@ -108,7 +116,7 @@ class _Filling:
     load: Callable[[int], Pixels]
     pool: ThreadPoolExecutor
     images: Pixels | None = None
-    parts: list[Future[None]] = field(default_factory=list)
+    parts: list[Future[float]] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -117,13 +125,16 @@ class _Filling:
         for start in range(0, len(self.rows), step):
             self.parts.append(self.pool.submit(self._fill, start, start + step))
 
-    def _fill(self, start: int, end: int) -> None:
+    def _fill(self, start: int, end: int) -> float:
+        """Some of the images; gives the seconds of the processor that they took."""
+        began = time.thread_time()
         for place, row in enumerate(self.rows[start:end], start):
             pixels = self.load(int(row))
             with self.lock:
                 if self.images is None:
                     self.images = np.empty((len(self.rows), *pixels.shape), np.uint8)
             self.images[place] = pixels
+        return time.thread_time() - began
 
     def whole(self, dataset: Dataset) -> Batch:
         """The batch, once it is full."""
@@ -131,6 +142,11 @@ class _Filling:
             part.result()
         assert self.images is not None  # groups are never empty
         return Batch(self.images, dataset.labels[self.rows], self.rows)
+
+    @property
+    def seconds(self) -> float:
+        """Of the processor, for an image, once the batch is full."""
+        return sum(part.result() for part in self.parts) / len(self.rows)
 
     def cancel(self) -> None:
         """Gives up what no thread has begun."""
