@@ -102,6 +102,10 @@ def test_a_run_that_was_killed_goes_on_after_what_was_said(
     said = fine_tuning.by_fine_tuning(view, folds)
     assert len(trained) == 3
     assert trained[1] == trained[2] != trained[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "safe_policy", None)  # nothing is learnt, so nothing is asked
+        read = fine_tuning.by_fine_tuning(view, folds)
+    assert np.array_equal(said, read)
     anew = fine_tuning.by_fine_tuning(replace(view, context=context), folds)
     assert np.array_equal(said, anew)
     labels = swapped[0].table["label"].to_pylist()

@@ -6,7 +6,10 @@ fine-tuned knows it better, and errs on other images.
 
 import io
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -42,17 +45,16 @@ def by_fine_tuning(view: View, folds: Folds) -> Logits:
     """
     said = np.zeros((len(folds.judged), len(view.dataset.classes)), np.float32)
     everything = _with_train(view.dataset, folds.taught)
-    policy = safe_policy(view.classifier, everything, context=_quietly(view.context))
+    own = _quietly(view.context)
+    # Asked once, and not at all where every answer is there from a run before.
+    policy = cache(lambda: safe_policy(view.classifier, everything, context=own))
     for part in range(folds.number):
         places = folds.asked_of(part)
         if not len(places):
             continue
-        view.context.progress.say(
-            f"inspect: {view.classifier.name} learns all but part {part + 1} of {folds.number}"
-        )
         learnt = _with_train(view.dataset, _learnt_from(view.dataset, folds, part))
-        answers = _answers(view, learnt, folds.judged[places], policy)
-        said[places] += folds.share(places) * answers
+        rows, name = folds.judged[places], f"part {part + 1} of {folds.number}"
+        said[places] += folds.share(places) * _answers(view, learnt, rows, policy, name)
     return said
 
 
@@ -78,22 +80,35 @@ def _quietly(context: Context) -> Context:
     return replace(context, progress=OnlyBars(context.progress))
 
 
-def _answers(view: View, learnt: Dataset, rows: Rows, policy: Policy) -> Logits:
+def _answers(
+    view: View, learnt: Dataset, rows: Rows, policy: Callable[[], Policy], part: str
+) -> Logits:
     """Logits of some rows, by a network that learns from `learnt`; kept in the workspace."""
-    own = _quietly(view.context)
-    if own.workspace is None:
-        return _trained(view, learnt, rows, policy, own)
-    key = [_VERSION, view.classifier.digest, learnt.digest, view.settings.epochs, own.seed]
-    kept = own.workspace / f"said-{digest_json([*key, rows.tolist()])[:16]}.npy"
-    if not kept.exists():
-        training = kept.with_suffix(".work")
-        answers = _trained(view, learnt, rows, policy, replace(own, workspace=training))
+    name, say = view.classifier.name, view.context.progress.say
+    kept = _kept_at(view, learnt, rows)
+    if kept is not None and kept.exists():
+        say(f"inspect: what {name} said of {part} is there from before")
+        found: Logits = np.load(kept, allow_pickle=False)
+        return found
+    say(f"inspect: {name} learns all but {part}")
+    training = None if kept is None else kept.with_suffix(".work")
+    own = replace(_quietly(view.context), workspace=training)
+    answers = _trained(view, learnt, rows, policy(), own)
+    if kept is not None and training is not None:
         buffer = io.BytesIO()
         np.save(buffer, answers, allow_pickle=False)
         write_atomic(kept, buffer.getvalue())
         shutil.rmtree(training, ignore_errors=True)  # a checkpoint each takes much room
-    found: Logits = np.load(kept, allow_pickle=False)
-    return found
+    return answers
+
+
+def _kept_at(view: View, learnt: Dataset, rows: Rows) -> Path | None:
+    """Where answers are kept; None without a workspace."""
+    workspace, seed = view.context.workspace, view.context.seed
+    if workspace is None:
+        return None
+    key = [_VERSION, view.classifier.digest, learnt.digest, view.settings.epochs, seed]
+    return workspace / f"said-{digest_json([*key, rows.tolist()])[:16]}.npy"
 
 
 def _trained(view: View, learnt: Dataset, rows: Rows, policy: Policy, context: Context) -> Logits:
