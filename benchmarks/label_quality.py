@@ -8,7 +8,7 @@ that it is most often taken for, then `inspect` looks. Run:
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -90,6 +90,7 @@ def judged(seen: Dataset, truth: Dataset, rows: np.ndarray) -> Found:
     )
 
 
+KINDS = ("any class", "confusable")
 LABEL_HEAD = (
     "| data | errors | precision | recall | AP | precision at 0.8 | right suggestion | s |",
     "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -102,13 +103,14 @@ def label_rows(
     *,
     seeds: int,
     rate: float = 0.05,
+    kinds: Sequence[str] = KINDS,
     settings: Inspect = _SETTINGS,
     context: Context = _HERE,
 ) -> Iterator[str]:
     """A line of figures for errors of each kind, means over some seeds."""
     clean_data = clean(read(place), Clean(val=0.0, test=0.0), context=context)
-    taken = confusable(clean_data, model, context)
-    for kind, to in (("any class", None), ("confusable", taken)):
+    for kind in kinds:
+        to = confusable(clean_data, model, context) if kind == "confusable" else None
         found, seconds = [], []
         for seed in range(seeds):
             swapped, rows = swap(clean_data, to, rate, seed)
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of each training of fine_tuning")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--swapped-to", choices=KINDS, action="append", dest="kinds")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
@@ -144,7 +147,13 @@ def main() -> None:
     print("\n".join(LABEL_HEAD))
     for place in args.data:
         lines = label_rows(
-            place, model, seeds=args.seeds, rate=args.rate, settings=settings, context=context
+            place,
+            model,
+            seeds=args.seeds,
+            rate=args.rate,
+            kinds=args.kinds or KINDS,
+            settings=settings,
+            context=context,
         )
         for line in lines:
             print(line, flush=True)
