@@ -23,9 +23,9 @@ from acclimate.data.versions import Pictures, evaluated
 _AHEAD = 3
 """Batches decoded ahead: enough to cover one slow image, small enough for any memory."""
 _LITTLE_S = 0.0003
-"""Of a processor, for an image: of one that takes less, Python, which only one thread at a time can
-run, is so large a part that threads on all cores mostly wait for each other. Decoding takes
-more; where images are kept, at 64 px half of two cores loads a third more of them than both."""
+"""Seconds of the processor for an image, below which half of the cores load more than all: most of
+them are Python's then, which runs in one thread at a time. Decoding takes more; kept images of
+64 px come a third faster so, on two cores."""
 _AT_ONCE = 8
 """Most images that a thread takes at once: handing over costs as much as a small image does."""
 
