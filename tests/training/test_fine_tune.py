@@ -145,7 +145,7 @@ def test_the_start_is_kept_when_training_only_harms_and_the_card_says_so(
     assert step.figures["best_epoch"] == 0
     assert step.figures["epochs"] == 2
     assert step.curve[-1]["val_accuracy"] < 0.4
-    assert "No epoch was better on val than the start, which was kept." in step.notes
+    assert "Nothing was better on val than the start, which was kept." in step.notes
 
 
 def test_the_card_says_how_far_wise_ft_went_and_what_val_said(learnt, dataset, policy, context):

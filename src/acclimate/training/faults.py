@@ -114,7 +114,7 @@ def told_of_start(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tuple[s
     if not kept or len(curve) < 2:
         return ()
     start, highest = curve[0].val_loss, max(line.val_loss for line in curve[1:])
-    told = "No epoch was better on val than the start, which was kept."
+    told = "Nothing was better on val than the start, which was kept."
     if not highest > _FAR * start + 1:
         return (told,)
     return (
