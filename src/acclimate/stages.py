@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
             "acclimate.augmentation.settings:Augment",
             ("classifier", "dataset"),
             "policy",
-            3,
+            4,
             "Find out which augmentations keep your labels true.",
         ),
         Stage(

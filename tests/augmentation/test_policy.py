@@ -87,6 +87,17 @@ def test_what_is_set_by_hand_takes_the_place_of_the_named_policy(name):
     assert found.horizontal_flip == POLICIES[name].horizontal_flip
 
 
+@pytest.mark.parametrize("name", ["none", "basic"])
+def test_operations_by_hand_are_done_though_the_named_policy_has_none(name):
+    by_hand = choose_policy(Augment(policy=name, operations=("rotate",)))
+    assert by_hand.operations == ("rotate",)
+    assert (by_hand.operations_per_image, by_hand.strength) == (1, POLICIES["auto"].strength)
+    strong = choose_policy(Augment(policy=name, operations=("rotate",), strength=0.9))
+    assert strong.strength == 0.9
+    off = choose_policy(Augment(policy=name, operations=("rotate",), operations_per_image=0))
+    assert not off.operations_per_image
+
+
 def test_none_shows_what_evaluation_sees():
     view = POLICIES["none"].apply(picture(), CONTRACT, draw())
     assert np.array_equal(view, CONTRACT.fit(picture()))

@@ -212,8 +212,10 @@ class Policy:
             The policy.
 
         Raises:
-            DataError: The file is no policy.
+            DataError: There is no file, or it is no policy.
         """
+        if not path.is_file():
+            raise DataError("no such file.", where=path, hint="`acclimate augment` writes one.")
         record = read_json(path)
         try:
             fields = dict(cast("dict[str, Any]", record))
@@ -290,6 +292,11 @@ def by_hand(policy: Policy, settings: Augment) -> Policy:
     elif "operations" in given:
         names = given["operations"]
         given["strengths"] = {n: s for n, s in policy.strengths.items() if n in names}
+    if given.get("operations") and not policy.operations_per_image:
+        # Operations by hand, of a policy that has none: as many and as strong as the gentle one's.
+        gentle = POLICIES["auto"]
+        number = {"operations_per_image": gentle.operations_per_image}
+        given = {**number, "strength": gentle.strength, **given}
     if "operations" in given:
         names = given["operations"]
         given["weights"] = {n: w for n, w in policy.weights.items() if n in names}
