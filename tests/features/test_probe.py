@@ -117,7 +117,7 @@ def test_no_val_works(imagenet, dataset, context):
     assert len(rest.rows("val")) == 0
     model = probe(imagenet, rest, context=context)
     assert accuracy(model, dataset) > 0.6
-    assert model.card.steps[0].figures["val_accuracy"] == pytest.approx(
+    assert model.card.steps[0].figures["train_accuracy"] == pytest.approx(
         accuracy(model, dataset, "train")
     )
 

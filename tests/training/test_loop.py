@@ -410,8 +410,12 @@ def test_a_stopped_training_stays_stopped_when_it_is_called_again(run, good, tmp
 def test_without_val_the_last_epoch_is_kept(run, dataset):
     data = without_val(dataset)
     assert len(data.rows("val")) == 0
-    trained = run(FineTune(epochs=2, batch_size=50, learning_rate=1e-2), data=data)
+    heard = Heard()
+    two = FineTune(epochs=2, batch_size=50, learning_rate=1e-2)
+    trained = run(two, data=data, progress=heard)
     assert trained.best_epoch == 2
+    assert sum(line.endswith("(kept)") for line in heard.lines) == 2
+    assert not any("val" in line for line in heard.lines)  # of nothing, no figures
     assert all(math.isnan(e.val_loss) for e in trained.curve)
     assert not same_weights(trained, untrained())
 

@@ -94,8 +94,9 @@ def probe(
         layer.weight.copy_(torch.from_numpy(fitted.weight))
         layer.bias.copy_(torch.from_numpy(fitted.bias))
     network = with_head(classifier.module(), layer).eval()
-    context.progress.say(f"probe: val accuracy {fitted.accuracy:.3f}")
-    figures = {"val_accuracy": fitted.accuracy, "regularization": fitted.regularization}
+    judged = "val" if len(val) else "train"
+    context.progress.say(f"probe: {judged} accuracy {fitted.accuracy:.3f}")
+    figures = {f"{judged}_accuracy": fitted.accuracy, "regularization": fitted.regularization}
     return classifier.after(
         StepRecord("probe", plain(settings), figures),
         network=network,

@@ -263,9 +263,10 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
         The step.
     """
     start = trained.curve[0]
+    judged = not math.isnan(start.val_loss)
     figures = {
-        "val_accuracy": trained.val_accuracy,
-        "start_val_accuracy": start.val_accuracy,
+        **({"val_accuracy": trained.val_accuracy} if judged else {}),
+        **({"start_val_accuracy": start.val_accuracy} if judged else {}),
         "best_epoch": trained.best_epoch,
         "epochs": trained.curve[-1].epoch,
         "learning_rate": plan.learning_rate,

@@ -257,9 +257,8 @@ class _Run:
     def _start(self) -> TrainState:
         val = self._validate()
         start = Epoch(0, math.nan, val.loss, val.accuracy, 0.0, 0.0, val.loss_error)
-        self.progress.say(
-            f"start: val loss {start.val_loss:.3f}, val accuracy {start.val_accuracy:.3f}"
-        )
+        if self.feed.val_images:
+            self.progress.say(f"start: {_of_val(start)}")
         weights = copied(self.network)
         if self.keep_start:
             self.average.after_epoch(start, [start], self.network)
@@ -297,10 +296,9 @@ class _Run:
         if preferred(line, kept, state.curve, self.feed.val_images, least):
             state.best_epoch, state.best = epoch, copied(self.network)
         self.average.after_epoch(line, state.curve, self.network)
-        self.progress.say(
-            f"{self.pace.of_all(epoch)}: train loss {loss:.3f}, val loss {val.loss:.3f}, "
-            f"val accuracy {val.accuracy:.3f}{' (kept)' if state.best_epoch == epoch else ''}"
-        )
+        judged = f", {_of_val(line)}" if self.feed.val_images else ""
+        end = " (kept)" if state.best_epoch == epoch else ""
+        self.progress.say(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{judged}{end}")
 
     def _save(self) -> None:
         """Everything that the next batch depends on."""
@@ -372,3 +370,7 @@ class _Run:
         loss, squares, right = (s / images for s in summed(self.fabric, sums.tolist()))
         self.pace.judged(time.monotonic() - began)
         return Judged(loss, right, math.sqrt(max(squares - loss**2, 0.0) / images))
+
+
+def _of_val(line: Epoch) -> str:
+    return f"val loss {line.val_loss:.3f}, val accuracy {line.val_accuracy:.3f}"
