@@ -158,6 +158,31 @@ def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "empty"),
+    [
+        ({}, []),
+        ({"val": 1.0}, ["train"]),
+        ({"test": 0.9}, ["train"]),
+        ({"val": 0.0}, []),
+        ({"val": 0.0, "test": 1.0}, []),  # to be judged by, and no more
+    ],
+)
+def test_a_split_that_got_no_image_is_told(tmp_path, settings, empty):
+    paint(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)))
+    told = Told()
+    clean(read(tmp_path), Clean(**settings), context=Context(progress=told))
+    lines = [line for line in told.lines if "is left for" in line]
+    assert lines == [f"clean: no image is left for {name}" for name in empty]
+
+
+def test_few_images_leave_none_for_val_and_test(tmp_path):
+    paint(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(2)))
+    told = Told()
+    clean(read(tmp_path), context=Context(progress=told))
+    assert "clean: no image is left for val" in told.lines
+
+
 def test_flags_of_kept_images_are_counted(photos):
     Image.new("RGB", (8, 8), (90, 120, 150)).save(photos / "rose" / "blank.png")
     told = Told()

@@ -97,7 +97,7 @@ CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8
 
 @given(rows=st.lists(st.lists(CELL, min_size=2, max_size=2), max_size=6))
 def test_what_a_spreadsheet_wrote_is_read_back(tmp_path_factory, rows):
-    rows = [[a.strip(), b.strip()] for a, b in rows]
+    rows = [[a.strip(), b.strip()] for a, b in rows if (a + b).strip()]  # blank ones are skipped
     path = tmp_path_factory.mktemp("csv") / "list.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["path", "label"], *rows])

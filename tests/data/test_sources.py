@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -394,6 +395,33 @@ def test_links_in_a_circle_end(photos):
         dataset = read(photos, source)
         assert "rose/a.jpg" in dataset.paths
         assert dataset.keep[dataset.paths.index("rose/self.jpg")] == np.False_
+    assert reasons(read(photos))["rose/self.jpg"] == "link leads in a circle"
+
+
+def test_a_link_in_a_circle_beside_the_class_folders_is_no_class(photos):
+    put(photos, "rose/a.jpg")
+    (photos / "loop").symlink_to("loop")
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    dataset = read(photos)
+    assert dataset.paths == ["rose/a.jpg"]
+    assert dataset.classes == ("rose",)
+
+
+@pytest.mark.parametrize("place", ["", "rose", "rose/deep"])
+def test_a_folder_that_may_not_be_read_is_told_and_not_taken_for_empty(photos, monkeypatch, place):
+    put(photos, "rose/deep/a.jpg", "daisy/a.jpg")
+    closed, scandir = photos / place, os.scandir
+
+    def refusing(folder):
+        if Path(folder) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert refusal(photos) == (
+        f"{closed}: folder cannot be read (permission denied). "
+        "Give yourself the right to read it, or move it away."
+    )
 
 
 def test_a_list_gives_labels_splits_and_groups(listed):
@@ -467,7 +495,6 @@ BAD_LINES = {
     "short line": ("path,label\n1.jpg,rose\n2.jpg\n", 3, EMPTY_LABEL),
     "empty path": ("path,label\n1.jpg,rose\n,rose\n", 3, EMPTY_PATH),
     "blank path": ("path,label\n1.jpg,rose\n  ,rose\n", 3, EMPTY_PATH),
-    "commas alone": ("path,label\n1.jpg,rose\n\n,\n", 4, EMPTY_PATH),
     "unknown split": (
         "path,label,split\n1.jpg,rose,tset\n",
         2,
@@ -480,6 +507,11 @@ BAD_LINES = {
         "Leave it empty to have the image assigned.",
     ),
 }
+
+
+def test_blank_rows_of_a_spreadsheet_are_passed_over(listed):
+    path = listed("path,label\n1.jpg,rose\n,\n ,\n\n2.jpg,daisy\n,\n")
+    assert table(read(path)) == [("1.jpg", "rose", None), ("2.jpg", "daisy", None)]
 
 
 @pytest.mark.parametrize(("text", "line", "message"), BAD_LINES.values(), ids=BAD_LINES.keys())
@@ -579,6 +611,21 @@ def test_a_parquet_list_tells_unused_columns_and_images_that_are_listed_again(ph
     )
     assert dataset.table["reasons"].to_pylist()[2] == ["listed again: same path as row 1"]
     assert dataset.keep.tolist() == [True, True, False, True]
+
+
+def test_images_inside_a_parquet_table_are_no_paths(photos):
+    """As Hugging Face writes them; the message does not hold the pixels."""
+    images = [{"bytes": b"\xff\xd8" * 50_000, "path": "1.jpg"}]
+    pq.write_table(pa.table({"image": images, "label": ["rose"]}), photos / "list.parquet")
+    assert refusal(photos / "list.parquet") == (
+        f"{photos / 'list.parquet'}: column 'image' holds struct<bytes: binary, path: string>, "
+        "and no paths. Write the images as files, and a list of their paths."
+    )
+
+
+def test_a_second_column_of_one_meaning_is_told_without_an_offer(listed):
+    dataset = read(listed("path,label,class\n1.jpg,rose,2\n"))
+    assert dataset.notes == ("list.csv:1: column 'class' is not used.",)
 
 
 def test_a_parquet_list_is_read_whatever_the_types_of_its_columns(photos):

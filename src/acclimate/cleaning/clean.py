@@ -52,11 +52,21 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
         f"clean: {count(int(dataset.keep.sum()), 'image')} of "
         f"{count(len(dataset.classes), 'class', 'classes')} kept, {left_out:,} left out"
     )
+    for empty in _empty_splits(dataset, settings):
+        context.progress.say(f"clean: no image is left for {empty}")
     for reason in first_reasons(dataset, 10):
         context.progress.say(f"  {reason}")
     if flagged := _flagged(dataset):
         context.progress.say(f"clean: kept and flagged: {flagged}")
     return dataset
+
+
+def _empty_splits(dataset: Dataset, settings: Clean) -> list[str]:
+    """Splits that were to have images and got none: of few images, or few groups."""
+    if not (dataset.keep & (dataset.labels >= 0)).any():
+        return []
+    wanted = {"train": settings.test < 1, "val": settings.val > 0, "test": settings.test > 0}
+    return [name for name, asked in wanted.items() if asked and not len(dataset.rows(name))]
 
 
 def opened(

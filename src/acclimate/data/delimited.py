@@ -72,7 +72,7 @@ def _lines(location: Path) -> Iterator[Line]:
             yield Line(1, dict.fromkeys(columns))
             for cells in reader:
                 number = reader.line_num
-                if cells:
+                if any(cell.strip() for cell in cells):  # spreadsheets leave `,,,` of blank rows
                     _check_cells(cells, len(columns), delimiter, f"{location}:{number}")
                     yield Line(number, dict(zip(columns, [*cells, *[None] * len(columns)])))  # noqa: B905 - padded
     except UnicodeError as error:

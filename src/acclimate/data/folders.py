@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from acclimate.data.decode import SUFFIXES
 from acclimate.data.row import SPLIT_NAMES, Row, stays
@@ -64,8 +65,8 @@ def _split_folder(
 
 def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str]:
     names = []
-    for entry in sorted(os.scandir(location), key=lambda e: e.name):
-        if not entry.is_dir() or entry.name in source.leave_out_classes:
+    for entry in sorted(_entries(location), key=lambda e: e.name):
+        if not _is_folder(entry) or entry.name in source.leave_out_classes:
             continue
         if is_junk(entry.name):
             notes.append(f"{location.name}/{entry.name} is not a class: left out.")
@@ -93,7 +94,8 @@ def _class(
         elif path.suffix.lower() not in SUFFIXES:
             reason = f"not an image file ({path.suffix or 'no suffix'})"
         elif path.is_symlink() and not source.allow_outside and not stays(path, root):
-            reason = "link leads out of the folder"
+            circle = resolved(path) is None
+            reason = "link leads in a circle" if circle else "link leads out of the folder"
         yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
     if empty and label is not None:
         notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: no class.")
@@ -102,7 +104,7 @@ def _class(
 def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterator[Path]:
     """The files below a folder, sorted. Links to folders are followed only when asked for."""
     seen: set[Path] = set()
-    for where, folders, files in os.walk(folder, followlinks=source.allow_outside):
+    for where, folders, files in os.walk(folder, True, unlisted, source.allow_outside):
         here = Path(where)
         real = resolved(here)
         if real is None or real in seen:
@@ -120,6 +122,31 @@ def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterat
         for name in sorted(files):
             if not name.startswith(".") and name.lower() not in _JUNK_FILES:
                 yield here / name
+
+
+def _entries(location: Path) -> list[os.DirEntry[str]]:
+    """What stands in a folder; raises DataError where that may not be seen."""
+    try:
+        with os.scandir(location) as found:
+            return list(found)
+    except OSError as error:
+        unlisted(error)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def unlisted(error: OSError) -> NoReturn:
+    """A folder that cannot be listed is no empty one: for `os.walk`, which would pass it over."""
+    raise DataError(
+        f"folder cannot be read ({(error.strerror or str(error)).lower()}).",
+        where=error.filename,
+        hint="Give yourself the right to read it, or move it away.",
+    ) from error
 
 
 def _note_loose_files(location: Path, notes: list[str]) -> None:

@@ -59,6 +59,7 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
         file = pq.ParquetFile(location)
         columns = find_columns(file.schema_arrow.names, location)
         notes += _unused(file.schema_arrow.names, columns, location.name)
+        _check_paths(file.schema_arrow.field(columns["path"]), location)
         twice, number = Twice(location, notes, "row"), 0
         for batch in file.iter_batches(10_000, columns=list(columns.values())):
             for record in batch.to_pylist():
@@ -71,6 +72,18 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
         twice.close()
     except pa.ArrowException as error:
         raise DataError(f"list cannot be read ({error}).", where=location) from error
+
+
+def _check_paths(column: pa.Field, location: Path) -> None:
+    """Images inside the table, as Hugging Face writes them, are no paths."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    text = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
+    if not any(is_text(kind) for is_text in text):
+        raise DataError(
+            f"column {column.name!r} holds {kind}, and no paths.",
+            where=location,
+            hint="Write the images as files, and a list of their paths.",
+        )
 
 
 def find_columns(names: Sequence[str], location: Path) -> dict[str, str]:
@@ -108,7 +121,8 @@ def _unused(names: Sequence[str], used: Mapping[str, str], where: str) -> list[s
     for name in names:
         if name not in used.values() and name.strip():
             near = near_names(name.strip().lower(), known)
-            offer = f" {near}" if near.startswith("Did") and len(used) < len(COLUMNS) else ""
+            misspelt = near.startswith("Did") and name.strip().lower() not in known
+            offer = f" {near}" if misspelt and len(used) < len(COLUMNS) else ""
             notes.append(f"{where}: column {name!r} is not used.{offer}")
     return notes[:_MOST_NOTES]
 

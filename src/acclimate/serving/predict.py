@@ -11,6 +11,7 @@ import numpy as np
 from acclimate.context import Context, usable_cores
 from acclimate.data.contract import Pixels
 from acclimate.data.decode import SUFFIXES
+from acclimate.data.folders import unlisted
 from acclimate.errors import DataError, UnreadableImage
 from acclimate.evaluation.views import over_views, safe_views, softmax
 from acclimate.models.classifier import Classifier
@@ -95,14 +96,14 @@ def find_images(place: Path) -> list[Path]:
         Paths.
 
     Raises:
-        DataError: There is nothing.
+        DataError: There is nothing, or a folder that cannot be read.
     """
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise DataError("no such file or folder.", where=place)
     found = []
-    for where, folders, files in os.walk(place):
+    for where, folders, files in os.walk(place, onerror=unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(where) / name
