@@ -262,6 +262,7 @@ _IN_OUR_WORDS = {
     "dict_type": "must be a mapping (key: value)",
     "mapping_type": "must be a mapping (key: value)",
     "tuple_type": "must be a list",
+    "too_short": "must not be empty",
     "model_type": "must be a section (key: value)",
     "model_attributes_type": "must be a section (key: value)",
 }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from acclimate.cli import main as command
 from acclimate.errors import AcclimateError
 
 CASES = {
@@ -53,6 +54,26 @@ CASES = {
         ["clean", "junk", "-o", "out.parquet"],
         "junk: none of the 2 files here is a usable image: a/1.jpg: file is not an image; "
         "b/1.jpg: file is empty (0 bytes).",
+    ),
+    "a data set under another file's name": (
+        ["clean", "photos", "-o", "out.csv"],
+        "out.csv: a data set is written as Parquet. Let the name end in .parquet.",
+    ),
+    "fixes under another file's name": (
+        ["fixes", "photos", "-o", "fixes.parquet"],
+        "fixes.parquet: fixes are a CSV list. Let the name end in .csv.",
+    ),
+    "an empty path": (
+        ["clean", "", "-o", "out.parquet"],
+        "DATA is empty. Name a file or folder.",
+    ),
+    "no such policy": (
+        ["fine-tune", "model", "photos", "-o", "out.model", "--policy", "nosuch.json"],
+        "nosuch.json: no such file. `acclimate augment` writes one.",
+    ),
+    "an empty list in --set": (
+        ["inspect", "model", "photos", "-o", "out.parquet", "--set", "judges=[]"],
+        "--set judges: inspect.judges must not be empty. Got [].",
     ),
     "a list without paths": (
         ["clean", "nopath.csv", "-o", "out.parquet"],
@@ -216,7 +237,7 @@ def everything(folder):
 
 
 def test_the_table_is_long_enough():
-    assert len(CASES) == 34
+    assert len(CASES) == 39
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -251,6 +272,30 @@ def test_as_json_an_error_has_code_message_where_and_hint(shell, bad, case, code
     assert str(error) == text.format(here=bad)
     assert done.out == ""
     assert done.code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(13, "Permission denied", "photos/rose"),
+            "photos/rose: permission denied. Give yourself the right to it, or name another place.",
+        ),
+        (
+            UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"),
+            r"'caf\\xe9' is no UTF-8 text. Rename the file or folder.",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_for_the_user_to_mend(monkeypatch, capsys, error, told):
+    def refused(**_):
+        raise error
+
+    monkeypatch.setattr(command, "cli", refused)
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
 
 
 def test_debug_shows_the_traceback_and_the_sentence(shell, bad):

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import sys
 
 import pytest
 
@@ -67,6 +69,20 @@ def test_a_csv_file_holds_what_is_printed_otherwise(acclimate, workshop, model, 
     done = acclimate("predict", model, place, "-o", "p.csv")
     assert done.out == "predictions  p.csv\n"
     assert (tmp_path / "p.csv").read_text() == acclimate("predict", model, place).out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
+@pytest.mark.parametrize("flags", [[], ["--json"], ["-o", "out.csv"]])
+def test_a_name_that_is_no_text_is_shown_and_loses_nothing(
+    acclimate, workshop, model, tmp_path, flags
+):
+    image = next(workshop.photos.glob("train/*/*.png"))
+    shutil.copy(image, os.fsencode(tmp_path) + b"/caf\xe9.png")
+    shutil.copy(image, tmp_path / "plain.png")
+    done = acclimate("predict", model, ".", *flags, cwd=tmp_path)
+    told = (tmp_path / "out.csv").read_text() if "-o" in flags else done.out
+    assert "caf\\xe9.png" in told.replace("\\\\", "\\")
+    assert "plain.png" in told
 
 
 @pytest.mark.parametrize("name", ["list.csv", "one & only/photo.png"])

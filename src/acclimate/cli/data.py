@@ -24,6 +24,8 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Write what the flags of DATA suggest as a list: edit it, then give it as --fix-list."""
     from acclimate.data.fixes import fixes_as_csv, suggested_fixes
 
+    if out.suffix.lower() != ".csv":
+        raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")
     if out.exists():
         raise OutputError(
             "something stands here already, your decisions perhaps.",

@@ -159,6 +159,7 @@ def predict(
 ) -> None:
     """Name the images in files and folders."""
     from acclimate import inputs
+    from acclimate.data.folders import as_text
     from acclimate.registry.settings import Register
     from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
@@ -175,13 +176,14 @@ def predict(
     classifier = inputs.as_classifier(model, registry=registry)
     for answer in answers(classifier, paths, top=top, tta=tta, context=context):
         failed += answer.error is not None
+        path = as_text(str(answer.path))
         if flags["as_json"]:
-            click.echo(json.dumps({**asdict(answer), "path": str(answer.path)}, ensure_ascii=False))
+            click.echo(json.dumps({**asdict(answer), "path": path}, ensure_ascii=False))
             continue
         if answer.error is not None:
-            writer.writerow([answer.path, "", "", answer.error])
+            writer.writerow([path, "", "", answer.error])
         for label, p in zip(answer.classes, answer.probabilities, strict=True):
-            writer.writerow([answer.path, label, f"{p:.4f}", ""])
+            writer.writerow([path, label, f"{p:.4f}", ""])
         if out is None:
             click.echo(buffer.getvalue(), nl=False)
             buffer.seek(0)
@@ -279,13 +281,24 @@ def main() -> None:
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _drop_output()
-            sys.exit(_failed(OutputError(f"cannot write the result ({error.strerror}).")))
-        if "sqlalche.me" in str(error):  # MLflow hands the database's own complaint on
-            reason = "the store's database is full or locked"
-            hint = "Free some space, or choose another place with --out."
-            told = OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
-            sys.exit(_failed(told))
-        sys.exit(_failed(_ours()))
+        sys.exit(_failed(_users(error) or _ours()))
+
+
+def _users(error: Exception) -> AcclimateError | None:
+    """What the user can mend, of the errors of the system and of others' libraries."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OutputError(f"cannot write the result ({error.strerror}).")
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        hint = "Give yourself the right to it, or name another place."
+        return UsageFault("permission denied.", where=error.filename, hint=hint)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        name = error.object.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return UsageFault(f"{name!r} is no UTF-8 text.", hint="Rename the file or folder.")
+    if "sqlalche.me" in str(error):  # MLflow hands the database's own complaint on
+        reason = "the store's database is full or locked"
+        hint = "Free some space, or choose another place with --out."
+        return OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
+    return None
 
 
 def _ours() -> AcclimateError:

@@ -12,7 +12,7 @@ from acclimate.cli import show
 from acclimate.cli.flags import fix_list_flag, make_context, read_recipe, recipe_flags, shared
 from acclimate.cli.trials import left_by, minutes_of_training, searching, trial_flags
 from acclimate.context import Context, process_rank
-from acclimate.errors import AcclimateError, OutputError
+from acclimate.errors import AcclimateError, OutputError, UsageFault
 from acclimate.files import digest_json, read_json
 from acclimate.stages import Stage
 
@@ -137,6 +137,8 @@ def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Cont
 
 def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - one of the things that flow
     """What an argument names. To clean needs no torch, which would take four seconds to come."""
+    if not text.strip():
+        raise UsageFault(f"{_METAVARS[kind]} is empty.", hint="Name a file or folder.")
     if stage.name == "clean":
         from acclimate.data.sources import read
 
@@ -181,6 +183,10 @@ def _policy(
 
 def _check_out(out: Path, kind: str, force: bool) -> None:
     """Never takes the place of something that acclimate did not write."""
+    if kind == "dataset" and out.suffix.lower() != ".parquet":
+        raise OutputError(
+            "a data set is written as Parquet.", where=out, hint="Let the name end in .parquet."
+        )
     empty = out.is_dir() and not any(out.iterdir())
     if not out.exists() or (empty and kind in _MARKERS):
         return
