@@ -183,12 +183,12 @@ def _policy(
 
 def _check_out(out: Path, kind: str, force: bool) -> None:
     """Never takes the place of something that acclimate did not write."""
-    if kind == "dataset" and out.suffix.lower() != ".parquet":
-        raise OutputError(
-            "a data set is written as Parquet.", where=out, hint="Let the name end in .parquet."
-        )
     empty = out.is_dir() and not any(out.iterdir())
     if not out.exists() or (empty and kind in _MARKERS):
+        if kind == "dataset" and out.suffix.lower() != ".parquet":
+            raise OutputError(
+                "a data set is written as Parquet.", where=out, hint="Let the name end in .parquet."
+            )
         return
     if not _is_ours(out, kind):
         raise OutputError(
