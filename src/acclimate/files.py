@@ -127,6 +127,11 @@ def resolved(path: Path) -> Path | None:
         return None
 
 
+def as_text(name: str) -> str:
+    """A file's name as text: bytes that are none are shown in their escaped form."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def working_alone(folder: Path, *, busy: str, hint: str) -> Iterator[None]:
     """Holds a folder's `.lock`, for one process at a time.

@@ -28,7 +28,7 @@ from acclimate.cli.models import models, store_flags
 from acclimate.cli.rates import find_rate
 from acclimate.cli.stage import stage_command
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
-from acclimate.files import cache_folder, write_atomic
+from acclimate.files import as_text, cache_folder, write_atomic
 from acclimate.stages import STAGES
 
 if TYPE_CHECKING:
@@ -159,7 +159,6 @@ def predict(
 ) -> None:
     """Name the images in files and folders."""
     from acclimate import inputs
-    from acclimate.data.folders import as_text
     from acclimate.registry.settings import Register
     from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
@@ -292,8 +291,8 @@ def _users(error: Exception) -> AcclimateError | None:
         hint = "Give yourself the right to it, or name another place."
         return UsageFault("permission denied.", where=error.filename, hint=hint)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        name = error.object.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        return UsageFault(f"{name!r} is no UTF-8 text.", hint="Rename the file or folder.")
+        hint = "Rename the file or folder."
+        return UsageFault(f"{as_text(error.object)!r} is no UTF-8 text.", hint=hint)
     if "sqlalche.me" in str(error):  # MLflow hands the database's own complaint on
         reason = "the store's database is full or locked"
         hint = "Free some space, or choose another place with --out."

@@ -9,7 +9,7 @@ from acclimate.data.decode import SUFFIXES
 from acclimate.data.row import SPLIT_NAMES, Row, stays
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, count
-from acclimate.files import resolved
+from acclimate.files import as_text, resolved
 
 _JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "__pycache__"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
@@ -65,15 +65,16 @@ def _split_folder(
 
 def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str]:
     names = []
-    for entry in sorted(_entries(location), key=lambda e: e.name):
-        if not _is_folder(entry) or entry.name in source.leave_out_classes:
+    _, folders, _ = next(os.walk(location, onerror=unlisted))
+    for name in sorted(folders):
+        if name in source.leave_out_classes:
             continue
-        if is_junk(entry.name):
-            notes.append(f"{location.name}/{entry.name} is not a class: left out.")
-        elif not source.allow_outside and not stays(Path(entry.path), location):
-            notes.append(f"{location.name}/{entry.name} is a link out of the folder: left out.")
+        if is_junk(name):
+            notes.append(f"{location.name}/{name} is not a class: left out.")
+        elif not source.allow_outside and not stays(location / name, location):
+            notes.append(f"{location.name}/{name} is a link out of the folder: left out.")
         else:
-            names.append(entry.name)
+            names.append(name)
     return names
 
 
@@ -104,7 +105,8 @@ def _class(
 def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterator[Path]:
     """The files below a folder, sorted. Links to folders are followed only when asked for."""
     seen: set[Path] = set()
-    for where, folders, files in os.walk(folder, True, unlisted, source.allow_outside):
+    follow = source.allow_outside
+    for where, folders, files in os.walk(folder, onerror=unlisted, followlinks=follow):
         here = Path(where)
         real = resolved(here)
         if real is None or real in seen:
@@ -122,22 +124,6 @@ def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterat
         for name in sorted(files):
             if not name.startswith(".") and name.lower() not in _JUNK_FILES:
                 yield here / name
-
-
-def _entries(location: Path) -> list[os.DirEntry[str]]:
-    """What stands in a folder; raises DataError where that may not be seen."""
-    try:
-        with os.scandir(location) as found:
-            return list(found)
-    except OSError as error:
-        unlisted(error)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
 
 
 def unlisted(error: OSError) -> NoReturn:
@@ -160,8 +146,3 @@ def _note_loose_files(location: Path, notes: list[str]) -> None:
 def is_junk(name: str) -> bool:
     """Whether a folder's name says that it holds no images of the user's."""
     return name.startswith(".") or name in _JUNK_FOLDERS
-
-
-def as_text(name: str) -> str:
-    """A file's name as text; bytes that are none are shown, and the file is listed as missing."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
