@@ -295,8 +295,8 @@ def by_hand(policy: Policy, settings: Augment) -> Policy:
     if given.get("operations") and not policy.operations_per_image:
         # Operations by hand, of a policy that has none: as many and as strong as the gentle one's.
         gentle = POLICIES["auto"]
-        number = {"operations_per_image": gentle.operations_per_image}
-        given = {**number, "strength": gentle.strength, **given}
+        given.setdefault("operations_per_image", gentle.operations_per_image)
+        given.setdefault("strength", gentle.strength)
     if "operations" in given:
         names = given["operations"]
         given["weights"] = {n: w for n, w in policy.weights.items() if n in names}

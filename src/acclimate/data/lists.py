@@ -119,9 +119,10 @@ def _unused(names: Sequence[str], used: Mapping[str, str], where: str) -> list[s
     known = [name for names in COLUMNS.values() for name in names]
     notes = []
     for name in names:
-        if name not in used.values() and name.strip():
-            near = near_names(name.strip().lower(), known)
-            misspelt = near.startswith("Did") and name.strip().lower() not in known
+        plain = name.strip().lower()
+        if name not in used.values() and plain:
+            near = near_names(plain, known)
+            misspelt = near.startswith("Did") and plain not in known
             offer = f" {near}" if misspelt and len(used) < len(COLUMNS) else ""
             notes.append(f"{where}: column {name!r} is not used.{offer}")
     return notes[:_MOST_NOTES]

@@ -263,10 +263,9 @@ def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPl
         The step.
     """
     start = trained.curve[0]
-    judged = not math.isnan(start.val_loss)
+    of_val = {"val_accuracy": trained.val_accuracy, "start_val_accuracy": start.val_accuracy}
     figures = {
-        **({"val_accuracy": trained.val_accuracy} if judged else {}),
-        **({"start_val_accuracy": start.val_accuracy} if judged else {}),
+        **({} if math.isnan(start.val_loss) else of_val),
         "best_epoch": trained.best_epoch,
         "epochs": trained.curve[-1].epoch,
         "learning_rate": plan.learning_rate,
