@@ -222,7 +222,7 @@ def test_data_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         as_dataset(tmp_path / "nowhere")
     assert str(caught.value) == (
-        f"{tmp_path / 'nowhere'}: no such file or folder. Check the spelling of --data."
+        f"{tmp_path / 'nowhere'}: no such file or folder. Check the spelling."
     )
 
 

@@ -23,7 +23,7 @@ CASES = {
     ),
     "no such path": (
         ["run", "--data", "fotos"],
-        "{here}/fotos: no such file or folder. Check the spelling of --data.",
+        "{here}/fotos: no such file or folder. Check the spelling.",
     ),
     "an empty folder": (
         ["run", "--data", "empty"],
@@ -33,7 +33,8 @@ CASES = {
     "a file that is no list": (
         ["run", "--data", "notes.txt"],
         "{here}/notes.txt: cannot read .txt files as data. Give a folder of images, an archive of "
-        "one (.zip, .tar, .tar.gz, .tgz), or a .csv or .parquet list.",
+        "one (.zip, .tar, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz), or a .csv or .parquet "
+        "list.",
     ),
     "one class only": (
         ["run", "--data", "one"],

@@ -229,7 +229,7 @@ def test_an_empty_folder_is_told_with_a_way_out(photos, inside):
 
 def test_a_missing_place_is_told(photos):
     assert refusal(photos / "nowhere") == (
-        f"{photos / 'nowhere'}: no such file or folder. Check the spelling of --data."
+        f"{photos / 'nowhere'}: no such file or folder. Check the spelling."
     )
 
 
@@ -241,7 +241,8 @@ def test_another_kind_of_file_is_no_data(photos, name, kind):
     put(photos, name)
     assert refusal(photos / name) == (
         f"{photos / name}: cannot read {kind} as data. "
-        "Give a folder of images, an archive of one (.zip, .tar, .tar.gz, .tgz), "
+        "Give a folder of images, an archive of one (.zip, .tar, .tar.gz, .tgz, "
+        ".tar.bz2, .tbz2, .tar.xz, .txz), "
         "or a .csv or .parquet list."
     )
 
@@ -325,6 +326,36 @@ def test_classes_can_be_left_out(photos, prefix):
     dataset = read(photos, Source(leave_out_classes=("no", "rose")))
     assert dataset.classes == ("daisy",)
     assert dataset.paths == [f"{prefix}daisy/1.jpg"]
+
+
+def test_a_class_to_leave_out_that_is_none_is_told(photos, tmp_path):
+    put(photos, *(f"{name}/1.jpg" for name in ("rose", "daisy", "tulip")))
+    source = Source(leave_out_classes=("rosa",))
+    assert refusal(photos, source) == (
+        f"{photos}: there is no class 'rosa' to leave out. Did you mean 'rose'? "
+        "Correct data.leave_out_classes."
+    )
+    fewer = read(photos, Source(leave_out_classes=("rose",)))
+    fewer.save(tmp_path / "fewer.parquet")
+    again = read(tmp_path / "fewer.parquet", Source(leave_out_classes=("rose", "daisy")))
+    assert again.classes == ("tulip",)
+
+
+def test_of_images_without_classes_none_can_be_left_out(photos):
+    put(photos, "1.jpg")
+    assert "'rose' to leave out. The images have no classes." in refusal(
+        photos, Source(leave_out_classes=("rose",))
+    )
+
+
+def test_a_domain_need_not_have_the_class_that_is_left_out(photos, tmp_path):
+    put(photos, *(f"{name}/1.jpg" for name in ("rose", "daisy", "tulip")))
+    put(tmp_path / "phone", "daisy/1.jpg", "tulip/1.jpg", "rose/1.jpg")
+    put(tmp_path / "scans", "daisy/1.jpg")
+    domains = {"phone": tmp_path / "phone", "scans": tmp_path / "scans"}
+    dataset = read(photos, Source(leave_out_classes=("rose",), test_domains=domains))
+    assert dataset.classes == ("daisy", "tulip")
+    assert len(dataset.rows(domain="phone")) == 2
 
 
 def test_classes_can_be_left_out_of_a_list(listed):

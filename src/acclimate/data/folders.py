@@ -67,8 +67,6 @@ def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str
     names = []
     _, folders, _ = next(os.walk(location, onerror=unlisted))
     for name in sorted(folders):
-        if name in source.leave_out_classes:
-            continue
         if is_junk(name):
             notes.append(f"{location.name}/{name} is not a class: left out.")
         elif not source.allow_outside and not stays(location / name, location):

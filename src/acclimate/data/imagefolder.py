@@ -62,9 +62,9 @@ def list_imagefolder(location: Path, source: Source, notes: list[str]) -> Iterat
             if cells.get("path"):
                 cells = {**cells, "path": prefix + str(cells["path"]).strip()}
                 cells["split"] = cells.get("split") or _split_of(str(cells["path"]))
-            for row in twice.told(as_row(cells, where, location, source, number)):
-                listed.add(row.path)
-                yield row
+            row = twice.told(as_row(cells, where, location, source, number))
+            listed.add(row.path)
+            yield row
         twice.close()
     unnamed = len(_images(location) - listed)
     if unnamed:

@@ -1,6 +1,7 @@
 """CSV and Parquet lists of images, as rows; each fault with its line."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,7 +41,7 @@ def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
     for line in listed.lines:
         values = {ours: line.cells.get(theirs) for ours, theirs in columns.items()}
         where = f"{location}:{line.number}"
-        yield from twice.told(as_row(values, where, location.parent, source, line.number))
+        yield twice.told(as_row(values, where, location.parent, source, line.number))
     twice.close()
 
 
@@ -68,7 +69,7 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
                     c: None if record[n] is None else str(record[n]) for c, n in columns.items()
                 }
                 where = f"{location}: row {number}"
-                yield from twice.told(as_row(values, where, location.parent, source, number))
+                yield twice.told(as_row(values, where, location.parent, source, number))
         twice.close()
     except pa.ArrowException as error:
         raise DataError(f"list cannot be read ({error}).", where=location) from error
@@ -145,17 +146,14 @@ class Twice:
         self._first: dict[str, tuple[int | None, str | None]] = {}
         self._found = 0
 
-    def told(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The rows, with a reason where one is listed again."""
-        for row in rows:
-            line, label = self._first.setdefault(row.path, (row.line, row.label))
-            if line == row.line:
-                yield row
-                continue
-            again = f"listed again: same path as {self._unit} {line}"
-            self._note(row, again if label == row.label else f"{again}, which says {label!r}")
-            reason = row.reason or (again if label == row.label else None)
-            yield Row(row.path, row.label, row.split, row.group, reason, row.line)
+    def told(self, row: Row) -> Row:
+        """The row, with a reason where it is listed again."""
+        line, label = self._first.setdefault(row.path, (row.line, row.label))
+        if line == row.line:
+            return row
+        again = f"listed again: same path as {self._unit} {line}"
+        self._note(row, again if label == row.label else f"{again}, which says {label!r}")
+        return replace(row, reason=row.reason or (again if label == row.label else None))
 
     def close(self) -> None:
         """Says how many more there were."""
@@ -174,8 +172,8 @@ class Twice:
 
 def as_row(
     cells: Mapping[str, str | None], where: str, base: Path, source: Source, line: int
-) -> Iterator[Row]:
-    """The row of one line; none where its class is left out.
+) -> Row:
+    """The row of one line.
 
     Args:
         cells: Our columns to text.
@@ -184,8 +182,8 @@ def as_row(
         source: How to read it.
         line: Its number.
 
-    Yields:
-        Row: One at most.
+    Returns:
+        The row, with a reason where its path leads out of the folder.
 
     Raises:
         DataError: A cell is empty or unknown.
@@ -208,11 +206,9 @@ def as_row(
             where=where,
             hint="Give a label, or leave the column out to treat the images as unlabelled.",
         )
-    if label is not None and label in source.leave_out_classes:
-        return
     if label is None:
         split = "unlabelled"
     reason = None
     if not source.allow_outside and not stays(base / path, base):
         reason = f"path leads out of the list's folder (line {line})"
-    yield Row(path, label, split, values.get("group"), reason, line)
+    return Row(path, label, split, values.get("group"), reason, line)

@@ -34,8 +34,6 @@ def list_saved(location: Path, source: Source, notes: list[str]) -> Iterator[Row
     for path, label, split, domain, group, flags, reasons in zip(*columns, strict=True):
         if path is None:
             raise DataError("data set is damaged (an image has no path).", where=location)
-        if label is not None and label in source.leave_out_classes:
-            continue
         decided = tuple(flag for flag in flags or () if flag.startswith(FIX_FLAG))
         reason = _reason(reasons or ())
         inside = domain != HOME or source.allow_outside or stays(dataset.root / path, dataset.root)

@@ -35,11 +35,10 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
         DataError: There is no such place, or nothing usable in it.
     """
     if not location.exists():
-        raise DataError(
-            "no such file or folder.", where=location, hint="Check the spelling of --data."
-        )
+        raise DataError("no such file or folder.", where=location, hint="Check the spelling.")
     notes: list[str] = []
     root, rows = _listed(location, source, notes)
+    rows = _without_classes(rows, source, location)
     if not rows:
         raise DataError(
             "no images found here.",
@@ -73,7 +72,7 @@ def _domain(name: str, place: Path, source: Source, labels: set[str], notes: lis
         Row(str(resolved(root / row.path) or root / row.path), row.label, "test", row.group,
             row.reason, row.line)
         for row in listed
-        if row.domain in (None, HOME)
+        if row.domain in (None, HOME) and row.label not in source.leave_out_classes
     ]  # fmt: skip
     if not rows:
         raise DataError("no images found here.", where=place, hint="Correct data.test_domains.")
@@ -95,6 +94,21 @@ def _listed(location: Path, source: Source, notes: list[str]) -> tuple[Path, lis
     return root, list(SOURCES[kind](place, source, notes))
 
 
+def _without_classes(rows: list[Row], source: Source, location: Path) -> list[Row]:
+    """The rows that no left out class names; a misspelt one would be trained on, unnoticed."""
+    there = {row.label for row in rows if row.label is not None}
+    unknown = [name for name in source.leave_out_classes if name not in there]
+    # A saved data set may have been made without them.
+    if unknown and rows and not is_saved_dataset(location):
+        offer = near_names(unknown[0], there) if there else "The images have no classes."
+        raise DataError(
+            f"there is no class {unknown[0]!r} to leave out. {offer}",
+            where=location,
+            hint="Correct data.leave_out_classes.",
+        )
+    return [row for row in rows if row.label not in source.leave_out_classes]
+
+
 def _kind(location: Path) -> str:
     if location.is_dir():
         return "imagefolder" if find_metadata(location) else "folder"
@@ -107,7 +121,7 @@ def _kind(location: Path) -> str:
         f"cannot read {f'{suffix} files' if suffix else 'this file'} as data.",
         where=location,
         hint="Give a folder of images, an archive of one "
-        f"({', '.join(SUFFIXES_OF_ARCHIVES[:4])}), or a .csv or .parquet list.",
+        f"({', '.join(SUFFIXES_OF_ARCHIVES)}), or a .csv or .parquet list.",
     )
 
 
