@@ -115,17 +115,18 @@ def run(
         return _finish(job) if until is None else None
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, context: Context | None = None) -> None:
     """Everything that a run looks at before its first stage; writes nothing.
 
     Args:
         recipe: What would be done.
+        context: Device and progress.
 
     Raises:
         AcclimateError: What the run would be refused for.
     """
     chosen(recipe, None)
-    _read_inputs(_Job(recipe, Path(), Context(), force=False))
+    _read_inputs(_Job(recipe, Path(), context or Context(), force=False))
 
 
 @contextmanager
@@ -167,6 +168,7 @@ def _is_run(folder: Path) -> bool:
 
 def _read_inputs(job: _Job) -> None:
     """Fills the slots that no stage makes: the listing of the images, and the pretrained model."""
+    find("acclimate.models.device:choose_device")(job.context.device)  # before hours of cleaning
     read = find("acclimate.data.sources:read")
     as_classifier = find("acclimate.inputs:as_classifier")
     recipe = job.recipe

@@ -239,7 +239,16 @@ def test_a_dry_run_prints_the_recipe_and_does_nothing(workshop, shell, tmp_path)
 def test_a_dry_run_checks_everything(acclimate):
     done = acclimate("run", "--data", "nowhere", "--dry-run")
     assert done.code == 2
-    assert "no such file or folder. Check the spelling of --data." in done.err
+    assert "no such file or folder. Check the spelling." in done.err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_a_device_that_is_not_here_is_told_before_any_work(workshop, shell, tmp_path, dry):
+    given = ("--data", "photos", "--device", "cuda:7", "--out", tmp_path / "runs", *dry)
+    done = shell("run", *given, cwd=workshop.folder)
+    assert done.code == 2
+    assert "device 'cuda:7' is not here." in done.err
+    assert list(tmp_path.rglob("clean-*")) == []
 
 
 def test_photos_without_splits_are_split_though_a_domain_has_its_own_images(

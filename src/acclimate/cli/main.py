@@ -89,7 +89,7 @@ def run(
     if dry_run:
         from acclimate.pipeline import check
 
-        check(recipe)
+        check(recipe, make_context(flags, recipe))
         click.echo(recipe.to_yaml(), nl=False)
         return
     _run(recipe, out, flags, until=until, force=not resume)
