@@ -209,3 +209,9 @@ def test_a_list_applied_to_what_it_already_made_changes_no_label_again(photos, t
     path.write_text(HEAD + "rose/1.png,rose,daisy,relabel,,\n")
     once = apply_fixes(read(photos), path)
     assert apply_fixes(once, path).labels.tolist() == once.labels.tolist()
+
+
+def test_relabelled_to_what_it_is_means_kept(fixed):
+    dataset = fixed(HEAD + "rose/1.png,rose,rose,relabel,,\n")
+    assert is_kept(row(dataset, "rose/1.png")["flags"])
+    assert dataset.notes == ("fixes.csv: 1 image kept as they are.",)

@@ -8,7 +8,7 @@ them; nothing is applied that is not in the list.
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,11 @@ def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
             faults.append(f"{location}:{line.number}: {fault}")
         else:
             done[fix.path] = line.number
+            row = places[fix.path]
+            if fix.action == "relabel" and fix.suggested == columns["label"][row]:
+                fix = replace(fix, action="keep")  # nothing is changed, and a person looked
             counts[fix.action] += 1
-            _apply(fix, places[fix.path], columns, f"{location.name}:{line.number}")
+            _apply(fix, row, columns, f"{location.name}:{line.number}")
     if faults:
         more = [f"… and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
         raise DataError(
