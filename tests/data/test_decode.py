@@ -261,6 +261,10 @@ BAD = {
         encoded(Image.new("F", (8, 8)), "TIFF"),
         "image has floating-point samples, whose range is not known.",
     ),
+    "32 bits": (
+        encoded(Image.fromarray(np.full((8, 8), 200, np.int32)), "TIFF"),
+        "image has 32-bit samples, whose range is not known.",
+    ),
 }  # fmt: skip
 
 

@@ -239,10 +239,9 @@ def _open(content: bytes, where: Path, bounds: Bounds) -> ImageFile.ImageFile:
     pixels = image.width * image.height
     if pixels > bounds.max_megapixels * 1e6:
         raise _too_large(pixels, where, bounds)
-    if image.mode == "F":
-        raise UnreadableImage(
-            "image has floating-point samples, whose range is not known.", where=where
-        )
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise UnreadableImage(f"image has {kind} samples, whose range is not known.", where=where)
     return image
 
 
