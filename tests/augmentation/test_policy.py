@@ -29,7 +29,7 @@ NOTHING = Policy(
 fractions = st.floats(0, 1, allow_nan=False)
 policies = st.builds(
     Policy,
-    crop_area=fractions,
+    crop_area=st.floats(0, 1, exclude_min=True),
     horizontal_flip=st.booleans(),
     color=fractions,
     operations=st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=4).map(tuple),
@@ -352,6 +352,7 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path, content, told):
     [
         ("crop_area", "half"),
         ("crop_area", 5.0),
+        ("crop_area", 0.0),
         ("strength", -1.0),
         ("color", None),
         ("operations_per_image", 1.5),

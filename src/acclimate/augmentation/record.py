@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
-from acclimate.augmentation.settings import OperationName
+from acclimate.augmentation.settings import OperationName, Part
 from acclimate.settings import Fraction, Settings
 
 _Points = Annotated[float, Field(ge=-100, le=100)]
@@ -45,7 +45,7 @@ _Strength = Annotated[float, Field(ge=0, le=10)]
 class PolicyRecord(Settings):
     """A policy's file, which may come from a stranger."""
 
-    crop_area: Fraction
+    crop_area: Part
     horizontal_flip: bool
     color: Fraction
     operations: tuple[OperationName, ...]

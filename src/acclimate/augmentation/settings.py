@@ -18,7 +18,7 @@ PHOTO_OPERATIONS: tuple[OperationName, ...] = (
     "color", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
 )  # fmt: skip
 """The fourteen of RandAugment (Cubuk et al. 2019, arXiv 1909.13719)."""
-
+Part = Annotated[float, Field(gt=0, le=1)]
 
 APART_FROM_MIXING = (
     "compares views of one image, and mixup and cutmix blend several: leave it out, or them"
@@ -30,7 +30,7 @@ class Augment(Settings):
 
     policy: PolicyName = "auto"
     """Gives every setting below that is left at auto; auto asks the data what keeps labels true."""
-    crop_area: Fraction | Auto = "auto"
+    crop_area: Part | Auto = "auto"
     """Smallest part of the image's area that a random crop may show; 1: what evaluation sees."""
     horizontal_flip: bool | Auto = "auto"
     """Mirror half of the images."""
