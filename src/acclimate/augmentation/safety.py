@@ -27,7 +27,7 @@ from acclimate.augmentation.settings import PHOTO_OPERATIONS, Augment
 from acclimate.augmentation.symmetry import told_apart
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, count
 from acclimate.evaluation.comparison import paired_interval
 from acclimate.features.probe import check_trainable
 from acclimate.models.classifier import Classifier
@@ -85,9 +85,8 @@ def safe_policy(
     judge = Judge(_smaller(classifier), dataset, settings.max_images, context)
     try:
         if len(judge.labels) < _FEWEST:
-            context.progress.say(
-                f"augment: {len(judge.labels)} images are too few to tell; the gentle policy"
-            )
+            few = count(len(judge.labels), "image is", "images are")
+            context.progress.say(f"augment: {few} too few to tell; the gentle policy")
             return choose_policy(settings)
         evidence = _all_evidence(judge, names, settings.tolerance, context)
     finally:

@@ -28,7 +28,7 @@ from acclimate.compression.verdict import Verdict, judge
 from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, count
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.export import export, with_metadata
 from acclimate.models.runtime import run_onnx
@@ -130,7 +130,8 @@ def _each_scheme(
     rows = calibration_rows(dataset, settings.calibration_images, context)
     tried: list[_Tried] = []
     for scheme in SCHEMES:
-        context.progress.say(f"quantize: {scheme.name}, measuring {len(rows):,} images")
+        images = count(len(rows), "image")
+        context.progress.say(f"quantize: {scheme.name}, measuring {images}")
         graph = QUANTIZERS[settings.method](exported, dataset, rows, settings, scheme)
         small = replace(
             exported, network=None, graph=with_metadata(graph, exported), precision="int8"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.context import Context
-from acclimate.errors import DataError, NotBetter
+from acclimate.errors import DataError, NotBetter, count
 from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.metrics import Interval
 from acclimate.evaluation.settings import Compare
@@ -336,7 +336,7 @@ def sentence(found: Comparison) -> str:
         (
             f"{found.after} is {d.verdict} than {found.before}: "
             f"{points[0]:+.2f} points [{points[1]:+.2f}, {points[2]:+.2f}] "
-            f"on {d.images:,} images, McNemar p = {d.p_value:.2g}"
+            f"on {count(d.images, 'image')}, McNemar p = {d.p_value:.2g}"
         )
         .replace("as good than", "as good as")
         .replace("not settled than", "not settled against")

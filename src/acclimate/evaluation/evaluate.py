@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from acclimate.context import Context
 from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.errors import DataError, ModelFileError
+from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, interval
 from acclimate.evaluation.settings import Evaluate
@@ -250,7 +250,7 @@ def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Ev
         }
         shown = metrics[domain]["accuracy"]
         context.progress.say(
-            f"evaluate: {found.name} on {len(outcomes.labels):,} {found.split} images"
+            f"evaluate: {found.name} on {count(len(outcomes.labels), f'{found.split} image')}"
             f"{'' if domain == 'home' else f' of {domain}'}: accuracy {shown.value:.3f} "
             f"[{shown.low:.3f}, {shown.high:.3f}]"
         )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from acclimate.data.contract import InputContract
-from acclimate.errors import DataError, ModelFileError
+from acclimate.errors import DataError, ModelFileError, count
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.curves import write_curves
@@ -230,7 +230,8 @@ class Classifier:
                 f"model.json is incomplete or malformed ({error!r}).", where=folder
             ) from error
         if not 1 <= len(classes) <= MAX_CLASSES:
-            raise ModelFileError(f"model has {len(classes):,} classes.", where=folder)
+            told = count(len(classes), "class", "classes")
+            raise ModelFileError(f"model has {told}.", where=folder)
         if (folder / WEIGHTS_FILE).exists():
             weights = read_weights(folder / WEIGHTS_FILE)
             if network is not None:

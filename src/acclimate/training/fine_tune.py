@@ -241,7 +241,8 @@ def prepared(
 
 def tell_plan(plan: TrainPlan, context: Context) -> None:
     """Says the numbers that were chosen, and why."""
-    ending = f"{plan.epochs} epochs" if plan.minutes is None else f"{plan.minutes:g} minutes"
+    epochs, minutes = count(plan.epochs, "epoch"), plan.minutes
+    ending = epochs if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
     context.progress.say(
         f"plan: {ending}, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
         f"{plan.precision} on {plan.device}"

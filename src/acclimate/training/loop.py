@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.context import Context, derive_seed, process_rank
+from acclimate.errors import count
 from acclimate.models.device import on_cpu, on_device
 from acclimate.progress import Progress, Task, silent
 from acclimate.training.allocation import freed_memory_kept
@@ -224,7 +225,7 @@ class _Run:
             while state.epoch < self.plan.epochs and not (self.ended or self.pace.over()):
                 patience = self.pace.patience(state.epoch)
                 if stale(state.curve) >= patience:
-                    self.progress.say(f"stopped: val got no better for {patience} epochs")
+                    self.progress.say(f"stopped: val got no better for {count(patience, 'epoch')}")
                     break
                 self._epoch(state.epoch + 1)
         blend = self._blended()
