@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
@@ -17,13 +17,15 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.export import from_onnx
 from acclimate.models.pretrained import pretrained, resized, wrap
 from acclimate.models.settings import Model
+from acclimate.registry.reference import PREFIX, split_reference
 from acclimate.registry.settings import Register
-from acclimate.registry.versions import PREFIX, Registry, split_reference
-from acclimate.training.teachers import AnyTeacher, TeachingFunction
+
+if TYPE_CHECKING:
+    from acclimate.training.teachers import AnyTeacher, TeachingFunction
 
 AnyModel = Classifier | nn.Module | str | Path
 AnyData = Dataset | str | Path
-AnyTeachers = AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction]
+AnyTeachers: TypeAlias = "AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction]"
 
 
 def as_classifier(
@@ -54,6 +56,9 @@ def as_classifier(
         return wrap(model, contract)
     text = str(model)
     if text.startswith(PREFIX):
+        # Imported here: MLflow takes one and a half seconds to come, and most models are files.
+        from acclimate.registry.versions import Registry
+
         store = Registry(registry or Register(), create=False)
         return store.load(store.version(*split_reference(text)))
     if text.endswith(".onnx") and Path(text).is_file():
@@ -93,7 +98,7 @@ def as_context(context: Context | None, **given: Any) -> Context:  # noqa: ANN40
     return replace(context or Context(), **said)
 
 
-def as_teachers(given: AnyTeachers) -> list[AnyTeacher]:
+def as_teachers(given: AnyTeachers) -> "list[AnyTeacher]":
     """Whom somebody means by a teacher, or by several.
 
     Args:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from acclimate.errors import ModelFileError, NotTrusted, OutputError
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
+from acclimate.registry.reference import split_reference
 from acclimate.registry.settings import Register
-from acclimate.registry.versions import Registry, split_reference
+from acclimate.registry.versions import Registry
 
 
 def network(seed):

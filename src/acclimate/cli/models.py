@@ -107,7 +107,7 @@ def _registry(flags: Flags) -> "Registry":
 
 
 def _found(model: str, flags: Flags) -> "tuple[Registry, Version]":
-    from acclimate.registry.versions import split_reference
+    from acclimate.registry.reference import split_reference
 
     registry = _registry(flags)
     return registry, registry.version(*split_reference(model))

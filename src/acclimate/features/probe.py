@@ -7,14 +7,13 @@ random head sends large wrong gradients into the backbone; a fitted one does not
 import math
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from acclimate.context import Context
@@ -25,6 +24,9 @@ from acclimate.features.settings import Probe
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.structure import with_head
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 _DEFAULT = Probe()
 _HERE = Context()
@@ -164,6 +166,10 @@ def fit_head(
     Returns:
         The best head.
     """
+    # Imported here: it takes a second to come, and most commands fit no such head.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     mean, std = train.features.mean(0), train.features.std(0) + 1e-6
     scaled = (train.features - mean) / std
     has_val = len(val.labels) > 0
@@ -210,7 +216,7 @@ def calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[f
 
 
 def _of_all_classes(
-    model: LogisticRegression, num_classes: int
+    model: "LogisticRegression", num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The head's rows, one a class.
 

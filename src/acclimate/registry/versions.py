@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -18,12 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names
 from acclimate.files import atomic_folder, inside, write_json, writing_errors
-from acclimate.models.classifier import Classifier
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import SIGNERS
 
+if TYPE_CHECKING:
+    from acclimate.models.classifier import Classifier
+
 CHAMPION = "champion"
-PREFIX = "models:"
 _PAST = "acclimate.past_champions"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULT = Register()
@@ -82,7 +83,7 @@ class Registry:
     def publish(
         self,
         name: str,
-        classifier: Classifier,
+        classifier: "Classifier",
         *,
         facts: Mapping[str, str] | None = None,
         documents: Mapping[str, Any] | None = None,
@@ -111,7 +112,7 @@ class Registry:
     def _publish(
         self,
         name: str,
-        classifier: Classifier,
+        classifier: "Classifier",
         facts: Mapping[str, str],
         documents: Mapping[str, Any],
     ) -> Version:
@@ -247,13 +248,16 @@ class Registry:
         if not version.folder.is_dir():
             raise NotTrusted("the version's folder is gone.", where=version.folder)
         self.signer.verify(version.folder)
+        # Imported here: it brings PyTorch, and versions are listed without it.
+        from acclimate.models.classifier import Classifier
+
         digest = Classifier.load(version.folder).digest
         if digest != version.facts.get("digest"):
             raise NotTrusted(
                 "folder holds a signed model, but not this version.", where=version.folder
             )
 
-    def load(self, version: Version) -> Classifier:
+    def load(self, version: Version) -> "Classifier":
         """The classifier of a version, verified first.
 
         Args:
@@ -265,6 +269,8 @@ class Registry:
         Raises:
             NotTrusted: Something was changed.
         """
+        from acclimate.models.classifier import Classifier
+
         self.verify(version)
         return Classifier.load(version.folder)
 
@@ -338,16 +344,6 @@ def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
         token = page.token
         if not token:
             return found
-
-
-def split_reference(text: str) -> tuple[str, str]:
-    """Name and reference of "models:leaf@champion" or "models:leaf/3"; "latest" when left out."""
-    plain = text.removeprefix(PREFIX)
-    for mark in ("@", "/"):
-        if mark in plain:
-            name, reference = plain.split(mark, 1)
-            return name, reference
-    return plain, "latest"
 
 
 def _check_name(name: str) -> None:
