@@ -2,7 +2,8 @@
 
 Each competitor looks at the same folder, in a process of its own, `--rounds` times in turn; the
 median counts, imports left out. CPU time, of all processes together, hardly depends on what else
-the machine does. Each is measured against ours with the same checks:
+the machine does. The last column is the whole process, imports and all, as a person waits. Each is
+measured against ours with the same checks:
 
 - all: unreadable, exact and near-duplicates, dark, bright, blank, blurred, odd sizes, grey
   (`acclimate`, `cleanvision`, and `plain`, which is Pillow and imagehash, straight on);
@@ -118,19 +119,22 @@ def cpu_seconds() -> float:
     return sum(use.ru_utime + use.ru_stime for use in used)
 
 
-def measured(python: str, name: str, folder: Path) -> tuple[float, float] | None:
+def measured(python: str, name: str, folder: Path) -> tuple[float, float, float] | None:
+    """Seconds, seconds of the processor, and seconds of the whole process."""
     command = [python, __file__, "--run", name, "--data", str(folder)]
+    began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
+    whole = time.perf_counter() - began
     if done.returncode:
         print(f"{name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
     wall, cpu = done.stdout.strip().splitlines()[-1].split()
-    return float(wall), float(cpu)
+    return float(wall), float(cpu), whole
 
 
 def table(folder: Path, peers: str, rounds: int) -> None:
     count = sum(p.is_file() for p in folder.rglob("*"))
-    times: dict[str, list[tuple[float, float]]] = {}
+    times: dict[str, list[tuple[float, float, float]]] = {}
     for _ in range(rounds):
         for name in (*OURS.values(), *PEERS):
             python = peers if name in PEERS else sys.executable
@@ -142,13 +146,16 @@ def table(folder: Path, peers: str, rounds: int) -> None:
         for name, found in times.items()
     }
     checks = {name: which for which, name in OURS.items()} | PEERS
-    print(f"| {count:,} images | checks | images/s | times ours | CPU ms an image | times ours |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, (wall, cpu) in middle.items():
-        our_wall, our_cpu = middle[OURS[checks[name]]]
+    print(
+        f"| {count:,} images | checks | images/s | times ours | CPU ms an image | times ours "
+        "| whole process, s |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, (wall, cpu, whole) in middle.items():
+        our_wall, our_cpu, _ = middle[OURS[checks[name]]]
         print(
             f"| {name} | {checks[name]} | {count / wall:,.0f} | {wall / our_wall:.1f} | "
-            f"{1000 * cpu / count:.2f} | {cpu / our_cpu:.1f} |"
+            f"{1000 * cpu / count:.2f} | {cpu / our_cpu:.1f} | {whole:.1f} |"
         )
 
 
