@@ -105,6 +105,17 @@ def test_long_names_are_cut_where_they_stand_in_an_axis():
     assert "b" * 17 + "…" in told
 
 
+def test_long_names_do_not_push_the_balance_aside():
+    assert "c" * 39 + "…" in words(figures.class_balance({"train": {"c" * 300: 5, "oak": 2}}))
+
+
+def test_epochs_are_whole():
+    line = {"val_accuracy": 0.5, "val_loss": 1.0, "train_loss": 1.0}
+    told = words(figures.curves({"fine_tune": [{**line, "epoch": epoch} for epoch in (0, 1)]}))
+    assert {"0", "1"} <= set(told)
+    assert "0.2" not in told
+
+
 def test_the_balance_names_classes_and_splits():
     counts = {s: {"oak": 5, "elm": 0} for s in ("train", "val", "test")}
     assert {"oak", "elm", "train", "val", "test"} <= set(words(figures.class_balance(counts)))

@@ -10,6 +10,7 @@ from typing import ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from acclimate.evaluation.evaluate import Evaluation
@@ -63,7 +64,7 @@ def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
             axes.text(
                 min(found.high + 0.01, 1.005), place, f"{found.value:.3f}", va="center", color=INK
             )
-            names.append(label if domain == "home" else f"{label} · {domain}")
+            names.append(label if domain == "home" else f"{label} · {_cut(domain, 40)}")
             places.append(place)
             place += 1
         place += 0.5
@@ -76,7 +77,7 @@ def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
 
 @_drawing
 def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
-    """Val accuracy over seconds of every training.
+    """Val accuracy and losses of every training, by epoch.
 
     Args:
         trainings: Stage to its curve.
@@ -100,6 +101,8 @@ def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str
     right.set_xlabel("epoch")
     right.set_ylabel("loss (dotted: val)")
     left.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain(right)
     return _svg(figure, left)
 
@@ -129,7 +132,7 @@ def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str]) -> str:
         axes.text(
             column, row, f"{table[row, column]}", ha="center", va="center", color=color, fontsize=7
         )
-    names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
+    names = [_cut(name, 18) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set_xlabel("said")
@@ -191,7 +194,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
         values = np.asarray([found[name] for name in classes])
         axes.barh(range(len(classes)), values, left=left, color=COLORS[index], label=split)
         left += values
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set_yticks(range(len(classes)), [_cut(name, 40) for name in classes], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("images")
     axes.legend(
@@ -253,6 +256,11 @@ def rate_range(rates: Sequence[float], losses: Sequence[float], smoothed: Sequen
     axes.set_xlabel("learning rate (dotted: least loss)")
     axes.set_ylabel("loss")
     return _svg(figure, axes)
+
+
+def _cut(name: str, most: int) -> str:
+    """A name, no longer than fits beside the picture."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _plain(axes: object) -> None:
