@@ -19,6 +19,7 @@ PHOTO_OPERATIONS: tuple[OperationName, ...] = (
 )  # fmt: skip
 """The fourteen of RandAugment (Cubuk et al. 2019, arXiv 1909.13719)."""
 Part = Annotated[float, Field(gt=0, le=1)]
+"""Of an image's area, some of which must be left."""
 
 APART_FROM_MIXING = (
     "compares views of one image, and mixup and cutmix blend several: leave it out, or them"
