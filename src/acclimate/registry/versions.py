@@ -245,17 +245,7 @@ class Registry:
         Raises:
             NotTrusted: Something was changed.
         """
-        if not version.folder.is_dir():
-            raise NotTrusted("the version's folder is gone.", where=version.folder)
-        self.signer.verify(version.folder)
-        # Imported here: it brings PyTorch, and versions are listed without it.
-        from acclimate.models.classifier import Classifier
-
-        digest = Classifier.load(version.folder).digest
-        if digest != version.facts.get("digest"):
-            raise NotTrusted(
-                "folder holds a signed model, but not this version.", where=version.folder
-            )
+        self.load(version)
 
     def load(self, version: Version) -> "Classifier":
         """The classifier of a version, verified first.
@@ -269,10 +259,18 @@ class Registry:
         Raises:
             NotTrusted: Something was changed.
         """
+        # Imported here: it brings PyTorch, and versions are listed without it.
         from acclimate.models.classifier import Classifier
 
-        self.verify(version)
-        return Classifier.load(version.folder)
+        if not version.folder.is_dir():
+            raise NotTrusted("the version's folder is gone.", where=version.folder)
+        self.signer.verify(version.folder)
+        found = Classifier.load(version.folder)
+        if found.digest != version.facts.get("digest"):
+            raise NotTrusted(
+                "folder holds a signed model, but not this version.", where=version.folder
+            )
+        return found
 
     def copy(self, version: Version, folder: Path) -> None:
         """Copies a verified version's files out of the store."""
