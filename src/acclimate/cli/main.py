@@ -278,14 +278,13 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _drop_output()
         sys.exit(_failed(_users(error) or _ours()))
 
 
 def _users(error: Exception) -> AcclimateError | None:
     """What the user can mend, of the errors of the system and of others' libraries."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _drop_output()
         return OutputError(f"cannot write the result ({error.strerror}).")
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
         hint = "Give yourself the right to it, or name another place."
