@@ -130,8 +130,7 @@ def _each_scheme(
     rows = calibration_rows(dataset, settings.calibration_images, context)
     tried: list[_Tried] = []
     for scheme in SCHEMES:
-        images = count(len(rows), "image")
-        context.progress.say(f"quantize: {scheme.name}, measuring {images}")
+        context.progress.say(f"quantize: {scheme.name}, measuring {count(len(rows), 'image')}")
         graph = QUANTIZERS[settings.method](exported, dataset, rows, settings, scheme)
         small = replace(
             exported, network=None, graph=with_metadata(graph, exported), precision="int8"
