@@ -19,20 +19,20 @@ from pathlib import Path
 
 import numpy as np
 
+from acclimate.augmentation.auto_policy import safe_policy
 from acclimate.augmentation.policy import Policy, choose_policy
-from acclimate.augmentation.safety import safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.read import read
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, StepRecord
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 from distillation import accuracy
 from shift import fresh
 from training_runs import Record, Results

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from acclimate.augmentation.batched import finished
-from acclimate.augmentation.drawn import Drawn
+from acclimate.augmentation.batched_operations import finished
 from acclimate.augmentation.operations import OPERATIONS, side_of
 from acclimate.augmentation.policy import POLICIES
+from acclimate.augmentation.sampled import Drawn
 
 BATCH, ROUNDS = 64, 5
 SEEN = {

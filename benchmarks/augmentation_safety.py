@@ -21,24 +21,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from acclimate.augmentation.safety import safe_policy
+from acclimate.augmentation.auto_policy import safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context, derive_seed
 from acclimate.data.dataset import HOME, Dataset, balanced
-from acclimate.data.decode import read_image
-from acclimate.data.samples import write_digits
+from acclimate.data.images.decode import read_image
+from acclimate.data.sample_data import write_digits
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 POLICIES: dict[str, dict[str, object]] = {
     "none": {"policy": "none"},

@@ -28,21 +28,21 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, balanced
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.images.batches import in_order
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.read import read
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import run_torch
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.loop import train
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import train
+from acclimate.training.engine.step import Seen
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.step import Seen
-from acclimate.training.views import Views
 
 _TEMPERATURE = 2.0
 

@@ -24,9 +24,9 @@ from acclimate.cleaning.clean import CHECKS
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.data.decode import read_image
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.images.decode import read_image
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.read import read
 from acclimate.errors import UnreadableImage
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model

@@ -47,7 +47,7 @@ def ours(folder: Path, checks: tuple) -> Callable[[], object]:
     from acclimate.cleaning.clean import CHECKS
     from acclimate.cleaning.settings import Clean
     from acclimate.context import Context
-    from acclimate.data.sources import read
+    from acclimate.data.sources.read import read
 
     pyarrow.array([1])  # pyarrow imports pandas at its first list; the peers did so by now
 
@@ -176,7 +176,7 @@ def main() -> None:
     if args.data is not None:
         table(args.data, args.peers, args.rounds)
         return
-    from acclimate.data.samples import write_digits
+    from acclimate.data.sample_data import write_digits
 
     with tempfile.TemporaryDirectory() as name:
         write_digits(Path(name) / "digits")

@@ -24,28 +24,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from acclimate.augmentation.auto_policy import safe_policy
 from acclimate.augmentation.policy import Policy, choose_policy
-from acclimate.augmentation.safety import safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.batches import in_order
 from acclimate.data.dataset import SPLITS, Dataset, balanced
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.images.batches import in_order
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.read import read
+from acclimate.distillation.distill import distill
+from acclimate.distillation.methods import DISTILLATIONS
+from acclimate.distillation.objective import teaching
+from acclimate.distillation.settings import Distill
+from acclimate.distillation.teachers import Remembering, Teachers
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import run_torch
 from acclimate.models.settings import Model
-from acclimate.training.distill import distill, teaching
-from acclimate.training.distillation import DISTILLATIONS
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.loop import train
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import Distill, FineTune
-from acclimate.training.teachers import Remembering, Teachers
-from acclimate.training.views import Views
 
 
 def accuracy(model: Classifier, dataset: Dataset) -> float:

@@ -19,11 +19,11 @@ from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
+from acclimate.inspection.feature_view import View
 from acclimate.inspection.inspect import inspect
 from acclimate.inspection.label_errors import out_of_fold
 from acclimate.inspection.settings import Inspect
-from acclimate.inspection.view import View
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model

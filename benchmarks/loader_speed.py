@@ -85,10 +85,10 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
     import acclimate
     from acclimate.augmentation.policy import Policy
     from acclimate.context import Context, derive_seed
-    from acclimate.data.batches import batches
+    from acclimate.data.images.batches import batches
     from acclimate.models.runtime import Normalizer
-    from acclimate.training.allocation import freed_memory_kept
-    from acclimate.training.views import Views
+    from acclimate.training.batches.views import Views
+    from acclimate.training.engine.allocator import freed_memory_kept
 
     dataset = acclimate.clean(folder)
     contract = acclimate.InputContract(size, MEAN, STD, "bilinear", 0.875)

@@ -42,8 +42,8 @@ def whole_path(folder: Path) -> None:
     """Every stage that looks at images, and what was the peak after each."""
     import acclimate
     from acclimate.context import Context
-    from acclimate.training.fine_tune import fine_tune
-    from acclimate.training.settings import FineTune
+    from acclimate.fine_tuning.fine_tune import fine_tune
+    from acclimate.fine_tuning.settings import FineTune
 
     context = Context(cache=folder.parent / "cache")
 
@@ -81,9 +81,9 @@ def write_thumbnails(rows: int, rng: np.random.Generator) -> np.ndarray:
 def table_work(rows: int) -> None:
     import pyarrow as pa
 
-    from acclimate.cleaning.duplicates import duplicates
-    from acclimate.cleaning.likeness import hashes
-    from acclimate.cleaning.near_duplicates import near_duplicates
+    from acclimate.cleaning.duplicates.exact import duplicates
+    from acclimate.cleaning.duplicates.near import near_duplicates
+    from acclimate.cleaning.duplicates.perceptual_hash import hashes
     from acclimate.cleaning.settings import Clean
     from acclimate.context import Context
     from acclimate.data.dataset import SCHEMA, Dataset
@@ -163,8 +163,8 @@ SPREADS = {"like photos": (np.arange(1280) + 5.0) ** -1.2, "white": np.ones(1280
 
 def feature_work(rows: int) -> None:
     """The time, and that the copies are what is found."""
-    from acclimate.cleaning.alike_features import alike_by_features, feature_threshold
-    from acclimate.cleaning.clusters import components
+    from acclimate.cleaning.duplicates.connected_components import components
+    from acclimate.cleaning.duplicates.feature_pairs import alike_by_features, feature_threshold
     from acclimate.cleaning.settings import Clean
     from acclimate.features.store import FeatureStore
 

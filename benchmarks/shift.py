@@ -29,25 +29,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.augmentation.safety import safe_policy
+from acclimate.augmentation.auto_policy import safe_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.batches import batches, in_order
 from acclimate.data.dataset import HOME, Dataset, Rows, balanced
-from acclimate.data.samples import write_digits, write_shifted
+from acclimate.data.images.batches import batches, in_order
+from acclimate.data.sample_data import write_digits, write_shifted
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import on_device
 from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import Normalizer
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from acclimate.training.averaging import copied
-from acclimate.training.blending import interpolated
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
+from acclimate.training.optim.model_soups import interpolated
+from acclimate.training.optim.weight_averaging import copied
 
 CPU = torch.device("cpu")
 OTHER = "other"

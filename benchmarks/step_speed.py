@@ -24,9 +24,9 @@ def steps(size: int, count: int, way: str) -> float:
     from acclimate.models.device import on_device
     from acclimate.models.pretrained import pretrained
     from acclimate.models.settings import Model
-    from acclimate.training.allocation import freed_memory_kept
-    from acclimate.training.fusion import Fusion, find_fusion, fused
-    from acclimate.training.statistics import set_mode
+    from acclimate.training.engine.allocator import freed_memory_kept
+    from acclimate.training.engine.batch_norm import set_mode
+    from acclimate.training.engine.fused_batch_norm import Fusion, find_fusion, fused
 
     network = on_device(pretrained(Model()).module(), torch.device("cpu"))
     set_mode(network, freeze_batch_norm=True)

@@ -21,20 +21,20 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import nn
 
-from acclimate.augmentation.safety import safe_policy
+from acclimate.augmentation.auto_policy import safe_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, balanced
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.read import read
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 from acclimate.progress import SilentProgress
 from acclimate.training import fine_tune as stage
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
 from shift import accuracy, fresh, plainly
 
 PEERS = ("fastai", "fastai-advice", "timm", "timm-advice")

@@ -18,14 +18,14 @@ import numpy as np
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import SPLITS, Dataset
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 ROWS = {
     "all": {},

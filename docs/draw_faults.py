@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from sklearn.datasets import load_sample_image
 
-from acclimate.cleaning.look import Look, look
+from acclimate.cleaning.scan.image_stats import Look, look
 from acclimate.cleaning.settings import Clean
 
 PLACE = Path(__file__).parent / "faults.png"

@@ -19,6 +19,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads 
 
 import hypothesis
 import pytest
+import timm
+import torch
 from torch import nn
 
 from acclimate.augmentation.policy import Policy, choose_policy
@@ -26,18 +28,19 @@ from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.data.samples import write_digits, write_shifted
+from acclimate.data.images.contract import InputContract
+from acclimate.data.sample_data import write_digits, write_shifted
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.evaluation.evaluate import Evaluation, evaluate
 from acclimate.evaluation.settings import Evaluate
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
-from acclimate.models.pretrained import pretrained
+from acclimate.models.pretrained import pretrained, wrap
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
 # Without deadlines: how long an example takes is the machine's affair.
@@ -143,3 +146,13 @@ def evaluations(
     settings = Evaluate(bootstrap=200, latency=False)
     before = evaluate(start, dataset, settings, context=context, name="probe")
     return before, evaluate(tuned, dataset, settings, context=context, name="tuned")
+
+
+@pytest.fixture(scope="module")
+def blank(dataset):
+    """A small network that has the digits' classes and knows nothing of them. Never changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_efficientnet", num_classes=10)
+    contract = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+    return replace(wrap(network, contract), classes=dataset.classes)

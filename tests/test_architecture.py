@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import acclimate
+from acclimate.pipeline.stages import STAGES, find
 from acclimate.recipe import Recipe
-from acclimate.stages import STAGES, find
 
 ROOT = Path(acclimate.__file__).parent
 HEAVY = (
@@ -45,7 +45,7 @@ def test_importing_the_package_imports_no_room():
 def test_no_library_reports_to_its_makers(tmp_path):
     """ONNX Runtime leaves an id of the device and a queue of reports in the home of its user."""
     code = (
-        "import torch; from acclimate.models.export import graph_of; "
+        "import torch; from acclimate.models.onnx.export import graph_of; "
         "from acclimate.models.runtime import open_session; "
         "open_session(graph_of(torch.nn.Conv2d(3, 2, 1), 4, 'logits'), 'cpu'); "
         "from mlflow.telemetry.utils import is_telemetry_disabled; "
@@ -84,15 +84,17 @@ TABLES = {
     "acclimate.augmentation.policy:POLICIES": "acclimate.augmentation.settings:PolicyName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",
     "acclimate.evaluation.metrics:METRICS": "acclimate.evaluation.settings:MetricName",
-    "acclimate.training.averaging:AVERAGES": "acclimate.training.settings:AveragingName",
-    "acclimate.training.losses:LOSSES": "acclimate.training.settings:LossName",
-    "acclimate.training.distillation:DISTILLATIONS": (
-        "acclimate.training.settings:DistillationName"
+    "acclimate.training.optim.weight_averaging:AVERAGES": (
+        "acclimate.training.settings:AveragingName"
     ),
-    "acclimate.training.optimizers:OPTIMIZERS": "acclimate.training.settings:OptimizerName",
-    "acclimate.models.heads:HEADS": "acclimate.training.settings:HeadName",
-    "acclimate.training.trainable:TRAINED": "acclimate.training.settings:TrainedName",
-    "acclimate.training.schedules:SCHEDULES": "acclimate.training.settings:ScheduleName",
+    "acclimate.training.optim.losses:LOSSES": "acclimate.fine_tuning.settings:LossName",
+    "acclimate.distillation.methods:DISTILLATIONS": (
+        "acclimate.distillation.settings:DistillationName"
+    ),
+    "acclimate.training.optim.optimizers:OPTIMIZERS": "acclimate.training.settings:OptimizerName",
+    "acclimate.models.heads:HEADS": "acclimate.fine_tuning.settings:HeadName",
+    "acclimate.fine_tuning.trainable_layers:TRAINED": "acclimate.fine_tuning.settings:TrainedName",
+    "acclimate.training.optim.schedules:SCHEDULES": "acclimate.training.settings:ScheduleName",
     "acclimate.compression.prune:PRUNERS": "acclimate.compression.settings:PrunerName",
     "acclimate.compression.importance:IMPORTANCES": "acclimate.compression.settings:ImportanceName",
     "acclimate.compression.quantize:QUANTIZERS": "acclimate.compression.settings:QuantizerName",

@@ -23,62 +23,62 @@ for _variable in ("ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_T
     os.environ.setdefault(_variable, "true")
 
 _PUBLIC = {
-    "augment": "acclimate.api",
-    "clean": "acclimate.api",
-    "compare": "acclimate.api",
-    "distill": "acclimate.api",
-    "evaluate": "acclimate.api",
-    "export": "acclimate.api",
-    "fine_tune": "acclimate.tuning",
-    "inspect": "acclimate.api",
-    "predict": "acclimate.api",
-    "probe": "acclimate.api",
-    "prune": "acclimate.api",
-    "quantize": "acclimate.api",
-    "read_onnx": "acclimate.api",
-    "search": "acclimate.tuning",
+    "augment": "acclimate.api.stages",
+    "clean": "acclimate.api.stages",
+    "compare": "acclimate.api.stages",
+    "distill": "acclimate.api.stages",
+    "evaluate": "acclimate.api.stages",
+    "export": "acclimate.api.stages",
+    "fine_tune": "acclimate.api.fine_tune",
+    "inspect": "acclimate.api.stages",
+    "predict": "acclimate.api.stages",
+    "probe": "acclimate.api.stages",
+    "prune": "acclimate.api.stages",
+    "quantize": "acclimate.api.stages",
+    "read_onnx": "acclimate.api.stages",
+    "search": "acclimate.api.fine_tune",
     "AcclimateError": "acclimate.errors",
     "Classifier": "acclimate.models.classifier",
     "Comparison": "acclimate.evaluation.comparison",
     "Context": "acclimate.context",
     "Dataset": "acclimate.data.dataset",
     "Evaluation": "acclimate.evaluation.evaluate",
-    "InputContract": "acclimate.data.contract",
+    "InputContract": "acclimate.data.images.contract",
     "LogProgress": "acclimate.progress",
     "Policy": "acclimate.augmentation.policy",
     "Recipe": "acclimate.recipe",
     "Registry": "acclimate.registry.versions",
-    "run": "acclimate.pipeline",
+    "run": "acclimate.pipeline.run",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
 
 if TYPE_CHECKING:
-    from acclimate.api import augment as augment
-    from acclimate.api import clean as clean
-    from acclimate.api import compare as compare
-    from acclimate.api import distill as distill
-    from acclimate.api import evaluate as evaluate
-    from acclimate.api import export as export
-    from acclimate.api import inspect as inspect
-    from acclimate.api import predict as predict
-    from acclimate.api import probe as probe
-    from acclimate.api import prune as prune
-    from acclimate.api import quantize as quantize
-    from acclimate.api import read_onnx as read_onnx
+    from acclimate.api.fine_tune import fine_tune as fine_tune
+    from acclimate.api.search import search as search
+    from acclimate.api.stages import augment as augment
+    from acclimate.api.stages import clean as clean
+    from acclimate.api.stages import compare as compare
+    from acclimate.api.stages import distill as distill
+    from acclimate.api.stages import evaluate as evaluate
+    from acclimate.api.stages import export as export
+    from acclimate.api.stages import inspect as inspect
+    from acclimate.api.stages import predict as predict
+    from acclimate.api.stages import probe as probe
+    from acclimate.api.stages import prune as prune
+    from acclimate.api.stages import quantize as quantize
+    from acclimate.api.stages import read_onnx as read_onnx
     from acclimate.context import Context as Context
-    from acclimate.data.contract import InputContract as InputContract
     from acclimate.data.dataset import Dataset as Dataset
+    from acclimate.data.images.contract import InputContract as InputContract
     from acclimate.errors import AcclimateError as AcclimateError
     from acclimate.evaluation.comparison import Comparison as Comparison
     from acclimate.evaluation.evaluate import Evaluation as Evaluation
     from acclimate.models.classifier import Classifier as Classifier
-    from acclimate.pipeline import run as run
+    from acclimate.pipeline.run import run as run
     from acclimate.progress import LogProgress as LogProgress
     from acclimate.recipe import Recipe as Recipe
     from acclimate.registry.versions import Registry as Registry
-    from acclimate.tuning import fine_tune as fine_tune
-    from acclimate.tuning import search as search
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

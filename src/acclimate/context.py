@@ -5,9 +5,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acclimate.files import cache_folder
 from acclimate.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from acclimate.registry.settings import Register
 
 CACHE_GB = 10.0
 """About 30,000 photos for training at 224 px; nobody is surprised by so much in a cache folder."""
@@ -24,6 +28,7 @@ class Context:
         progress: Receives what the stage tells.
         cache: Where features and decoded images are kept between runs.
         cache_gb: How much of the disk decoded images may take there; 0 keeps none.
+        registry: Where models that are named `models:NAME@ALIAS` are kept; None is the default.
     """
 
     seed: int = 0
@@ -32,6 +37,7 @@ class Context:
     progress: Progress = silent
     cache: Path = field(default_factory=cache_folder)
     cache_gb: float = CACHE_GB
+    registry: "Register | None" = None
 
     def seed_for(self, *names: object) -> int:
         """A seed of its own for each use, below 2**63, the same in every run.

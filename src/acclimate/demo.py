@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from acclimate.data.samples import write_digits, write_shifted
+from acclimate.data.sample_data import write_digits, write_shifted
 from acclimate.recipe import Recipe
 
 _OPERATIONS = (

@@ -16,14 +16,16 @@ from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.settings import Clean
 from acclimate.compression.settings import Prune, Quantize
 from acclimate.data.settings import Source
-from acclimate.errors import RecipeError, near_names
+from acclimate.distillation.settings import Distill
+from acclimate.errors import RecipeError
 from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.settings import Probe
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.settings import Search
 from acclimate.inspection.settings import Inspect
 from acclimate.models.settings import Export, Model
 from acclimate.registry.settings import Register
-from acclimate.settings import Settings, one_line
-from acclimate.training.settings import Distill, FineTune, Search
+from acclimate.settings import Settings, one_line, right_name
 from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
 HEADER = "# Everything this run was told; `acclimate run --recipe` reads it back."
@@ -274,8 +276,8 @@ def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str: 
         model: type[BaseModel] | None = kind
         for key in keys[:-1]:
             model = _inner_model(model, key) if model is not None else None
-        known = model.model_fields if model is not None else ()
-        return f"{name} is not a setting. {near_names(keys[-1], known)}"
+        known = model if model is not None and issubclass(model, Settings) else Settings
+        return f"{name} is not a setting. {right_name(known, keys[-1])}"
     message = _IN_OUR_WORDS.get(str(fault["type"])) or str(fault["msg"])
     message = message.replace("Input should be", "must be").replace("Value error, ", "")
     words = _words(kind, keys)

@@ -1,7 +1,7 @@
 """What a section of a recipe is: typed, frozen, and refusing what it does not know."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -29,6 +29,9 @@ class Settings(BaseModel):
         arbitrary_types_allowed=True,
     )
 
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Old names of settings and what they are called now; the old ones are refused."""
+
 
 _Kind = TypeVar("_Kind", bound=Settings)
 
@@ -52,9 +55,7 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
     full = {_SHORT.get(name, name): value for name, value in fields.items()}
     for name in full:
         if name not in kind.model_fields:
-            raise RecipeError(
-                f"{kind.__name__} has no setting {name!r}. {near_names(name, kind.model_fields)}"
-            )
+            raise RecipeError(f"{kind.__name__} has no setting {name!r}. {right_name(kind, name)}")
     try:
         return kind(**full)
     except ValidationError as error:
@@ -65,6 +66,21 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
         }
         told = "; ".join(f"{name} {fault}" for name, fault in faults.items())
         raise RecipeError(f"{told}.") from error
+
+
+def right_name(kind: type[Settings], name: str) -> str:
+    """A sentence that says which setting a wrong name stands for.
+
+    Args:
+        kind: A section's class.
+        name: What the user wrote.
+
+    Returns:
+        The name that replaced an old one, the nearest names, or all names.
+    """
+    if name in kind.RENAMED:
+        return f"It is now called {kind.RENAMED[name]!r}."
+    return near_names(name, kind.model_fields)
 
 
 def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:

@@ -10,15 +10,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from acclimate.api.inputs import as_dataset, as_teachers, to_judge
 from acclimate.cleaning.settings import Clean
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
+from acclimate.data.images.contract import InputContract
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, ModelFileError, NotTrusted
-from acclimate.inputs import as_classifier, as_dataset, as_teachers, to_judge
-from acclimate.models.export import to_onnx
+from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.settings import Model
+from acclimate.registry.resolve import as_classifier
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import Registry
 

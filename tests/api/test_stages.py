@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 import acclimate
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError
+from acclimate.fine_tuning.fine_tune import fine_tune as stage
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune as stage
-from acclimate.training.settings import FineTune
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 ONE = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "device": "cpu"}

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from acclimate.augmentation.judging import Answers, copy_of
+from acclimate.augmentation.auto_policy import evidence_of, flip_evidence, safe_policy
+from acclimate.augmentation.label_probe import Answers, copy_of
 from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.policy import POLICIES, Policy, choose_policy
-from acclimate.augmentation.safety import evidence_of, flip_evidence, safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 from acclimate.models.pretrained import resized
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from acclimate.augmentation.batched import BATCHED, alter, finished
+from acclimate.augmentation.batched_operations import BATCHED, alter, finished
 from acclimate.augmentation.mixing import mix
 from acclimate.augmentation.operations import OPERATIONS, side_of
 from acclimate.augmentation.policy import POLICIES
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 
 CPU = torch.device("cpu")
 CONTRACT = InputContract(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
+from acclimate.augmentation.flip_symmetry import outlines, told_apart
 from acclimate.augmentation.operations import flip_y
-from acclimate.augmentation.symmetry import outlines, told_apart
-from acclimate.data.picture import mirrored
+from acclimate.data.images.fast_resize import mirrored
 
 
 def draw(seed=0):

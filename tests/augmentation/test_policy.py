@@ -12,7 +12,7 @@ from PIL import Image
 from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.policy import POLICIES, Policy, choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, RecipeError
 from acclimate.settings import from_keywords
 

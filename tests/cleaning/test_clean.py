@@ -10,7 +10,7 @@ from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 from acclimate.progress import SilentProgress
 

@@ -5,9 +5,9 @@ import pytest
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.findings import Findings
 from acclimate.cleaning.settings import Clean
-from acclimate.data.samples import write_digits
+from acclimate.data.sample_data import write_digits
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 
 
 def test_the_policy_says_which_findings_leave_an_image_out(dataset):

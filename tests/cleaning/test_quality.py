@@ -6,7 +6,7 @@ from acclimate.cleaning.quality import FAULTS, quality
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.progress import SilentProgress
 
 

@@ -10,7 +10,7 @@ from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.files import digest_bytes
 
 LOOKED_AT = [

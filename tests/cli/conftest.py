@@ -23,15 +23,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from acclimate.data.samples import write_digits, write_shifted
+from acclimate.data.sample_data import write_digits, write_shifted
 
 SCRIPT = Path(sys.executable).parent / "acclimate"
 TINY = "timm:test_efficientnet"
 TIMEOUT_S = 120
 IMPORTED = (
-    "acclimate.api", "acclimate.pipeline", "acclimate.doctor", "acclimate.reporting.report",
-    "acclimate.registry.versions", "acclimate.terminal", "torch.onnx", "onnxscript",
-    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
+    "acclimate.api.stages", "acclimate.pipeline.run", "acclimate.doctor",
+    "acclimate.reporting.report", "acclimate.registry.versions", "acclimate.terminal",
+    "torch.onnx", "onnxscript", "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
 )  # fmt: skip
 
 SERVER = """

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from acclimate.data.samples import write_digits
+from acclimate.data.sample_data import write_digits
 
 ROOT = Path(__file__).parents[2]
 PAGES = (

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import acclimate as package
+from acclimate.pipeline.stages import STAGES
 from acclimate.recipe import Recipe
-from acclimate.stages import STAGES
 
 OTHERS = ("run", "demo", "predict", "recipe", "doctor", "models", "fixes", "copy", "find-rate")
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from acclimate.pipeline.steps import STEPS
 from acclimate.recipe import Recipe
-from acclimate.steps import STEPS
 
 RAN = [step.name for step in STEPS if step.name != "export"]
 """Quantize exports what it starts from, so a run with it has no step of that name."""

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 

@@ -12,7 +12,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.evaluation.comparison import Comparison
 from acclimate.evaluation.evaluate import Evaluation
 from acclimate.models.classifier import Classifier
-from acclimate.stages import STAGES
+from acclimate.pipeline.stages import STAGES
 
 TRAINING = ("--set", "epochs=1", "--set", "batch_size=16")
 CLASSES = ("Sieben é", "nought", "one & only")

@@ -12,8 +12,8 @@ from torch.nn import functional
 from acclimate.compression.importance import magnitude, taylor
 from acclimate.compression.prune import structured
 from acclimate.compression.settings import Prune
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.contract import InputContract
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer
 

@@ -11,18 +11,18 @@ from torch import nn
 
 from acclimate.compression.prune import prune, structured
 from acclimate.compression.settings import Prune
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, ModelFileError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, StepRecord
-from acclimate.models.export import agreement, read_metadata, to_onnx
+from acclimate.models.onnx.export import agreement, read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_torch
 from acclimate.models.structure import head
 from acclimate.progress import SilentProgress
-from acclimate.training.checkpoint import find_state
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
+from acclimate.training.engine.checkpoint import find_state
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 RECOVER = Prune(epochs=3, batch_size=18, learning_rate=5e-3, max_accuracy_drop=30)

@@ -12,15 +12,15 @@ import torch
 
 from acclimate.compression.quantize import SCHEMES, quantize, static
 from acclimate.compression.settings import Quantize
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import export, from_onnx, read_metadata
+from acclimate.models.onnx.export import export, from_onnx, read_metadata
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 

@@ -10,7 +10,7 @@ from acclimate.cleaning.clean import CHECKS, clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 
 FINDS = {
     "unreadable": ("rose/broken.png", None),

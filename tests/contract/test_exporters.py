@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from acclimate.errors import ModelFileError
-from acclimate.models.export import EXPORTERS
+from acclimate.models.onnx.export import EXPORTERS
 from acclimate.models.runtime import open_session
 from acclimate.models.structure import backbone
 

@@ -10,7 +10,7 @@ import torch
 from acclimate.compression.importance import IMPORTANCES
 from acclimate.compression.prune import structured
 from acclimate.compression.settings import ImportanceName, Prune
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.models.pretrained import wrap
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from acclimate.training.losses import LOSSES
-from acclimate.training.settings import LossName
+from acclimate.fine_tuning.settings import LossName
+from acclimate.training.optim.losses import LOSSES
 
 every = pytest.mark.parametrize("name", LOSSES)
 

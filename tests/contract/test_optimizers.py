@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.batches import in_order
+from acclimate.data.images.batches import in_order
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import head, with_head
-from acclimate.training.optimizers import OPTIMIZERS, parameter_groups, to_judge, to_learn
+from acclimate.training.optim.optimizers import OPTIMIZERS, parameter_groups, to_judge, to_learn
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune, OptimizerName
+from acclimate.training.settings import OptimizerName
 
 every = pytest.mark.parametrize("name", OPTIMIZERS)
 

@@ -9,9 +9,9 @@ import torch
 
 from acclimate.compression.prune import PRUNERS
 from acclimate.compression.settings import Prune, PrunerName
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import agreement, read_metadata, to_onnx
+from acclimate.models.onnx.export import agreement, read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import head
 

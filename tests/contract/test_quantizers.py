@@ -11,12 +11,12 @@ import torch
 
 from acclimate.compression.quantize import QUANTIZERS, SCHEMES
 from acclimate.compression.settings import Quantize, QuantizerName
-from acclimate.data.contract import InputContract
-from acclimate.models.export import read_metadata, to_onnx, with_metadata
+from acclimate.data.images.contract import InputContract
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.models.onnx.export import read_metadata, to_onnx, with_metadata
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import open_session
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 

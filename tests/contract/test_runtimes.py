@@ -8,7 +8,7 @@ import timm
 import torch
 
 from acclimate.errors import AcclimateError, ModelFileError
-from acclimate.models.export import to_onnx
+from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import RUNTIMES
 

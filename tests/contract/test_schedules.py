@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.training.schedules import SCHEDULES, factor
+from acclimate.training.optim.schedules import SCHEDULES, factor
 from acclimate.training.settings import ScheduleName
 
 every = pytest.mark.parametrize("name", SCHEDULES)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from acclimate.cleaning.clean import clean
 from acclimate.data.dataset import HOME, SCHEMA
-from acclimate.data.sources import SOURCES, read
+from acclimate.data.sources.read import SOURCES, read
 
 CLASSES = ("10", "9", "Gänse blümchen", "no")
 NAMES = tuple(f"{label}/Bild {i} 🌼.png" for label in CLASSES for i in range(3))

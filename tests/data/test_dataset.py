@@ -13,7 +13,7 @@ from PIL import Image
 
 from acclimate.cleaning.clean import clean
 from acclimate.data.dataset import FORMAT, HOME, SCHEMA, SPLITS, Dataset, is_saved_dataset
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError, OutputError
 
 

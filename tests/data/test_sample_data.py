@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from acclimate.data.samples import SIZE, shift, write_digits, write_shifted
-from acclimate.data.sources import read
+from acclimate.data.sample_data import SIZE, shift, write_digits, write_shifted
+from acclimate.data.sources.read import read
 
 
 def contents(folder):

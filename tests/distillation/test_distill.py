@@ -13,22 +13,24 @@ from acclimate.augmentation.settings import Augment
 from acclimate.compression.prune import prune
 from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Prune, Quantize
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.contract import InputContract
+from acclimate.distillation.distill import distill, student
+from acclimate.distillation.methods import DISTILLATIONS
+from acclimate.distillation.objective import teaching
+from acclimate.distillation.settings import Distill
+from acclimate.distillation.teachers import Teachers
 from acclimate.errors import DataError, ModelFileError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import read_metadata, to_onnx
+from acclimate.models.onnx.export import read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer, run_onnx, run_torch
 from acclimate.progress import SilentProgress
-from acclimate.training.distill import distill, student, teaching
-from acclimate.training.distillation import DISTILLATIONS
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.losses import cross_entropy, soft_targets
-from acclimate.training.settings import Distill, FineTune
-from acclimate.training.step import Seen
-from acclimate.training.teachers import Teachers
+from acclimate.training.engine.step import Seen
+from acclimate.training.optim.losses import cross_entropy, soft_targets
 
 HALF = (0.5, 0.5, 0.5)
 CONTRACT = InputContract(32, HALF, HALF, "bilinear", 1.0)

@@ -5,7 +5,7 @@ import copy
 import timm
 import torch
 
-from acclimate.training.hints import Hint, dropped
+from acclimate.distillation.hints import Hint, dropped
 
 INPUTS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from acclimate.training.distillation import DISTILLATIONS, Lesson, apart, correlated, decoupled
-from acclimate.training.losses import soft_targets
-from acclimate.training.settings import Distill, DistillationName
-from acclimate.training.teachers import Told
+from acclimate.distillation.methods import DISTILLATIONS, Lesson, apart, correlated, decoupled
+from acclimate.distillation.settings import Distill, DistillationName
+from acclimate.distillation.teachers import Told
+from acclimate.training.optim.losses import soft_targets
 
 every = pytest.mark.parametrize("name", DISTILLATIONS)
 

@@ -10,15 +10,16 @@ import torch
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
+from acclimate.distillation.distill import distill
+from acclimate.distillation.settings import Distill
+from acclimate.distillation.teachers import Remembering, Teachers, Told
 from acclimate.errors import DataError, ModelFileError
-from acclimate.models.export import to_onnx
+from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
-from acclimate.training.distill import distill
-from acclimate.training.settings import Distill
-from acclimate.training.step import Seen
-from acclimate.training.teachers import Remembering, Teachers, Told, named
-from acclimate.training.views import Views
+from acclimate.registry.resolve import as_classifier
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.step import Seen
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 CLASSES = ("ant", "bee", "cat")
@@ -75,7 +76,7 @@ def test_a_teacher_that_lacks_a_class_is_refused(ada):
 def test_an_onnx_file_says_what_its_network_says(ada, tmp_path):
     place = tmp_path / "ada.onnx"
     place.write_bytes(to_onnx(ada))
-    graph = named(str(place))
+    graph = as_classifier(str(place))
     assert graph.network is None
     assert torch.allclose(ask(graph).logits, ask(ada).logits, rtol=1e-3, atol=1e-2)
 
@@ -87,7 +88,7 @@ def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, t
     onnx.save(graph, tmp_path / "theirs.onnx")
     told = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
     (tmp_path / "theirs.onnx.yaml").write_text(told)
-    said = ask(named(str(tmp_path / "theirs.onnx"))).logits
+    said = ask(as_classifier(str(tmp_path / "theirs.onnx"))).logits
     contract = replace(CONTRACT, mean=(0.2, 0.3, 0.4), std=(0.6, 0.7, 0.8))
     same = ask(replace(ada, contract=contract, classes=("bee", "cat", "ant"))).logits
     assert torch.allclose(said, same, rtol=1e-3, atol=1e-2)

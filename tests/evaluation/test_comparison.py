@@ -15,7 +15,7 @@ from scipy.stats import binom, norm
 
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError, NotBetter
 from acclimate.evaluation.comparison import (
     Comparison,

@@ -13,9 +13,9 @@ from torch import nn
 
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.evaluate import Evaluation, evaluate, shipped_bytes, softmax
 from acclimate.evaluation.settings import Evaluate

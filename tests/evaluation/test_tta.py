@@ -9,7 +9,7 @@ from acclimate.augmentation.policy import POLICIES
 from acclimate.errors import ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.views import mirrored, over_views, safe_views, shifted, softmax
+from acclimate.evaluation.tta import mirrored, over_views, safe_views, shifted, softmax
 from acclimate.models.classifier import StepRecord
 
 SHIFTS = {"down-right", "down-left", "up-right", "up-left"}

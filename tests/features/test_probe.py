@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from acclimate.cleaning.clean import clean
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 from acclimate.features.extract import extract
 from acclimate.features.probe import Examples, check_trainable, fit_head, probe

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
+from acclimate.fine_tuning.auto_freeze import ENOUGH, Choice, choose_trained, steps_that_fit
+from acclimate.fine_tuning.find_learning_rate import find_rate
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.structure import blocks
 from acclimate.progress import SilentProgress
-from acclimate.training.find_rate import find_rate
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.freezing import ENOUGH, Choice, choose_trained, steps_that_fit
+from acclimate.training.batches.views import Views
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 # Whatever machine: no step fits the one, more than enough the other.
 SHORT, LONG = 1e-5, 1e4

@@ -9,13 +9,13 @@ import torch
 from acclimate.errors import ModelFileError, RecipeError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
+from acclimate.fine_tuning.class_incremental import growth_of
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.heads import MlpHead, put_head
 from acclimate.models.structure import backbone, head, with_head
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.growth import growth_of
-from acclimate.training.settings import FineTune
 
 OLD = 8
 KEEP = FineTune(keep_classes=True, epochs=2, batch_size=16, learning_rate=5e-4)

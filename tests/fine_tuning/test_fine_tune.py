@@ -12,16 +12,16 @@ from PIL import Image
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.cleaning.clean import clean
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
-from acclimate.data.sources import read
+from acclimate.data.images.contract import InputContract
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError, ModelFileError, RecipeError
+from acclimate.fine_tuning.fine_tune import fine_tune, objective_of, without_val
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune, objective_of, without_val
-from acclimate.training.settings import FineTune
-from acclimate.training.step import Seen
+from acclimate.training.engine.step import Seen
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=2, batch_size=18, learning_rate=1e-2)

@@ -9,8 +9,8 @@ from torch import nn
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
 from acclimate.features.discriminant import with_statistics
+from acclimate.fine_tuning.forgetting import forgetting
 from acclimate.models.structure import head, with_head
-from acclimate.training.forgetting import forgetting
 
 JUDGE = Evaluate(split="val", bootstrap=100, latency=False)
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import acclimate
 from acclimate.errors import AcclimateError, DataError, ModelFileError, RecipeError
+from acclimate.fine_tuning import from_dataloader
 from acclimate.progress import SilentProgress
-from acclimate.training import plainly
 
 
 class Stopped(SilentProgress):
@@ -130,10 +130,10 @@ def test_groups_of_the_optimizer_keep_their_rates():
     optimizer = torch.optim.AdamW(
         [{"params": mine[0].parameters(), "lr": 1e-4}, {"params": mine[-1].parameters()}], lr=1e-2
     )
-    groups = plainly.moved(optimizer, mine, ours, None)
+    groups = from_dataloader.moved(optimizer, mine, ours, None)
     assert [g["peak"] for g in groups] == [1e-4, 1e-2]
     assert groups[0]["params"][0] is ours[0].weight
-    assert [g["peak"] for g in plainly.moved(optimizer, mine, ours, 0.5)] == [0.5, 0.5]
+    assert [g["peak"] for g in from_dataloader.moved(optimizer, mine, ours, 0.5)] == [0.5, 0.5]
 
 
 def test_an_optimizer_of_another_model_is_refused():

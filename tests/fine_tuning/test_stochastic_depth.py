@@ -9,9 +9,9 @@ import torchvision
 from timm.layers import DropPath
 from torch import nn
 
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
-from acclimate.training.stochastic import stochastic
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.fine_tuning.stochastic_depth import stochastic
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 NETWORKS = {

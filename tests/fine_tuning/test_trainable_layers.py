@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from acclimate.errors import RecipeError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.fine_tuning.trainable_layers import Question, relative_gradients, set_trained
 from acclimate.models.classifier import Classifier
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
-from acclimate.training.trainable import Question, relative_gradients, set_trained
-from acclimate.training.views import Views
+from acclimate.training.batches.views import Views
 
 FAST = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3}
 

@@ -11,15 +11,16 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, OutputError, RecipeError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.fine_tune_search import Budget, search
+from acclimate.hyperparameter_search.head_trials import heads_left
+from acclimate.hyperparameter_search.settings import Search
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
-from acclimate.training.find_settings import Budget, search
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.head_trials import heads_left
-from acclimate.training.settings import FineTune, Search
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 GIVEN = FineTune(epochs=2, batch_size=18)

@@ -4,10 +4,12 @@ import pytest
 
 from acclimate.context import Context
 from acclimate.errors import RecipeError
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.fine_tune_space import ON_FEATURES, space
+from acclimate.hyperparameter_search.settings import Search
+from acclimate.hyperparameter_search.space import Between, OneOf
 from acclimate.recipe import Recipe
 from acclimate.training.plan import make_plan
-from acclimate.training.ranges import ON_FEATURES, Between, OneOf, space
-from acclimate.training.settings import FineTune, Search
 
 
 def spaced(settings, search=None, *, mixup=0.0, head=None):

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.fine_tune_trial import Job
+from acclimate.hyperparameter_search.head_trials import TRIED, HeadTrials, heads_left, try_heads
+from acclimate.hyperparameter_search.settings import Search
+from acclimate.hyperparameter_search.study import Ended, Trials, open_storage
 from acclimate.models.structure import head, with_head
 from acclimate.progress import SilentProgress
-from acclimate.training.faults import DivergedError
-from acclimate.training.head_trials import TRIED, HeadTrials, heads_left, try_heads
-from acclimate.training.settings import FineTune, Search
-from acclimate.training.trial import Job
-from acclimate.training.trials import Ended, Trials, open_storage
+from acclimate.training.engine.divergence import DivergedError
 
 SETTINGS = FineTune(epochs=3, batch_size=18)
 

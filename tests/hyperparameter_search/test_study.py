@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from acclimate.errors import ModelFileError
-from acclimate.training.ranges import Between, OneOf, Space
-from acclimate.training.trials import Ended, Trials, open_storage
+from acclimate.hyperparameter_search.space import Between, OneOf, Space
+from acclimate.hyperparameter_search.study import Ended, Trials, open_storage
 
 SPACE = Space(
     {"rate": Between(1e-4, 1e-1, log=True), "kind": OneOf(("a", "b"))},

@@ -1,7 +1,7 @@
 """Trials as a table, and as a line."""
 
-from acclimate.training.trial_table import as_table, line
-from acclimate.training.trials import Ended
+from acclimate.hyperparameter_search.study import Ended
+from acclimate.hyperparameter_search.trial_table import as_table, line
 
 DONE = Ended(0, {"learning_rate": 0.00123456789, "head": "mlp"}, "done", 0.75, 0.5, 3, 1.25, "abc")
 LOST = Ended(1, {"learning_rate": 5.0}, "diverged", seconds=2.0, note="loss is nan, at step 3.")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from acclimate.augmentation.safety import safe_policy
-from acclimate.inspection import fine_tuning
+from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.inspection import fine_tuned_judge
+from acclimate.inspection.feature_view import View
 from acclimate.inspection.folds import Folds
 from acclimate.inspection.inspect import inspect
 from acclimate.inspection.settings import Inspect
-from acclimate.inspection.view import View
 
 SETTINGS = Inspect(looks=("label_errors",), judges=("fine_tuning",), folds=2, epochs=2)
 
@@ -30,7 +30,7 @@ def swapped(dataset):
 def unasked(policy):
     """Takes a policy as given: asking the data takes as long as these trainings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fine_tuning, "safe_policy", lambda *_, **__: policy)
+        patch.setattr(fine_tuned_judge, "safe_policy", lambda *_, **__: policy)
         yield
 
 
@@ -51,10 +51,10 @@ def test_the_data_is_asked_what_may_be_done_to_its_images(monkeypatch, imagenet,
         policies.append(policy)
         return start
 
-    monkeypatch.setattr(fine_tuning, "fine_tune", untrained)
-    monkeypatch.setattr(fine_tuning, "safe_policy", safe_policy)
+    monkeypatch.setattr(fine_tuned_judge, "fine_tune", untrained)
+    monkeypatch.setattr(fine_tuned_judge, "safe_policy", safe_policy)
     view = View(imagenet, swapped[0], context, SETTINGS)
-    fine_tuning.by_fine_tuning(view, _halves(swapped[0]))
+    fine_tuned_judge.by_fine_tuning(view, _halves(swapped[0]))
     assert len(policies) == 2
     assert not any(policy.horizontal_flip for policy in policies)
     assert all(policy.evidence for policy in policies)
@@ -94,23 +94,25 @@ def test_a_run_that_was_killed_goes_on_after_what_was_said(
             raise KeyboardInterrupt
         return start
 
-    monkeypatch.setattr(fine_tuning, "fine_tune", killed_in_the_second)
+    monkeypatch.setattr(fine_tuned_judge, "fine_tune", killed_in_the_second)
     view = View(imagenet, swapped[0], replace(context, workspace=tmp_path), SETTINGS)
     folds = _halves(swapped[0])
     with pytest.raises(KeyboardInterrupt):
-        fine_tuning.by_fine_tuning(view, folds)
-    said = fine_tuning.by_fine_tuning(view, folds)
+        fine_tuned_judge.by_fine_tuning(view, folds)
+    said = fine_tuned_judge.by_fine_tuning(view, folds)
     assert len(trained) == 3
     assert trained[1] == trained[2] != trained[0]
     with monkeypatch.context() as patch:
-        patch.setattr(fine_tuning, "safe_policy", None)  # nothing is learnt, so nothing is asked
-        read = fine_tuning.by_fine_tuning(view, folds)
+        patch.setattr(
+            fine_tuned_judge, "safe_policy", None
+        )  # nothing is learnt, so nothing is asked
+        read = fine_tuned_judge.by_fine_tuning(view, folds)
     assert np.array_equal(said, read)
-    anew = fine_tuning.by_fine_tuning(replace(view, context=context), folds)
+    anew = fine_tuned_judge.by_fine_tuning(replace(view, context=context), folds)
     assert np.array_equal(said, anew)
     labels = swapped[0].table["label"].to_pylist()
     other = replace(view, dataset=swapped[0].with_columns({"label": labels[::-1]}))
-    fine_tuning.by_fine_tuning(other, _halves(other.dataset))
+    fine_tuned_judge.by_fine_tuning(other, _halves(other.dataset))
     assert len(trained) == 7  # what was said after other labels is of no use
 
 
@@ -131,6 +133,6 @@ def test_a_class_that_is_all_in_one_part_is_learnt_all_the_same(
     of[threes] = 0
     one = Inspect(judges=("fine_tuning",), folds=2, epochs=1)
     view = View(imagenet, dataset, context, one)
-    said = fine_tuning.by_fine_tuning(view, replace(folds, of=of))
+    said = fine_tuned_judge.by_fine_tuning(view, replace(folds, of=of))
     right = said.argmax(1) == dataset.labels[folds.judged]
     assert right[np.isin(folds.judged, threes)].mean() > 0.5

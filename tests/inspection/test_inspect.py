@@ -12,9 +12,9 @@ from PIL import Image
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.data.dataset import SCHEMA, SPLITS
-from acclimate.data.fixes import apply_fixes, fixes_as_csv, suggested_fixes
-from acclimate.data.samples import write_digits
-from acclimate.data.sources import read
+from acclimate.data.sample_data import write_digits
+from acclimate.data.sources.fix_list import apply_fixes, fixes_as_csv, suggested_fixes
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 from acclimate.inspection.inspect import INSPECTIONS, inspect
 from acclimate.inspection.settings import Inspect

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Card, Classifier, StepRecord, is_model_folder
-from acclimate.models.export import to_onnx
+from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.structure import head

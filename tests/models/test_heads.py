@@ -10,17 +10,17 @@ import torch
 from acclimate.compression.prune import structured
 from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Prune, Quantize
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.features.probe import probe
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, digest_weights
-from acclimate.models.export import to_onnx
 from acclimate.models.heads import HEADS, head_kind, head_root, put_head
+from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.structure import backbone, head
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 OTHERS = ["cosine", "mlp"]

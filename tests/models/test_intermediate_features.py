@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from acclimate.models.middle import WithMiddle, middle_size
+from acclimate.models.intermediate_features import WithMiddle, middle_size
 from acclimate.models.structure import backbone
 
 SIZE = 64

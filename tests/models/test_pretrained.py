@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained, resized, wrap

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Card, Classifier
 from acclimate.models.runtime import Normalizer, best_runtime, open_session, run_onnx, run_torch

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from acclimate.models.division import IndivisibleError, divide
+from acclimate.models.split_network import IndivisibleError, divide
 from acclimate.models.structure import blocks
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from acclimate.evaluation.comparison import compare
-from acclimate.stages import STAGES
-from acclimate.things import THINGS, Slot
+from acclimate.pipeline.artifacts import THINGS, Slot
+from acclimate.pipeline.stages import STAGES
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, OutputError, RecipeError
 from acclimate.models.classifier import Classifier
-from acclimate.pipeline import machine, run
+from acclimate.pipeline.run import machine, run
+from acclimate.pipeline.stages import STAGES
+from acclimate.pipeline.steps import STEPS
 from acclimate.progress import silent
 from acclimate.recipe import Recipe
-from acclimate.stages import STAGES
-from acclimate.steps import STEPS
 
 ALL = (
     "clean", "inspect", "probe", "augment", "fine-tune", "export", "evaluate-probe",

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from acclimate.augmentation.evidence import Evidence
 from acclimate.augmentation.policy import POLICIES
-from acclimate.augmentation.record import Evidence
 from acclimate.reporting.augmentation import augmentation_section
 
 

@@ -16,7 +16,7 @@ from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.evaluation.comparison import compare, sentence
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.latency import Latency

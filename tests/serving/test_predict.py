@@ -17,10 +17,10 @@ from PIL import Image
 from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.views import over_views, safe_views, softmax
+from acclimate.evaluation.tta import over_views, safe_views, softmax
 from acclimate.features.probe import probe
 from acclimate.models.classifier import StepRecord
-from acclimate.models.export import export, from_onnx
+from acclimate.models.onnx.export import export, from_onnx
 from acclimate.models.pretrained import resized, wrap
 from acclimate.models.runtime import run_onnx
 from acclimate.serving.predict import find_images, predict

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.augmentation.batched import finished
-from acclimate.data.contract import InputContract
+from acclimate.augmentation.batched_operations import finished
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
-from acclimate.training.learning_rate import STEPS, range_test, with_found_rate
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.training.batches.views import Views
+from acclimate.training.lr_finder import STEPS, range_test, with_found_rate
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 
@@ -76,7 +76,7 @@ def test_nothing_is_changed_and_the_same_comes_out_again(tried):
 def test_rates_are_tried_on_images_that_the_device_altered_where_it_does(tried, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "acclimate.training.feed.finished",
+        "acclimate.training.batches.train_batches.finished",
         lambda images, drawn, on: asked.append(on) or finished(images, drawn, on),
     )
     here, there = tried(), tried(augment_on="device")

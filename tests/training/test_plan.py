@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acclimate.context import Context
+from acclimate.distillation.settings import Distill
 from acclimate.errors import ModelFileError, RecipeError
-from acclimate.training.optimizers import OPTIMIZERS
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.training.optim.optimizers import OPTIMIZERS
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import Distill, FineTune
 
 HERE = Context(device="cpu")
 AUTO = {

@@ -1,30 +1,27 @@
 """`acclimate.fine_tune`, of a data set or of a DataLoader, and `acclimate.search` around it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import nn
 
+from acclimate.api.inputs import AnyData, as_context, as_dataset
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
-from acclimate.files import write_atomic
-from acclimate.inputs import AnyData, AnyModel, as_context, as_dataset, sized
+from acclimate.fine_tuning.fine_tune import fine_tune as _fine_tune
+from acclimate.fine_tuning.from_dataloader import fine_tune_plainly, like
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
-from acclimate.recipe import Recipe
+from acclimate.registry.resolve import AnyModel, sized
 from acclimate.settings import from_keywords
-from acclimate.training.find_settings import RECIPE, Budget, Searched
-from acclimate.training.find_settings import search as _search
-from acclimate.training.fine_tune import fine_tune as _fine_tune
-from acclimate.training.loop import Trained
-from acclimate.training.optimizers import OptimizerFactory
-from acclimate.training.plainly import fine_tune_plainly, like
-from acclimate.training.settings import FineTune, Search
+from acclimate.training.engine.loop import Trained
+from acclimate.training.optim.optimizers import OptimizerFactory
 
 AnyOptimizer = str | torch.optim.Optimizer | OptimizerFactory
 
@@ -79,7 +76,7 @@ def fine_tune(
     context: Context | None = None,
     **settings: Any,
 ) -> Classifier | Trained:
-    """A model that learnt your classes; see `acclimate.training.fine_tune.fine_tune`.
+    """A model that learnt your classes; see `acclimate.fine_tuning.fine_tune.fine_tune`.
 
     Args:
         model: Name, folder, classifier, or a module of your own.
@@ -124,73 +121,6 @@ def fine_tune(
     dataset = as_dataset(data, context=here)
     made = from_keywords(FineTune, settings)
     return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)
-
-
-def search(
-    model: AnyModel,
-    data: AnyData,
-    folder: Path,
-    *,
-    trials: int,
-    minutes: float | None = None,
-    policy: Policy | None = None,
-    ranges: Mapping[str, Any] | None = None,
-    contract: InputContract | None = None,
-    image_size: int | None = None,
-    context: Context | None = None,
-    **settings: Any,  # noqa: ANN401 - fields of FineTune
-) -> Searched:
-    """Fine-tunes with other settings again and again; see `acclimate.training.find_settings`.
-
-    Args:
-        model: As for `fine_tune`.
-        data: Folder, list or data set; its val split chooses.
-        folder: For the trials and the best classifier; the same call goes on from them.
-        trials: How often the whole network is trained, those of an earlier call counted.
-        minutes: For all of it.
-        policy: Augmentation, from `augment()`.
-        ranges: Fields of `Search`, in place of its own ranges.
-        contract: What a module of your own expects of pixels.
-        image_size: px, when not the model's own.
-        context: Seed, device, progress.
-        **settings: Fields of `FineTune`; what is given is the same in all trials.
-
-    Returns:
-        The best trial with its classifier and settings, and all trials.
-    """
-    here = as_context(context)
-    start = sized(model, contract, image_size)
-    return _search(
-        start,
-        as_dataset(data, context=here),
-        policy,
-        from_keywords(FineTune, settings),
-        from_keywords(Search, ranges or {}),
-        budget=Budget(trials, minutes),
-        folder=Path(folder),
-        context=here,
-    )
-
-
-def write_best(found: Searched, recipe: Recipe, model: str, data: str) -> None:
-    """Writes the recipe of a search's best trial, for `fine-tune --recipe` and for `run`.
-
-    Args:
-        found: What the search left; the recipe goes into its folder.
-        recipe: Of the search.
-        model: Name or folder that it started from.
-        data: Folder, list or saved data set.
-    """
-    place = str(Path(model).absolute()) if Path(model).exists() else model
-    best = recipe.model_copy(
-        update={
-            "data": recipe.data.model_copy(update={"path": Path(data).absolute()}),
-            "model": recipe.model.model_copy(update={"name": place}),
-            "augment": recipe.augment.model_copy(update={"mixup": found.policy.mixup}),
-            "fine_tune": found.settings,
-        }
-    )
-    write_atomic(found.folder / RECIPE, best.to_yaml())
 
 
 def _refuse(data: str, **given: object) -> None:

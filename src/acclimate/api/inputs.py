@@ -10,78 +10,16 @@ from torch import nn
 from acclimate.cleaning.clean import opened
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import from_onnx
-from acclimate.models.pretrained import pretrained, resized, wrap
-from acclimate.models.settings import Model
-from acclimate.registry.reference import PREFIX, split_reference
-from acclimate.registry.settings import Register
+from acclimate.registry.resolve import AnyModel, as_classifier
 
 if TYPE_CHECKING:
-    from acclimate.training.teachers import AnyTeacher, TeachingFunction
+    from acclimate.distillation.teachers import AnyTeacher, TeachingFunction
 
-AnyModel = Classifier | nn.Module | str | Path
 AnyData = Dataset | str | Path
 AnyTeachers: TypeAlias = "AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction]"
-
-
-def as_classifier(
-    model: AnyModel,
-    *,
-    contract: InputContract | None = None,
-    settings: Model | None = None,
-    registry: Register | None = None,
-) -> Classifier:
-    """What somebody means by a model.
-
-    Args:
-        model: Classifier, module, name, folder, `.onnx` file, or `models:NAME@ALIAS`.
-        contract: What a module expects of pixels.
-        settings: Weights and input size, for a name.
-        registry: Where `models:` is looked up.
-
-    Returns:
-        The classifier.
-
-    Raises:
-        ModelFileError: There is no such model.
-        NotTrusted: A registered model's signature does not fit.
-    """
-    if isinstance(model, Classifier):
-        return model
-    if isinstance(model, nn.Module):
-        return wrap(model, contract)
-    text = str(model)
-    if text.startswith(PREFIX):
-        # Imported here: MLflow takes one and a half seconds to come, and most models are files.
-        from acclimate.registry.versions import Registry
-
-        store = Registry(registry or Register(), create=False)
-        return store.load(store.version(*split_reference(text)))
-    if text.endswith(".onnx") and Path(text).is_file():
-        return from_onnx(Path(text))
-    return pretrained((settings or Model()).model_copy(update={"name": text}))
-
-
-def sized(model: AnyModel, contract: InputContract | None, image_size: int | None) -> Classifier:
-    """What somebody means by a model, for images of a size.
-
-    Args:
-        model: As for `as_classifier`.
-        contract: What a module expects of pixels.
-        image_size: px; None is the model's own.
-
-    Returns:
-        The classifier.
-
-    Raises:
-        ModelFileError: There is no such model.
-    """
-    found = as_classifier(model, contract=contract)
-    return found if image_size is None else resized(found, image_size)
 
 
 def as_context(context: Context | None, **given: Any) -> Context:  # noqa: ANN401 - its fields

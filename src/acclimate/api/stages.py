@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from acclimate import inputs
+from acclimate.api import inputs
+from acclimate.api.inputs import AnyData, as_context, as_dataset, to_judge
+from acclimate.augmentation.auto_policy import safe_policy as _safe_policy
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
-from acclimate.augmentation.safety import safe_policy as _safe_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean as _clean
 from acclimate.cleaning.settings import Clean
@@ -19,10 +20,12 @@ from acclimate.compression.prune import prune as _prune
 from acclimate.compression.quantize import quantize as _quantize
 from acclimate.compression.settings import Prune, Quantize
 from acclimate.context import Context
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
+from acclimate.data.images.contract import InputContract
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
+from acclimate.distillation.distill import distill as _distill
+from acclimate.distillation.settings import Distill
 from acclimate.errors import RecipeError
 from acclimate.evaluation.comparison import Comparison
 from acclimate.evaluation.comparison import compare as _compare
@@ -31,27 +34,17 @@ from acclimate.evaluation.evaluate import evaluate as _evaluate
 from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.probe import probe as _probe
 from acclimate.features.settings import Probe
-from acclimate.inputs import (
-    AnyData,
-    AnyModel,
-    as_classifier,
-    as_context,
-    as_dataset,
-    sized,
-    to_judge,
-)
 from acclimate.inspection.inspect import inspect as _inspect
 from acclimate.inspection.settings import Inspect
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import export as _export
-from acclimate.models.export import from_onnx
+from acclimate.models.onnx.export import export as _export
+from acclimate.models.onnx.export import from_onnx
 from acclimate.models.settings import Export, OnnxFile
 from acclimate.progress import Progress, silent
+from acclimate.registry.resolve import AnyModel, as_classifier, sized
 from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
 from acclimate.settings import from_keywords
-from acclimate.training.distill import distill as _distill
-from acclimate.training.settings import Distill
 
 
 def clean(
@@ -190,7 +183,7 @@ def distill(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Distill
 ) -> Classifier:
-    """A student of fine-tuned teachers; see `acclimate.training.distill.distill`.
+    """A student of fine-tuned teachers; see `acclimate.distillation.distill.distill`.
 
     Args:
         teacher: Knows the data's classes: one or several models, or functions from RGB images
@@ -272,7 +265,7 @@ def read_onnx(
     path: str | Path,
     **settings: Any,  # noqa: ANN401 - fields of OnnxFile
 ) -> Classifier:
-    """Anybody's ONNX file as a classifier; see `acclimate.models.export.from_onnx`.
+    """Anybody's ONNX file as a classifier; see `acclimate.models.onnx.export.from_onnx`.
 
     Args:
         path: The file.
@@ -293,7 +286,7 @@ def export(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Export
 ) -> Classifier:
-    """A model with its ONNX graph, checked on real images; see `acclimate.models.export`.
+    """A model with its ONNX graph, checked on real images; see `acclimate.models.onnx.export`.
 
     Args:
         model: With a PyTorch network.

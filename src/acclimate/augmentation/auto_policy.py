@@ -19,12 +19,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.augmentation.judging import FLIPS, Answers, Judge
+from acclimate.augmentation.evidence import Evidence
+from acclimate.augmentation.flip_symmetry import told_apart
+from acclimate.augmentation.label_probe import FLIPS, Answers, Judge
 from acclimate.augmentation.operations import OPERATIONS
 from acclimate.augmentation.policy import POLICIES, Policy, by_hand, choose_policy
-from acclimate.augmentation.record import Evidence
 from acclimate.augmentation.settings import PHOTO_OPERATIONS, Augment
-from acclimate.augmentation.symmetry import told_apart
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError, count

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from acclimate.augmentation.drawn import Change, Drawn
-from acclimate.augmentation.draws import Amount, Move, Patch
 from acclimate.augmentation.operations import GREY
+from acclimate.augmentation.parameters import Amount, Move, Patch
+from acclimate.augmentation.sampled import Change, Drawn
 
 Work = Callable[[torch.Tensor, Sequence[Amount]], torch.Tensor]
 """uint8 (n, 3, H, W), and the amount for each, to uint8 (n, 3, H, W)."""

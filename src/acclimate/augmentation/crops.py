@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from acclimate.data.contract import InputContract, Pixels, Resizable
+from acclimate.data.images.contract import InputContract, Pixels, Resizable
 
 _LOG_RATIOS = (float(np.log(3 / 4)), float(np.log(4 / 3)))
 """Of the aspect ratios (Szegedy et al. 2014, arXiv 1409.4842)."""

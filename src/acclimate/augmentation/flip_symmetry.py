@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acclimate.data.contract import Pixels
+from acclimate.data.images.contract import Pixels
 
 _SIDE, _CELLS, _BINS = 64, 8, 6
 _FOLDS = 5

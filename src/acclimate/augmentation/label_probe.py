@@ -14,11 +14,11 @@ from acclimate.augmentation.crops import crop
 from acclimate.augmentation.operations import OPERATIONS, flip_y
 from acclimate.augmentation.policy import jitter
 from acclimate.context import Context, usable_cores
-from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, balanced
-from acclimate.data.decode import read_image
-from acclimate.data.picture import mirrored
-from acclimate.data.threads import image_threads
+from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.decode import read_image
+from acclimate.data.images.fast_resize import mirrored
+from acclimate.data.images.threads import image_threads
 from acclimate.features.extract import open_backbone
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier

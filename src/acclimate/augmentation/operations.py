@@ -14,9 +14,9 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from acclimate.augmentation import draws
-from acclimate.augmentation.draws import Amount, Draw, Move, Patch, Side
-from acclimate.data.contract import Pixels
+from acclimate.augmentation import parameters
+from acclimate.augmentation.parameters import Amount, Draw, Move, Patch, Side
+from acclimate.data.images.contract import Pixels
 
 GREY = 128
 """What comes into the picture from outside; black corners would be a feature to learn."""
@@ -152,23 +152,23 @@ def _array(image: Image.Image) -> Pixels:
 
 
 OPERATIONS: dict[str, Operation] = {
-    "identity": Operation(draws.nothing, left_alone),
-    "shear_x": Operation(draws.shear_x, moved),
-    "shear_y": Operation(draws.shear_y, moved),
-    "translate_x": Operation(draws.translate_x, moved),
-    "translate_y": Operation(draws.translate_y, moved),
-    "rotate": Operation(draws.rotate, moved),
-    "brightness": Operation(draws.factor, brightened),
-    "color": Operation(draws.factor, saturated),
-    "contrast": Operation(draws.factor, contrasted),
-    "sharpness": Operation(draws.factor, sharpened),
-    "posterize": Operation(draws.bits, posterized),
-    "solarize": Operation(draws.threshold, solarized),
-    "autocontrast": Operation(draws.chance, stretched),
-    "equalize": Operation(draws.chance, equalized),
-    "invert": Operation(draws.chance, inverted),
-    "blur": Operation(draws.blur_radius, blurred),
-    "noise": Operation(draws.grain, grained),
-    "erase": Operation(draws.patch, covered),
+    "identity": Operation(parameters.nothing, left_alone),
+    "shear_x": Operation(parameters.shear_x, moved),
+    "shear_y": Operation(parameters.shear_y, moved),
+    "translate_x": Operation(parameters.translate_x, moved),
+    "translate_y": Operation(parameters.translate_y, moved),
+    "rotate": Operation(parameters.rotate, moved),
+    "brightness": Operation(parameters.factor, brightened),
+    "color": Operation(parameters.factor, saturated),
+    "contrast": Operation(parameters.factor, contrasted),
+    "sharpness": Operation(parameters.factor, sharpened),
+    "posterize": Operation(parameters.bits, posterized),
+    "solarize": Operation(parameters.threshold, solarized),
+    "autocontrast": Operation(parameters.chance, stretched),
+    "equalize": Operation(parameters.chance, equalized),
+    "invert": Operation(parameters.chance, inverted),
+    "blur": Operation(parameters.blur_radius, blurred),
+    "noise": Operation(parameters.grain, grained),
+    "erase": Operation(parameters.patch, covered),
 }
 """(uint8 (H, W, 3), strength in [0, 1], generator) to uint8 (H, W, 3)."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data.contract import Pixels
+from acclimate.data.images.contract import Pixels
 
 
 class Side(NamedTuple):

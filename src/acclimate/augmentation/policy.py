@@ -10,14 +10,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from acclimate.augmentation.crops import crop
-from acclimate.augmentation.drawn import Begun, Chain, Change, Drawn
-from acclimate.augmentation.draws import Side
+from acclimate.augmentation.evidence import Evidence, PolicyRecord
 from acclimate.augmentation.operations import OPERATIONS, flip_y, side_of
-from acclimate.augmentation.record import Evidence, PolicyRecord
+from acclimate.augmentation.parameters import Side
+from acclimate.augmentation.sampled import Begun, Chain, Change, Drawn
 from acclimate.augmentation.settings import APART_FROM_MIXING, PHOTO_OPERATIONS, Augment
 from acclimate.context import Context
-from acclimate.data.contract import InputContract, Pixels, Resizable
-from acclimate.data.picture import mirrored
+from acclimate.data.images.contract import InputContract, Pixels, Resizable
+from acclimate.data.images.fast_resize import mirrored
 from acclimate.errors import DataError, RecipeError, near_names
 from acclimate.files import digest_json, read_json, write_json
 
@@ -251,7 +251,7 @@ def choose_policy(settings: Augment = _DEFAULT, *, context: Context = _HERE) -> 
     """The policy of some settings, without looking at any data.
 
     What is left at auto is that of the named policy. The policy "auto", which asks the data
-    (`acclimate.augmentation.safety`), is here a gentle one that mirrors nothing.
+    (`acclimate.augmentation.auto_policy`), is here a gentle one that mirrors nothing.
 
     Args:
         settings: The section.

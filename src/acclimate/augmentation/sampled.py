@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acclimate.augmentation.draws import Amount
 from acclimate.augmentation.operations import OPERATIONS
-from acclimate.data.contract import Pixels
+from acclimate.augmentation.parameters import Amount
+from acclimate.data.images.contract import Pixels
 
 
 @dataclass(frozen=True)

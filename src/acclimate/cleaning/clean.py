@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from acclimate.cleaning.duplicates import duplicates
+from acclimate.cleaning.duplicates.exact import duplicates
+from acclimate.cleaning.duplicates.near import near_duplicates
 from acclimate.cleaning.flags import FALSIFYING
-from acclimate.cleaning.near_duplicates import near_duplicates
 from acclimate.cleaning.quality import quality
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, is_saved_dataset
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.data.split import split
 from acclimate.errors import DataError, count
 

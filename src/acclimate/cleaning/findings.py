@@ -5,7 +5,7 @@ from typing import Any
 
 from acclimate.cleaning.settings import Clean
 from acclimate.data.dataset import Dataset
-from acclimate.data.fixes import is_kept
+from acclimate.data.sources.fix_list import is_kept
 
 RANK = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
 """Who stays when copies stand in several splits: the side that judges, so that what is trained

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.dataset import Dataset
-from acclimate.data.fixes import is_kept
+from acclimate.data.sources.fix_list import is_kept
 
 FALSIFYING = ("leak", "near_leak", "label_conflict", "near_label_conflict")
 """Flags that are told first: while such an image stays, every figure that follows is false."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.cleaning.likeness import hashes
-from acclimate.cleaning.look import THUMBNAIL, Look
-from acclimate.cleaning.looking import looks
+from acclimate.cleaning.duplicates.perceptual_hash import hashes
+from acclimate.cleaning.scan.image_stats import THUMBNAIL, Look
+from acclimate.cleaning.scan.parallel import looks
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset

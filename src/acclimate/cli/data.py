@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from acclimate.cli import show
+from acclimate.cli import output
 from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
 from acclimate.errors import OutputError, count
 from acclimate.files import write_atomic
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @shared
 def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Write what the flags of DATA suggest as a list: edit it, then give it as --fix-list."""
-    from acclimate.data.fixes import fixes_as_csv, suggested_fixes
+    from acclimate.data.sources.fix_list import fixes_as_csv, suggested_fixes
 
     if out.suffix.lower() != ".csv":
         raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")
@@ -35,7 +35,7 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     found = suggested_fixes(_dataset(data, flags)[0])
     write_atomic(out, fixes_as_csv(found))
     if flags["as_json"]:
-        show.print_json({"out": str(out), "fixes": len(found)})
+        output.print_json({"out": str(out), "fixes": len(found)})
     else:
         click.echo(f"fixes  {out} ({count(len(found), 'image')})")
 
@@ -58,12 +58,12 @@ def copy(data: str, out: Path, lossless: bool, force: bool, **flags: Any) -> Non
 
     A name that ends in .csv or .tsv: a list of where they are.
     """
-    from acclimate.data.conversions import copy_images
+    from acclimate.data.export.copy_images import copy_images
 
     dataset, context = _dataset(data, flags)
     written = copy_images(dataset, out, lossless=lossless, force=force, context=context)
     if flags["as_json"]:
-        show.print_json({"out": str(out), "images": written})
+        output.print_json({"out": str(out), "images": written})
     else:
         click.echo(f"images  {out} ({written:,})")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from acclimate.cli import show
+from acclimate.cli import output
 from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
 from acclimate.errors import OutputError
 from acclimate.files import write_atomic
@@ -32,16 +32,17 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     """Try learning rates on your images, and draw what each did to the loss."""
     recipe = read_recipe(flags, {}, section="fine_tune")
     _check_out(out, force=force)
-    from acclimate import inputs
-    from acclimate.augmentation.safety import safe_policy
+    from acclimate.api.inputs import as_dataset
+    from acclimate.augmentation.auto_policy import safe_policy
+    from acclimate.fine_tuning.find_learning_rate import find_rate as find
+    from acclimate.fine_tuning.settings import FineTune
+    from acclimate.registry.resolve import as_classifier
     from acclimate.reporting.figures import rate_range
-    from acclimate.training.find_rate import find_rate as find
-    from acclimate.training.settings import FineTune
 
     context = make_context(flags, recipe)
     named = recipe.model.model_copy(update={"name": model})
-    classifier = inputs.as_classifier(model, settings=named, registry=recipe.registry)
-    dataset = inputs.as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)
+    classifier = as_classifier(model, settings=named, registry=recipe.registry)
+    dataset = as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)
     policy = safe_policy(classifier, dataset, recipe.augment, context=context)
     settings = recipe.fine_tune or FineTune()
     found = find(classifier, dataset, policy, settings, context=context)
@@ -53,7 +54,7 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     write_atomic(out / _TABLE, buffer.getvalue())
     write_atomic(out / _PICTURE, rate_range(found.rates, found.losses, found.smoothed))
     if flags["as_json"]:
-        show.print_json({"learning_rate": found.suggestion, "out": str(out)})
+        output.print_json({"learning_rate": found.suggestion, "out": str(out)})
         return
     click.echo(f"learning_rate  {found.suggestion:.2g}")
     click.echo(f"curve          {out / _PICTURE}")

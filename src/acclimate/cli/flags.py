@@ -90,7 +90,7 @@ def make_context(flags: Flags, recipe: "Recipe | None" = None) -> Context:
     here = Context(device=flags.get("device", "auto"), progress=make_progress(flags))
     if recipe is None:
         return here
-    return replace(here, seed=recipe.seed, cache_gb=recipe.data.cache_gb)
+    return replace(here, seed=recipe.seed, cache_gb=recipe.data.cache_gb, registry=recipe.registry)
 
 
 def make_progress(flags: Flags) -> Progress:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate import __version__
-from acclimate.cli import show
+from acclimate.cli import output
 from acclimate.cli.data import copy, fixes
+from acclimate.cli.find_rate import find_rate
 from acclimate.cli.flags import (
     Flags,
     fix_list_flag,
@@ -25,11 +26,10 @@ from acclimate.cli.flags import (
     shared,
 )
 from acclimate.cli.models import models, store_flags
-from acclimate.cli.rates import find_rate
 from acclimate.cli.stage import stage_command
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
 from acclimate.files import as_text, cache_folder, write_atomic
-from acclimate.stages import STAGES
+from acclimate.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from acclimate.recipe import Recipe
@@ -87,7 +87,7 @@ def run(
     }
     recipe = read_recipe(flags, given)
     if dry_run:
-        from acclimate.pipeline import check
+        from acclimate.pipeline.run import check
 
         check(recipe, make_context(flags, recipe))
         click.echo(recipe.to_yaml(), nl=False)
@@ -99,31 +99,31 @@ def _run(
     recipe: "Recipe", out: Path, flags: Flags, *, until: str | None = None, force: bool = False
 ) -> None:
     from acclimate.evaluation.comparison import check_required
-    from acclimate.pipeline import run as run_recipe
+    from acclimate.pipeline.run import run as run_recipe
     from acclimate.terminal import print_lines, print_table
 
     result = run_recipe(recipe, out, context=make_context(flags, recipe), until=until, force=force)
     if result is None:
         stopped = {"run": str(out / recipe.name), "until": until}
         if flags["as_json"]:
-            show.print_json(stopped)
+            output.print_json(stopped)
         else:
             print_lines([f"run     {stopped['run']} (stopped after {until})"])
         return
     if flags["as_json"]:
-        show.print_json(
+        output.print_json(
             {
                 "model": str(result.model),
                 "report": str(result.report),
                 "registered": result.registered,
                 "ran": result.ran,
-                "evaluations": {k: show.figures(e) for k, e in result.evaluations.items()},
+                "evaluations": {k: output.figures(e) for k, e in result.evaluations.items()},
                 "comparisons": {k: c.as_record() for k, c in result.comparisons.items()},
             }
         )
     else:
         title = f"{recipe.name}: what you had and what you have"
-        print_table(title, *show.summary(result.evaluations))
+        print_table(title, *output.summary(result.evaluations))
         print_lines([f"model   {result.model}", f"report  {result.report}"])
     check_required(result.comparisons["gain"], recipe.compare)
 
@@ -158,7 +158,7 @@ def predict(
     **flags: Any,  # noqa: ANN401 - click's
 ) -> None:
     """Name the images in files and folders."""
-    from acclimate import inputs
+    from acclimate.registry.resolve import as_classifier
     from acclimate.registry.settings import Register
     from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
@@ -172,7 +172,7 @@ def predict(
     writer.writerow(_COLUMNS)
     failed = 0
     registry = Register(store=flags["store"], key=flags["key"])
-    classifier = inputs.as_classifier(model, registry=registry)
+    classifier = as_classifier(model, registry=registry)
     for answer in answers(classifier, paths, top=top, tta=tta, context=context):
         failed += answer.error is not None
         path = as_text(str(answer.path))
@@ -220,7 +220,7 @@ def recipe(section: str | None, schema: bool) -> None:
     from acclimate.terminal import print_table
 
     if schema:
-        show.print_json(json_schema(Recipe))
+        output.print_json(json_schema(Recipe))
         return
     if section is None:
         click.echo(Recipe().to_yaml(), nl=False)
@@ -244,7 +244,7 @@ def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
 
     findings = examine()
     if flags["as_json"]:
-        show.print_json([asdict(f) for f in findings])
+        output.print_json([asdict(f) for f in findings])
         return
     rows = [[f.topic, f.fact, f.advice] for f in findings]
     print_table("this machine", ["", "found", "advice"], rows)

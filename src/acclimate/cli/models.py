@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from acclimate.cli import show
+from acclimate.cli import output
 from acclimate.cli.flags import Command, Flags, shared
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
     registry = _registry(flags)
     versions = [v for name in registry.names() for v in registry.versions(name)]
     if flags["as_json"]:
-        show.print_json([show.version_record(v) for v in versions])
+        output.print_json([output.version_record(v) for v in versions])
         return
     from acclimate.terminal import print_table
 
@@ -63,9 +63,9 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
 def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """One version: NAME, NAME/NUMBER or NAME@ALIAS."""
     _, version = _found(model, flags)
-    record = show.version_record(version)
+    record = output.version_record(version)
     if flags["as_json"]:
-        show.print_json(record)
+        output.print_json(record)
         return
     from acclimate.terminal import print_lines
 
@@ -115,6 +115,6 @@ def _found(model: str, flags: Flags) -> "tuple[Registry, Version]":
 
 def _told(version: "Version", what: str, flags: Flags) -> None:
     if flags["as_json"]:
-        show.print_json(show.version_record(version))
+        output.print_json(output.version_record(version))
     else:
         click.echo(f"{version.name}/{version.number}: {what}")

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from acclimate.augmentation.policy import Policy
     from acclimate.context import Context
     from acclimate.data.dataset import Dataset
+    from acclimate.fine_tuning.settings import FineTune
     from acclimate.models.classifier import Classifier
     from acclimate.recipe import Recipe
-    from acclimate.training.settings import FineTune
 
 
 def trial_flags(command: Command) -> Command:
@@ -62,8 +62,8 @@ def searching(
         *,
         context: "Context",
     ) -> "Classifier":
-        from acclimate.training.find_settings import Budget, search
-        from acclimate.tuning import write_best
+        from acclimate.api.search import write_best
+        from acclimate.hyperparameter_search.fine_tune_search import Budget, search
 
         ranges = recipe.search
         if own_policy or "mixup" in recipe.augment.model_fields_set:
@@ -87,7 +87,7 @@ def search_folder(out: Path) -> Path:
 
 def left_by(out: Path) -> dict[str, str]:
     """What a search leaves beside the model, name to place."""
-    from acclimate.training.find_settings import RECIPE, TABLE
+    from acclimate.hyperparameter_search.fine_tune_search import RECIPE, TABLE
 
     folder = search_folder(out)
     return {"recipe": str(folder / RECIPE), "trials": str(folder / TABLE)}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from acclimate.cli import show
+from acclimate.cli import output
 from acclimate.cli.flags import fix_list_flag, make_context, read_recipe, recipe_flags, shared
-from acclimate.cli.trials import left_by, minutes_of_training, searching, trial_flags
+from acclimate.cli.search import left_by, minutes_of_training, searching, trial_flags
 from acclimate.context import Context, process_rank
 from acclimate.errors import AcclimateError, OutputError, UsageFault
 from acclimate.files import digest_json, read_json
-from acclimate.stages import Stage
+from acclimate.pipeline.stages import Stage
 
 if TYPE_CHECKING:
     from acclimate.recipe import Recipe
@@ -119,7 +119,7 @@ def _run_stage(
         shutil.rmtree(workspace, ignore_errors=True)
         _track(stage, recipe, result, out.name, context)
     also = left_by(out) if out is not None and search else {}
-    show.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
+    output.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
     if stage.name == "compare":
         from acclimate.evaluation.comparison import check_required
 
@@ -140,24 +140,25 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
     if not text.strip():
         raise UsageFault(f"{_METAVARS[kind]} is empty.", hint="Name a file or folder.")
     if stage.name == "clean":
-        from acclimate.data.sources import read
+        from acclimate.data.sources.read import read
 
         listing = read(Path(text), recipe.data)
         for note in listing.notes:
             context.progress.say(f"read: {note}")
         return listing
-    from acclimate import inputs
+    from acclimate.api.inputs import as_dataset, to_judge
+    from acclimate.registry.resolve import as_classifier
 
     if kind == "classifier":
         settings = recipe.model.model_copy(update={"name": text})
-        return inputs.as_classifier(text, settings=settings, registry=recipe.registry)
+        return as_classifier(text, settings=settings, registry=recipe.registry)
     if kind == "evaluation":
         from acclimate.evaluation.evaluate import Evaluation
 
         return Evaluation.load(Path(text))
     if stage.name == "evaluate":
-        return inputs.to_judge(text, source=recipe.data, context=context)
-    return inputs.as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
+        return to_judge(text, source=recipe.data, context=context)
+    return as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
 
 
 def _policy(
@@ -171,7 +172,7 @@ def _policy(
     if stage.name == "quantize":
         # It seldom trains: to ask the data would take longer than all else.
         return choose_policy(recipe.augment, context=context)
-    from acclimate.augmentation.safety import safe_policy
+    from acclimate.augmentation.auto_policy import safe_policy
 
     classifier, dataset = things
     if classifier.network is None:  # an ONNX teacher: the recipe's own model judges in its place

@@ -7,9 +7,9 @@ import torch_pruning as tp
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.contract import InputContract
 from acclimate.models.runtime import Normalizer
 
 Importance = Callable[[nn.Module, InputContract, Dataset, Rows], tp.importance.Importance]

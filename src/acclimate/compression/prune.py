@@ -18,25 +18,25 @@ from acclimate.compression.settings import Prune
 from acclimate.compression.verdict import judge
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.distillation.objective import teaching
+from acclimate.distillation.settings import Distill
+from acclimate.distillation.teachers import Teachers
 from acclimate.errors import ModelFileError
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.batch_norm import reestimate
 from acclimate.models.classifier import Classifier, StepRecord, plain
-from acclimate.models.export import to_onnx
+from acclimate.models.onnx.export import to_onnx
 from acclimate.models.rebuild import build
 from acclimate.models.runtime import run_onnx
 from acclimate.models.structure import counts_beyond_shapes, head_names
-from acclimate.training.distill import teaching
-from acclimate.training.fine_tune import record, tell_plan
-from acclimate.training.learning_rate import with_found_rate
-from acclimate.training.loop import train
-from acclimate.training.pace import left_of
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import train
+from acclimate.training.engine.resume import settings_beside
+from acclimate.training.engine.time_budget import left_of
+from acclimate.training.lr_finder import with_found_rate
 from acclimate.training.plan import make_plan
-from acclimate.training.sameness import settings_beside
-from acclimate.training.settings import Distill
-from acclimate.training.teachers import Teachers
-from acclimate.training.views import Views
+from acclimate.training.record import record, tell_plan
 
 _JUDGED_ON = 256
 _TEACHING = Distill(method="soft", temperature=2.0, hard_labels=0.3)

@@ -26,11 +26,11 @@ from acclimate.compression.recovery import taught
 from acclimate.compression.settings import Quantize
 from acclimate.compression.verdict import Verdict, judge
 from acclimate.context import Context
-from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.images.batches import in_order
 from acclimate.errors import ModelFileError, count
 from acclimate.models.classifier import Classifier, StepRecord, plain
-from acclimate.models.export import export, with_metadata
+from acclimate.models.onnx.export import export, with_metadata
 from acclimate.models.runtime import run_onnx
 
 _DEFAULT = Quantize()

@@ -6,10 +6,10 @@ from acclimate.augmentation.policy import Policy
 from acclimate.compression.settings import Quantize
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
+from acclimate.distillation.distill import distill
+from acclimate.distillation.settings import Distill
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier, plain
-from acclimate.training.distill import distill
-from acclimate.training.settings import Distill
 
 
 def taught(

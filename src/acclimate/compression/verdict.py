@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.images.batches import in_order
 from acclimate.evaluation.evaluate import shipped_bytes
 from acclimate.evaluation.latency import measure_latency
 from acclimate.models.classifier import Classifier

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
 from acclimate.context import derive_seed
-from acclimate.data.contract import Pixels
+from acclimate.data.images.contract import Pixels
 from acclimate.files import atomic_folder
 
 SIZE = 64

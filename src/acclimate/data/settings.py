@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from acclimate.context import CACHE_GB
-from acclimate.data.bounds import PlainBounds
+from acclimate.data.images.decode_limits import PlainBounds
 from acclimate.settings import Settings
 
 _BOUNDS = PlainBounds()

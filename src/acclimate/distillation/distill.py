@@ -2,36 +2,33 @@
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-
-import torch
 
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
+from acclimate.distillation.hints import Hint, dropped
+from acclimate.distillation.methods import DISTILLATIONS
+from acclimate.distillation.objective import teaching
+from acclimate.distillation.settings import Distill
+from acclimate.distillation.teachers import AnyTeacher, Remembering, Teachers, name_of
 from acclimate.errors import DataError, ModelFileError
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, StepRecord, plain
-from acclimate.models.export import agreement
-from acclimate.models.integer_graph import IntegerGraph
+from acclimate.models.onnx.export import agreement
+from acclimate.models.onnx.trainable_int8 import IntegerGraph
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
-from acclimate.training.distillation import DISTILLATIONS, Lesson
-from acclimate.training.fine_tune import record, tell_plan
-from acclimate.training.hints import Hint, dropped
-from acclimate.training.learning_rate import with_found_rate
-from acclimate.training.loop import Trained, train
-from acclimate.training.losses import cross_entropy
-from acclimate.training.pace import left_of
+from acclimate.registry.resolve import as_classifier, is_pretrained_name
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import Trained, train
+from acclimate.training.engine.resume import settings_beside
+from acclimate.training.engine.time_budget import left_of
+from acclimate.training.lr_finder import with_found_rate
 from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.sameness import settings_beside
-from acclimate.training.settings import Distill
-from acclimate.training.step import Objective, Seen
-from acclimate.training.teachers import AnyTeacher, Remembering, Teachers, Told, name_of, named
-from acclimate.training.views import Views
+from acclimate.training.record import record, tell_plan
 
 _AGREEING = 256
 """Val images on which a quantized student is compared with its graph."""
@@ -75,7 +72,8 @@ def distill(
     began = time.monotonic()
     check_trainable(dataset)
     given = list(teacher) if isinstance(teacher, Sequence) else [teacher]
-    teachers = [*given, *(named(text) for text in settings.teachers)]
+    named = (as_classifier(text, registry=context.registry) for text in settings.teachers)
+    teachers = [*given, *named]
     if not teachers:
         raise ModelFileError("there is no teacher to learn from.")
     first = next((one for one in teachers if isinstance(one, Classifier)), None)
@@ -166,9 +164,8 @@ def student(
     Raises:
         ModelFileError: There is no such model, its weights cannot be had, or it cannot be trained.
     """
-    on_disk = name.endswith(".onnx") and Path(name).is_file()
-    if on_disk or (name not in PACKAGED and Path(name).is_dir()):
-        return _fitted(named(name), dataset, context)
+    if not is_pretrained_name(name):
+        return _fitted(as_classifier(name, registry=context.registry), dataset, context)
     chosen_here = name == "auto"
     found = pretrained(Model(name=next(iter(PACKAGED)) if chosen_here else name))
     if teacher is not None:
@@ -221,45 +218,3 @@ def _introduced(one: AnyTeacher) -> str:
         kind = "" if one.precision == "float32" else f"{one.precision}, "
         return f"{one.name} ({kind}{one.parameters:,} parameters)" if one.network else one.name
     return name_of(one)
-
-
-def teaching(ask: Callable[[Seen], Told], settings: Distill, hint: Hint | None = None) -> Objective:
-    """The objective of a student: what teachers say, and the true labels.
-
-    Args:
-        ask: The teachers.
-        settings: Method, temperature, weights.
-        hint: The student's guess at the teachers' features, where the method compares them.
-
-    Returns:
-        (logits, what was seen) to one loss an image.
-    """
-    method = DISTILLATIONS[settings.method]
-    temperature = method.temperature if settings.temperature == "auto" else settings.temperature
-    hard = method.hard_labels if settings.hard_labels == "auto" else settings.hard_labels
-
-    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        told = ask(seen)
-        logits = logits.float()
-        truth = _favourites(seen.targets, told.logits)
-        # Where views are compared the network saw more of them, after these.
-        guess = hint.guess[: len(logits)] if hint and hint.guess is not None else None
-        lesson = Lesson(logits, told, truth, guess, temperature, settings)
-        return (1 - hard) * method.loss(lesson) + hard * _true_labels(logits, seen.targets)
-
-    return objective
-
-
-def _favourites(targets: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """Class ids, (b,): of mixed images the larger part's, without a label the teacher's."""
-    likeliest = told.argmax(1)
-    if targets.ndim == 2:
-        return torch.where(targets.sum(1) > 0, targets.argmax(1), likeliest)
-    return torch.where(targets >= 0, targets, likeliest)
-
-
-def _true_labels(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy, (b,); 0 where there is no label."""
-    if targets.ndim == 2:
-        return cross_entropy(logits, targets, 0.0)
-    return cross_entropy(logits, targets.clamp(min=0), 0.0) * (targets >= 0)

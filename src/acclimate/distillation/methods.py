@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from acclimate.training.losses import soft_targets
-from acclimate.training.settings import Distill
-from acclimate.training.teachers import Told
+from acclimate.distillation.settings import Distill
+from acclimate.distillation.teachers import Told
+from acclimate.training.optim.losses import soft_targets
 
 
 @dataclass(frozen=True)

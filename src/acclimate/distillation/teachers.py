@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Rows
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import AcclimateError, DataError, ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
-from acclimate.models.export import from_onnx
-from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import best_runtime, open_session
-from acclimate.models.settings import Model
 from acclimate.models.structure import head
-from acclimate.training.memory import is_out_of_memory
-from acclimate.training.step import Seen
+from acclimate.training.engine.out_of_memory import is_out_of_memory
+from acclimate.training.engine.step import Seen
 
 TeachingFunction = Callable[[torch.Tensor], Any]
 """RGB images, float32 in [0, 1], (b, 3, S, S) at the student's size, to logits (b, C)."""
@@ -46,23 +42,6 @@ class Told:
 
 
 Ask = Callable[[torch.Tensor], Told]
-
-
-def named(text: str) -> Classifier:
-    """The teacher that a setting names.
-
-    Args:
-        text: A model's name, a model folder, or an `.onnx` file.
-
-    Returns:
-        The classifier.
-
-    Raises:
-        ModelFileError: There is no such model.
-    """
-    if text.endswith(".onnx") and Path(text).is_file():
-        return from_onnx(Path(text))
-    return pretrained(Model(name=text))
 
 
 def name_of(teacher: AnyTeacher) -> str:

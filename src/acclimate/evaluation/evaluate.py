@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from acclimate.context import Context
-from acclimate.data.batches import in_order
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.images.batches import in_order
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, interval
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.views import View, over_views, safe_views, softmax
+from acclimate.evaluation.tta import View, over_views, safe_views, softmax
 from acclimate.files import atomic_folder, digest_json, read_json, write_json
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime

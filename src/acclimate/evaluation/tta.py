@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data.contract import Pixels
-from acclimate.data.picture import mirrored
+from acclimate.data.images.contract import Pixels
+from acclimate.data.images.fast_resize import mirrored
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Logits, Run

@@ -7,15 +7,15 @@ import numpy as np
 from torch import nn
 
 from acclimate.context import Context
-from acclimate.data.batches import in_order
-from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.contract import Pixels
 from acclimate.features.store import Features, FeatureStore, KeptRows, lock_of
 from acclimate.files import digest_json, write_atomic
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.device import choose_device, on_cpu
-from acclimate.models.export import graph_of
-from acclimate.models.middle import WithMiddle, middle_size
+from acclimate.models.intermediate_features import WithMiddle, middle_size
+from acclimate.models.onnx.export import graph_of
 from acclimate.models.runtime import run_frozen
 from acclimate.models.structure import backbone, head
 

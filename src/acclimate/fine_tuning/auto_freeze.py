@@ -12,16 +12,15 @@ from torch import nn
 from acclimate.context import Context
 from acclimate.errors import count
 from acclimate.files import digest_json, read_json, write_json
-from acclimate.models.division import IndivisibleError
-from acclimate.training.learning_rate import Tryout
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.fine_tuning.trainable_layers import Question, body, set_trained
+from acclimate.models.split_network import IndivisibleError
+from acclimate.training.batches.frozen_prefix import divided, unkept
+from acclimate.training.batches.views import Views, digest_of
+from acclimate.training.engine.distributed import launched
+from acclimate.training.engine.step import Objective
+from acclimate.training.lr_finder import Tryout
 from acclimate.training.plan import TrainPlan
-from acclimate.training.prefix import divided, unkept
-from acclimate.training.processes import launched
-from acclimate.training.sameness import digest_of
-from acclimate.training.settings import FineTune
-from acclimate.training.step import Objective
-from acclimate.training.trainable import Question, body, set_trained
-from acclimate.training.views import Views
 
 _FILE = "trained.json"
 _FEWEST_BLOCKS = 6

@@ -16,12 +16,12 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError, RecipeError, count, listed
 from acclimate.features.discriminant import class_statistics, fit_discriminant
 from acclimate.features.probe import check_trainable
+from acclimate.fine_tuning.forgetting import priced
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.heads import head_kind
 from acclimate.models.structure import with_head
-from acclimate.training.forgetting import priced
-from acclimate.training.settings import FineTune
 
 _WHERE = "keep_classes"
 _SHOWN = 3

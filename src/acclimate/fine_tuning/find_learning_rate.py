@@ -6,13 +6,13 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.features.probe import check_trainable
+from acclimate.fine_tuning.fine_tune import objective_of, prepared, with_chosen_parts
+from acclimate.fine_tuning.head_init import with_fitted_head
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
-from acclimate.training.fine_tune import objective_of, prepared, with_chosen_parts
-from acclimate.training.head import with_fitted_head
-from acclimate.training.learning_rate import RateRange, range_test
+from acclimate.training.batches.views import Views
+from acclimate.training.lr_finder import RateRange, range_test
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 _DEFAULT = FineTune()
 _HERE = Context()

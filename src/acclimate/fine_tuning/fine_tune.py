@@ -1,10 +1,8 @@
 """The stage: a pretrained classifier learns the user's classes."""
 
 import copy
-import math
 import time
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,28 +13,28 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import RecipeError, count, listed
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
+from acclimate.fine_tuning.auto_freeze import choose_trained
+from acclimate.fine_tuning.class_incremental import for_rehearsal, growth_of, without_images
+from acclimate.fine_tuning.forgetting import priced
+from acclimate.fine_tuning.head_init import with_fitted_head
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.fine_tuning.stochastic_depth import stochastic
+from acclimate.fine_tuning.trainable_layers import Question, set_trained
 from acclimate.models.adapters import constrain, merge
-from acclimate.models.classifier import Classifier, StepRecord, plain
-from acclimate.training.faults import told_of_start
-from acclimate.training.forgetting import priced
-from acclimate.training.freezing import choose_trained
-from acclimate.training.growth import for_rehearsal, growth_of, without_images
-from acclimate.training.head import with_fitted_head
-from acclimate.training.imbalance import label_trust, log_shares
-from acclimate.training.learning_rate import with_found_rate
-from acclimate.training.loop import Trained, Watch, train
-from acclimate.training.losses import LOSSES
-from acclimate.training.optimizers import OptimizerFactory
-from acclimate.training.pace import left_of
+from acclimate.models.classifier import Classifier, plain
+from acclimate.training.batches.frozen_prefix import FrozenPart, frozen_prefix
+from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import Watch, train
+from acclimate.training.engine.resume import settings_beside
+from acclimate.training.engine.step import Objective, Seen
+from acclimate.training.engine.time_budget import left_of
+from acclimate.training.lr_finder import with_found_rate
+from acclimate.training.optim.class_imbalance import label_trust, log_shares
+from acclimate.training.optim.losses import LOSSES
+from acclimate.training.optim.optimizers import OptimizerFactory
 from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.prefix import FrozenPart, frozen_prefix
-from acclimate.training.resolution import check_sizes, growing_sizes
-from acclimate.training.sameness import settings_beside
-from acclimate.training.settings import FineTune
-from acclimate.training.step import Objective, Seen
-from acclimate.training.stochastic import stochastic
-from acclimate.training.trainable import Question, set_trained
-from acclimate.training.views import Views
+from acclimate.training.record import record, tell_plan
 
 _DEFAULT = FineTune()
 _HERE = Context()
@@ -237,58 +235,3 @@ def prepared(
         shown = ", ".join(f"{size} px" for size in views.sizes)
         context.progress.say(f"image sizes by epoch: {shown}")
     return network, told
-
-
-def tell_plan(plan: TrainPlan, context: Context) -> None:
-    """Says the numbers that were chosen, and why."""
-    epochs, minutes = count(plan.epochs, "epoch"), plan.minutes
-    ending = epochs if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
-    context.progress.say(
-        f"plan: {ending}, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
-        f"{plan.precision} on {plan.device}"
-    )
-    for name, reason in plan.reasons.items():
-        context.progress.say(f"  {name}: {reason}")
-
-
-def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPlan) -> StepRecord:
-    """What a card says of a training.
-
-    Args:
-        stage: Its name.
-        settings: With every default written out.
-        trained: Result and curve.
-        plan: The numbers that were used.
-
-    Returns:
-        The step.
-    """
-    start = trained.curve[0]
-    of_val = {"val_accuracy": trained.val_accuracy, "start_val_accuracy": start.val_accuracy}
-    figures = {
-        **({} if math.isnan(start.val_loss) else of_val),
-        "best_epoch": trained.best_epoch,
-        "epochs": trained.curve[-1].epoch,
-        "learning_rate": plan.learning_rate,
-        "batch_size": plan.batch_size,
-        "seconds": trained.curve[-1].seconds,
-    }
-    notes = [f"{name}: {reason}." for name, reason in plan.reasons.items()]
-    troubles = trained.troubles
-    if troubles.skipped:
-        figures["skipped_steps"] = troubles.skipped
-        notes.append(f"Loss or gradient was no number: {count(troubles.skipped, 'step')} skipped.")
-    if troubles.at_once:
-        held = count(troubles.at_once, "image")
-        notes.append(f"Memory was too small: {held} at once, gradients added up.")
-    if trained.blend is not None:
-        notes += trained.blend.notes
-        if trained.blend.coefficient is not None:
-            figures["wise_ft"] = trained.blend.coefficient
-    notes += told_of_start(trained.curve, plan.learning_rate, kept=trained.is_start)
-    # JSON has no NaN: what is unknown (the train loss before any step) is null.
-    curve = tuple(
-        {name: None if math.isnan(v) else float(v) for name, v in asdict(line).items()}
-        for line in trained.curve
-    )
-    return StepRecord(stage, settings, figures, tuple(notes), curve)

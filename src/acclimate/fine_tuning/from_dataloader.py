@@ -10,14 +10,15 @@ from torch import nn
 
 from acclimate.context import Context
 from acclimate.errors import RecipeError
-from acclimate.training.fine_tune import tell_plan
-from acclimate.training.loader import LoaderFeed
-from acclimate.training.loop import Trained, train
-from acclimate.training.losses import LOSSES
-from acclimate.training.optimizers import Groups, OptimizerFactory
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.training.batches.user_loader import LoaderFeed
+from acclimate.training.engine.loop import Trained, train
+from acclimate.training.engine.step import Seen
+from acclimate.training.optim.losses import LOSSES
+from acclimate.training.optim.optimizers import Groups, OptimizerFactory
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune, Training
-from acclimate.training.step import Seen
+from acclimate.training.record import tell_plan
+from acclimate.training.settings import Training
 
 _APPLY = frozenset(
     {*Training.model_fields, "loss", "label_smoothing"}

@@ -10,15 +10,15 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.context import Context, process_count
-from acclimate.data.batches import in_order
+from acclimate.data.images.batches import in_order
 from acclimate.errors import RecipeError
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.adapters import adapt
 from acclimate.models.device import choose_device, on_cpu, on_device
 from acclimate.models.heads import head_root
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import blocks
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
+from acclimate.training.batches.views import Views
 
 _JUDGED_ON = 256
 

@@ -17,13 +17,14 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, ModelFileError, OutputError, RecipeError, count
 from acclimate.features.probe import check_trainable
 from acclimate.files import working_alone, write_atomic, writing_errors
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.fine_tune_trial import Job, run_trial
+from acclimate.hyperparameter_search.head_trials import heads_left, try_heads
+from acclimate.hyperparameter_search.settings import Search
+from acclimate.hyperparameter_search.space import OneOf, Space
+from acclimate.hyperparameter_search.study import Ended, Trials, UnderWay, open_storage
+from acclimate.hyperparameter_search.trial_table import as_table, line, told
 from acclimate.models.classifier import Classifier, is_model_folder
-from acclimate.training.head_trials import heads_left, try_heads
-from acclimate.training.ranges import OneOf, Space
-from acclimate.training.settings import FineTune, Search
-from acclimate.training.trial import Job, run_trial
-from acclimate.training.trial_table import as_table, line, told
-from acclimate.training.trials import Ended, Trials, UnderWay, open_storage
 
 DATABASE, TABLE, RECIPE, BEST = "trials.sqlite", "trials.csv", "recipe.yaml", "best"
 

@@ -16,18 +16,20 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError, RecipeError
 from acclimate.files import digest_json
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.fine_tune_space import space
+from acclimate.hyperparameter_search.settings import Search
+from acclimate.hyperparameter_search.space import Space
+from acclimate.hyperparameter_search.study import Ended, Outcome, UnderWay
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.heads import head_kind, put_head
 from acclimate.models.structure import head_names
 from acclimate.progress import OnlyBars
-from acclimate.training.checkpoint import Epoch
-from acclimate.training.faults import DivergedError
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.loop import Watch
+from acclimate.training.curve import Epoch
+from acclimate.training.engine.divergence import DivergedError
+from acclimate.training.engine.loop import Watch
 from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.ranges import Space, space
-from acclimate.training.settings import FineTune, Search
-from acclimate.training.trials import Ended, Outcome, UnderWay
 
 _VERSION = 1
 """Raised when trials of another version cannot be compared."""

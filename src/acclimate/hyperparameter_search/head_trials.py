@@ -17,22 +17,23 @@ from acclimate.features.extract import extract
 from acclimate.features.probe import Examples, fit_head
 from acclimate.features.settings import Probe
 from acclimate.features.store import Features
+from acclimate.fine_tuning.fine_tune import objective_of
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.fine_tuning.stochastic_depth import stochastic
+from acclimate.hyperparameter_search.fine_tune_space import ON_FEATURES
+from acclimate.hyperparameter_search.fine_tune_trial import Job
+from acclimate.hyperparameter_search.space import OneOf
+from acclimate.hyperparameter_search.study import Ended, Trials
 from acclimate.models.adapters import constrain
 from acclimate.models.classifier import Classifier
 from acclimate.models.heads import HEADS
 from acclimate.models.structure import head
 from acclimate.progress import silent
-from acclimate.training.faults import DivergedError
-from acclimate.training.feed import Share, ValBatch, cut
-from acclimate.training.fine_tune import objective_of
-from acclimate.training.loop import Trained, train
+from acclimate.training.batches.train_batches import Share, ValBatch, cut
+from acclimate.training.curve import standard_error
+from acclimate.training.engine.divergence import DivergedError
+from acclimate.training.engine.loop import Trained, train
 from acclimate.training.plan import make_plan
-from acclimate.training.ranges import ON_FEATURES, OneOf
-from acclimate.training.selection import standard_error
-from acclimate.training.settings import FineTune
-from acclimate.training.stochastic import stochastic
-from acclimate.training.trial import Job
-from acclimate.training.trials import Ended, Trials
 
 TRIED = 12
 """A second or so each."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from acclimate.errors import ModelFileError
-from acclimate.training.ranges import Between, Range, Space
+from acclimate.hyperparameter_search.space import Between, Range, Space
 
 Outcome = Literal["done", "pruned", "diverged", "refused", "out of time"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from acclimate.errors import count
-from acclimate.training.trials import Ended
+from acclimate.hyperparameter_search.study import Ended
 
 _FACTS = ("number", "outcome", "val_accuracy", "val_loss", "epochs", "seconds")
 

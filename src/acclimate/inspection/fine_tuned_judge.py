@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from acclimate.augmentation.auto_policy import safe_policy
 from acclimate.augmentation.policy import Policy
-from acclimate.augmentation.safety import safe_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.probe import probe
 from acclimate.files import digest_json, write_atomic
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.inspection.feature_view import View
 from acclimate.inspection.folds import Folds, Logits
-from acclimate.inspection.view import View
 from acclimate.models.runtime import logits_of
 from acclimate.progress import OnlyBars
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 _VERSION = 1
 """Raised when what was said by another version must not be gone on with."""

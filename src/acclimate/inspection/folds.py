@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.inspection.view import View
+from acclimate.inspection.feature_view import View
 
 Logits = NDArray[np.float32]
 """(n, C), on any scale: how sure a judge may be is measured afterwards."""

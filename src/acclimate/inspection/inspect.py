@@ -8,12 +8,12 @@ import numpy as np
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, count
+from acclimate.inspection.feature_view import View
 from acclimate.inspection.label_errors import FLAG as LABEL_ERROR
 from acclimate.inspection.label_errors import label_errors
 from acclimate.inspection.outliers import FLAG as OUTLIER
 from acclimate.inspection.outliers import outliers
 from acclimate.inspection.settings import Inspect
-from acclimate.inspection.view import View
 from acclimate.models.classifier import Classifier
 
 _DEFAULT = Inspect()

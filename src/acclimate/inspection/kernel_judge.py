@@ -7,8 +7,8 @@ import numpy as np
 from acclimate.features.extract import feature_size
 from acclimate.features.kernel import LANDMARKS, Landmarks, fit_without_each
 from acclimate.features.probe import Examples
+from acclimate.inspection.feature_view import View
 from acclimate.inspection.folds import Folds, Logits
-from acclimate.inspection.view import View
 
 
 def by_nearness(view: View, folds: Folds) -> Logits:

@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 
 from acclimate.cleaning.flags import flagged
 from acclimate.data.dataset import Dataset, Rows, balanced
-from acclimate.data.fixes import is_kept
+from acclimate.data.sources.fix_list import is_kept
 from acclimate.errors import count
-from acclimate.evaluation.views import softmax
+from acclimate.evaluation.tta import softmax
 from acclimate.features.probe import calibrated
-from acclimate.inspection.fine_tuning import by_fine_tuning
+from acclimate.inspection.feature_view import View
+from acclimate.inspection.fine_tuned_judge import by_fine_tuning
 from acclimate.inspection.folds import Folds, Judge, dealt
-from acclimate.inspection.nearness import by_nearness
-from acclimate.inspection.view import View
-from acclimate.models.pretrained import pretrained
-from acclimate.models.settings import Model
+from acclimate.inspection.kernel_judge import by_nearness
+from acclimate.registry.resolve import sized
 
 Probabilities = NDArray[np.float32]
 """(N, C), each row sums to 1."""
@@ -169,7 +168,9 @@ def out_of_fold(view: View, rows: Rows) -> Probabilities:
     size = view.classifier.contract.image_size
     views = [view]
     for name in settings.also:
-        views.append(replace(view, classifier=pretrained(Model(name=name, image_size=size))))
+        views.append(
+            replace(view, classifier=sized(name, None, size, registry=view.context.registry))
+        )
     total = np.zeros((len(rows), len(dataset.classes)), np.float32)
     for one in views:
         for judge_name in settings.judges:

@@ -16,7 +16,7 @@ from acclimate.data.dataset import Dataset, balanced
 from acclimate.errors import count
 from acclimate.features.kernel import directions
 from acclimate.features.store import Features
-from acclimate.inspection.view import View
+from acclimate.inspection.feature_view import View
 
 FLAG = "outlier"
 _NEIGHBOURS = 10

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.versions import Pictures
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.cached_images import Pictures
+from acclimate.data.images.contract import InputContract
 from acclimate.models.runtime import Normalizer
 
 

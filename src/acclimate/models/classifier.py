@@ -12,14 +12,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
 from acclimate.models.class_statistics import ClassStatistics
-from acclimate.models.curves import write_curves
 from acclimate.models.heads import take_head_of
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
+from acclimate.models.training_curves import write_curves
 
 FORMAT = 1
 MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError, near_names
 from acclimate.models.classifier import (
     Card,

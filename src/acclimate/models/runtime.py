@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from acclimate.context import Context, usable_cores
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.threads import one_thread
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.threads import one_thread
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device

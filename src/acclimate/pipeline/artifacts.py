@@ -8,7 +8,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from acclimate.stages import find
+from acclimate.pipeline.stages import find
 
 _LIBRARIES = (
     "acclimate",

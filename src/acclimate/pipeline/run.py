@@ -27,11 +27,11 @@ from acclimate.files import (
     write_json,
     writing_errors,
 )
+from acclimate.pipeline.artifacts import THINGS, Slot, machine
+from acclimate.pipeline.stages import STAGES, Stage, find
+from acclimate.pipeline.steps import Step, chosen
 from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
-from acclimate.stages import STAGES, Stage, find
-from acclimate.steps import Step, chosen
-from acclimate.things import THINGS, Slot, machine
 
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
@@ -97,7 +97,12 @@ def run(
     """
     steps = chosen(recipe, until)
     folder = out / recipe.name
-    here = replace(context or Context(), seed=recipe.seed, cache_gb=recipe.data.cache_gb)
+    here = replace(
+        context or Context(),
+        seed=recipe.seed,
+        cache_gb=recipe.data.cache_gb,
+        registry=recipe.registry,
+    )
     if process_count() > 1:
         raise RecipeError(
             "the whole job runs in one process.",
@@ -169,8 +174,8 @@ def _is_run(folder: Path) -> bool:
 def _read_inputs(job: _Job) -> None:
     """Fills the slots that no stage makes: the listing of the images, and the pretrained model."""
     find("acclimate.models.device:choose_device")(job.context.device)  # before hours of cleaning
-    read = find("acclimate.data.sources:read")
-    as_classifier = find("acclimate.inputs:as_classifier")
+    read = find("acclimate.data.sources.read:read")
+    as_classifier = find("acclimate.registry.resolve:as_classifier")
     recipe = job.recipe
     listing = read(recipe.data.path, recipe.data)
     for note in listing.notes:
@@ -196,7 +201,7 @@ def _check_kept(job: _Job) -> None:
     recipe = job.recipe
     if recipe.fine_tune is None or not recipe.fine_tune.keep_classes:
         return
-    growth_of = find("acclimate.training.growth:growth_of")
+    growth_of = find("acclimate.fine_tuning.class_incremental:growth_of")
     model, dataset = job.slots["pretrained"].load(), job.slots["dataset"].load()
     absent = growth_of(model, dataset, recipe.fine_tune).absent
     later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]

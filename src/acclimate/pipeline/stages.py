@@ -82,7 +82,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "augment",
-            "acclimate.augmentation.safety:safe_policy",
+            "acclimate.augmentation.auto_policy:safe_policy",
             "acclimate.augmentation.settings:Augment",
             ("classifier", "dataset"),
             "policy",
@@ -91,8 +91,8 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "fine-tune",
-            "acclimate.training.fine_tune:fine_tune",
-            "acclimate.training.settings:FineTune",
+            "acclimate.fine_tuning.fine_tune:fine_tune",
+            "acclimate.fine_tuning.settings:FineTune",
             ("classifier", "dataset", "policy"),
             "classifier",
             6,
@@ -100,8 +100,8 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "distill",
-            "acclimate.training.distill:distill",
-            "acclimate.training.settings:Distill",
+            "acclimate.distillation.distill:distill",
+            "acclimate.distillation.settings:Distill",
             ("classifier", "dataset", "policy"),
             "classifier",
             6,
@@ -127,7 +127,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "export",
-            "acclimate.models.export:export",
+            "acclimate.models.onnx.export:export",
             "acclimate.models.settings:Export",
             ("classifier", "dataset"),
             "classifier",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from acclimate.errors import RecipeError, near_names
+from acclimate.pipeline.stages import STAGES
 from acclimate.recipe import Recipe
-from acclimate.stages import STAGES
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from acclimate.augmentation.judging import copy_of
+from acclimate.augmentation.evidence import Evidence
+from acclimate.augmentation.label_probe import copy_of
 from acclimate.augmentation.policy import Policy
-from acclimate.augmentation.record import Evidence
 from acclimate.context import derive_seed
-from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset
-from acclimate.data.decode import read_image
+from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.decode import read_image
 from acclimate.errors import UnreadableImage
 from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import data_uri

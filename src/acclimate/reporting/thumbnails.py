@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from acclimate.data.decode import read_image
+from acclimate.data.images.decode import read_image
 from acclimate.errors import UnreadableImage
 
 SIDE = 96

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from acclimate.context import Context, usable_cores
-from acclimate.data.contract import Pixels
-from acclimate.data.decode import SUFFIXES
-from acclimate.data.folders import unlisted
+from acclimate.data.images.contract import Pixels
+from acclimate.data.images.decode import SUFFIXES
+from acclimate.data.sources.folders import unlisted
 from acclimate.errors import DataError, UnreadableImage
-from acclimate.evaluation.views import over_views, safe_views, softmax
+from acclimate.evaluation.tta import over_views, safe_views, softmax
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import RUNTIMES, Logits, best_runtime
 

@@ -15,19 +15,19 @@ from acclimate.errors import RecipeError
 from acclimate.models.device import on_device
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import silent
-from acclimate.training.faults import diverged
-from acclimate.training.feed import Feed, Share
-from acclimate.training.optimizers import (
+from acclimate.training.batches.train_batches import Feed, Share
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.batch_norm import set_mode
+from acclimate.training.engine.distributed import launched
+from acclimate.training.engine.divergence import diverged
+from acclimate.training.engine.step import Objective, Step
+from acclimate.training.optim.optimizers import (
     OPTIMIZERS,
     OptimizerFactory,
     parameter_groups,
     to_learn,
 )
 from acclimate.training.plan import TrainPlan
-from acclimate.training.processes import launched
-from acclimate.training.statistics import set_mode
-from acclimate.training.step import Objective, Step
-from acclimate.training.views import Views
 
 STEPS = 60
 _BELOW, _ABOVE = 1e-2, 1e3

@@ -10,7 +10,7 @@ import torch
 from acclimate.context import Context, process_count
 from acclimate.errors import RecipeError
 from acclimate.models.device import choose_device
-from acclimate.training.blending import COEFFICIENTS
+from acclimate.training.optim.model_soups import COEFFICIENTS
 from acclimate.training.settings import Training
 
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 20

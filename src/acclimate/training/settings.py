@@ -1,4 +1,4 @@
-"""Settings of the training room."""
+"""Settings that every stage that trains shares."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,30 +6,18 @@ from pydantic import (
     AfterValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
 )
 
-from acclimate.models.settings import ImageSize
-from acclimate.settings import Auto, Fraction, OpenFraction, Settings
+from acclimate.settings import Auto, OpenFraction, Settings
 
 OptimizerName = Literal["adamw", "sgd", "lion", "muon", "schedule_free"]
 ScheduleName = Literal["cosine", "linear", "one_cycle", "constant"]
 SharpnessName = Literal["none", "sam", "asam"]
-LossName = Literal["cross_entropy", "focal", "generalized_cross_entropy", "symmetric_cross_entropy"]
 AveragingName = Literal["none", "ema", "swa", "soup"]
-DistillationName = Literal["soft", "dkd", "dist", "hints"]
-TrainedName = Literal["all", "head", "last", "surgical", "lora"]
-HeadName = Literal["linear", "cosine", "mlp"]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
-
-
-def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("must have its lower end first")
-    return ends
 
 
 def _instead_of_epochs(minutes: float | None, info: ValidationInfo) -> float | None:
@@ -40,10 +28,6 @@ def _instead_of_epochs(minutes: float | None, info: ValidationInfo) -> float | N
 
 
 Minutes = Annotated[PositiveFloat | None, AfterValidator(_instead_of_epochs)]
-_Rates = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
-_Amounts = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_ascending)]
-_LayerDecays = Annotated[tuple[LayerDecay, LayerDecay], AfterValidator(_ascending)]
-_Parts = Annotated[tuple[OpenFraction, OpenFraction], AfterValidator(_ascending)]
 
 
 class Training(Settings):
@@ -91,92 +75,3 @@ class Training(Settings):
     """How far around the weights they look; auto is 0.05 for sam, 0.5 for asam."""
     class_statistics: bool = True
     """Keep each class's mean features with the model: classes can then be added without images."""
-
-
-class FineTune(Training):
-    """How a classifier learns the user's classes."""
-
-    loss: LossName = "cross_entropy"
-    """What is made small; the generalized and the symmetric one bear wrong labels."""
-    label_smoothing: OpenFraction = 0.1
-    """Probability spread over the other classes, against over-confidence."""
-    wise_ft: Literal["auto", "off"] | Fraction = "off"
-    """Part of the way from the fitted head (0) to the trained network (1); auto asks val."""
-    balance: Literal["none", "sampling", "logit_adjustment"] = "none"
-    """For rare classes: as many images of each class an epoch, or logits moved by their share."""
-    label_weights: bool = False
-    """Labels that `inspect` suspects count less."""
-    trained: TrainedName | Auto = "all"
-    """Which weights learn; surgical asks the gradients, lora adds adapters, auto asks the time."""
-    trained_blocks: PositiveInt = 3
-    """How many blocks beside the head, for last and surgical."""
-    lora_rank: PositiveInt = 8
-    """Rank of the adapters."""
-    lora_alpha: PositiveFloat = 16.0
-    """Strength of the adapters, over their rank."""
-    head: HeadName | Auto = "auto"
-    """auto keeps the head of a model that knows the classes, and is linear elsewhere."""
-    dropout: OpenFraction = 0.0
-    """Part of the features that the last layer does not see in training."""
-    drop_path: OpenFraction = 0.0
-    """Probability that the last residual branch is left out in training, earlier ones less."""
-    prefix_views: NonNegativeInt | Auto = "auto"
-    """Views of each image for which a frozen first part is run once and kept; 0 keeps none."""
-    start_size: ImageSize | None = None
-    """Side in px of the first epoch's training images, which grow to the model's own."""
-    keep_classes: bool = False
-    """Add the data's classes to those that the model knows, and keep those."""
-
-
-class Distill(Training):
-    """How a student learns from a teacher."""
-
-    AUTO_STEPS: ClassVar[int] = 200
-    """It starts from weights that fit already."""
-
-    student: str = "auto"
-    """Model's name or folder; auto: smallest packaged one, or a copy of a teacher that is it."""
-    method: DistillationName = "soft"
-    """Learnt: soft probabilities, those decoupled (dkd), correlations (dist), or features too."""
-    temperature: PositiveFloat | Auto = "auto"
-    """Softens both sides, so that the teacher's second thoughts are heard; auto is the method's."""
-    hard_labels: Fraction | Auto = "auto"
-    """Weight of the true labels beside the teacher's; auto is the method's."""
-    teachers: tuple[str, ...] = ()
-    """More teachers beside the given one: names, model folders, `.onnx` files."""
-    unlabelled: bool = False
-    """Learn from images without a label too, by what the teacher says of them."""
-    dkd_alpha: NonNegativeFloat = 1.0
-    """Weight of the true class's part of DKD."""
-    dkd_beta: NonNegativeFloat = 8.0
-    """Weight of the other classes' part of DKD."""
-    dist_beta: NonNegativeFloat = 1.0
-    """Weight of DIST's correlation between classes."""
-    dist_gamma: NonNegativeFloat = 1.0
-    """Weight of DIST's correlation within classes, over the batch."""
-    hint_weight: NonNegativeFloat = 1.0
-    """Weight of the features beside the probabilities, for hints."""
-
-
-class Search(Settings):
-    """What `fine-tune --trials` tries; settings that are given are not tried, null and [] neither.
-
-    Both ends of a range belong to it.
-    """
-
-    learning_rate: _Rates | Auto | None = "auto"
-    """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
-    weight_decay: _Amounts | Auto | None = "auto"
-    """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
-    layer_decay: _LayerDecays | None = (0.6, 1.0)
-    """Lowest and highest."""
-    label_smoothing: _Parts | None = (0.0, 0.3)
-    """Lowest and highest; tried on kept features first."""
-    dropout: _Parts | None = (0.0, 0.5)
-    """Lowest and highest; tried on kept features first."""
-    head: tuple[HeadName, ...] = ("linear", "cosine", "mlp")
-    """Those that kept features do not rule out are trained with the whole network."""
-    trained: tuple[TrainedName, ...] = ("all", "last", "lora")
-    """Which weights learn."""
-    mixup: tuple[NonNegativeFloat, ...] = (0.0, 0.2)
-    """Of the section augment."""

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.cleaning.clusters import components
+from acclimate.cleaning.duplicates.connected_components import components
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.cleaning.duplicates import duplicates
+from acclimate.cleaning.duplicates.exact import duplicates
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, SCHEMA, SPLITS, Dataset

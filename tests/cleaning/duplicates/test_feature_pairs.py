@@ -3,11 +3,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from acclimate.cleaning.alike_features import alike_by_features, feature_threshold
 from acclimate.cleaning.clean import clean
-from acclimate.cleaning.clusters import components
+from acclimate.cleaning.duplicates.connected_components import components
+from acclimate.cleaning.duplicates.feature_pairs import alike_by_features, feature_threshold
 from acclimate.cleaning.settings import Clean
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 
 
 def unit(rows):

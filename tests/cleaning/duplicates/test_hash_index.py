@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.cleaning import hash_index
-from acclimate.cleaning.hash_index import HashIndex
+from acclimate.cleaning.duplicates import hash_index
+from acclimate.cleaning.duplicates.hash_index import HashIndex
 
 BITS = st.integers(0, 2**64 - 1)
 

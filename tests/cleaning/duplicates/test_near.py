@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from acclimate.cleaning.clean import clean, first_reasons
-from acclimate.cleaning.near_duplicates import near_duplicates
+from acclimate.cleaning.duplicates.near import near_duplicates
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, SCHEMA, Dataset
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.progress import SilentProgress
 
 CLASSES = ("ant", "bee")

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from acclimate.cleaning.likeness import WINDOWS, correlations, hashes, parts, similarities
+from acclimate.cleaning.duplicates.perceptual_hash import (
+    WINDOWS,
+    correlations,
+    hashes,
+    parts,
+    similarities,
+)
 
 
 def scene(seed):

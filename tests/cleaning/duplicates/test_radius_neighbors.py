@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from acclimate.cleaning.cells import neighbourhoods
+from acclimate.cleaning.duplicates.radius_neighbors import neighbourhoods
 
 
 def unit(rows):

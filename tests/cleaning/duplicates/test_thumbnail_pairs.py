@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from acclimate.cleaning import alike as module
-from acclimate.cleaning.alike import MIRRORS, ROTATIONS, alike, threshold
+from acclimate.cleaning.duplicates import thumbnail_pairs as module
+from acclimate.cleaning.duplicates.thumbnail_pairs import MIRRORS, ROTATIONS, alike, threshold
 
 
 def pictures(count, seed=0):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acclimate.cleaning import looking
-from acclimate.cleaning.look import Look, look
-from acclimate.cleaning.looking import looks
+from acclimate.cleaning.scan import parallel
+from acclimate.cleaning.scan.image_stats import Look, look
+from acclimate.cleaning.scan.parallel import looks
 from acclimate.data.settings import Decoding
 
 BOUNDS = Decoding(max_megapixels=0.01, max_file_mb=1)
@@ -36,9 +36,9 @@ def files(tmp_path):
 @pytest.fixture
 def many(monkeypatch):
     """So few that a test may have them count as many."""
-    monkeypatch.setattr(looking, "MANY", 10)
-    monkeypatch.setattr(looking, "_CHUNK", 8)
-    monkeypatch.setattr(looking, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "MANY", 10)
+    monkeypatch.setattr(parallel, "_CHUNK", 8)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
 
 
 def test_processes_tell_what_a_look_tells_in_the_order_of_the_files(files, many):
@@ -57,7 +57,8 @@ def test_processes_measure_what_is_asked_for(files, many, faults):
 
 def test_a_process_starts_without_the_weight_of_settings_and_tables():
     code = (
-        "import sys, acclimate.cleaning.looking as it; from acclimate.data.decode import _formats;"
+        "import sys, acclimate.cleaning.scan.parallel as it;"
+        "from acclimate.data.images.decode import _formats;"
         "_formats(); print([m for m in ('pydantic', 'pyarrow', 'torch', 'PIL.EpsImagePlugin')"
         " if m in sys.modules])"
     )
@@ -66,7 +67,7 @@ def test_a_process_starts_without_the_weight_of_settings_and_tables():
 
 
 def test_a_few_files_need_no_process(files, monkeypatch):
-    monkeypatch.setattr(looking.subprocess, "Popen", None)
+    monkeypatch.setattr(parallel.subprocess, "Popen", None)
     assert list(looks(files, BOUNDS)) == [look(path, BOUNDS) for path in files]
 
 
@@ -107,9 +108,9 @@ def test_no_process_outlives_a_look_that_is_given_up(files, many):
 
 def test_a_process_ends_when_its_parent_is_killed(files, many):
     code = (
-        "import sys, time; from pathlib import Path; from acclimate.cleaning import looking;"
+        "import sys, time; from pathlib import Path; from acclimate.cleaning.scan import parallel;"
         "from acclimate.data.settings import Decoding;"
-        "children = looking._Children(1, Decoding(), True);"
+        "children = parallel._Children(1, Decoding(), True);"
         "print(children._all[0].pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

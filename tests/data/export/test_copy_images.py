@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.conversions import _folders, copy_images
-from acclimate.data.decode import read_image
-from acclimate.data.sources import read
+from acclimate.data.export.copy_images import _folders, copy_images
+from acclimate.data.images.decode import read_image
+from acclimate.data.sources.read import read
 from acclimate.errors import OutputError, UnreadableImage
 
 LABELS = ("rose", "daisy")

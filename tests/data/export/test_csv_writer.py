@@ -10,10 +10,10 @@ from PIL import Image
 
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.archives import SUFFIXES_OF_ARCHIVES
-from acclimate.data.conversions import copy_images
+from acclimate.data.export.copy_images import copy_images
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES
+from acclimate.data.sources.read import read
 from acclimate.errors import OutputError, UnreadableImage
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acclimate.data.batches import batches, in_order
-from acclimate.data.contract import InputContract
-from acclimate.data.sources import read
+from acclimate.data.images.batches import batches, in_order
+from acclimate.data.images.contract import InputContract
+from acclimate.data.sources.read import read
 from acclimate.errors import UnreadableImage
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 0.875)
@@ -109,7 +109,7 @@ def test_stopping_early_stops_the_work(dataset):
 def test_images_that_take_little_are_loaded_by_half_of_the_threads(
     dataset, monkeypatch, seconds, threads
 ):
-    monkeypatch.setattr("acclimate.data.batches.usable_cores", lambda: 4)
+    monkeypatch.setattr("acclimate.data.images.batches.usable_cores", lambda: 4)
     late = set()
 
     def load(row):

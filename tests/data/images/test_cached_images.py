@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract
-from acclimate.data.decode import read_image
-from acclimate.data.sources import read
-from acclimate.data.versions import Pictures, evaluated, roomy
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.cached_images import Pictures, evaluated, roomy
+from acclimate.data.images.contract import InputContract
+from acclimate.data.images.decode import read_image
+from acclimate.data.sources.read import read
 from acclimate.progress import SilentProgress
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 0.875)

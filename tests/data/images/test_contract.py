@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from acclimate.data.contract import MAX_IMAGE_SIZE, InputContract
+from acclimate.data.images.contract import MAX_IMAGE_SIZE, InputContract
 from acclimate.errors import ModelFileError
 
 CONTRACT = InputContract(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from acclimate.data.decode import FORMATS, SUFFIXES, decode, measure, read_image
+from acclimate.data.images.decode import FORMATS, SUFFIXES, decode, measure, read_image
 from acclimate.data.settings import Decoding
 from acclimate.errors import UnreadableImage
 

@@ -13,8 +13,8 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.data import pixels as room
-from acclimate.data.pixels import GB, PixelCache
+from acclimate.data.images import pixel_cache as room
+from acclimate.data.images.pixel_cache import GB, PixelCache
 
 NAME_BYTES = 36
 

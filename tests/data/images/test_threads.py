@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from acclimate.data.threads import image_threads, one_thread
+from acclimate.data.images.threads import image_threads, one_thread
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.data.delimited import read_delimited
+from acclimate.data.sources.csv_reader import read_delimited
 from acclimate.errors import DataError
 
 

@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.fixes import Fix, apply_fixes, fixes_as_csv, is_kept, suggested_fixes
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.fix_list import Fix, apply_fixes, fixes_as_csv, is_kept, suggested_fixes
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 
 HEAD = "path,given_label,suggested_label,action,reason,score\n"

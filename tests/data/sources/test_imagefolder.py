@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 
 

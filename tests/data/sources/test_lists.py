@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 from acclimate.cleaning.clean import clean
 from acclimate.data.dataset import HOME, SPLITS
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 
 

@@ -11,7 +11,7 @@ from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset
 from acclimate.data.settings import Source
-from acclimate.data.sources import read
+from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 
 SAID = ("path", "label", "split", "domain", "group")

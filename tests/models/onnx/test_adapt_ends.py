@@ -13,7 +13,7 @@ from acclimate.compression.quantize import SCHEMES, static
 from acclimate.compression.settings import Quantize
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import from_onnx, read_metadata
+from acclimate.models.onnx.export import from_onnx, read_metadata
 from acclimate.models.runtime import run_onnx
 
 SIZE, CLASSES = 32, ("ant", "bee", "cat", "dog")

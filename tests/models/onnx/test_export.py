@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
-from acclimate.models.export import (
+from acclimate.models.onnx.export import (
     agreement,
     export,
     graph_of,

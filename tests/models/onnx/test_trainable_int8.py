@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from acclimate.compression.quantize import SCHEMES, static
 from acclimate.compression.settings import Quantize
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
-from acclimate.models.export import to_onnx
-from acclimate.models.graph_operations import OPERATIONS
-from acclimate.models.integer_graph import IntegerGraph, Weight
+from acclimate.models.onnx.export import to_onnx
+from acclimate.models.onnx.torch_operators import OPERATIONS
+from acclimate.models.onnx.trainable_int8 import IntegerGraph, Weight
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import blocks, head
 

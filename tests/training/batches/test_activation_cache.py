@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.training.activations import Activations, bytes_of
+from acclimate.training.batches.activation_cache import Activations, bytes_of
 
 ROWS = np.array([3, 5, 8, 13])
 

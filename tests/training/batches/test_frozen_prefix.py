@@ -11,15 +11,15 @@ from torch import nn
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.context import Context, derive_seed
-from acclimate.models.division import divide
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
+from acclimate.models.split_network import divide
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune
+from acclimate.training.batches.frozen_prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
+from acclimate.training.batches.views import Views
 from acclimate.training.plan import make_plan
-from acclimate.training.prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 CPU = torch.device("cpu")
 

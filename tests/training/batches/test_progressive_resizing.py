@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acclimate.errors import RecipeError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import resized, wrap
-from acclimate.training.feed import Feed
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.resolution import check_sizes, growing_sizes
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
+from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
+from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.views import Views
 
 
 def test_sizes_grow_over_two_thirds_of_the_epochs():

@@ -8,9 +8,9 @@ import torch
 
 from acclimate.augmentation.policy import POLICIES, choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.data.contract import InputContract
-from acclimate.training.feed import Feed
-from acclimate.training.views import Views
+from acclimate.data.images.contract import InputContract
+from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.views import Views
 
 CPU = torch.device("cpu")
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)

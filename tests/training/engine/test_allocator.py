@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from acclimate.training.allocation import freed_memory_kept
+from acclimate.training.engine.allocator import freed_memory_kept
 
 glibc = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"),

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.structure import head, with_head
 from acclimate.progress import SilentProgress
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
-from acclimate.training.statistics import measure_anew, quiet_frozen
-from acclimate.training.views import Views
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.batch_norm import measure_anew, quiet_frozen
 
 
 class Heard(SilentProgress):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from acclimate.errors import OutputError
-from acclimate.training.checkpoint import Epoch, TrainState, find_state, save_state
+from acclimate.training.curve import Epoch
+from acclimate.training.engine.checkpoint import TrainState, find_state, save_state
 
 
 def state(epoch=2):

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.progress import SilentProgress
-from acclimate.training import saving
-from acclimate.training.checkpoint import find_state, save_state
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.loop import train
+from acclimate.training.batches.views import Views
+from acclimate.training.engine import checkpointing
+from acclimate.training.engine.checkpoint import find_state, save_state
+from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SETTINGS = FineTune(epochs=2, batch_size=30, learning_rate=1e-2)
@@ -108,8 +108,8 @@ def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
 
 
 def test_a_checkpoint_is_written_every_so_often(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(saving, "EVERY_S", 0.0)
-    monkeypatch.setattr(saving, "_SHARE", math.inf)
+    monkeypatch.setattr(checkpointing, "EVERY_S", 0.0)
+    monkeypatch.setattr(checkpointing, "_SHARE", math.inf)
 
     class Killed(Signalled):
         def advance(self, done=1):
@@ -124,16 +124,16 @@ def test_a_checkpoint_is_written_every_so_often(run, tmp_path, monkeypatch):
 
 def test_a_short_training_is_saved_once_an_epoch(run, tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(saving, "save_state", lambda state, _: saved.append(state.epoch))
+    monkeypatch.setattr(checkpointing, "save_state", lambda state, _: saved.append(state.epoch))
     run(workspace=tmp_path)
     assert saved == [1, 2]
 
 
 def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(saving, "save_state", lambda *_: now.__setitem__(0, now[0] + 30))
-    saver = saving.Saver(tmp_path)
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpointing, "save_state", lambda *_: now.__setitem__(0, now[0] + 30))
+    saver = checkpointing.Saver(tmp_path)
     now[0] = 60.0
     assert saver.due
     saver.save(None)
@@ -155,7 +155,7 @@ def test_sigterm_saves_and_then_does_what_it_did_before(run, tmp_path):
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
-    with saving.Saver(tmp_path) as saver:
+    with checkpointing.Saver(tmp_path) as saver:
         signal.raise_signal(signal.SIGINT)
         assert saver.due
         with pytest.raises(KeyboardInterrupt):
@@ -165,20 +165,20 @@ def test_a_second_signal_stops_at_once(tmp_path):
 
 def test_without_a_place_to_save_signals_are_left_alone():
     before = signal.getsignal(signal.SIGINT)
-    with saving.Saver(None) as saver:
+    with checkpointing.Saver(None) as saver:
         assert signal.getsignal(signal.SIGINT) is before
         assert not saver.due
 
 
 def test_a_process_that_does_not_lead_waits_for_the_one_that_does(tmp_path):
-    with saving.Saver(tmp_path, leads=False) as saver:
+    with checkpointing.Saver(tmp_path, leads=False) as saver:
         signal.raise_signal(signal.SIGINT)  # no KeyboardInterrupt
         assert not saver.due
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
     def work():
-        with saving.Saver(tmp_path) as saver:
+        with checkpointing.Saver(tmp_path) as saver:
             seen.append(saver.due)
 
     seen = []

@@ -13,12 +13,12 @@ import timm
 import torch
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.contract import InputContract
-from acclimate.data.sources import read
+from acclimate.data.images.contract import InputContract
+from acclimate.data.sources.read import read
+from acclimate.fine_tuning.fine_tune import fine_tune
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
-from acclimate.training.fine_tune import fine_tune
-from acclimate.training.settings import FineTune
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 # 180 images: ten full batches, or one and a single image that is too few for two processes.
@@ -35,8 +35,8 @@ from acclimate.context import Context, process_rank
 from acclimate.data.dataset import Dataset
 from acclimate.models.classifier import Classifier
 from acclimate.training import fine_tune as stage
-from acclimate.training.distill import distill
-from acclimate.training.views import Views
+from acclimate.distillation.distill import distill
+from acclimate.training.batches.views import Views
 from acclimate.training.settings import Distill, FineTune
 
 model, data, out = map(Path, sys.argv[1:4])

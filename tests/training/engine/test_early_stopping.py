@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.training.checkpoint import Epoch
-from acclimate.training.selection import preferred, stale
+from acclimate.training.curve import Epoch
+from acclimate.training.engine.early_stopping import preferred, stale
 
 IMAGES = 100
 

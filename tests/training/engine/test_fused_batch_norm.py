@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
-from acclimate.training.fusion import find_fusion, fused
+from acclimate.training.engine.fused_batch_norm import find_fusion, fused
 
 
 class Skipping(nn.Module):

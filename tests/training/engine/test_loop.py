@@ -15,16 +15,16 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.augmentation.policy import Policy
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import SPLITS
-from acclimate.data.sources import read
+from acclimate.data.images.contract import InputContract
+from acclimate.data.sources.read import read
 from acclimate.errors import RecipeError, UnreadableImage
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
-from acclimate.training.loop import train
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=3, batch_size=18, learning_rate=1e-2)

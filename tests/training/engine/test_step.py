@@ -14,20 +14,20 @@ from torch.nn import functional
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.context import Context
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, RecipeError
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
-from acclimate.training.feed import Feed
-from acclimate.training.fine_tune import record
-from acclimate.training.loop import train
-from acclimate.training.losses import disagreement
-from acclimate.training.memory import halved, is_out_of_memory, pieces
+from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.distributed import launched
+from acclimate.training.engine.loop import train
+from acclimate.training.engine.out_of_memory import halved, is_out_of_memory, pieces
+from acclimate.training.engine.step import Step
+from acclimate.training.optim.losses import disagreement
 from acclimate.training.plan import make_plan
-from acclimate.training.processes import launched
-from acclimate.training.settings import FineTune
-from acclimate.training.step import Step
-from acclimate.training.views import Views
+from acclimate.training.record import record
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SETTINGS = FineTune(epochs=1, batch_size=30, learning_rate=1e-2)
@@ -272,7 +272,7 @@ def test_too_many_in_an_epoch_end_it_too(run):
 
 
 def test_with_a_loss_scaler_the_precision_is_named(context):
-    from acclimate.training.faults import diverged
+    from acclimate.training.engine.divergence import diverged
 
     plan = make_plan(SETTINGS.model_copy(update={"precision": "16-mixed"}), 100, context)
     said = str(diverged("loss", math.inf, "step 3", plan))
@@ -283,7 +283,7 @@ def test_with_a_loss_scaler_the_precision_is_named(context):
 
 
 def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(context):
-    from acclimate.training.loader import LoaderFeed
+    from acclimate.training.batches.user_loader import LoaderFeed
 
     images, labels = torch.rand(40, 3, 8, 8), torch.arange(40) % 4
     images[[3, 17, 31], 0, 0, 0] = math.nan

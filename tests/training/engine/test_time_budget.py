@@ -12,14 +12,14 @@ from lightning_fabric import Fabric
 from torch.nn import functional
 
 from acclimate.context import Context
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.progress import SilentProgress
-from acclimate.training.loop import train
-from acclimate.training.optimizers import adamw
-from acclimate.training.pace import Pace, left_of
+from acclimate.training.batches.views import Views
+from acclimate.training.engine.loop import train
+from acclimate.training.engine.time_budget import Pace, left_of
+from acclimate.training.optim.optimizers import adamw
 from acclimate.training.plan import make_plan
-from acclimate.training.settings import FineTune
-from acclimate.training.views import Views
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 
@@ -71,7 +71,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now = 1000.0
         here = SimpleNamespace(monotonic=lambda: self.now)
-        monkeypatch.setattr("acclimate.training.pace.time", here)
+        monkeypatch.setattr("acclimate.training.engine.time_budget.time", here)
 
 
 @pytest.fixture

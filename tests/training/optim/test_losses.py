@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.training.losses import (
+from acclimate.training.optim.losses import (
     cross_entropy,
     disagreement,
     focal,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acclimate.errors import RecipeError
-from acclimate.training.blending import (
+from acclimate.training.curve import Epoch
+from acclimate.training.optim.model_soups import (
     COEFFICIENTS,
     Judged,
     check_val,
@@ -17,7 +18,6 @@ from acclimate.training.blending import (
     interpolated,
     wise_ft,
 )
-from acclimate.training.checkpoint import Epoch
 
 
 def weights(value):

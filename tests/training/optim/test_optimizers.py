@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from acclimate.models.structure import blocks, head
-from acclimate.training.optimizers import parameter_groups
+from acclimate.training.optim.optimizers import parameter_groups
 
 ARCHITECTURES = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_nfnet"]
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)

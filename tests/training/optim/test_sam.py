@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from acclimate.training.sharpness import climb, climb_down
+from acclimate.training.optim.sam import climb, climb_down
 
 
 def weights(*gradients):

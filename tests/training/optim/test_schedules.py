@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from acclimate.training.optimizers import OPTIMIZERS
-from acclimate.training.schedules import constant, cosine, factor, linear, set_rates
+from acclimate.training.optim.optimizers import OPTIMIZERS
+from acclimate.training.optim.schedules import constant, cosine, factor, linear, set_rates
 
 
 def test_cosine_goes_through_half_in_the_middle_and_ends_at_zero():

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from acclimate.training.averaging import AVERAGES, Averager, copied
-from acclimate.training.checkpoint import Epoch
+from acclimate.training.curve import Epoch
+from acclimate.training.optim.weight_averaging import AVERAGES, Averager, copied
 
 CPU = torch.device("cpu")
 

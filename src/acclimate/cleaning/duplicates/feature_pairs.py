@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from acclimate.cleaning.alike import FEW, Scored, best_of, random_pairs, reach
-from acclimate.cleaning.cells import Points, neighbourhoods
-from acclimate.cleaning.clusters import components
+from acclimate.cleaning.duplicates.connected_components import components
+from acclimate.cleaning.duplicates.radius_neighbors import Points, neighbourhoods
+from acclimate.cleaning.duplicates.thumbnail_pairs import FEW, Scored, best_of, random_pairs, reach
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.extract import keep_extracted

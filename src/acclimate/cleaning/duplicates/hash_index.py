@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.likeness import Hashes
+from acclimate.cleaning.duplicates.perceptual_hash import Hashes
 
 _PIECES, _BITS = 4, 16
 _BLOCK = 1 << 21

@@ -5,11 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.alike import MIRRORS, ROTATIONS, Scored, alike, best_of, threshold
-from acclimate.cleaning.clusters import components
+from acclimate.cleaning.duplicates.connected_components import components
+from acclimate.cleaning.duplicates.perceptual_hash import Thumbnails
+from acclimate.cleaning.duplicates.thumbnail_pairs import (
+    MIRRORS,
+    ROTATIONS,
+    Scored,
+    alike,
+    best_of,
+    threshold,
+)
 from acclimate.cleaning.findings import RANK, Findings
-from acclimate.cleaning.likeness import Thumbnails
-from acclimate.cleaning.look import THUMBNAIL
+from acclimate.cleaning.scan.image_stats import THUMBNAIL
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset, Rows
@@ -74,12 +81,12 @@ def _thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
 
 def _seen_alike(dataset: Dataset, rows: Rows, settings: Clean, context: Context) -> Scored:
     # Imported here: it brings PyTorch, and most cleaning does without a network.
-    from acclimate.cleaning import alike_features
+    from acclimate.cleaning.duplicates import feature_pairs
 
-    features = alike_features.features_of(dataset, rows, context)
+    features = feature_pairs.features_of(dataset, rows, context)
     seed = context.seed_for("near-duplicates", "features")
-    least = alike_features.feature_threshold(features, settings.feature_likeness, seed)
-    return alike_features.alike_by_features(features, least, seed)
+    least = feature_pairs.feature_threshold(features, settings.feature_likeness, seed)
+    return feature_pairs.alike_by_features(features, least, seed)
 
 
 def _clusters(rows: Rows, names: NDArray[np.int64]) -> list[Rows]:

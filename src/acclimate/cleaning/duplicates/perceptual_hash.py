@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.look import THUMBNAIL
+from acclimate.cleaning.scan.image_stats import THUMBNAIL
 
 Thumbnails = NDArray[np.uint8]
 """(N, 16, 16): luminance."""

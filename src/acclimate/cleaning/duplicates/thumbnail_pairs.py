@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.clusters import components
-from acclimate.cleaning.hash_index import HashIndex
-from acclimate.cleaning.likeness import (
+from acclimate.cleaning.duplicates.connected_components import components
+from acclimate.cleaning.duplicates.hash_index import HashIndex
+from acclimate.cleaning.duplicates.perceptual_hash import (
     WINDOWS,
     Hashes,
     Thumbnails,

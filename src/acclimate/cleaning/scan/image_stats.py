@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acclimate.data.bounds import Bounds
-from acclimate.data.decode import measure, read_content
+from acclimate.data.images.decode import measure, read_content
+from acclimate.data.images.decode_limits import Bounds
 from acclimate.errors import UnreadableImage
 from acclimate.files import digest_bytes
 

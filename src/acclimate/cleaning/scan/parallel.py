@@ -18,9 +18,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
-from acclimate.cleaning.look import Look, look
+from acclimate.cleaning.scan.image_stats import Look, look
 from acclimate.context import usable_cores
-from acclimate.data.bounds import Bounds, PlainBounds
+from acclimate.data.images.decode_limits import Bounds, PlainBounds
 
 MANY = 1000
 """Images from which processes, which take half a second to start, are worth it."""
@@ -97,7 +97,7 @@ class _Children:
         before = os.environ.get("PYTHONPATH")
         child = subprocess.Popen(
             # -P: a file in the user's folder must not stand in for a library.
-            [sys.executable, "-P", "-m", "acclimate.cleaning.looking"],
+            [sys.executable, "-P", "-m", "acclimate.cleaning.scan.parallel"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -17,12 +17,12 @@ from pathlib import Path
 from PIL import Image
 
 from acclimate.context import Context, usable_cores
-from acclimate.data.archives import SUFFIXES_OF_ARCHIVES
 from acclimate.data.dataset import Dataset
-from acclimate.data.decode import read_image
-from acclimate.data.packing import Add, packing
+from acclimate.data.export.archive_writer import Add, packing
+from acclimate.data.export.csv_writer import SUFFIXES_OF_LISTS, write_list
+from acclimate.data.images.decode import read_image
 from acclimate.data.settings import Decoding
-from acclimate.data.written_lists import SUFFIXES_OF_LISTS, write_list
+from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES
 from acclimate.errors import OutputError
 from acclimate.files import atomic_folder
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.context import Context, usable_cores
-from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.threads import image_threads
-from acclimate.data.versions import Pictures, evaluated
+from acclimate.data.images.cached_images import Pictures, evaluated
+from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.threads import image_threads
 
 _AHEAD = 3
 """Batches decoded ahead: enough to cover one slow image, small enough for any memory."""

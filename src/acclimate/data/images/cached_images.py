@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from acclimate.context import Context
-from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset
-from acclimate.data.decode import decode, read_content
-from acclimate.data.picture import Picture
-from acclimate.data.pixels import GB, PixelCache
+from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.decode import decode, read_content
+from acclimate.data.images.fast_resize import Picture
+from acclimate.data.images.pixel_cache import GB, PixelCache
 from acclimate.files import digest_bytes, digest_json, pixel_folder
 
 FORMAT = 2

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acclimate.data.decode import read_image
+from acclimate.data.images.decode import read_image
 from acclimate.errors import ModelFileError
 
 Pixels = NDArray[np.uint8]

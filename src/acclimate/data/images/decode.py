@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
-from acclimate.data.bounds import Bounds, PlainBounds
+from acclimate.data.images.decode_limits import Bounds, PlainBounds
 from acclimate.errors import DataError, UnreadableImage
 from acclimate.files import DIGEST_BYTES, read_bounded
 

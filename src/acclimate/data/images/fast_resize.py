@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from acclimate.data.contract import Box, Pixels
+from acclimate.data.images.contract import Box, Pixels
 
 _MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 """PyTorch resizes bytes with the processor's vector instructions: 2 to 4 times Pillow's speed, no

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from acclimate.data.contract import Pixels
+from acclimate.data.images.contract import Pixels
 from acclimate.files import DIGEST_BYTES, Appended, append_named, free_bytes
 
 GB = 1_000_000_000

@@ -20,9 +20,9 @@ from typing import IO, cast
 
 from filelock import FileLock
 
-from acclimate.data.decode import SUFFIXES
-from acclimate.data.folders import is_junk
-from acclimate.data.row import SPLIT_NAMES
+from acclimate.data.images.decode import SUFFIXES
+from acclimate.data.sources.folders import is_junk
+from acclimate.data.sources.row import SPLIT_NAMES
 from acclimate.errors import DataError
 from acclimate.files import atomic_folder, cache_folder, digest_file, free_bytes, writing_errors
 

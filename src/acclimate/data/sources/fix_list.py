@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.data.dataset import FIX_FLAG, HOME, Dataset
-from acclimate.data.delimited import Line, read_delimited
+from acclimate.data.sources.csv_reader import Line, read_delimited
 from acclimate.errors import DataError, count, near_names
 
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from acclimate.data.decode import SUFFIXES
-from acclimate.data.row import SPLIT_NAMES, Row, stays
+from acclimate.data.images.decode import SUFFIXES
 from acclimate.data.settings import Source
+from acclimate.data.sources.row import SPLIT_NAMES, Row, stays
 from acclimate.errors import DataError, count
 from acclimate.files import as_text, resolved
 

@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from acclimate.data.decode import SUFFIXES
-from acclimate.data.delimited import read_delimited
-from acclimate.data.lists import Twice, as_row, find_columns
-from acclimate.data.row import SPLIT_NAMES, Row
+from acclimate.data.images.decode import SUFFIXES
 from acclimate.data.settings import Source
+from acclimate.data.sources.csv_reader import read_delimited
+from acclimate.data.sources.lists import Twice, as_row, find_columns
+from acclimate.data.sources.row import SPLIT_NAMES, Row
 from acclimate.errors import DataError, count
 
 _NAMES = ("metadata.csv", "metadata.jsonl")

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.data.dataset import SPLITS
-from acclimate.data.delimited import read_delimited
-from acclimate.data.row import SPLIT_NAMES, Row, stays
 from acclimate.data.settings import Source
+from acclimate.data.sources.csv_reader import read_delimited
+from acclimate.data.sources.row import SPLIT_NAMES, Row, stays
 from acclimate.errors import DataError, near_names
 
 COLUMNS = {

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from acclimate.data.archives import SUFFIXES_OF_ARCHIVES, is_archive, unpacked
 from acclimate.data.dataset import HOME, SCHEMA, Dataset, is_saved_dataset
-from acclimate.data.fixes import apply_fixes
-from acclimate.data.folders import list_folder
-from acclimate.data.imagefolder import find_metadata, list_imagefolder
-from acclimate.data.lists import list_csv, list_parquet
-from acclimate.data.row import Row
-from acclimate.data.saved import list_saved, saved_root
 from acclimate.data.settings import Source
+from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES, is_archive, unpacked
+from acclimate.data.sources.fix_list import apply_fixes
+from acclimate.data.sources.folders import list_folder
+from acclimate.data.sources.imagefolder import find_metadata, list_imagefolder
+from acclimate.data.sources.lists import list_csv, list_parquet
+from acclimate.data.sources.row import Row
+from acclimate.data.sources.saved_dataset import list_saved, saved_root
 from acclimate.errors import DataError, near_names
 from acclimate.files import as_text, resolved
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from acclimate.data.dataset import FIX_FLAG, HOME, Dataset
-from acclimate.data.fixes import DROPPED
-from acclimate.data.row import Row, stays
 from acclimate.data.settings import Source
+from acclimate.data.sources.fix_list import DROPPED
+from acclimate.data.sources.row import Row, stays
 from acclimate.errors import DataError
 
 _SAID = ("path", "label", "split", "domain", "group", "flags", "reasons")

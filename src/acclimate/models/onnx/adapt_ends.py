@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx.compose import add_prefix
 
-from acclimate.data.contract import InputContract
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
-from acclimate.models.onnx_file import parsed
+from acclimate.models.onnx.file import parsed
 from acclimate.models.runtime import inferring, session_of
 from acclimate.models.settings import OnnxFile
 

@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from acclimate.context import Context
-from acclimate.data.batches import in_order
-from acclimate.data.contract import InputContract
 from acclimate.data.dataset import Dataset
+from acclimate.data.images.batches import in_order
+from acclimate.data.images.contract import InputContract
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError
 from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier, StepRecord, plain
 from acclimate.models.device import on_cpu
-from acclimate.models.foreign import adapted
-from acclimate.models.onnx_file import parsed, read_graph
+from acclimate.models.onnx.adapt_ends import adapted
+from acclimate.models.onnx.file import parsed, read_graph
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.settings import Export, OnnxFile
 from acclimate.settings import from_keywords

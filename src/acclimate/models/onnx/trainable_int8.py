@@ -18,8 +18,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from acclimate.errors import ModelFileError
-from acclimate.models.graph_operations import OPERATIONS, Operation
-from acclimate.models.onnx_file import parsed
+from acclimate.models.onnx.file import parsed
+from acclimate.models.onnx.torch_operators import OPERATIONS, Operation
 
 _TAKE_WEIGHTS = ("Conv", "Gemm", "MatMul")
 """Operators whose second and third input are weights, where these are not computed."""

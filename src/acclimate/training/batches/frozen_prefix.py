@@ -13,21 +13,21 @@ from torch import nn
 
 from acclimate.augmentation.mixing import mixes
 from acclimate.context import Context, derive_seed, process_count
-from acclimate.data.batches import batches
-from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Rows
-from acclimate.data.pixels import GB
+from acclimate.data.images.batches import batches
+from acclimate.data.images.contract import Pixels
+from acclimate.data.images.pixel_cache import GB
 from acclimate.errors import count as plural
 from acclimate.files import free_bytes
 from acclimate.models.device import on_cpu
-from acclimate.models.division import Division, IndivisibleError, divide
-from acclimate.models.export import graph_of
+from acclimate.models.onnx.export import graph_of
 from acclimate.models.runtime import run_frozen
+from acclimate.models.split_network import Division, IndivisibleError, divide
 from acclimate.settings import Auto
-from acclimate.training.activations import Activations, Kept, bytes_of
-from acclimate.training.feed import Feed, Share, ValBatch
+from acclimate.training.batches.activation_cache import Activations, Kept, bytes_of
+from acclimate.training.batches.train_batches import Feed, Share, ValBatch
+from acclimate.training.batches.views import Views
 from acclimate.training.plan import TrainPlan
-from acclimate.training.views import Views
 
 VIEWS = 4
 """Augmented views of each image that are kept, where nobody says how many. CIFAR-10, 2,000 images,

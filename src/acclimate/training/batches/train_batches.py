@@ -8,17 +8,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from acclimate.augmentation.batched import finished
-from acclimate.augmentation.drawn import Begun
+from acclimate.augmentation.batched_operations import finished
 from acclimate.augmentation.mixing import mix, mixes
+from acclimate.augmentation.sampled import Begun
 from acclimate.context import derive_seed, process_count, process_rank
-from acclimate.data.batches import batches, in_order
-from acclimate.data.contract import Pixels
 from acclimate.data.dataset import Rows
+from acclimate.data.images.batches import batches, in_order
+from acclimate.data.images.contract import Pixels
 from acclimate.models.runtime import Normalizer
-from acclimate.training.imbalance import balanced_order
-from acclimate.training.sameness import digest_of
-from acclimate.training.views import Views
+from acclimate.training.batches.views import Views, digest_of
+from acclimate.training.optim.class_imbalance import balanced_order
 
 
 @dataclass(frozen=True)

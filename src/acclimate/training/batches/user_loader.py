@@ -10,7 +10,7 @@ from torch import nn
 from acclimate.context import derive_seed, process_count
 from acclimate.errors import DataError, ModelFileError, RecipeError, count
 from acclimate.files import digest_bytes, digest_json
-from acclimate.training.feed import Share, ValBatch
+from acclimate.training.batches.train_batches import Share, ValBatch
 
 _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
 

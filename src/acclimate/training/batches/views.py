@@ -5,14 +5,15 @@ from functools import cached_property
 
 import numpy as np
 
-from acclimate.augmentation.drawn import Begun
 from acclimate.augmentation.mixing import mixes
 from acclimate.augmentation.policy import Policy
+from acclimate.augmentation.sampled import Begun
 from acclimate.context import Context
-from acclimate.data.contract import InputContract, Pixels
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.picture import Picture
-from acclimate.data.versions import Pictures, evaluated, roomy
+from acclimate.data.images.cached_images import Pictures, evaluated, roomy
+from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.fast_resize import Picture
+from acclimate.files import digest_json
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,16 @@ class Views:
         if self.sizes:
             drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
         return self.policy.begin(image, drawn_by, np.random.default_rng(seed))
+
+
+def digest_of(views: Views) -> str:
+    """Stands for the images and how they are seen.
+
+    Args:
+        views: The images.
+
+    Returns:
+        The digest.
+    """
+    seen = [views.contract.as_record(), views.unlabelled, views.sizes]
+    return digest_json([views.dataset.digest, views.policy.digest, *seen])

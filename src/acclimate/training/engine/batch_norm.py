@@ -9,7 +9,7 @@ from acclimate.context import Context
 from acclimate.errors import RecipeError
 from acclimate.models.batch_norm import reestimate
 from acclimate.models.structure import blocks
-from acclimate.training.views import Views
+from acclimate.training.batches.views import Views
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from acclimate.training.checkpoint import TrainState, save_state
+from acclimate.training.engine.checkpoint import TrainState, save_state
 
 EVERY_S = 60.0
 """A minute's work is soon done again; writing a small network's checkpoint takes 0.1 s."""

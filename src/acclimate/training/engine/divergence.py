@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acclimate.errors import DataError, RecipeError, count
-from acclimate.training.checkpoint import Epoch, Part, Troubles
+from acclimate.training.curve import Epoch
+from acclimate.training.engine.checkpoint import Part, Troubles
 from acclimate.training.plan import TrainPlan
 
 

@@ -2,12 +2,7 @@
 
 import math
 
-from acclimate.training.checkpoint import Epoch
-
-
-def standard_error(accuracy: float, images: int) -> float:
-    """Of an accuracy in [0, 1] that was measured on so many images."""
-    return math.sqrt(accuracy * (1 - accuracy) / images)
+from acclimate.training.curve import Epoch, standard_error
 
 
 def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: float) -> bool:

@@ -14,40 +14,34 @@ from acclimate.context import Context, derive_seed, process_rank
 from acclimate.errors import count
 from acclimate.models.device import on_cpu, on_device
 from acclimate.progress import Progress, Task, silent
-from acclimate.training.allocation import freed_memory_kept
-from acclimate.training.averaging import Averager, Weights, copied
-from acclimate.training.blending import Blend, Judged, check_val, greedy_soup, wise_ft
-from acclimate.training.checkpoint import (
-    Epoch,
-    Part,
-    TrainState,
-    Troubles,
-    check_state,
-    find_state,
+from acclimate.training.batches.train_batches import Fed, Feed
+from acclimate.training.batches.views import Views
+from acclimate.training.curve import Epoch
+from acclimate.training.engine.allocator import freed_memory_kept
+from acclimate.training.engine.batch_norm import measure_anew, set_mode
+from acclimate.training.engine.checkpoint import Part, TrainState, Troubles, check_state, find_state
+from acclimate.training.engine.checkpointing import Saver
+from acclimate.training.engine.distributed import (
+    launched,
+    one_sentence_if_another_ends,
+    share_start,
+    summed,
 )
-from acclimate.training.faults import check_goes_on, diverged, told_of_start
-from acclimate.training.feed import Fed, Feed
-from acclimate.training.optimizers import (
+from acclimate.training.engine.divergence import check_goes_on, diverged, told_of_start
+from acclimate.training.engine.early_stopping import preferred, stale
+from acclimate.training.engine.resume import numbers_of
+from acclimate.training.engine.step import Objective, Step, Taken
+from acclimate.training.engine.time_budget import Pace
+from acclimate.training.optim.model_soups import Blend, Judged, check_val, greedy_soup, wise_ft
+from acclimate.training.optim.optimizers import (
     OPTIMIZERS,
     OptimizerFactory,
     parameter_groups,
     to_judge,
     to_learn,
 )
-from acclimate.training.pace import Pace
+from acclimate.training.optim.weight_averaging import Averager, Weights, copied
 from acclimate.training.plan import TrainPlan
-from acclimate.training.processes import (
-    launched,
-    one_sentence_if_another_ends,
-    share_start,
-    summed,
-)
-from acclimate.training.sameness import numbers_of
-from acclimate.training.saving import Saver
-from acclimate.training.selection import preferred, stale
-from acclimate.training.statistics import measure_anew, set_mode
-from acclimate.training.step import Objective, Step, Taken
-from acclimate.training.views import Views
 
 Watch = Callable[[Epoch], bool]
 """Sees each epoch's figures; False ends the training there, with the best weights so far."""

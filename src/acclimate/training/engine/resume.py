@@ -9,7 +9,6 @@ from acclimate.files import digest_json
 from acclimate.models.classifier import plain
 from acclimate.training.plan import TrainPlan
 from acclimate.training.settings import Training
-from acclimate.training.views import Views
 
 _OF_THE_MACHINE = ("device", "minutes", "accumulate", "augment_on_device", "find_rate", "reasons")
 """Of a plan: where and how long, which a training may take up otherwise than it was left."""
@@ -47,19 +46,6 @@ def numbers_of(
         del known["precision"]  # chosen by the device
     named = {"optimizer": type(rule).__qualname__, "seed": seed, "data": data}
     return {**known, **named, "optimizer options": _options(rule), **stage}
-
-
-def digest_of(views: Views) -> str:
-    """Stands for the images and how they are seen.
-
-    Args:
-        views: The images.
-
-    Returns:
-        The digest.
-    """
-    seen = [views.contract.as_record(), views.unlabelled, views.sizes]
-    return digest_json([views.dataset.digest, views.policy.digest, *seen])
 
 
 def _options(rule: torch.optim.Optimizer) -> str:

@@ -10,16 +10,16 @@ from torch import nn
 
 from acclimate.data.dataset import Rows
 from acclimate.errors import count
-from acclimate.training.faults import Fault
-from acclimate.training.feed import Share
-from acclimate.training.fusion import Fusion, find_fusion, fused
-from acclimate.training.losses import disagreement
-from acclimate.training.memory import halved, is_out_of_memory, pieces
+from acclimate.training.batches.train_batches import Share
+from acclimate.training.engine.batch_norm import statistics_of_more_than_one
+from acclimate.training.engine.distributed import add_gradients, average, gathered, summed
+from acclimate.training.engine.divergence import Fault
+from acclimate.training.engine.fused_batch_norm import Fusion, find_fusion, fused
+from acclimate.training.engine.out_of_memory import halved, is_out_of_memory, pieces
+from acclimate.training.optim.losses import disagreement
+from acclimate.training.optim.sam import climb, climb_down
+from acclimate.training.optim.schedules import set_rates
 from acclimate.training.plan import TrainPlan
-from acclimate.training.processes import add_gradients, average, gathered, summed
-from acclimate.training.schedules import set_rates
-from acclimate.training.sharpness import climb, climb_down
-from acclimate.training.statistics import statistics_of_more_than_one
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from lightning_fabric import Fabric
 
+from acclimate.training.engine.distributed import summed
+from acclimate.training.optim.schedules import factor
 from acclimate.training.plan import TrainPlan
-from acclimate.training.processes import summed
-from acclimate.training.schedules import factor
 
 _MARGIN = 1.3
 """Of the last validation's time, which is kept free for the next one: times vary."""

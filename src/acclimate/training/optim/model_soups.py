@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from acclimate.errors import RecipeError
-from acclimate.training.averaging import Weights, in_order
-from acclimate.training.checkpoint import Epoch
-from acclimate.training.selection import standard_error
+from acclimate.training.curve import Epoch, standard_error
+from acclimate.training.optim.weight_averaging import Weights, in_order
 
 COEFFICIENTS = tuple(step / 10 for step in range(11))
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from acclimate.training.checkpoint import Epoch
+from acclimate.training.curve import Epoch
 
 Weights = dict[str, torch.Tensor]
 """A network's state: floating-point tensors are averaged, counters are copied."""

@@ -1,0 +1,87 @@
+"""`acclimate.search`: hyperparameter search around fine-tuning."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from acclimate.api.inputs import AnyData, as_context, as_dataset
+from acclimate.augmentation.policy import Policy
+from acclimate.context import Context
+from acclimate.data.images.contract import InputContract
+from acclimate.files import write_atomic
+from acclimate.fine_tuning.settings import FineTune
+from acclimate.hyperparameter_search.fine_tune_search import RECIPE, Budget, Searched
+from acclimate.hyperparameter_search.fine_tune_search import search as _search
+from acclimate.hyperparameter_search.settings import Search
+from acclimate.recipe import Recipe
+from acclimate.registry.resolve import AnyModel, sized
+from acclimate.settings import from_keywords
+
+
+def search(
+    model: AnyModel,
+    data: AnyData,
+    folder: Path,
+    *,
+    trials: int,
+    minutes: float | None = None,
+    policy: Policy | None = None,
+    ranges: Mapping[str, Any] | None = None,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    context: Context | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of FineTune
+) -> Searched:
+    """Fine-tunes with different settings and keeps the model that is best on val.
+
+    See `acclimate.hyperparameter_search.fine_tune_search`.
+
+    Args:
+        model: As for `fine_tune`.
+        data: Folder, list or data set; its val split chooses.
+        folder: For the trials and the best classifier; the same call goes on from them.
+        trials: How often the whole network is trained, those of an earlier call counted.
+        minutes: For all of it.
+        policy: Augmentation, from `augment()`.
+        ranges: Fields of `Search`, in place of its own ranges.
+        contract: What a module of your own expects of pixels.
+        image_size: px, when not the model's own.
+        context: Seed, device, progress.
+        **settings: Fields of `FineTune`; what is given is the same in all trials.
+
+    Returns:
+        The best trial with its classifier and settings, and all trials.
+    """
+    here = as_context(context)
+    start = sized(model, contract, image_size)
+    return _search(
+        start,
+        as_dataset(data, context=here),
+        policy,
+        from_keywords(FineTune, settings),
+        from_keywords(Search, ranges or {}),
+        budget=Budget(trials, minutes),
+        folder=Path(folder),
+        context=here,
+    )
+
+
+def write_best(found: Searched, recipe: Recipe, model: str, data: str) -> None:
+    """Writes the recipe of a search's best trial, for `fine-tune --recipe` and for `run`.
+
+    Args:
+        found: What the search left; the recipe goes into its folder.
+        recipe: Of the search.
+        model: Name or folder that it started from.
+        data: Folder, list or saved data set.
+    """
+    place = str(Path(model).absolute()) if Path(model).exists() else model
+    best = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"path": Path(data).absolute()}),
+            "model": recipe.model.model_copy(update={"name": place}),
+            "augment": recipe.augment.model_copy(update={"mixup": found.policy.mixup}),
+            "fine_tune": found.settings,
+        }
+    )
+    write_atomic(found.folder / RECIPE, best.to_yaml())

@@ -1,0 +1,1 @@
+"""One pass over the image files: size, brightness, sharpness, thumbnails, hashes."""

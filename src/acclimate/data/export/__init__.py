@@ -1,0 +1,1 @@
+"""Writers: copies of the images, archives, CSV files."""

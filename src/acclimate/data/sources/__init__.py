@@ -1,0 +1,1 @@
+"""Readers: folders, lists, archives and saved data sets become one table."""

@@ -1,0 +1,1 @@
+"""A student network learns from one or more teachers."""

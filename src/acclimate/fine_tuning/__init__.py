@@ -1,0 +1,1 @@
+"""A pretrained classifier learns the user's classes."""

@@ -1,0 +1,1 @@
+"""Where batches come from: images, a user's DataLoader, kept activations."""
