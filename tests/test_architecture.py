@@ -57,7 +57,9 @@ def test_no_library_reports_to_its_makers(tmp_path):
     assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
-@pytest.mark.parametrize("module", ["recipe", "stages", "things", "settings", "files", "progress"])
+@pytest.mark.parametrize(
+    "module", ["recipe", "pipeline.stages", "pipeline.artifacts", "settings", "files", "progress"]
+)
 def test_light_modules_import_nothing_heavy(module):
     heavy = [name for name in HEAVY if name not in ("pydantic", "yaml")]
     assert imported_by(module, heavy) == "[]"
@@ -68,8 +70,8 @@ def test_light_modules_import_nothing_heavy(module):
     {
         "cleaning.clean": ["torch", "sklearn", "mlflow"],
         "registry.versions": ["torch", "timm"],
-        "inputs": ["mlflow", "sqlalchemy", "sklearn", "lightning_fabric"],
-        "training.fine_tune": ["mlflow", "sklearn", "matplotlib"],
+        "api.inputs": ["mlflow", "sqlalchemy", "sklearn", "lightning_fabric"],
+        "fine_tuning.fine_tune": ["mlflow", "sklearn", "matplotlib"],
     }.items(),
 )
 def test_no_command_waits_for_a_library_it_does_not_use(module, heavy):

@@ -36,7 +36,7 @@ _PUBLIC = {
     "prune": "acclimate.api.stages",
     "quantize": "acclimate.api.stages",
     "read_onnx": "acclimate.api.stages",
-    "search": "acclimate.api.fine_tune",
+    "search": "acclimate.api.search",
     "AcclimateError": "acclimate.errors",
     "Classifier": "acclimate.models.classifier",
     "Comparison": "acclimate.evaluation.comparison",
