@@ -96,7 +96,7 @@ class _Judge(SilentProgress):
     def __init__(self, curve: Curve, network: nn.Module):
         self.curve, self.network, self.epoch = curve, network, 0
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         if text.startswith("epoch"):
             self.epoch += 1
             if self.epoch in self.curve.task.judged:

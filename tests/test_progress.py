@@ -24,7 +24,7 @@ def lines(caplog):
 
 
 def test_silent_progress_says_nothing(capfd, lines):
-    silent.say("hello")
+    silent.info("hello")
     with silent.task("work", 10) as task:
         task.advance(5)
         task.note("halfway")
@@ -33,7 +33,7 @@ def test_silent_progress_says_nothing(capfd, lines):
 
 
 def test_a_line_is_logged_as_it_is(lines):
-    LogProgress().say("probe: val accuracy 0.9")
+    LogProgress().info("probe: val accuracy 0.9")
     assert lines() == ["probe: val accuracy 0.9"]
 
 

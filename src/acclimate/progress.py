@@ -25,7 +25,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """Receives what a stage tells."""
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """One line worth keeping."""
 
     @contextmanager
@@ -45,7 +45,7 @@ class _SilentTask:
 class SilentProgress:
     """Says nothing: the default from Python."""
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Says nothing."""
 
     @contextmanager
@@ -85,7 +85,7 @@ class _LogTask:
 class LogProgress:
     """Plain lines through `logging`, for a file or a pipe."""
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Logs the line."""
         log.info(text)
 
@@ -109,7 +109,7 @@ class OnlyBars:
     def __init__(self, inner: Progress) -> None:
         self.inner = inner
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Says nothing."""
 
     @contextmanager

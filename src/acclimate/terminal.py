@@ -48,7 +48,7 @@ class TerminalProgress:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Prints a line."""
         style = "bold" if text.startswith("──") else None
         self.console.print(escape(text), style=style, soft_wrap=True)

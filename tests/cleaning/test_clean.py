@@ -21,7 +21,7 @@ class Told(SilentProgress):
     def __init__(self):
         self.lines = []
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
 

@@ -34,7 +34,7 @@ class Heard(SilentProgress):
     def __init__(self, *, stop_after=None, stop_at=None):
         self.lines, self.tasks, self.left, self.last = [], [], stop_after, stop_at
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
         if text == self.last:
             raise KeyboardInterrupt

@@ -31,7 +31,7 @@ class Heard(SilentProgress):
     def __init__(self):
         self.lines = []
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
 

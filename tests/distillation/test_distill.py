@@ -43,7 +43,7 @@ class Heard(SilentProgress):
     def __init__(self):
         self.lines = []
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
 
@@ -279,7 +279,7 @@ def test_a_quantized_student_has_no_features_for_hints(rough, teacher, dataset, 
 class _Killed(SilentProgress):
     """Ends the run once its first epoch is written down."""
 
-    def say(self, text):
+    def info(self, text):
         if text.startswith("epoch 2/"):
             raise KeyboardInterrupt
 
@@ -371,7 +371,7 @@ def test_hints_go_on_after_a_kill_with_the_same_weights(
 class _Killed(SilentProgress):
     """Ends the run when its second epoch is told, so that one epoch is written down."""
 
-    def say(self, text):
+    def info(self, text):
         if text.startswith("epoch 2/"):
             raise KeyboardInterrupt
 

@@ -23,7 +23,7 @@ class Told:
     def __init__(self):
         self.totals, self.done = [], 0
 
-    def say(self, text):
+    def info(self, text):
         pass
 
     @contextmanager

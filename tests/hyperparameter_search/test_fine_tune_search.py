@@ -37,7 +37,7 @@ class Heard(SilentProgress):
     def __init__(self, stop_at=0):
         self.lines, self.tasks, self.stop_at = [], 0, stop_at
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
     @contextmanager

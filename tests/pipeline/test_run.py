@@ -35,7 +35,7 @@ class Told:
     def __init__(self, stop_at=None):
         self.lines, self.stop_at = [], stop_at
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
         if self.stop_at is not None and text.startswith(self.stop_at):
             raise KeyboardInterrupt

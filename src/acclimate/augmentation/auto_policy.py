@@ -86,18 +86,18 @@ def safe_policy(
     try:
         if len(judge.labels) < _FEWEST:
             few = count(len(judge.labels), "image is", "images are")
-            context.progress.say(f"augment: {few} too few to tell; the gentle policy")
+            context.progress.info(f"augment: {few} too few to tell; the gentle policy")
             return choose_policy(settings)
         evidence = _all_evidence(judge, names, settings.tolerance, context)
     finally:
         judge.close()
     for line in _told(evidence):
-        context.progress.say(f"augment: {line}")
+        context.progress.info(f"augment: {line}")
     policy = replace(by_hand(_assembled(evidence), settings), evidence=tuple(evidence))
     refused = {line.operation for line in evidence if not line.kept}
     policy = replace(policy, operations=tuple(n for n in policy.operations if n not in refused))
     if policy.consistency and not policy.alters:
-        context.progress.say("augment: nothing is left that alters a view, so none are compared")
+        context.progress.info("augment: nothing is left that alters a view, so none are compared")
     return policy
 
 

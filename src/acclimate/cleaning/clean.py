@@ -48,16 +48,16 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     _check_usable(dataset)
     dataset = split(dataset, val=settings.val, test=settings.test, seed=context.seed_for("split"))
     left_out = int((~dataset.keep).sum())
-    context.progress.say(
+    context.progress.info(
         f"clean: {count(int(dataset.keep.sum()), 'image')} of "
         f"{count(len(dataset.classes), 'class', 'classes')} kept, {left_out:,} left out"
     )
     for empty in _empty_splits(dataset, settings):
-        context.progress.say(f"clean: no image is left for {empty}")
+        context.progress.info(f"clean: no image is left for {empty}")
     for reason in first_reasons(dataset, 10):
-        context.progress.say(f"  {reason}")
+        context.progress.info(f"  {reason}")
     if flagged := _flagged(dataset):
-        context.progress.say(f"clean: kept and flagged: {flagged}")
+        context.progress.info(f"clean: kept and flagged: {flagged}")
     return dataset
 
 

@@ -39,7 +39,7 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         if 2 * found.sum() > seen.sum():
             if name != "grey":  # of which nobody wonders
                 shown = f"{count(int(found.sum()), 'image')} of {int(seen.sum()):,}"
-                context.progress.say(
+                context.progress.info(
                     f"clean: {shown} {_named(name)}: how this data is, not flagged"
                 )
             continue

@@ -191,7 +191,7 @@ def predict(
         write_atomic(out, buffer.getvalue())
         click.echo(f"predictions  {out}")
     if failed:
-        context.progress.say(f"{count(failed, 'file')} could not be read; see the error column.")
+        context.progress.info(f"{count(failed, 'file')} could not be read; see the error column.")
 
 
 def _check_predictions(out: Path) -> None:

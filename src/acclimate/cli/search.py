@@ -67,7 +67,7 @@ def searching(
 
         ranges = recipe.search
         if own_policy or "mixup" in recipe.augment.model_fields_set:
-            context.progress.say("mixup: as given")
+            context.progress.info("mixup: as given")
             ranges = ranges.model_copy(update={"mixup": ()})
         budget = Budget(flags["trials"], flags["minutes"])
         found = search(

@@ -144,7 +144,7 @@ def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Contex
 
         listing = read(Path(text), recipe.data)
         for note in listing.notes:
-            context.progress.say(f"read: {note}")
+            context.progress.info(f"read: {note}")
         return listing
     from acclimate.api.inputs import as_dataset, to_judge
     from acclimate.registry.resolve import as_classifier

@@ -73,14 +73,14 @@ def prune(
     began = time.monotonic()
     check_trainable(dataset)
     dataset = dataset.with_classes(classifier.classes, classifier.name)
-    context.progress.say(f"prune: judging channels by {settings.importance}")
+    context.progress.info(f"prune: judging channels by {settings.importance}")
     try:
         network = PRUNERS[settings.method](classifier, dataset, settings, context)
     except ModelFileError as error:
         return _refused(classifier, settings, {}, f"Not pruned: {error.message}", context)
     before = sum(p.numel() for p in classifier.module().parameters())
     after = sum(p.numel() for p in network.parameters())
-    context.progress.say(f"prune: {before:,} parameters to {after:,}, recovering")
+    context.progress.info(f"prune: {before:,} parameters to {after:,}, recovering")
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
     contract = classifier.contract
@@ -97,7 +97,7 @@ def prune(
     used = {**plain(settings), "policy": views.policy.as_record()}
     step = record("prune", used, trained, plan)
     pruned = classifier.after(step, network=trained.network, dataset=dataset.digest)
-    context.progress.say("prune: exporting both and measuring them")
+    context.progress.info("prune: exporting both and measuring them")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
     verdict = judge(
         ("the unpruned model", "pruned"),
@@ -108,7 +108,7 @@ def prune(
     )
     if not verdict.keep:
         return _refused(classifier, settings, verdict.figures, verdict.reason, context)
-    context.progress.say(f"prune: {verdict.reason}")
+    context.progress.info(f"prune: {verdict.reason}")
     measured = {**step.figures, **verdict.figures, "parameters": after, "parameters_before": before}
     told = replace(step, figures=measured, notes=(*step.notes, verdict.reason))
     made = classifier.after(told, network=trained.network, dataset=dataset.digest)
@@ -122,7 +122,7 @@ def _refused(
     reason: str,
     context: Context,
 ) -> Classifier:
-    context.progress.say(f"prune: {reason}")
+    context.progress.info(f"prune: {reason}")
     step = StepRecord("prune", plain(settings), figures, (reason,))
     return classifier.after(step, graph=classifier.graph)
 

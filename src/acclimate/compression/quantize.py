@@ -99,7 +99,7 @@ def quantize(
     dataset = dataset.with_classes(classifier.classes, classifier.name)
     if classifier.precision != "float32":
         reason = f"Not quantized: the model is {classifier.precision} already."
-        context.progress.say(f"quantize: {reason}")
+        context.progress.info(f"quantize: {reason}")
         return classifier.after(StepRecord("quantize", plain(settings), {}, (reason,)))
     exported = classifier
     if classifier.graph is None:
@@ -130,7 +130,7 @@ def _each_scheme(
     rows = calibration_rows(dataset, settings.calibration_images, context)
     tried: list[_Tried] = []
     for scheme in SCHEMES:
-        context.progress.say(f"quantize: {scheme.name}, measuring {count(len(rows), 'image')}")
+        context.progress.info(f"quantize: {scheme.name}, measuring {count(len(rows), 'image')}")
         graph = QUANTIZERS[settings.method](exported, dataset, rows, settings, scheme)
         small = replace(
             exported, network=None, graph=with_metadata(graph, exported), precision="int8"
@@ -155,12 +155,12 @@ def _recovered(
     context: Context,
 ) -> _Tried:
     """The int8 model after it was taught; where it cannot be, as it was, and why."""
-    context.progress.say("quantize: the float model teaches the int8 one")
+    context.progress.info("quantize: the float model teaches the int8 one")
     try:
         made = taught(best.model, exported, dataset, policy, settings, context=context)
     except ModelFileError as error:
         reason = f"Not taught: {error.message}"
-        context.progress.say(f"quantize: {reason}")
+        context.progress.info(f"quantize: {reason}")
         return replace(best, verdict=replace(best.verdict, reason=reason))
     verdict = _judged("int8, taught", made, exported, dataset, settings, context)
     return _Tried(made, verdict, made.card.steps[-1])
@@ -181,7 +181,7 @@ def _judged(
         dataset,
         settings.max_accuracy_drop,
     )
-    context.progress.say(f"quantize: {verdict.reason}")
+    context.progress.info(f"quantize: {verdict.reason}")
     return verdict
 
 

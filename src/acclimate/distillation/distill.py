@@ -88,7 +88,7 @@ def distill(
     plan = make_plan(settings, len(views.rows), context)
     tell_plan(plan, context)
     for one in teachers:
-        context.progress.say(f"distill: {_introduced(one)} teaches {_introduced(begin)}")
+        context.progress.info(f"distill: {_introduced(one)} teaches {_introduced(begin)}")
     trained, plan = _taught(begin, teachers, views, settings, plan, context, began)
     used = {**plain(settings), "policy": views.policy.as_record()}
     step = record("distill", used, trained, plan)
@@ -110,7 +110,7 @@ def _written(
         f"The int8 graph agrees with the network that learnt on {found['same_predictions']:.1%} of "
         f"{found['images']:.0f} images."
     )
-    context.progress.say(f"distill: {told}")
+    context.progress.info(f"distill: {told}")
     step = replace(step, notes=(*step.notes, told))
     return begin.after(step, network=None, graph=both.graph, dataset=dataset.digest)
 

@@ -165,7 +165,7 @@ def compare(
         size_ratio=after.size_bytes / before.size_bytes,
         margin=settings.margin,
     )
-    context.progress.say(f"compare: {sentence(found)}")
+    context.progress.info(f"compare: {sentence(found)}")
     return found
 
 

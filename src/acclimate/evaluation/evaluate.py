@@ -223,9 +223,9 @@ def _views(classifier: Classifier, context: Context) -> dict[str, View]:
         views = safe_views(classifier)
     except ModelFileError as error:
         # In a run the start is measured beside the model that learnt from views.
-        context.progress.say(f"evaluate: {error.message}")
+        context.progress.info(f"evaluate: {error.message}")
         return {}
-    context.progress.say(f"evaluate: averaged over {1 + len(views)} views of each image")
+    context.progress.info(f"evaluate: averaged over {1 + len(views)} views of each image")
     return views
 
 
@@ -249,7 +249,7 @@ def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Ev
             for metric, counted in METRICS.items()
         }
         shown = metrics[domain]["accuracy"]
-        context.progress.say(
+        context.progress.info(
             f"evaluate: {found.name} on {count(len(outcomes.labels), f'{found.split} image')}"
             f"{'' if domain == 'home' else f' of {domain}'}: accuracy {shown.value:.3f} "
             f"[{shown.low:.3f}, {shown.high:.3f}]"

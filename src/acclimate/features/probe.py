@@ -97,7 +97,7 @@ def probe(
         layer.bias.copy_(torch.from_numpy(fitted.bias))
     network = with_head(classifier.module(), layer).eval()
     judged = "val" if len(val) else "train"
-    context.progress.say(f"probe: {judged} accuracy {fitted.accuracy:.3f}")
+    context.progress.info(f"probe: {judged} accuracy {fitted.accuracy:.3f}")
     figures = {f"{judged}_accuracy": fitted.accuracy, "regularization": fitted.regularization}
     return classifier.after(
         StepRecord("probe", plain(settings), figures),

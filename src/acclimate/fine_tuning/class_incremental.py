@@ -170,7 +170,7 @@ def without_images(growth: Growth, settings: FineTune, context: Context) -> Clas
         f"the head alone, from class statistics: there are fewer than {_ENOUGH} training images of "
         f"{_named(growth.absent)}"
     )
-    context.progress.say(f"trained: {told}; epochs, rate and augmentation do not matter")
+    context.progress.info(f"trained: {told}; epochs, rate and augmentation do not matter")
     before, dataset = growth.before, growth.dataset
     known = cast("ClassStatistics", before.statistics)  # without them `growth_of` refuses
     fresh = class_statistics(before, dataset, dataset.rows("train"), context)
@@ -204,7 +204,7 @@ def for_rehearsal(growth: Growth, settings: FineTune, context: Context) -> FineT
     settings = settings.model_copy(update={"head": head_kind(growth.before.module())})
     if settings.balance != "none" or fewest >= _FEW * most:
         return settings
-    context.progress.say(
+    context.progress.info(
         f"balance: sampling, since an old class has {count(fewest, 'image')} and a new one {most}"
     )
     return settings.model_copy(update={"balance": "sampling"})

@@ -85,7 +85,7 @@ def fine_tune(
     plan = make_plan(settings, len(dataset.rows("train")), context)
     tell_plan(plan, context)
     if unjudged := without_val(dataset):
-        context.progress.say(unjudged)
+        context.progress.info(unjudged)
     sizes = _sizes(settings, classifier, plan)
     objective = objective_of(settings, dataset)
     start = with_fitted_head(classifier, dataset, settings.head, context)
@@ -95,7 +95,7 @@ def fine_tune(
     network, told = prepared(start, views, settings, context)
     with stochastic(network, settings.dropout, settings.drop_path) as missing:
         if missing:
-            context.progress.say(missing)
+            context.progress.info(missing)
         known = network, views, objective
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         scores = {"scores": dataset.scores_digest} if settings.label_weights else {}
@@ -161,7 +161,7 @@ def with_chosen_parts(
     objective = objective_of(settings, views.dataset)
     left = left_of(plan, began)
     choice = choose_trained(start.module(), views, objective, left, context)
-    context.progress.say(f"  trained: {choice.reason}")
+    context.progress.info(f"  trained: {choice.reason}")
     reasons = {**plan.reasons, "trained": choice.reason}
     return choice.applied(settings), replace(plan, reasons=reasons)
 
@@ -229,9 +229,9 @@ def prepared(
     constrain(network)
     told = set_trained(network, Question(settings, views, context))
     if settings.trained != "all":
-        context.progress.say(f"trained: {told}")
+        context.progress.info(f"trained: {told}")
     if views.sizes:
         check_sizes(network, views.sizes, start.name)
         shown = ", ".join(f"{size} px" for size in views.sizes)
-        context.progress.say(f"image sizes by epoch: {shown}")
+        context.progress.info(f"image sizes by epoch: {shown}")
     return network, told

@@ -46,7 +46,7 @@ def priced(made: Classifier, before: Classifier, dataset: Dataset, context: Cont
         The same classifier with more on its card.
     """
     found = forgetting(made, before, dataset, context)
-    context.progress.say(found.told)
+    context.progress.info(found.told)
     step = made.card.steps[-1]
     note = f"{found.told[0].upper()}{found.told[1:]}."
     step = replace(step, figures={**step.figures, **found.figures}, notes=(*step.notes, note))

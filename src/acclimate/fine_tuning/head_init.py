@@ -67,6 +67,6 @@ def _with_directions(classifier: Classifier, dataset: Dataset, context: Context)
     if len(val):
         chosen = (features[len(train) :] @ fitted.numpy().T).argmax(1)
         figures["val_accuracy"] = float((chosen == dataset.labels[val]).mean())
-        context.progress.say(f"probe: val accuracy {figures['val_accuracy']:.3f}")
+        context.progress.info(f"probe: val accuracy {figures['val_accuracy']:.3f}")
     step = StepRecord("probe", {"head": "cosine"}, figures)
     return classifier.after(step, dataset=dataset.digest)

@@ -162,7 +162,7 @@ class _Search:
 
     def __init__(self, job: Job, budget: Budget, folder: Path, storage: RDBStorage) -> None:
         self.job, self.budget, self.folder = job, budget, folder
-        self.say = job.context.progress.say
+        self.info = job.context.progress.info
         self.began = time.monotonic()
         seed = job.context.seed_for
         self.heads = Trials(storage, "features", lambda n: seed("search", "features", n))
@@ -193,11 +193,11 @@ class _Search:
 
     def to_the_end(self) -> Searched:
         """Heads, then whole networks, until the budget is used up."""
-        self.say(
+        self.info(
             f"search: {count(self.budget.trials, 'trial')} of {', '.join(self.job.space.ranges)}"
         )
         for name, value in self.job.space.fixed.items():
-            self.say(f"  {name}: {value}, as given")
+            self.info(f"  {name}: {value}, as given")
         on_features = try_heads(self.job, self.heads, self.left)
         firsts = self._firsts(on_features)
         wanted = self._narrowed(on_features)
@@ -212,7 +212,7 @@ class _Search:
         if not on_features:
             return [default]
         best = max(on_features, key=lambda t: t.rank)
-        self.say(
+        self.info(
             f"on kept features: val accuracy {best.val_accuracy:.3f} at best, with "
             f"{told(best.values)} ({count(len(on_features), 'trial')})"
         )
@@ -227,7 +227,7 @@ class _Search:
         names = [str(kind) for kind in kinds.choices]
         fit = heads_left(on_features, names, len(self.job.dataset.rows("val")))
         if len(fit) < len(names):
-            self.say(f"  head: {', '.join(fit)}; others are worse on kept features")
+            self.info(f"  head: {', '.join(fit)}; others are worse on kept features")
         return self.job.space.with_heads(fit)
 
     def _fits(self) -> bool:
@@ -237,7 +237,7 @@ class _Search:
         whole = [t.seconds for t in self.trials.ended if t.outcome == "done"]
         fits = self.left() > (sum(whole) / len(whole) if whole else 0.0)
         if not fits:
-            self.say("search: no time is left for another trial")
+            self.info("search: no time is left for another trial")
         return fits
 
     def _do(self, trial: UnderWay) -> None:
@@ -254,7 +254,7 @@ class _Search:
         self.trials.note_spent(self._gone())
         shutil.rmtree(place, ignore_errors=True)
         mark = " (best)" if model is not None and kept else ""
-        self.say(f"trial {trial.number + 1}/{self.budget.trials}: {line(ended)}{mark}")
+        self.info(f"trial {trial.number + 1}/{self.budget.trials}: {line(ended)}{mark}")
 
     def _best(self) -> Ended | None:
         """The best trial of which a classifier was made."""
@@ -270,7 +270,7 @@ class _Search:
                 hint="Give a lower learning_rate.",
             )
         if best.outcome == "out of time":
-            self.say(
+            self.info(
                 f"search: time was up after epoch {best.epochs} of {self.job.plan.epochs} of the "
                 "first trial; its recipe alone would train to the end"
             )
@@ -290,7 +290,9 @@ class _Search:
                     return found
             except ModelFileError:
                 pass  # half of it is gone; there is another way
-        self.say(f"search: the classifier of trial {best.number + 1} is gone, and is trained again")
+        self.info(
+            f"search: the classifier of trial {best.number + 1} is gone, and is trained again"
+        )
         again = self.folder / f"trial-{best.number}"
         model = self.job.fine_tuned(best.values, again)
         model.save(place)

@@ -84,13 +84,13 @@ def _answers(
     view: View, learnt: Dataset, rows: Rows, policy: Callable[[], Policy], part: str
 ) -> Logits:
     """Logits of some rows, by a network that learns from `learnt`; kept in the workspace."""
-    name, say = view.classifier.name, view.context.progress.say
+    name, info = view.classifier.name, view.context.progress.info
     kept = _kept_at(view, learnt, rows)
     if kept is not None and kept.exists():
-        say(f"inspect: what {name} said of {part} is there from before")
+        info(f"inspect: what {name} said of {part} is there from before")
         found: Logits = np.load(kept, allow_pickle=False)
         return found
-    say(f"inspect: {name} learns all but {part}")
+    info(f"inspect: {name} learns all but {part}")
     training = None if kept is None else kept.with_suffix(".work")
     own = replace(_quietly(view.context), workspace=training)
     answers = _trained(view, learnt, rows, policy(), own)

@@ -70,7 +70,7 @@ def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
             hint="Set inspect.drop to [], and decide by a fix list.",
         )
     gone = int(np.count_nonzero(dataset.keep)) - int(np.count_nonzero(keep))
-    context.progress.say(f"inspect: {count(gone, 'training image')} left out")
+    context.progress.info(f"inspect: {count(gone, 'training image')} left out")
     return replace(left, notes=dataset.notes)
 
 

@@ -74,7 +74,7 @@ def label_errors(dataset: Dataset, view: View) -> Dataset:
             suggested[row] = dataset.classes[int(verdict.better[place])]
         overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known])
         for line in [f"{count(_number(suggested), 'label')} may be wrong", *overlaps]:
-            view.context.progress.say(f"inspect: {line}")
+            view.context.progress.info(f"inspect: {line}")
         notes += tuple(overlaps)
     found = dataset.with_columns(
         {

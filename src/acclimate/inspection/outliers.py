@@ -50,7 +50,7 @@ def outliers(dataset: Dataset, view: View) -> Dataset:
             distance[places] = _distances(directions(block), rows[places], near, reference)
         score[rows] = scores(distance, distance[np.isin(rows, reference)])
         far = int((score[rows] >= view.settings.outlier).sum())
-        view.context.progress.say(f"inspect: {count(far, 'image')} far from all others")
+        view.context.progress.info(f"inspect: {count(far, 'image')} far from all others")
     return dataset.with_columns(
         {
             "outlier": [None if np.isnan(s) else s for s in score],

@@ -179,7 +179,7 @@ def _read_inputs(job: _Job) -> None:
     recipe = job.recipe
     listing = read(recipe.data.path, recipe.data)
     for note in listing.notes:
-        job.context.progress.say(f"read: {note}")
+        job.context.progress.info(f"read: {note}")
     model = as_classifier(recipe.model.name, settings=recipe.model, registry=recipe.registry)
     job.slots["listing"] = Slot(listing.digest, lambda: listing)
     job.slots["pretrained"] = Slot(model.digest, lambda: model)
@@ -223,7 +223,7 @@ def _do(job: _Job, step: Step) -> None:
     key = _key(job, step, stage, settings, inputs)
     folder = job.folder / f"{step.name}-{key[:8]}"
     if not job.force and (folder / "stage.json").is_file():
-        job.context.progress.say(f"{step.name}: done before, kept")
+        job.context.progress.info(f"{step.name}: done before, kept")
     else:
         _run_stage(job, step, settings, inputs, folder, key)
         job.ran.append(step.name)
@@ -261,7 +261,7 @@ def _run_stage(
             shutil.rmtree(part, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
     began, clock = datetime.now(UTC), time.monotonic()
-    job.context.progress.say(f"── {step.name}")
+    job.context.progress.info(f"── {step.name}")
     context = replace(job.context, workspace=scratch)
     extra = {"name": step.label} if step.label else {}
     things = [slot.load() for slot in inputs]
@@ -347,7 +347,7 @@ def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noq
             "lineage": [read_json(folder / "stage.json") for folder in job.done],
         },
     )
-    job.context.progress.say(f"registered and signed: {version.name}/{version.number}")
+    job.context.progress.info(f"registered and signed: {version.name}/{version.number}")
     if settings.tracking_uri:
         track = find("acclimate.registry.tracking:track")
         track(settings.tracking_uri, job.recipe.name, classifier, job.context.progress)

@@ -41,9 +41,9 @@ def track(uri: str, name: str, classifier: Classifier, progress: Progress) -> st
         run = _send(uri, name, classifier, metrics)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0][:160]
-        progress.say(f"curves were not sent to MLflow at {uri} ({reason})")
+        progress.info(f"curves were not sent to MLflow at {uri} ({reason})")
         return None
-    progress.say(f"curves are in MLflow at {uri}, experiment {_EXPERIMENT}, run {run}")
+    progress.info(f"curves are in MLflow at {uri}, experiment {_EXPERIMENT}, run {run}")
     return run
 
 

@@ -146,7 +146,7 @@ def with_found_rate(
         f"{found.suggestion:.2g}, a tenth of the rate at which a range test of "
         f"{len(found.rates)} steps had the least loss"
     )
-    context.progress.say(f"learning_rate: {reason}")
+    context.progress.info(f"learning_rate: {reason}")
     reasons = {**plan.reasons, "learning_rate": reason}
     return replace(plan, learning_rate=found.suggestion, find_rate=False, reasons=reasons)
 
@@ -200,7 +200,7 @@ class Tryout:
         to_input = Normalizer(views.contract, fabric.device)
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
         # One cycle's momentum goes with its schedule, not with a rate that only rises.
-        self._step = Step(fabric, plain, rule, objective, to_input, _constant(plan), silent.say)
+        self._step = Step(fabric, plain, rule, objective, to_input, _constant(plan), silent.info)
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
         self._shares = _endless(Feed(views, plan.batch_size, seed, on=on))

@@ -16,12 +16,12 @@ def tell_plan(plan: TrainPlan, context: Context) -> None:
     """Says the numbers that were chosen, and why."""
     epochs, minutes = count(plan.epochs, "epoch"), plan.minutes
     ending = epochs if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
-    context.progress.say(
+    context.progress.info(
         f"plan: {ending}, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
         f"{plan.precision} on {plan.device}"
     )
     for name, reason in plan.reasons.items():
-        context.progress.say(f"  {name}: {reason}")
+        context.progress.info(f"  {name}: {reason}")
 
 
 def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPlan) -> StepRecord:

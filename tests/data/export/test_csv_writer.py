@@ -111,7 +111,7 @@ class Told:
     """Keeps what is said."""
 
     def __init__(self, lines):
-        self.say = lines.append
+        self.info = lines.append
 
 
 def test_groups_and_images_without_labels_come_back(tmp_path):

@@ -35,7 +35,7 @@ class Signalled(SilentProgress):
     def __init__(self, after=None, number=signal.SIGINT):
         self.left, self.number, self.lines, self.batches = after, number, [], 0
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
     @contextmanager

@@ -107,7 +107,7 @@ policy = replace(choose_policy(Augment(horizontal_flip=False, operations_per_ima
 class Counted(SilentProgress):
     lines, batches = [], 0
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
     def task(self, name, total, unit="images"):

@@ -38,7 +38,7 @@ class Heard(SilentProgress):
     def __init__(self, stop_after=None):
         self.lines, self.tasks, self.left = [], [], stop_after
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
     @contextmanager

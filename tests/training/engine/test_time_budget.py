@@ -45,7 +45,7 @@ class Heard(SilentProgress):
     def __init__(self, stop_after=None):
         self.lines, self.left = [], stop_after
 
-    def say(self, text):
+    def info(self, text):
         self.lines.append(text)
 
     @contextmanager

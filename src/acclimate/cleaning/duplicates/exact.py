@@ -85,13 +85,13 @@ def _tell(findings: Findings, context: Context) -> None:
     """Leaks first: they falsify every figure that follows."""
     leaks, conflicts = findings.found["leak"], findings.found["label_conflict"]
     if leaks:
-        context.progress.say(
+        context.progress.info(
             f"clean: {count(leaks, 'copy stands', 'copies stand')} in more than one split (leak)"
         )
     if conflicts:
-        context.progress.say(
+        context.progress.info(
             f"clean: {count(conflicts, 'copy stands', 'copies stand')} under different labels"
         )
     dropped = findings.dropped.total()
     if dropped:
-        context.progress.say(f"clean: {count(dropped, 'exact duplicate')} left out")
+        context.progress.info(f"clean: {count(dropped, 'exact duplicate')} left out")

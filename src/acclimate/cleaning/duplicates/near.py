@@ -122,15 +122,15 @@ def _tell(findings: Findings, context: Context) -> None:
     leaks, conflicts = findings.found["near_leak"], findings.found["near_label_conflict"]
     if leaks:
         gone = ", left out" if findings.dropped["near_leak"] else ""
-        context.progress.say(
+        context.progress.info(
             f"clean: {count(leaks, 'image shows', 'images show')} a picture that another split "
             f"judges by (leak){gone}"
         )
     if conflicts:
-        context.progress.say(
+        context.progress.info(
             f"clean: {count(conflicts, 'image shows', 'images show')} a picture that stands under "
             "another label too"
         )
     others = findings.found["near_duplicate"] - leaks
     if others:
-        context.progress.say(f"clean: {count(others, 'near-duplicate')} found")
+        context.progress.info(f"clean: {count(others, 'near-duplicate')} found")

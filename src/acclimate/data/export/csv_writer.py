@@ -51,7 +51,7 @@ def write_list(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int
         writer.writerow([shown.as_posix(), *(cell or "" for cell in cells)])
     write_atomic(path, buffer.getvalue())
     if outside:
-        context.progress.say(
+        context.progress.info(
             f"copy: {count(outside, 'image')} outside the list's folder, by absolute path: "
             "read the list with --set data.allow_outside=true"
         )

@@ -130,7 +130,7 @@ class Pictures:
         self._cache.flush()
         if self._cache.trouble is not None and not self._told:
             self._told = True
-            self._context.progress.say(self._cache.trouble)
+            self._context.progress.info(self._cache.trouble)
 
     def _decoded(self, row: int, content: bytes) -> Pixels:
         path = self.dataset.path(row)

@@ -62,7 +62,7 @@ def export(
     """
     if classifier.network is None:
         return classifier
-    context.progress.say("export: writing the ONNX graph")
+    context.progress.info("export: writing the ONNX graph")
     exported = replace(classifier, graph=to_onnx(classifier))
     figures = agreement(exported, dataset, settings.check_images)
     if figures["same_predictions"] < 0.99:
@@ -71,7 +71,7 @@ def export(
             f"{figures['images']:.0f} images.",
             where=classifier.name,
         )
-    context.progress.say(
+    context.progress.info(
         f"export: model.onnx agrees with PyTorch on {figures['same_predictions']:.1%} of "
         f"{figures['images']:.0f} images, largest difference {figures['max_difference']:.2g}"
     )

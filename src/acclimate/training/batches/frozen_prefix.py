@@ -210,7 +210,7 @@ def frozen_prefix(
         The batches, and what was decided.
     """
     part = _kept(network, views, plan, wanted, context)
-    context.progress.say(f"frozen part: {part.told}")
+    context.progress.info(f"frozen part: {part.told}")
     return part
 
 

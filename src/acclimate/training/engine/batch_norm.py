@@ -84,4 +84,4 @@ def measure_anew(network: nn.Module, views: Views, context: Context) -> None:
         norms=[norm for module in trained for norm in module.modules()],
     )
     kept = "kept" if after < before else "not kept"
-    context.progress.say(f"batch norm measured anew: loss {before:.3f} to {after:.3f}, {kept}")
+    context.progress.info(f"batch norm measured anew: loss {before:.3f} to {after:.3f}, {kept}")

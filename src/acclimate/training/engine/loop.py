@@ -189,7 +189,7 @@ class _Run:
         share_start(fabric, network)
         self.rule = fabric.setup_optimizers(rule)
         self.step = Step(
-            fabric, self.reader, self.rule, objective, self.to_input, plan, self.progress.say
+            fabric, self.reader, self.rule, objective, self.to_input, plan, self.progress.info
         )
         spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
         self.pace = Pace(plan, feed.steps, fabric, spent)
@@ -210,7 +210,7 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.at_once = state.troubles.at_once
         within = f", batch {state.part.batches} of {self.feed.steps}" if state.part.batches else ""
-        self.progress.say(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
+        self.progress.info(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
 
     def to_the_end(self) -> Trained:
         """Epoch by epoch, until the plan or the patience ends."""
@@ -219,7 +219,7 @@ class _Run:
             while state.epoch < self.plan.epochs and not (self.ended or self.pace.over()):
                 patience = self.pace.patience(state.epoch)
                 if stale(state.curve) >= patience:
-                    self.progress.say(f"stopped: val got no better for {count(patience, 'epoch')}")
+                    self.progress.info(f"stopped: val got no better for {count(patience, 'epoch')}")
                     break
                 self._epoch(state.epoch + 1)
         blend = self._blended()
@@ -227,7 +227,7 @@ class _Run:
         network, curve = on_cpu(self.network), tuple(state.curve)
         trained = Trained(network, curve, state.best_epoch, state.troubles, blend)
         for told in told_of_start(curve, self.plan.learning_rate, kept=trained.is_start):
-            self.progress.say(told)
+            self.progress.info(told)
         return trained
 
     def _blended(self) -> Blend | None:
@@ -242,7 +242,7 @@ class _Run:
             blend = replace(wise, epochs=blend.epochs if blend else ())
         if blend is not None:
             for note in blend.notes:
-                self.progress.say(note)
+                self.progress.info(note)
         return blend
 
     def _judged(self, weights: Weights) -> Judged:
@@ -253,7 +253,7 @@ class _Run:
         val = self._validate()
         start = Epoch(0, math.nan, val.loss, val.accuracy, 0.0, 0.0, val.loss_error)
         if self.feed.val_images:
-            self.progress.say(f"start: {_of_val(start)}")
+            self.progress.info(f"start: {_of_val(start)}")
         weights = copied(self.network)
         if self.keep_start:
             self.average.after_epoch(start, [start], self.network)
@@ -293,7 +293,7 @@ class _Run:
         self.average.after_epoch(line, state.curve, self.network)
         judged = f", {_of_val(line)}" if self.feed.val_images else ""
         end = " (kept)" if state.best_epoch == epoch else ""
-        self.progress.say(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{judged}{end}")
+        self.progress.info(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{judged}{end}")
 
     def _save(self) -> None:
         """Everything that the next batch depends on."""
@@ -343,7 +343,7 @@ class _Run:
         troubles.skipped, troubles.in_a_row = troubles.skipped + 1, troubles.in_a_row + 1
         when, steps = f"step {step}", self.feed.steps
         check_goes_on(taken.fault, part, troubles, self.plan, steps=steps, when=when)
-        self.progress.say(f"{when} skipped: {taken.fault}")
+        self.progress.info(f"{when} skipped: {taken.fault}")
 
     def _validate(self) -> Judged:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""

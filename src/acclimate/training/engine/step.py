@@ -69,7 +69,7 @@ class Step:
         objective: What is made small.
         to_input: uint8 images to what the network reads.
         plan: Numbers.
-        say: Hears of memory that was too small.
+        info: Receives a line when memory was too small.
 
     Attributes:
         at_once: Images of a process that memory holds at once; 0 while it holds all.
@@ -83,11 +83,11 @@ class Step:
         objective: Objective,
         to_input: ToInput,
         plan: TrainPlan,
-        say: Callable[[str], None],
+        info: Callable[[str], None],
     ) -> None:
         self.fabric, self.network, self.rule = fabric, network, rule
         self.objective, self.to_input, self.plan = objective, to_input, plan
-        self.say, self.at_once = say, 0
+        self.info, self.at_once = info, 0
         self._fusion: Fusion | None = None
 
     def take(self, share: Share, rate: float, seed: int) -> Taken:
@@ -159,7 +159,7 @@ class Step:
                 torch.cuda.empty_cache()
             self.at_once = halved(self.at_once, self._largest(share), 2 if before else 1)
         if self.at_once != at_once:
-            self.say(
+            self.info(
                 f"memory is too small: {count(self.at_once, 'image')} at once from here on, "
                 f"gradients added up; the batch stays {share.whole}"
             )
