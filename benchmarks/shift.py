@@ -79,7 +79,7 @@ def plainly(
 ) -> nn.Module:  # fmt: skip
     """Adam, all layers, cross-entropy, no augmentation, batch 32; tells of each epoch's end."""
     torch.manual_seed(seed)
-    rule = torch.optim.Adam(network.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     to_input, rows = Normalizer(model.contract, CPU), dataset.rows("train")
     for epoch in range(1, epochs + 1):
         network.train()
@@ -91,9 +91,9 @@ def plainly(
         for batch in batches(dataset, groups, lambda row: model.contract.read(dataset.path(row))):
             logits = network(to_input(torch.from_numpy(batch.images)))
             loss = functional.cross_entropy(logits, torch.from_numpy(batch.targets))
-            rule.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            rule.step()
+            optimizer.step()
         ended(epoch)
     return network
 

@@ -30,7 +30,7 @@ def steps(size: int, count: int, way: str) -> float:
 
     network = on_device(pretrained(Model()).module(), torch.device("cpu"))
     set_mode(network, freeze_batch_norm=True)
-    rule = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
     images = torch.randn(32, 3, size, size).to(memory_format=torch.channels_last)
     targets = torch.randint(0, 1000, (32,))
     fusion = find_fusion(network, images[:2]) if way == "fused" else Fusion()
@@ -41,8 +41,8 @@ def steps(size: int, count: int, way: str) -> float:
             with fused(fusion):
                 logits = network(images)
             functional.cross_entropy(logits, targets).backward()
-            rule.step()
-            rule.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
             seconds.append(time.process_time() - began)
     return statistics.median(seconds[1:])
 

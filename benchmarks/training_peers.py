@@ -230,11 +230,11 @@ def timm_style(task: Task, recipe: TimmRecipe) -> None:
         Listed(task.test), batch_size=64, interpolation=expects["interpolation"],
         crop_pct=expects["crop_pct"], **same,
     )  # fmt: skip
-    rule = create_optimizer_v2(
+    optimizer = create_optimizer_v2(
         network, opt=recipe.opt, lr=recipe.rate(batch), weight_decay=recipe.weight_decay
     )  # fmt: skip
     schedule, _ = create_scheduler_v2(
-        rule, "cosine", num_epochs=task.epochs, updates_per_epoch=len(seen),
+        optimizer, "cosine", num_epochs=task.epochs, updates_per_epoch=len(seen),
         warmup_epochs=min(recipe.warmup_epochs, task.epochs // 2),
         step_on_epochs=not recipe.sched_on_updates,
     )  # fmt: skip
@@ -249,9 +249,9 @@ def timm_style(task: Task, recipe: TimmRecipe) -> None:
             if mix:
                 images, targets = mix(images, targets)
             loss = loss_of(network(images), targets)
-            rule.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            rule.step()
+            optimizer.step()
             step += 1
             if average:
                 average.update(network, step=step)

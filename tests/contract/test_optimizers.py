@@ -1,4 +1,4 @@
-"""What every update rule keeps, whichever it is."""
+"""What every optimizer keeps."""
 
 import math
 import typing
@@ -45,16 +45,16 @@ def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context)
         layer_decay=plan.layer_decay,
         weight_decay=plan.weight_decay,
     )
-    rule = OPTIMIZERS[name](made)
-    to_learn(rule)
+    optimizer = OPTIMIZERS[name](made)
+    to_learn(optimizer)
     losses = []
     for _ in range(21):
         loss = functional.cross_entropy(network(images), targets)
         losses.append(float(loss.detach()))
-        rule.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), plan.max_gradient_norm)
-        rule.step()
+        optimizer.step()
     assert len(set(targets.tolist())) == 10
     assert losses[0] == pytest.approx(math.log(10), abs=1e-4)
     assert losses[20] < 0.7 * losses[0]
@@ -65,11 +65,11 @@ def test_each_group_learns_at_its_own_rate(name):
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     before = [layer.weight.detach().clone() for layer in network]
     made = parameter_groups(network, learning_rate=0.01, layer_decay=1e-3, weight_decay=0.0)
-    rule = OPTIMIZERS[name](made)
-    to_learn(rule)
-    assert [group["lr"] for group in rule.param_groups] == [group["lr"] for group in made]
+    optimizer = OPTIMIZERS[name](made)
+    to_learn(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in made]
     functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
-    rule.step()
+    optimizer.step()
     moved = [
         float((layer.weight.detach() - b).norm()) for layer, b in zip(network, before, strict=True)
     ]
@@ -80,32 +80,32 @@ def test_each_group_learns_at_its_own_rate(name):
 def test_weight_decay_pulls_matrices_and_leaves_biases(name):
     layer = nn.Linear(4, 4)
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    rule = OPTIMIZERS[name](groups(layer, weight_decay=0.5))
-    to_learn(rule)
+    optimizer = OPTIMIZERS[name](groups(layer, weight_decay=0.5))
+    to_learn(optimizer)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    rule.step()
+    optimizer.step()
     assert layer.weight.norm() < weight.norm()
     assert torch.equal(layer.bias, bias)
 
 
 @every
 def test_a_saved_state_goes_on_exactly(name):
-    def learn(network, rule, steps):
-        to_learn(rule)
+    def learn(network, optimizer, steps):
+        to_learn(optimizer)
         for _ in range(steps):
             functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
-            rule.step()
-            rule.zero_grad()
-        to_judge(rule)
+            optimizer.step()
+            optimizer.zero_grad()
+        to_judge(optimizer)
 
     torch.manual_seed(0)
     whole = nn.Linear(4, 4)
     parted = nn.Linear(4, 4)
     parted.load_state_dict(whole.state_dict())
-    rule = OPTIMIZERS[name](groups(whole))
-    learn(whole, rule, 3)
-    learn(whole, rule, 3)
+    optimizer = OPTIMIZERS[name](groups(whole))
+    learn(whole, optimizer, 3)
+    learn(whole, optimizer, 3)
     first = OPTIMIZERS[name](groups(parted))
     learn(parted, first, 3)
     second = OPTIMIZERS[name](groups(parted))
@@ -126,10 +126,10 @@ def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 8))
     before = [network[0].weight.detach().clone(), network[2].weight.detach().clone()]
-    rule = OPTIMIZERS["muon"](groups(network))
+    optimizer = OPTIMIZERS["muon"](groups(network))
     images, targets = torch.randn(16, 3, 3, 3), torch.arange(16) % 8
     functional.cross_entropy(network(images), targets).backward()
-    rule.step()
+    optimizer.step()
     body, last = (
         torch.linalg.svdvals((now.detach() - was).flatten(1))
         for now, was in zip((network[0].weight, network[2].weight), before, strict=True)
@@ -140,17 +140,17 @@ def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
 
 def test_schedule_free_judges_an_average_and_learns_elsewhere():
     network = nn.Linear(4, 4)
-    rule = OPTIMIZERS["schedule_free"](groups(network))
-    to_learn(rule)
+    optimizer = OPTIMIZERS["schedule_free"](groups(network))
+    to_learn(optimizer)
     for _ in range(5):
         functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
-        rule.step()
-        rule.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     learning = network.weight.detach().clone()
-    to_judge(rule)
+    to_judge(optimizer)
     judged = network.weight.detach().clone()
     assert not torch.equal(learning, judged)
-    to_judge(rule)
+    to_judge(optimizer)
     assert torch.equal(network.weight, judged)
-    to_learn(rule)
+    to_learn(optimizer)
     assert torch.allclose(network.weight, learning, atol=1e-6)

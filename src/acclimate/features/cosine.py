@@ -30,7 +30,7 @@ def fit_directions(train: Examples, num_classes: int) -> torch.Tensor:
     directions = directions.detach().requires_grad_()
     log_length = torch.tensor(_FIRST_LENGTH).log().requires_grad_()
     parameters = [directions, log_length]
-    rule = torch.optim.LBFGS(parameters, max_iter=_STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(parameters, max_iter=_STEPS, line_search_fn="strong_wolfe")
 
     def weight() -> torch.Tensor:
         return functional.normalize(directions, dim=1) * log_length.exp()
@@ -41,5 +41,5 @@ def fit_directions(train: Examples, num_classes: int) -> torch.Tensor:
         directions.grad, log_length.grad = torch.autograd.grad(loss, parameters)
         return float(loss.detach())
 
-    rule.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weight().detach()

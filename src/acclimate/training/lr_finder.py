@@ -193,14 +193,14 @@ class Tryout:
             layer_decay=plan.layer_decay,
             weight_decay=plan.weight_decay,
         )
-        rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
-        rule = fabric.setup_optimizers(rule)
+        built = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
+        built = fabric.setup_optimizers(built)
         set_mode(plain, freeze_batch_norm=plan.freeze_batch_norm)
-        to_learn(rule)
+        to_learn(built)
         to_input = Normalizer(views.contract, fabric.device)
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
         # One cycle's momentum goes with its schedule, not with a rate that only rises.
-        self._step = Step(fabric, plain, rule, objective, to_input, _constant(plan), silent.info)
+        self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.say)
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
         self._shares = _endless(Feed(views, plan.batch_size, seed, on=on))

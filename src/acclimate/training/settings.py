@@ -46,7 +46,7 @@ class Training(Settings):
     batch_size: PositiveInt | Auto = "auto"
     """Images a step, over all processes."""
     optimizer: OptimizerName = "adamw"
-    """Update rule."""
+    """Optimizer."""
     weight_decay: NonNegativeFloat | Auto = "auto"
     """Pull towards zero, on matrices only, not on norms and biases; auto goes by the optimizer."""
     schedule: ScheduleName | Auto = "auto"

@@ -13,9 +13,9 @@ from acclimate.training.engine.checkpoint import TrainState, find_state, save_st
 
 def state(epoch=2):
     layer = torch.nn.Linear(4, 3)
-    rule = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
     layer(torch.ones(1, 4)).sum().backward()
-    rule.step()
+    optimizer.step()
     curve = [
         Epoch(0, math.nan, 2.3, 0.1, 0.0, 0.0),
         Epoch(1, 1.5, 1.25, 0.5, 0.1, 1.5),
@@ -23,7 +23,7 @@ def state(epoch=2):
     ]
     weights = {name: t.detach().clone() for name, t in layer.state_dict().items()}
     best = {name: t + 1 for name, t in weights.items()}
-    return TrainState(epoch, curve, 1, best, weights, rule.state_dict())
+    return TrainState(epoch, curve, 1, best, weights, optimizer.state_dict())
 
 
 def same(a, b):

@@ -166,10 +166,10 @@ def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(da
     wanted = wanted + 12 * disagreement(logits).mean()
     network.load_state_dict(was)
     rates = replace(make_plan(SETTINGS, 180, Context(device="cpu")), learning_rate=1e-9)
-    rule = torch.optim.SGD([{"params": network.parameters(), "lr": 1e-9, "peak": 1e-9}])
+    optimizer = torch.optim.SGD([{"params": network.parameters(), "lr": 1e-9, "peak": 1e-9}])
     fabric = launched(rates)
-    rule = fabric.setup_optimizers(rule)
-    step = Step(fabric, network, rule, cross_entropy, to_input, rates, lambda text: None)
+    optimizer = fabric.setup_optimizers(optimizer)
+    step = Step(fabric, network, optimizer, cross_entropy, to_input, rates, lambda text: None)
     assert step.take(share, 1.0, 0).loss / 30 == pytest.approx(float(wanted.detach()), rel=1e-5)
 
 

@@ -166,15 +166,15 @@ def timed(dataset, policy, context, monkeypatch):
         began = clock.now
 
         def slow(groups):
-            rule = adamw(groups)
-            step = rule.step
+            optimizer = adamw(groups)
+            step = optimizer.step
 
             def stepped(*args, **kwargs):
                 clock.now += spent_by_step
                 return step(*args, **kwargs)
 
-            rule.step = stepped
-            return rule
+            optimizer.step = stepped
+            return optimizer
 
         settings = FineTune(minutes=seconds / 60, batch_size=60, learning_rate=1e-2)
         plan = make_plan(settings, len(dataset.rows("train")), context)

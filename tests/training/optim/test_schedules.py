@@ -37,7 +37,7 @@ def test_a_straight_line_is_straight():
     assert [linear(p) for p in (0.0, 0.25, 1.0)] == pytest.approx([1.0, 0.75, 0.0])
 
 
-def rule_of(name):
+def optimizer_of(name):
     weight = torch.nn.Parameter(torch.ones(4, 4))
     return OPTIMIZERS[name]([{"params": [weight], "lr": 0.5, "peak": 0.5, "weight_decay": 0.0}])
 
@@ -51,13 +51,13 @@ def rule_of(name):
     ],
 )
 def test_under_one_cycle_momentum_falls_while_the_rate_rises(name, momentum):
-    rule = rule_of(name)
-    usual = momentum(rule.param_groups[0])
-    set_rates(rule, "cosine", 0.5)
-    assert rule.param_groups[0]["lr"] == 0.25
-    assert momentum(rule.param_groups[0]) == usual
+    optimizer = optimizer_of(name)
+    usual = momentum(optimizer.param_groups[0])
+    set_rates(optimizer, "cosine", 0.5)
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    assert momentum(optimizer.param_groups[0]) == usual
     seen = []
     for rate in (0.0, 0.5, 1.0):
-        set_rates(rule, "one_cycle", rate)
-        seen.append(momentum(rule.param_groups[0]))
+        set_rates(optimizer, "one_cycle", rate)
+        seen.append(momentum(optimizer.param_groups[0]))
     assert seen == pytest.approx([0.95, 0.9, 0.85])

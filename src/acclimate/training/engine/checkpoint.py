@@ -65,7 +65,7 @@ class TrainState:
         best_epoch: Where val was best.
         best: Weights at that epoch.
         network: Weights now.
-        optimizer: Its rule's state.
+        optimizer: State of the optimizer.
         part: Of the epoch under way.
         troubles: Steps skipped, memory that was too small.
         scaler: Of the loss, where 16-bit floats need one.

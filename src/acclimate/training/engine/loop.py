@@ -136,7 +136,7 @@ def train(
         weight_decay=plan.weight_decay,
     )
     network = on_device(network, fabric.device)
-    rule = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
+    built = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
     if isinstance(views, Views):
         views = views if views.context else replace(views, context=context)
         on = fabric.device if plan.augment_on_device else None
@@ -144,7 +144,7 @@ def train(
     else:
         feed = views
     with one_sentence_if_another_ends(), freed_memory_kept():
-        known = fabric, network, rule, feed, objective, plan, context, keep_start, watch
+        known = fabric, network, built, feed, objective, plan, context, keep_start, watch
         run = _Run(*known, made_of or {})
         trained = run.to_the_end()
     if plan.reestimate_batch_norm and feed.views is not None:
@@ -159,7 +159,7 @@ class _Run:
         self,
         fabric: Fabric,
         network: nn.Module,
-        rule: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         feed: Fed,
         objective: Objective,
         plan: TrainPlan,
@@ -176,7 +176,7 @@ class _Run:
         self.to_input, self.reader = feed.to_input(fabric.device), feed.reader(network)
         given = {"keep_start": keep_start, "images": feed.images, **made_of}
         data = feed.digest if context.workspace else ""
-        self.training = numbers_of(plan, rule, context.seed, data, given)
+        self.training = numbers_of(plan, optimizer, context.seed, data, given)
         check_val(plan.averaging, feed.val_images)
         self.average = Averager(plan.averaging)
         self.saver = Saver(context.workspace, leads=self.rank == 0)
@@ -187,9 +187,9 @@ class _Run:
         if state is not None:
             network.load_state_dict(state.network)
         share_start(fabric, network)
-        self.rule = fabric.setup_optimizers(rule)
+        self.optimizer = fabric.setup_optimizers(optimizer)
         self.step = Step(
-            fabric, self.reader, self.rule, objective, self.to_input, plan, self.progress.info
+            fabric, self.reader, self.optimizer, objective, self.to_input, plan, self.progress.say
         )
         spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
         self.pace = Pace(plan, feed.steps, fabric, spent)
@@ -205,7 +205,7 @@ class _Run:
 
     def _take_up(self, state: TrainState) -> None:
         """All but the weights of a training that was stopped."""
-        self.rule.load_state_dict(state.optimizer)
+        self.optimizer.load_state_dict(state.optimizer)
         self.average.load_state_dict(state.average, self.fabric.device)
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.at_once = state.troubles.at_once
@@ -257,15 +257,17 @@ class _Run:
         weights = copied(self.network)
         if self.keep_start:
             self.average.after_epoch(start, [start], self.network)
-        return TrainState(0, [start], 0, weights, weights, self.rule.state_dict(), start=weights)
+        return TrainState(
+            0, [start], 0, weights, weights, self.optimizer.state_dict(), start=weights
+        )
 
     def _epoch(self, epoch: int) -> None:
-        to_learn(self.rule)
+        to_learn(self.optimizer)
         loss = self._train_epoch(epoch)
         if self.saver.due:
             self._save()
             self.saver.leave_if_asked()
-        to_judge(self.rule)
+        to_judge(self.optimizer)
         with self.average.shown(self.network):
             self._judge_epoch(epoch, loss)
         if self.watch is not None:
@@ -279,7 +281,7 @@ class _Run:
         val = self._validate()
         if self.feed.val_images and not math.isfinite(val.loss):
             raise diverged("val loss", val.loss, f"the end of epoch {epoch}", self.plan)
-        rate, spent = self.rule.param_groups[-1]["lr"], self.pace.seconds
+        rate, spent = self.optimizer.param_groups[-1]["lr"], self.pace.seconds
         line = Epoch(epoch, loss, val.loss, val.accuracy, rate, spent, val.loss_error)
         state = self.state
         state.epoch, state.part = epoch, Part()
@@ -298,7 +300,7 @@ class _Run:
     def _save(self) -> None:
         """Everything that the next batch depends on."""
         state = self.state
-        state.network, state.optimizer = copied(self.network), self.rule.state_dict()
+        state.network, state.optimizer = copied(self.network), self.optimizer.state_dict()
         state.average = self.average.state_dict()
         state.scaler = self.fabric.strategy.precision.state_dict()
         state.training = self.training

@@ -27,13 +27,17 @@ def settings_beside(settings: Training) -> dict[str, object]:
 
 
 def numbers_of(
-    plan: TrainPlan, rule: torch.optim.Optimizer, seed: int, data: str, stage: Mapping[str, object]
+    plan: TrainPlan,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+    data: str,
+    stage: Mapping[str, object],
 ) -> dict[str, object]:
     """All that the weights after each step depend on, but for those before the first one.
 
     Args:
         plan: Numbers.
-        rule: The optimizer, before its first step.
+        optimizer: The optimizer, before its first step.
         seed: Of the training.
         data: Digest of what it is fed with.
         stage: What the stage adds.
@@ -44,17 +48,17 @@ def numbers_of(
     known = {name: v for name, v in plan.as_record().items() if name not in _OF_THE_MACHINE}
     if "precision" in plan.reasons:
         del known["precision"]  # chosen by the device
-    named = {"optimizer": type(rule).__qualname__, "seed": seed, "data": data}
-    return {**known, **named, "optimizer options": _options(rule), **stage}
+    named = {"optimizer": type(optimizer).__qualname__, "seed": seed, "data": data}
+    return {**known, **named, "optimizer options": _options(optimizer), **stage}
 
 
-def _options(rule: torch.optim.Optimizer) -> str:
+def _options(optimizer: torch.optim.Optimizer) -> str:
     """Digest of an optimizer's options in each of its groups; rates move, and are in the plan."""
 
     def simple(group: Mapping[str, Any]) -> dict[str, str]:
         return {n: repr(v) for n, v in sorted(group.items()) if _is_plain(v) and n != "lr"}
 
-    return digest_json([simple(group) for group in rule.param_groups])
+    return digest_json([simple(group) for group in optimizer.param_groups])
 
 
 def _is_plain(value: object) -> bool:

@@ -65,7 +65,7 @@ class Step:
     Args:
         fabric: The processes.
         network: On its device.
-        rule: The optimizer, set up by it; its groups hold their `peak` rates.
+        optimizer: The optimizer, set up by it; its groups hold their `peak` rates.
         objective: What is made small.
         to_input: uint8 images to what the network reads.
         plan: Numbers.
@@ -79,13 +79,13 @@ class Step:
         self,
         fabric: Fabric,
         network: nn.Module,
-        rule: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         objective: Objective,
         to_input: ToInput,
         plan: TrainPlan,
         info: Callable[[str], None],
     ) -> None:
-        self.fabric, self.network, self.rule = fabric, network, rule
+        self.fabric, self.network, self.optimizer = fabric, network, optimizer
         self.objective, self.to_input, self.plan = objective, to_input, plan
         self.info, self.at_once = info, 0
         self._fusion: Fusion | None = None
@@ -104,7 +104,7 @@ class Step:
         Raises:
             RecipeError: Memory does not hold a single image.
         """
-        set_rates(self.rule, self.plan.schedule, rate)
+        set_rates(self.optimizer, self.plan.schedule, rate)
         before = [(buffer, buffer.clone()) for buffer in _statistics(self.network)]
         loss = self._gradients(share, seed, before)
         if self.plan.sharpness != "none" and math.isfinite(loss):
@@ -114,15 +114,15 @@ class Step:
             _put_back(before)
         else:
             average(self.fabric, [b for b, _ in before if b.is_floating_point()])
-        self.rule.zero_grad()
+        self.optimizer.zero_grad()
         return Taken(0.0 if fault else loss, fault)
 
     def _look_around(self, share: Share, seed: int, before: Kept) -> None:
         """Replaces the gradients by those at the worst weights nearby."""
-        weights = (p for group in self.rule.param_groups for p in group["params"])
+        weights = (p for group in self.optimizer.param_groups for p in group["params"])
         adaptive = self.plan.sharpness == "asam"
         were = climb(weights, self.plan.sharpness_radius, adaptive=adaptive)
-        self.rule.zero_grad()
+        self.optimizer.zero_grad()
         _put_back(before)
         self._gradients(share, seed, before)
         climb_down(were)
@@ -132,15 +132,15 @@ class Step:
             return Fault("loss", loss, self._without_numbers(share))
         length = self.fabric.clip_gradients(
             self.network,
-            self.rule,
+            self.optimizer,
             max_norm=self.plan.max_gradient_norm,
             error_if_nonfinite=False,
         )
         if length is None or math.isfinite(float(length)):
-            self.rule.step()
+            self.optimizer.step()
             return None
         if self.plan.precision == "16-mixed":
-            self.rule.step()  # the loss scaler leaves the weights alone, and lowers its scale
+            self.optimizer.step()  # the loss scaler leaves the weights alone, and lowers its scale
         return Fault("the gradient's length", float(length))
 
     def _gradients(self, share: Share, seed: int, before: Kept) -> float:
@@ -153,7 +153,7 @@ class Step:
             loss, lacking = summed(self.fabric, [loss, lacking])
             if not lacking:
                 break
-            self.rule.zero_grad()
+            self.optimizer.zero_grad()
             _put_back(before)
             if self.fabric.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Update rules, and which weights learn how fast."""
+"""Optimizers, and the parameter groups with their learning rates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def parameter_groups(
 
     Returns:
         Groups for a PyTorch optimizer, each with its `peak` rate, and whether it `ends` the
-        network: rules made for what lies between input and logits leave the last block to another.
+        network: optimizers for hidden layers, such as Muon, leave the last block to another.
     """
     parts = blocks(network)
     groups: Groups = []
@@ -80,8 +80,8 @@ def lion(groups: Groups) -> torch.optim.Optimizer:
     All its steps are of full size: rates of a tenth to a third of AdamW's, and as many times more
     weight decay.
     """
-    rule: torch.optim.Optimizer = timm.optim.Lion(groups, betas=(0.9, 0.99))
-    return rule
+    optimizer: torch.optim.Optimizer = timm.optim.Lion(groups, betas=(0.9, 0.99))
+    return optimizer
 
 
 def muon(groups: Groups) -> torch.optim.Optimizer:
@@ -93,10 +93,10 @@ def muon(groups: Groups) -> torch.optim.Optimizer:
     """
     routed = [{**g, "use_fallback": True} if g.get("ends") else g for g in groups]
     # PyTorch's own refuses all that is not of two dimensions.
-    rule: torch.optim.Optimizer = timm.optim.Muon(
+    optimizer: torch.optim.Optimizer = timm.optim.Muon(
         routed, momentum=0.95, betas=(0.9, 0.999), adjust_lr_fn="match_rms_adamw"
     )
-    return rule
+    return optimizer
 
 
 def schedule_free(groups: Groups) -> torch.optim.Optimizer:
@@ -104,8 +104,8 @@ def schedule_free(groups: Groups) -> torch.optim.Optimizer:
 
     Weights are an average over the steps, in place of a falling rate: `to_judge` puts it in place.
     """
-    rule: torch.optim.Optimizer = AdamWScheduleFree(groups)
-    return rule
+    optimizer: torch.optim.Optimizer = AdamWScheduleFree(groups)
+    return optimizer
 
 
 OPTIMIZERS: dict[str, OptimizerFactory] = {
@@ -118,13 +118,13 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
 """Parameter groups, each with rate and weight decay, to an optimizer."""
 
 
-def to_learn(rule: torch.optim.Optimizer) -> None:
+def to_learn(optimizer: torch.optim.Optimizer) -> None:
     """Puts the weights at which gradients are taken in place; most rules have but one set."""
-    if isinstance(rule, AdamWScheduleFree):
-        rule.train()
+    if isinstance(optimizer, AdamWScheduleFree):
+        optimizer.train()
 
 
-def to_judge(rule: torch.optim.Optimizer) -> None:
+def to_judge(optimizer: torch.optim.Optimizer) -> None:
     """Puts the weights that are the result in place: before val, and before they are kept."""
-    if isinstance(rule, AdamWScheduleFree):
-        rule.eval()
+    if isinstance(optimizer, AdamWScheduleFree):
+        optimizer.eval()

@@ -42,7 +42,7 @@ def factor(schedule: str, step: int, steps: int, warmup: float) -> float:
     return SCHEDULES[schedule]((step - rising) / max(1, steps - rising))
 
 
-def set_rates(rule: torch.optim.Optimizer, schedule: str, factor: float) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, schedule: str, factor: float) -> None:
     """Gives an optimizer its rates and, under one_cycle, its momentum.
 
     Under one_cycle momentum falls while the rate rises and rises while it falls, so that the two
@@ -50,12 +50,12 @@ def set_rates(rule: torch.optim.Optimizer, schedule: str, factor: float) -> None
     and the first beta of the Adam family and Lion; Muon keeps its own for matrices.
 
     Args:
-        rule: Its groups hold their `peak` rates; changed in place.
+        optimizer: Its groups hold their `peak` rates; changed in place.
         schedule: A name in `SCHEDULES`.
         factor: Of the peak rates, in [0, 1].
     """
     momentum = _HIGH - (_HIGH - _LOW) * factor
-    for group in rule.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
         if schedule != "one_cycle":
             continue

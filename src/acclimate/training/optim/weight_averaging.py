@@ -12,9 +12,9 @@ from acclimate.training.curve import Epoch
 Weights = dict[str, torch.Tensor]
 """A network's state: floating-point tensors are averaged, counters are copied."""
 
-Rule = Callable[[int, float], float | None]
-"""(steps averaged so far, part of the training that is done) to the share of the new weights, in
-(0, 1]; None where there is no mean."""
+Scheme = Callable[[int, float], float | None]
+"""(steps averaged so far, fraction of the training done) to the weight of the new step in the mean,
+in (0, 1]; None if no mean is kept."""
 
 _MOST_DECAY = 0.9998
 _SWA_FROM = 0.75
@@ -50,7 +50,7 @@ class Averager:
     """
 
     def __init__(self, name: str) -> None:
-        self.rule, self.soup = AVERAGES[name], name == "soup"
+        self.step_weight, self.soup = AVERAGES[name], name == "soup"
         self.count = 0
         self.mean: Weights = {}
         self.ingredients: dict[int, Weights] = {}
@@ -63,7 +63,7 @@ class Averager:
             network: After the step.
             done: Part of the training, in (0, 1].
         """
-        share = self.rule(self.count, done)
+        share = self.step_weight(self.count, done)
         if share is None:
             return
         now = network.state_dict()
@@ -133,5 +133,5 @@ def in_order(epochs: dict[int, Weights], curve: list[Epoch]) -> list[int]:
     return sorted(epochs, key=lambda e: (-curve[e].val_accuracy, curve[e].val_loss))
 
 
-AVERAGES: dict[str, Rule] = {"none": own, "ema": ema, "swa": swa, "soup": own}
+AVERAGES: dict[str, Scheme] = {"none": own, "ema": ema, "swa": swa, "soup": own}
 """How each step's weights go into the mean. A soup is made after the last epoch."""
