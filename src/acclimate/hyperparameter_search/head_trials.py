@@ -29,7 +29,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.heads import HEADS
 from acclimate.models.structure import head
 from acclimate.progress import silent
-from acclimate.training.batches.train_batches import Share, ValBatch, cut
+from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 from acclimate.training.curve import standard_error
 from acclimate.training.engine.divergence import DivergedError
 from acclimate.training.engine.loop import Trained, train
@@ -62,12 +62,12 @@ class FeatureFeed:
         self.steps = len(cut(rows, batch_size))
         self.views, self.digest = None, ""  # these trainings leave no checkpoint
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
         """Every image once, in an order of the epoch's own."""
         rng = np.random.default_rng(derive_seed(self._seed, "order", epoch))
         for places in cut(rng.permutation(self.images), self._batch_size)[after:]:
             features, labels = self._train.features[places], self._train.labels[places]
-            yield Share(features, labels, self._rows[places], len(places), 1.0)
+            yield TrainBatch(features, labels, self._rows[places], len(places), 1.0)
 
     def judged(self) -> Iterator[ValBatch]:
         """Val, in its order."""

@@ -15,7 +15,7 @@ from acclimate.errors import RecipeError
 from acclimate.models.device import on_device
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import silent
-from acclimate.training.batches.train_batches import Feed, Share
+from acclimate.training.batches.train_batches import Feed, TrainBatch
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.batch_norm import set_mode
 from acclimate.training.engine.distributed import launched
@@ -203,7 +203,7 @@ class Tryout:
         self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.say)
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
-        self._shares = _endless(Feed(views, plan.batch_size, seed, on=on))
+        self._batches = _endless(Feed(views, plan.batch_size, seed, on=on))
 
     def loss(self, rate: float) -> float:
         """A batch's mean loss, before a step at a rate.
@@ -217,19 +217,19 @@ class Tryout:
         Raises:
             RecipeError: Loss or gradient is no number.
         """
-        share = next(self._shares)
+        batch = next(self._batches)
         self._seed += 1
-        taken = self._step.take(share, rate, self._seed)
+        taken = self._step.take(batch, rate, self._seed)
         if taken.fault is not None:
             raise diverged(taken.fault.what, taken.fault.value, f"rate {rate:.2g}", self._plan)
-        return taken.loss / share.whole
+        return taken.loss / batch.global_size
 
 
 def _constant(plan: TrainPlan) -> TrainPlan:
     return replace(plan, schedule="constant")
 
 
-def _endless(feed: Feed) -> Iterator[Share]:
+def _endless(feed: Feed) -> Iterator[TrainBatch]:
     for epoch in count(1):
         yield from feed.epoch(epoch)
 

@@ -43,7 +43,7 @@ def test_training_images_have_the_epochs_size_and_val_its_own(imagenet, dataset,
     contract = replace(imagenet.contract, image_size=64)
     views = Views(dataset, policy, contract, context, sizes=(32, 64))
     shapes = [
-        {share.images.shape[1:3] for share in Feed(views, 60, 0).epoch(epoch)} for epoch in (1, 2)
+        {batch.images.shape[1:3] for batch in Feed(views, 60, 0).epoch(epoch)} for epoch in (1, 2)
     ]
     assert shapes == [{(32, 32)}, {(64, 64)}]
     assert views.evaluated.read(0).shape == (64, 64, 3)

@@ -25,7 +25,7 @@ SEEN = {
 }
 
 
-def shares(dataset, policy, on, **options):
+def batches(dataset, policy, on, **options):
     views = Views(dataset, policy, CONTRACT, **options)
     return list(Feed(views, 50, seed=4, on=on).epoch(2, 1))
 
@@ -33,7 +33,7 @@ def shares(dataset, policy, on, **options):
 @pytest.mark.parametrize("name", SEEN)
 def test_a_device_sees_the_images_that_the_threads_would_have_made(dataset, name):
     policy = choose_policy(Augment.model_validate(SEEN[name]))
-    threads, device = (shares(dataset, policy, on) for on in (None, CPU))
+    threads, device = (batches(dataset, policy, on) for on in (None, CPU))
     assert len(threads) == len(device) == 3
     for one, other in zip(threads, device, strict=True):
         assert isinstance(one.images, np.ndarray)
@@ -42,8 +42,8 @@ def test_a_device_sees_the_images_that_the_threads_would_have_made(dataset, name
         assert one.images.shape == other.images.shape
         assert np.array_equal(one.targets, other.targets)
         assert np.array_equal(one.rows, other.rows)
-        assert (one.whole, one.weight, one.consistency) == (
-            other.whole, other.weight, other.consistency
+        assert (one.global_size, one.weight, one.consistency) == (
+            other.global_size, other.weight, other.consistency
         )  # fmt: skip
         apart = np.abs(one.images.astype(int) - other.images.numpy())
         assert apart.mean() < 0.1
@@ -52,8 +52,8 @@ def test_a_device_sees_the_images_that_the_threads_would_have_made(dataset, name
 
 def test_growing_images_grow_on_a_device_too(dataset):
     sizes = [
-        share.images.shape[1:]
-        for share in shares(dataset, choose_policy(), CPU, sizes=(32, 64, 64))
+        batch.images.shape[1:]
+        for batch in batches(dataset, choose_policy(), CPU, sizes=(32, 64, 64))
     ]
     assert sizes == [(64, 64, 3)] * 3
 
@@ -67,12 +67,12 @@ def test_a_device_repeats_an_epoch_and_makes_another_of_the_next(dataset):
 
 def test_processes_share_a_batch_that_is_mixed_on_a_device(dataset, monkeypatch):
     policy = replace(POLICIES["basic"], mixup=0.4)
-    (whole, *_) = shares(dataset, policy, CPU)
+    (whole, *_) = batches(dataset, policy, CPU)
     parts = []
     for rank in range(2):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", str(rank))
-        parts.append(shares(dataset, policy, CPU)[0])
+        parts.append(batches(dataset, policy, CPU)[0])
     assert [len(part.images) for part in parts] == [25, 25]
     for rank, part in enumerate(parts):
         assert torch.equal(part.images, whole.images[rank::2])

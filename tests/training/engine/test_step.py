@@ -156,13 +156,13 @@ def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(da
     feed = Feed(Views(dataset, COMPARED, CONTRACT), 30, seed=2)
     unaltered = replace(ALTERED, operations_per_image=0, color=0.0)
     plain = Feed(Views(dataset, unaltered, CONTRACT), 30, seed=2)
-    share, lone = next(feed.epoch(1)), next(plain.epoch(1))
-    assert share.images.shape == (30, 3, 32, 32, 3)
-    assert np.array_equal(share.images[:, 0], lone.images)
+    batch, lone = next(feed.epoch(1)), next(plain.epoch(1))
+    assert batch.images.shape == (30, 3, 32, 32, 3)
+    assert np.array_equal(batch.images[:, 0], lone.images)
     to_input, was = feed.to_input(torch.device("cpu")), copy.deepcopy(network.state_dict())
-    views = torch.from_numpy(share.images).transpose(0, 1).reshape(90, 32, 32, 3)
+    views = torch.from_numpy(batch.images).transpose(0, 1).reshape(90, 32, 32, 3)
     logits = network(to_input(views)).view(3, 30, 10)
-    wanted = functional.cross_entropy(logits[0], torch.from_numpy(share.targets))
+    wanted = functional.cross_entropy(logits[0], torch.from_numpy(batch.targets))
     wanted = wanted + 12 * disagreement(logits).mean()
     network.load_state_dict(was)
     rates = replace(make_plan(SETTINGS, 180, Context(device="cpu")), learning_rate=1e-9)
@@ -170,7 +170,7 @@ def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(da
     fabric = launched(rates)
     optimizer = fabric.setup_optimizers(optimizer)
     step = Step(fabric, network, optimizer, cross_entropy, to_input, rates, lambda text: None)
-    assert step.take(share, 1.0, 0).loss / 30 == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert step.take(batch, 1.0, 0).loss / 30 == pytest.approx(float(wanted.detach()), rel=1e-5)
 
 
 def test_what_agrees_on_views_is_learnt_by_comparing_them(run, dataset):

@@ -25,7 +25,7 @@ from acclimate.models.runtime import run_frozen
 from acclimate.models.split_network import Division, IndivisibleError, divide
 from acclimate.settings import Auto
 from acclimate.training.batches.activation_cache import Activations, Kept, bytes_of
-from acclimate.training.batches.train_batches import Feed, Share, ValBatch
+from acclimate.training.batches.train_batches import Feed, TrainBatch, ValBatch
 from acclimate.training.batches.views import Views
 from acclimate.training.plan import TrainPlan
 
@@ -152,7 +152,7 @@ class PrefixFeed:
         """Stands for the images."""
         return self.feed.digest
 
-    def epoch(self, epoch: int, after: int = 0) -> Generator[Share, None, None]:
+    def epoch(self, epoch: int, after: int = 0) -> Generator[TrainBatch, None, None]:
         """Activations of one view of each image, in the order of the images.
 
         Args:
@@ -160,11 +160,11 @@ class PrefixFeed:
             after: Batches of it that were done before a training was killed.
 
         Yields:
-            Share: Its `images` are float16, (b, *shape).
+            TrainBatch: Its `images` are float16, (b, *shape).
         """
         groups, labels = self.feed.groups(epoch)[after:], self.feed.views.dataset.labels
         for rows, kept in zip(groups, self.prefix.train(epoch, groups), strict=True):
-            yield Share(kept, labels[rows], rows, len(rows), 1.0)
+            yield TrainBatch(kept, labels[rows], rows, len(rows), 1.0)
 
     def judged(self) -> Iterator[ValBatch]:
         """Activations of val, as evaluation sees it."""

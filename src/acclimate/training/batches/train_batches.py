@@ -21,15 +21,15 @@ from acclimate.training.optim.class_imbalance import balanced_order
 
 
 @dataclass(frozen=True)
-class Share:
-    """One process's part of a batch.
+class TrainBatch:
+    """The part of a batch that one process trains on.
 
     Attributes:
         images: uint8, (b, S, S, 3), or (b, V, S, S, 3) where views are compared; a tensor where
             they were altered on a device; from a loader of the user's own float32, (b, 3, S, S).
         targets: int64 class ids (b,), or float32 probabilities (b, C).
         rows: int64, (b,): where in the table the images stand; of a mixed pair, the first one.
-        whole: Images in the batch, over all processes.
+        global_size: Number of images in the batch over all processes.
         weight: 0 where the images are a stand-in.
         consistency: Of several views of each image: weight of what their answers differ by.
     """
@@ -37,7 +37,7 @@ class Share:
     images: Any
     targets: Any
     rows: Rows
-    whole: int
+    global_size: int
     weight: float
     consistency: float | None = None
 
@@ -47,7 +47,7 @@ class ValBatch:
     """Some val images.
 
     Attributes:
-        images: As in `Share`.
+        images: As in `TrainBatch`.
         targets: int64 class ids, (b,).
     """
 
@@ -86,7 +86,7 @@ class Fed(Protocol):
     def val_images(self) -> int:
         """Of all processes; 0 where there is no val."""
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
         """This process's part of each batch, after so many."""
 
     def judged(self) -> Iterator[ValBatch]:
@@ -166,7 +166,7 @@ class Feed:
         for batch in in_order(*seen, pictures=self.views.evaluated):
             yield ValBatch(batch.images, batch.targets)
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
         """This process's part of each batch.
 
         Every image is seen once an epoch over all processes, none twice, unless classes are
@@ -178,7 +178,7 @@ class Feed:
             after: Batches of it that were done before a training was killed.
 
         Yields:
-            Share: In the epoch's order.
+            TrainBatch: In the epoch's order.
         """
         order, times = self._order(epoch)
         # Places in the order, and not rows: a row that comes twice is seen in two ways.
@@ -196,7 +196,7 @@ class Feed:
                 mixed = mix(images, targets, classes, self.views.policy, rng)
                 images, targets = self._part(mixed.images), self._part(mixed.targets)
             rows, weight = order[self._part(whole)], float(self.rank < len(whole))
-            yield Share(images, targets, rows, len(whole), weight, self.consistency)
+            yield TrainBatch(images, targets, rows, len(whole), weight, self.consistency)
         kept.flush()
 
     def _seen(

@@ -10,7 +10,7 @@ from torch import nn
 from acclimate.context import derive_seed, process_count
 from acclimate.errors import DataError, ModelFileError, RecipeError, count
 from acclimate.files import digest_bytes, digest_json
-from acclimate.training.batches.train_batches import Share, ValBatch
+from acclimate.training.batches.train_batches import TrainBatch, ValBatch
 
 _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
 
@@ -62,7 +62,7 @@ class LoaderFeed:
         seen = [self.images, self.steps, list(images.shape), self.classes, sorted(judged)]
         self.digest = digest_json([*seen, _content(whole)])
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[Share]:
+    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
         """The loader's batches, after so many.
 
         Args:
@@ -70,7 +70,7 @@ class LoaderFeed:
             after: Batches of it that were done before a training was killed.
 
         Yields:
-            Share: `rows` count the epoch's images.
+            TrainBatch: `rows` count the epoch's images.
 
         Raises:
             DataError: A batch is not what it must be.
@@ -86,7 +86,7 @@ class LoaderFeed:
             seen += len(images)
             if index >= after:
                 _check(images, labels, self.classes, "loader", index)
-                yield Share(images, labels, rows, len(images), 1.0)
+                yield TrainBatch(images, labels, rows, len(images), 1.0)
 
     def judged(self) -> Iterator[ValBatch]:
         """Val as it comes.

@@ -314,14 +314,14 @@ class _Run:
         with self.progress.task(f"epoch {epoch}", self.feed.images) as task:
             if part.seen:
                 task.advance(part.seen)
-            for share in self.feed.epoch(epoch, part.batches):
+            for batch in self.feed.epoch(epoch, part.batches):
                 step = (epoch - 1) * steps + part.batches
                 rate = self.pace.factor(step)
                 seed = derive_seed(self.context.seed, "dropout", step, self.rank)
-                taken = self.step.take(share, rate, seed)
+                taken = self.step.take(batch, rate, seed)
                 if taken.fault is None:
                     self.average.after_step(self.network, self.pace.done(step))
-                self._count(taken, share.whole, step, task)
+                self._count(taken, batch.global_size, step, task)
                 if self.saver.due:
                     self._save()
                     self.saver.leave_if_asked()

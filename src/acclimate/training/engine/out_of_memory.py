@@ -16,12 +16,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in _TEXTS)
 
 
-def halved(at_once: int, share: int, least: int = 1) -> int:
+def halved(at_once: int, images: int, least: int = 1) -> int:
     """How many images to try at once after as many as now were too many.
 
     Args:
         at_once: The bound now; 0 where there is none.
-        share: Images that a process has in a batch.
+        images: Images that a process has in a batch.
         least: How many there must be; two for batch norm that learns.
 
     Returns:
@@ -30,7 +30,7 @@ def halved(at_once: int, share: int, least: int = 1) -> int:
     Raises:
         RecipeError: It was no more already.
     """
-    now = min(at_once or share, share)
+    now = min(at_once or images, images)
     if now <= least:
         few = "one image" if least == 1 else "two images"
         raise RecipeError(
@@ -42,7 +42,7 @@ def halved(at_once: int, share: int, least: int = 1) -> int:
 
 
 def pieces(images: int, parts: int) -> list[slice]:
-    """A share cut into parts of one size or nearly: a single image left over has no statistics."""
+    """A batch cut into parts of nearly equal size: a single image left over has no statistics."""
     parts = min(parts, images)
     cuts = [images * i // parts for i in range(parts + 1)]
     return [slice(start, end) for start, end in pairwise(cuts)]

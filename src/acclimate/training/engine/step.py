@@ -10,7 +10,7 @@ from torch import nn
 
 from acclimate.data.dataset import Rows
 from acclimate.errors import count
-from acclimate.training.batches.train_batches import Share
+from acclimate.training.batches.train_batches import TrainBatch
 from acclimate.training.engine.batch_norm import statistics_of_more_than_one
 from acclimate.training.engine.distributed import add_gradients, average, gathered, summed
 from acclimate.training.engine.divergence import Fault
@@ -90,11 +90,11 @@ class Step:
         self.info, self.at_once = info, 0
         self._fusion: Fusion | None = None
 
-    def take(self, share: Share, rate: float, seed: int) -> Taken:
+    def take(self, batch: TrainBatch, rate: float, seed: int) -> Taken:
         """One update, or none where it would spoil the weights.
 
         Args:
-            share: This process's part of the batch.
+            batch: This process's part of the batch.
             rate: Factor of the peak rates.
             seed: Of dropout and stochastic depth in this step.
 
@@ -106,10 +106,10 @@ class Step:
         """
         set_rates(self.optimizer, self.plan.schedule, rate)
         before = [(buffer, buffer.clone()) for buffer in _statistics(self.network)]
-        loss = self._gradients(share, seed, before)
+        loss = self._gradients(batch, seed, before)
         if self.plan.sharpness != "none" and math.isfinite(loss):
-            self._look_around(share, seed, before)
-        fault = self._update(loss, share)
+            self._look_around(batch, seed, before)
+        fault = self._update(loss, batch)
         if fault is not None:
             _put_back(before)
         else:
@@ -117,19 +117,19 @@ class Step:
         self.optimizer.zero_grad()
         return Taken(0.0 if fault else loss, fault)
 
-    def _look_around(self, share: Share, seed: int, before: Kept) -> None:
+    def _look_around(self, batch: TrainBatch, seed: int, before: Kept) -> None:
         """Replaces the gradients by those at the worst weights nearby."""
         weights = (p for group in self.optimizer.param_groups for p in group["params"])
         adaptive = self.plan.sharpness == "asam"
         were = climb(weights, self.plan.sharpness_radius, adaptive=adaptive)
         self.optimizer.zero_grad()
         _put_back(before)
-        self._gradients(share, seed, before)
+        self._gradients(batch, seed, before)
         climb_down(were)
 
-    def _update(self, loss: float, share: Share) -> Fault | None:
+    def _update(self, loss: float, batch: TrainBatch) -> Fault | None:
         if not math.isfinite(loss):
-            return Fault("loss", loss, self._without_numbers(share))
+            return Fault("loss", loss, self._without_numbers(batch))
         length = self.fabric.clip_gradients(
             self.network,
             self.optimizer,
@@ -143,13 +143,13 @@ class Step:
             self.optimizer.step()  # the loss scaler leaves the weights alone, and lowers its scale
         return Fault("the gradient's length", float(length))
 
-    def _gradients(self, share: Share, seed: int, before: Kept) -> float:
+    def _gradients(self, batch: TrainBatch, seed: int, before: Kept) -> float:
         """Gradients of the whole batch in every process; its loss, summed over the images."""
         at_once = self.at_once
         while True:
             # Dropout and stochastic depth draw from the global generator.
             torch.manual_seed(seed)
-            loss, lacking = self._backward_or_lack(share)
+            loss, lacking = self._backward_or_lack(batch)
             loss, lacking = summed(self.fabric, [loss, lacking])
             if not lacking:
                 break
@@ -157,46 +157,46 @@ class Step:
             _put_back(before)
             if self.fabric.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.at_once = halved(self.at_once, self._largest(share), 2 if before else 1)
+            self.at_once = halved(self.at_once, self._largest(batch), 2 if before else 1)
         if self.at_once != at_once:
             self.info(
                 f"memory is too small: {count(self.at_once, 'image')} at once from here on, "
-                f"gradients added up; the batch stays {share.whole}"
+                f"gradients added up; the batch stays {batch.global_size}"
             )
         add_gradients(self.fabric, self.network)
         return loss
 
-    def _backward_or_lack(self, share: Share) -> tuple[float, float]:
+    def _backward_or_lack(self, batch: TrainBatch) -> tuple[float, float]:
         """This process's loss, and 1 where its memory was too small."""
         try:
-            return self._backward(share), 0.0
+            return self._backward(batch), 0.0
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Outside of the handler, which holds on to all that the failed pass had made.
         return 0.0, 1.0
 
-    def _backward(self, share: Share) -> float:
+    def _backward(self, batch: TrainBatch) -> float:
         """Adds to this process's gradients; its loss, summed over its images."""
         total = 0.0
-        for piece in pieces(len(share.images), self._parts(share)):
-            images = torch.as_tensor(share.images[piece])
-            if share.consistency is not None:
+        for piece in pieces(len(batch.images), self._parts(batch)):
+            images = torch.as_tensor(batch.images[piece])
+            if batch.consistency is not None:
                 images = images.transpose(0, 1).flatten(0, 1)  # (V * b, S, S, 3), plain ones first
             inputs = self.to_input(images)
-            targets = torch.as_tensor(share.targets[piece]).to(self.fabric.device)
-            seen = Seen(inputs[: len(targets)], targets, share.rows[piece])
+            targets = torch.as_tensor(batch.targets[piece]).to(self.fabric.device)
+            seen = Seen(inputs[: len(targets)], targets, batch.rows[piece])
             few_passes = fused(self._fused(inputs))
             with self.fabric.autocast(), statistics_of_more_than_one(), few_passes:
                 logits = self.network(inputs).float()
             losses = self.objective(logits[: len(targets)], seen)
-            if share.consistency is not None:
+            if batch.consistency is not None:
                 views = logits.unflatten(0, (-1, len(targets)))
-                losses = losses + share.consistency * disagreement(views)
-            losses = losses * share.weight
+                losses = losses + batch.consistency * disagreement(views)
+            losses = losses * batch.weight
             # Over the whole batch: summed over pieces and processes, this is the very gradient
             # that one process with enough memory would have.
-            self.fabric.backward(losses.sum() / share.whole)
+            self.fabric.backward(losses.sum() / batch.global_size)
             total += float(losses.detach().sum())
         return total
 
@@ -207,26 +207,26 @@ class Step:
             self._fusion = find_fusion(self.network, inputs[:2]) if on_cpu else Fusion()
         return self._fusion
 
-    def _largest(self, share: Share) -> int:
+    def _largest(self, batch: TrainBatch) -> int:
         """Images of the process that has most of them."""
         processes: int = self.fabric.world_size
-        return math.ceil(share.whole / processes)
+        return math.ceil(batch.global_size / processes)
 
-    def _parts(self, share: Share) -> int:
+    def _parts(self, batch: TrainBatch) -> int:
         """How many pieces every process cuts its share into."""
-        needed = -(-self._largest(share) // self.at_once) if self.at_once else 1
+        needed = -(-self._largest(batch) // self.at_once) if self.at_once else 1
         # A short last batch is cut less: where batch norm learns, each piece has two images.
         least = 1 if self.plan.freeze_batch_norm else 2
-        return max(needed, min(self.plan.accumulate, max(1, self._largest(share) // least)))
+        return max(needed, min(self.plan.accumulate, max(1, self._largest(batch) // least)))
 
-    def _without_numbers(self, share: Share) -> tuple[int, ...]:
+    def _without_numbers(self, batch: TrainBatch) -> tuple[int, ...]:
         """Rows, of all processes, whose pixels are not all finite."""
-        images = torch.as_tensor(share.images)
+        images = torch.as_tensor(batch.images)
         # What is wrong with an image is wrong with all its views.
-        inputs = self.to_input(images if share.consistency is None else images[:, 0])
+        inputs = self.to_input(images if batch.consistency is None else images[:, 0])
         broken = ~inputs.flatten(1).isfinite().all(1).cpu()
-        mine = [int(row) for row, is_broken in zip(share.rows, broken, strict=True) if is_broken]
-        return tuple(gathered(self.fabric, mine if share.weight else []))
+        mine = [int(row) for row, is_broken in zip(batch.rows, broken, strict=True) if is_broken]
+        return tuple(gathered(self.fabric, mine if batch.weight else []))
 
 
 def _statistics(network: nn.Module) -> list[torch.Tensor]:

@@ -63,8 +63,8 @@ class Averager:
             network: After the step.
             done: Part of the training, in (0, 1].
         """
-        share = self.step_weight(self.count, done)
-        if share is None:
+        weight = self.step_weight(self.count, done)
+        if weight is None:
             return
         now = network.state_dict()
         if not self.mean:
@@ -72,7 +72,7 @@ class Averager:
         for name, mean in self.mean.items():
             # Buffers too: running statistics belong to the weights that made them.
             if mean.is_floating_point():
-                mean.lerp_(now[name].to(mean), share)
+                mean.lerp_(now[name].to(mean), weight)
             else:
                 mean.copy_(now[name])
         self.count += 1
