@@ -100,10 +100,10 @@ def fine_tune(
         plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
         scores = {"scores": dataset.scores_digest} if settings.label_weights else {}
         part = _after_prefix(network, views, plan, settings, context)
-        fed = part.feed if part and part.feed else views
+        source = part.source if part and part.source else views
         plan = left_of(plan, began)  # last: preparing a frozen part takes seconds
         trained = train(
-            network, fed, objective, plan, context=context, optimizer=optimizer, watch=watch,
+            network, source, objective, plan, context=context, optimizer=optimizer, watch=watch,
             made_of={"model": _begun_from(classifier), **settings_beside(settings), **scores},
         )  # fmt: skip
     merge(trained.network)

@@ -11,7 +11,7 @@ from torch import nn
 from acclimate.context import Context
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.training.batches.user_loader import LoaderFeed
+from acclimate.training.batches.user_loader import LoaderBatches
 from acclimate.training.engine.loop import Trained, train
 from acclimate.training.engine.step import Seen
 from acclimate.training.optim.losses import LOSSES
@@ -76,15 +76,15 @@ def fine_tune_plainly(
             where="learning_rate",
             hint="Give a number, or leave it at auto.",
         )
-    feed = LoaderFeed(network, loader, val, context.seed)
-    numbers: dict[str, Any] = {"batch_size": min(feed.batch_size, feed.images)}
+    source = LoaderBatches(network, loader, val, context.seed)
+    numbers: dict[str, Any] = {"batch_size": min(source.batch_size, source.images)}
     ours = copy.deepcopy(network)
     if isinstance(optimizer, torch.optim.Optimizer):
         given = settings.learning_rate
         groups = moved(optimizer, network, ours, None if isinstance(given, str) else given)
         numbers["learning_rate"] = groups[0]["peak"]
         optimizer = _another(optimizer, groups)
-    plan = make_plan(settings.model_copy(update=numbers), feed.images, context)
+    plan = make_plan(settings.model_copy(update=numbers), source.images, context)
     tell_plan(plan, context)
     loss = LOSSES[settings.loss]
 
@@ -92,7 +92,7 @@ def fine_tune_plainly(
         return loss(logits, seen.targets, settings.label_smoothing)
 
     of = {"loss": settings.loss, "label_smoothing": settings.label_smoothing}
-    return train(ours, feed, objective, plan, context=context, optimizer=optimizer, made_of=of)
+    return train(ours, source, objective, plan, context=context, optimizer=optimizer, made_of=of)
 
 
 def moved(

@@ -42,7 +42,7 @@ _AT_ONCE = 1024
 """Features of val at once."""
 
 
-class FeatureFeed:
+class FeatureBatches:
     """What the loop is fed with where only a head learns: features in place of images.
 
     Args:
@@ -62,14 +62,14 @@ class FeatureFeed:
         self.steps = len(cut(rows, batch_size))
         self.views, self.digest = None, ""  # these trainings leave no checkpoint
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
+    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
         """Every image once, in an order of the epoch's own."""
         rng = np.random.default_rng(derive_seed(self._seed, "order", epoch))
-        for places in cut(rng.permutation(self.images), self._batch_size)[after:]:
+        for places in cut(rng.permutation(self.images), self._batch_size)[skip:]:
             features, labels = self._train.features[places], self._train.labels[places]
             yield TrainBatch(features, labels, self._rows[places], len(places), 1.0)
 
-    def judged(self) -> Iterator[ValBatch]:
+    def val_batches(self) -> Iterator[ValBatch]:
         """Val, in its order."""
         for begin in range(0, self.val_images, _AT_ONCE):
             places = slice(begin, begin + _AT_ONCE)
@@ -79,7 +79,7 @@ class FeatureFeed:
         """Features are read as they are."""
         return lambda features: features.to(device, non_blocking=True)
 
-    def reader(self, network: nn.Module) -> nn.Module:
+    def forward_module(self, network: nn.Module) -> nn.Module:
         """The head is all there is."""
         return network
 
@@ -136,10 +136,10 @@ class HeadTrials:
         constrain(network)
         plan = make_plan(settings, len(self._rows), self.context)
         examples = self._examples(self._features)
-        feed = FeatureFeed(*examples, self._rows, plan.batch_size, self.context.seed)
+        source = FeatureBatches(*examples, self._rows, plan.batch_size, self.context.seed)
         objective = objective_of(settings, self.dataset)
         with stochastic(network, settings.dropout, 0.0):
-            return train(network, feed, objective, plan, context=self.context, keep_start=False)
+            return train(network, source, objective, plan, context=self.context, keep_start=False)
 
     def _fitted(self, kind: str) -> nn.Module:
         """A head of a kind that fits the features, as fine-tuning fits it."""

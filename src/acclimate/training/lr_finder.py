@@ -15,7 +15,7 @@ from acclimate.errors import RecipeError
 from acclimate.models.device import on_device
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import silent
-from acclimate.training.batches.train_batches import Feed, TrainBatch
+from acclimate.training.batches.train_batches import ImageBatches, TrainBatch
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.batch_norm import set_mode
 from acclimate.training.engine.distributed import launched
@@ -203,7 +203,7 @@ class Tryout:
         self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.say)
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
-        self._batches = _endless(Feed(views, plan.batch_size, seed, on=on))
+        self._batches = _endless(ImageBatches(views, plan.batch_size, seed, on=on))
 
     def loss(self, rate: float) -> float:
         """A batch's mean loss, before a step at a rate.
@@ -229,9 +229,9 @@ def _constant(plan: TrainPlan) -> TrainPlan:
     return replace(plan, schedule="constant")
 
 
-def _endless(feed: Feed) -> Iterator[TrainBatch]:
+def _endless(source: ImageBatches) -> Iterator[TrainBatch]:
     for epoch in count(1):
-        yield from feed.epoch(epoch)
+        yield from source.train_batches(epoch)
 
 
 def _smoothed(losses: list[float]) -> list[float]:

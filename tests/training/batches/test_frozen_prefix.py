@@ -190,10 +190,10 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
         here = Context(device="cpu", workspace=tmp_path / str(index), cache_gb=cache_gb)
         plan = make_plan(FineTune(epochs=epochs), images, here)
         part = frozen_prefix(network, views, plan, "auto", here)
-        assert part.feed is not None
+        assert part.source is not None
         assert part.told.startswith(f"run once for each of {told}, then only the rest; ")
     nothing = frozen_prefix(network, views, plan, "auto", replace(here, cache_gb=0))
-    assert nothing.feed is None
+    assert nothing.source is None
     assert nothing.told == "run at every step, since not even one view of each image fits 0 GB"
 
 

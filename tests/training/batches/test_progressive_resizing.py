@@ -14,7 +14,7 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import resized, wrap
 from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
-from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.train_batches import ImageBatches
 from acclimate.training.batches.views import Views
 
 
@@ -43,7 +43,8 @@ def test_training_images_have_the_epochs_size_and_val_its_own(imagenet, dataset,
     contract = replace(imagenet.contract, image_size=64)
     views = Views(dataset, policy, contract, context, sizes=(32, 64))
     shapes = [
-        {batch.images.shape[1:3] for batch in Feed(views, 60, 0).epoch(epoch)} for epoch in (1, 2)
+        {batch.images.shape[1:3] for batch in ImageBatches(views, 60, 0).train_batches(epoch)}
+        for epoch in (1, 2)
     ]
     assert shapes == [{(32, 32)}, {(64, 64)}]
     assert views.evaluated.read(0).shape == (64, 64, 3)

@@ -9,7 +9,7 @@ import torch
 from acclimate.augmentation.policy import POLICIES, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.data.images.contract import InputContract
-from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.train_batches import ImageBatches
 from acclimate.training.batches.views import Views
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ SEEN = {
 
 def batches(dataset, policy, on, **options):
     views = Views(dataset, policy, CONTRACT, **options)
-    return list(Feed(views, 50, seed=4, on=on).epoch(2, 1))
+    return list(ImageBatches(views, 50, seed=4, on=on).train_batches(2, 1))
 
 
 @pytest.mark.parametrize("name", SEEN)
@@ -59,8 +59,10 @@ def test_growing_images_grow_on_a_device_too(dataset):
 
 
 def test_a_device_repeats_an_epoch_and_makes_another_of_the_next(dataset):
-    feed = Feed(Views(dataset, POLICIES["randaugment"], CONTRACT), 50, seed=4, on=CPU)
-    first, again, later = (torch.cat([s.images for s in feed.epoch(e)]) for e in (1, 1, 2))
+    source = ImageBatches(Views(dataset, POLICIES["randaugment"], CONTRACT), 50, seed=4, on=CPU)
+    first, again, later = (
+        torch.cat([s.images for s in source.train_batches(e)]) for e in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
 

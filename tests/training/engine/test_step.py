@@ -19,7 +19,7 @@ from acclimate.errors import DataError, RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
-from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.train_batches import ImageBatches
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.distributed import launched
 from acclimate.training.engine.loop import train
@@ -153,13 +153,13 @@ def test_views_are_compared_with_the_same_result_in_pieces(run):
 
 def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(dataset):
     network = Small().train()
-    feed = Feed(Views(dataset, COMPARED, CONTRACT), 30, seed=2)
+    source = ImageBatches(Views(dataset, COMPARED, CONTRACT), 30, seed=2)
     unaltered = replace(ALTERED, operations_per_image=0, color=0.0)
-    plain = Feed(Views(dataset, unaltered, CONTRACT), 30, seed=2)
-    batch, lone = next(feed.epoch(1)), next(plain.epoch(1))
+    plain = ImageBatches(Views(dataset, unaltered, CONTRACT), 30, seed=2)
+    batch, lone = next(source.train_batches(1)), next(plain.train_batches(1))
     assert batch.images.shape == (30, 3, 32, 32, 3)
     assert np.array_equal(batch.images[:, 0], lone.images)
-    to_input, was = feed.to_input(torch.device("cpu")), copy.deepcopy(network.state_dict())
+    to_input, was = source.to_input(torch.device("cpu")), copy.deepcopy(network.state_dict())
     views = torch.from_numpy(batch.images).transpose(0, 1).reshape(90, 32, 32, 3)
     logits = network(to_input(views)).view(3, 30, 10)
     wanted = functional.cross_entropy(logits[0], torch.from_numpy(batch.targets))
@@ -283,7 +283,7 @@ def test_with_a_loss_scaler_the_precision_is_named(context):
 
 
 def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(context):
-    from acclimate.training.batches.user_loader import LoaderFeed
+    from acclimate.training.batches.user_loader import LoaderBatches
 
     images, labels = torch.rand(40, 3, 8, 8), torch.arange(40) % 4
     images[[3, 17, 31], 0, 0, 0] = math.nan
@@ -291,11 +291,11 @@ def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(contex
         torch.utils.data.TensorDataset(images, labels), batch_size=10
     )
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    feed = LoaderFeed(network, loader, None, 0)
+    source = LoaderBatches(network, loader, None, 0)
     heard = Heard()
     plan = make_plan(FineTune(epochs=2, batch_size=10, learning_rate=1e-2), 40, context)
     with pytest.raises(DataError) as caught:
-        train(network, feed, cross_entropy, plan, context=replace(context, progress=heard))
+        train(network, source, cross_entropy, plan, context=replace(context, progress=heard))
     assert "step 0 skipped: 1 image (3) holds pixels that are no numbers" in heard.lines
     assert str(caught.value) == (
         "images: 1 image (17) holds pixels that are no numbers, at step 5; 2 steps of this epoch "

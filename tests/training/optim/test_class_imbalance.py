@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
-from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.train_batches import ImageBatches
 from acclimate.training.batches.views import Views
 from acclimate.training.optim.class_imbalance import balanced_order, label_trust, log_shares
 
@@ -44,8 +44,8 @@ def test_each_class_comes_as_often_and_each_of_its_images_too(sizes, seed):
 
 
 def epoch_of(dataset, policy, number, **options):
-    feed = Feed(Views(dataset, policy, CONTRACT), 16, seed=3, **options)
-    return list(feed.epoch(number))
+    source = ImageBatches(Views(dataset, policy, CONTRACT), 16, seed=3, **options)
+    return list(source.train_batches(number))
 
 
 def test_a_balanced_epoch_shows_rare_classes_as_often_and_each_time_anew(dataset, policy):

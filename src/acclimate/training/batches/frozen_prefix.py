@@ -25,7 +25,7 @@ from acclimate.models.runtime import run_frozen
 from acclimate.models.split_network import Division, IndivisibleError, divide
 from acclimate.settings import Auto
 from acclimate.training.batches.activation_cache import Activations, Kept, bytes_of
-from acclimate.training.batches.train_batches import Feed, TrainBatch, ValBatch
+from acclimate.training.batches.train_batches import ImageBatches, TrainBatch, ValBatch
 from acclimate.training.batches.views import Views
 from acclimate.training.plan import TrainPlan
 
@@ -133,50 +133,50 @@ class Prefix:
             store.flush()
 
 
-class PrefixFeed:
+class ActivationBatches:
     """What the loop is fed with where a prefix is frozen: activations in place of images.
 
     Args:
-        feed: Of the images; gives the order.
+        source: Of the images; gives the order.
         division: Of the network.
         prefix: Runs the images.
     """
 
-    def __init__(self, feed: Feed, division: Division, prefix: Prefix) -> None:
-        self.feed, self.division, self.prefix = feed, division, prefix
-        self.steps, self.images, self.val_images = feed.steps, feed.images, feed.val_images
-        self.views = feed.views
+    def __init__(self, source: ImageBatches, division: Division, prefix: Prefix) -> None:
+        self.source, self.division, self.prefix = source, division, prefix
+        self.steps, self.images, self.val_images = source.steps, source.images, source.val_images
+        self.views = source.views
 
     @property
     def digest(self) -> str:
         """Stands for the images."""
-        return self.feed.digest
+        return self.source.digest
 
-    def epoch(self, epoch: int, after: int = 0) -> Generator[TrainBatch, None, None]:
+    def train_batches(self, epoch: int, skip: int = 0) -> Generator[TrainBatch, None, None]:
         """Activations of one view of each image, in the order of the images.
 
         Args:
             epoch: From 1.
-            after: Batches of it that were done before a training was killed.
+            skip: Batches at its beginning that are left out: they were done before a kill.
 
         Yields:
             TrainBatch: Its `images` are float16, (b, *shape).
         """
-        groups, labels = self.feed.groups(epoch)[after:], self.feed.views.dataset.labels
+        groups, labels = self.source.groups(epoch)[skip:], self.source.views.dataset.labels
         for rows, kept in zip(groups, self.prefix.train(epoch, groups), strict=True):
             yield TrainBatch(kept, labels[rows], rows, len(rows), 1.0)
 
-    def judged(self) -> Iterator[ValBatch]:
+    def val_batches(self) -> Iterator[ValBatch]:
         """Activations of val, as evaluation sees it."""
-        labels = self.feed.views.dataset.labels
-        for kept, rows in self.prefix.val(self.feed.val):
+        labels = self.source.views.dataset.labels
+        for kept, rows in self.prefix.val(self.source.val):
             yield ValBatch(kept, labels[rows])
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """What turns activations into what the suffix reads."""
         return self.prefix.to_input
 
-    def reader(self, network: nn.Module) -> nn.Module:
+    def forward_module(self, network: nn.Module) -> nn.Module:
         """The suffix, whose layers are the network's."""
         return self.division.suffix
 
@@ -187,11 +187,11 @@ class FrozenPart:
 
     Attributes:
         told: What was decided, and why: one sentence without a full stop.
-        feed: Batches of kept activations; None where the images themselves must be seen.
+        source: Batches of kept activations; None where the images themselves must be seen.
     """
 
     told: str
-    feed: PrefixFeed | None = None
+    source: ActivationBatches | None = None
 
 
 def frozen_prefix(
@@ -239,9 +239,9 @@ def _kept(
         f"run once for each of {plural(count, 'view')} of each image ({why}), then only the rest; "
         f"{' x '.join(map(str, division.shape))} numbers of each are kept ({size:.2g} GB)"
     )
-    feed = Feed(views, plan.batch_size, context.seed)
+    source = ImageBatches(views, plan.batch_size, context.seed)
     prefix = Prefix(division, views, count, torch.device(plan.device), context)
-    return FrozenPart(told, PrefixFeed(feed, division, prefix))
+    return FrozenPart(told, ActivationBatches(source, division, prefix))
 
 
 def divided(

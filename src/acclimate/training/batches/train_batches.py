@@ -55,7 +55,7 @@ class ValBatch:
     targets: Any
 
 
-class Fed(Protocol):
+class BatchSource(Protocol):
     """Where the loop gets its batches from.
 
     Attributes:
@@ -86,20 +86,20 @@ class Fed(Protocol):
     def val_images(self) -> int:
         """Of all processes; 0 where there is no val."""
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
-        """This process's part of each batch, after so many."""
+    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
+        """This process's part of each batch, without the first `skip` ones."""
 
-    def judged(self) -> Iterator[ValBatch]:
+    def val_batches(self) -> Iterator[ValBatch]:
         """This process's part of val."""
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """What turns `images` into what the network reads."""
 
-    def reader(self, network: nn.Module) -> nn.Module:
+    def forward_module(self, network: nn.Module) -> nn.Module:
         """The part of the network that reads them: mostly all of it."""
 
 
-class Feed:
+class ImageBatches:
     """Training images in batches, the same for any number of processes.
 
     Nothing random is kept: the order of the images and the augmentations are derived from the
@@ -152,7 +152,7 @@ class Feed:
         """What turns pixels into what the network reads."""
         return Normalizer(self.views.contract, device)
 
-    def reader(self, network: nn.Module) -> nn.Module:
+    def forward_module(self, network: nn.Module) -> nn.Module:
         """The whole network reads images."""
         return network
 
@@ -160,13 +160,13 @@ class Feed:
         """The rows of each batch of an epoch, over all processes."""
         return cut(self._order(epoch)[0], self.batch_size)
 
-    def judged(self) -> Iterator[ValBatch]:
+    def val_batches(self) -> Iterator[ValBatch]:
         """This process's part of val, as evaluation sees it."""
         seen = self.views.dataset, self.val[self.rank :: self.processes], self.views.contract
         for batch in in_order(*seen, pictures=self.views.evaluated):
             yield ValBatch(batch.images, batch.targets)
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
+    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
         """This process's part of each batch.
 
         Every image is seen once an epoch over all processes, none twice, unless classes are
@@ -175,20 +175,20 @@ class Feed:
 
         Args:
             epoch: From 1.
-            after: Batches of it that were done before a training was killed.
+            skip: Batches at its beginning that are left out: they were done before a kill.
 
         Yields:
             TrainBatch: In the epoch's order.
         """
         order, times = self._order(epoch)
         # Places in the order, and not rows: a row that comes twice is seen in two ways.
-        wholes = cut(np.arange(len(order)), self.batch_size)[after:]
+        wholes = cut(np.arange(len(order)), self.batch_size)[skip:]
         mixing = mixes(self.views.policy)
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
         labels = self.views.dataset.labels
         kept = self.views.trained  # opened before the threads ask for it
         loaded = zip(self._seen(epoch, order, times, loaded_rows), loaded_rows, wholes, strict=True)
-        for index, (seen, places, whole) in enumerate(loaded, after):
+        for index, (seen, places, whole) in enumerate(loaded, skip):
             images, targets = seen, labels[order[places]]
             if mixing:
                 rng = np.random.default_rng(derive_seed(self.seed, "mix", epoch, index))

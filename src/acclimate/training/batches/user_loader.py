@@ -15,7 +15,7 @@ from acclimate.training.batches.train_batches import TrainBatch, ValBatch
 _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
 
 
-class LoaderFeed:
+class LoaderBatches:
     """Batches of a DataLoader, checked.
 
     Its order and its random transforms are governed by the training's seed where they draw from
@@ -55,19 +55,19 @@ class LoaderFeed:
         judged: list[int] = []
         if val is not None:
             _length(val, "val")
-            for batch in self.judged():
+            for batch in self.val_batches():
                 judged += batch.targets.tolist()
             self.val_images = len(judged)
         # Of images nothing is known before they come, and their order may be another each time.
         seen = [self.images, self.steps, list(images.shape), self.classes, sorted(judged)]
         self.digest = digest_json([*seen, _content(whole)])
 
-    def epoch(self, epoch: int, after: int = 0) -> Iterator[TrainBatch]:
-        """The loader's batches, after so many.
+    def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
+        """The loader's batches, without the first `skip` ones.
 
         Args:
             epoch: From 1.
-            after: Batches of it that were done before a training was killed.
+            skip: Batches at its beginning that are left out: they were done before a kill.
 
         Yields:
             TrainBatch: `rows` count the epoch's images.
@@ -84,11 +84,11 @@ class LoaderFeed:
             images, labels = _pair(next(batches, None), "loader", index)
             rows = np.arange(seen, seen + len(images))
             seen += len(images)
-            if index >= after:
+            if index >= skip:
                 _check(images, labels, self.classes, "loader", index)
                 yield TrainBatch(images, labels, rows, len(images), 1.0)
 
-    def judged(self) -> Iterator[ValBatch]:
+    def val_batches(self) -> Iterator[ValBatch]:
         """Val as it comes.
 
         Yields:
@@ -110,7 +110,7 @@ class LoaderFeed:
                 )
             yield ValBatch(images, labels if labels.ndim == 1 else labels.argmax(1))
 
-    def reader(self, network: nn.Module) -> nn.Module:
+    def forward_module(self, network: nn.Module) -> nn.Module:
         """The whole network reads images."""
         return network
 

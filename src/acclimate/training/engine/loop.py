@@ -14,7 +14,7 @@ from acclimate.context import Context, derive_seed, process_rank
 from acclimate.errors import count
 from acclimate.models.device import on_cpu, on_device
 from acclimate.progress import Progress, Task, silent
-from acclimate.training.batches.train_batches import Fed, Feed
+from acclimate.training.batches.train_batches import BatchSource, ImageBatches
 from acclimate.training.batches.views import Views
 from acclimate.training.curve import Epoch
 from acclimate.training.engine.allocator import freed_memory_kept
@@ -85,7 +85,7 @@ class Trained:
 
 def train(
     network: nn.Module,
-    views: Views | Fed,
+    views: Views | BatchSource,
     objective: Objective,
     plan: TrainPlan,
     *,
@@ -140,15 +140,17 @@ def train(
     if isinstance(views, Views):
         views = views if views.context else replace(views, context=context)
         on = fabric.device if plan.augment_on_device else None
-        feed: Fed = Feed(views, plan.batch_size, context.seed, balanced=plan.balanced, on=on)
+        source: BatchSource = ImageBatches(
+            views, plan.batch_size, context.seed, balanced=plan.balanced, on=on
+        )
     else:
-        feed = views
+        source = views
     with one_sentence_if_another_ends(), freed_memory_kept():
-        known = fabric, network, built, feed, objective, plan, context, keep_start, watch
+        known = fabric, network, built, source, objective, plan, context, keep_start, watch
         run = _Run(*known, made_of or {})
         trained = run.to_the_end()
-    if plan.reestimate_batch_norm and feed.views is not None:
-        measure_anew(trained.network, feed.views, context)
+    if plan.reestimate_batch_norm and source.views is not None:
+        measure_anew(trained.network, source.views, context)
     return trained
 
 
@@ -160,7 +162,7 @@ class _Run:
         fabric: Fabric,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        feed: Fed,
+        source: BatchSource,
         objective: Objective,
         plan: TrainPlan,
         context: Context,
@@ -168,16 +170,19 @@ class _Run:
         watch: Watch | None,
         made_of: Mapping[str, object],
     ) -> None:
-        self.fabric, self.network, self.feed = fabric, network, feed
+        self.fabric, self.network, self.source = fabric, network, source
         self.plan, self.context, self.keep_start = plan, context, keep_start
         self.watch, self.ended = watch, False
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
-        self.to_input, self.reader = feed.to_input(fabric.device), feed.reader(network)
-        given = {"keep_start": keep_start, "images": feed.images, **made_of}
-        data = feed.digest if context.workspace else ""
+        self.to_input, self.forward_module = (
+            source.to_input(fabric.device),
+            source.forward_module(network),
+        )
+        given = {"keep_start": keep_start, "images": source.images, **made_of}
+        data = source.digest if context.workspace else ""
         self.training = numbers_of(plan, optimizer, context.seed, data, given)
-        check_val(plan.averaging, feed.val_images)
+        check_val(plan.averaging, source.val_images)
         self.average = Averager(plan.averaging)
         self.saver = Saver(context.workspace, leads=self.rank == 0)
         # The first process alone keeps checkpoints: the others may be on other machines.
@@ -189,10 +194,16 @@ class _Run:
         share_start(fabric, network)
         self.optimizer = fabric.setup_optimizers(optimizer)
         self.step = Step(
-            fabric, self.reader, self.optimizer, objective, self.to_input, plan, self.progress.say
+            fabric,
+            self.forward_module,
+            self.optimizer,
+            objective,
+            self.to_input,
+            plan,
+            self.progress.say,
         )
         spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
-        self.pace = Pace(plan, feed.steps, fabric, spent)
+        self.pace = Pace(plan, source.steps, fabric, spent)
         self.state = state or self._start()
         if state is not None:
             self._take_up(state)
@@ -209,8 +220,10 @@ class _Run:
         self.average.load_state_dict(state.average, self.fabric.device)
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.at_once = state.troubles.at_once
-        within = f", batch {state.part.batches} of {self.feed.steps}" if state.part.batches else ""
-        self.progress.info(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
+        within = (
+            f", batch {state.part.batches} of {self.source.steps}" if state.part.batches else ""
+        )
+        self.progress.say(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
 
     def to_the_end(self) -> Trained:
         """Epoch by epoch, until the plan or the patience ends."""
@@ -237,7 +250,7 @@ class _Run:
             blend = greedy_soup(self.average.ingredients, state.curve, self._judged)
         if self.plan.coefficients:
             end = blend.weights if blend else state.best
-            val = self.feed.val_images
+            val = self.source.val_images
             wise = wise_ft(state.start, end, self.plan.coefficients, val, self._judged)
             blend = replace(wise, epochs=blend.epochs if blend else ())
         if blend is not None:
@@ -252,8 +265,8 @@ class _Run:
     def _start(self) -> TrainState:
         val = self._validate()
         start = Epoch(0, math.nan, val.loss, val.accuracy, 0.0, 0.0, val.loss_error)
-        if self.feed.val_images:
-            self.progress.info(f"start: {_of_val(start)}")
+        if self.source.val_images:
+            self.progress.say(f"start: {_of_val(start)}")
         weights = copied(self.network)
         if self.keep_start:
             self.average.after_epoch(start, [start], self.network)
@@ -279,7 +292,7 @@ class _Run:
     def _judge_epoch(self, epoch: int, loss: float) -> None:
         """Asks val, and keeps the weights if they are the best so far."""
         val = self._validate()
-        if self.feed.val_images and not math.isfinite(val.loss):
+        if self.source.val_images and not math.isfinite(val.loss):
             raise diverged("val loss", val.loss, f"the end of epoch {epoch}", self.plan)
         rate, spent = self.optimizer.param_groups[-1]["lr"], self.pace.seconds
         line = Epoch(epoch, loss, val.loss, val.accuracy, rate, spent, val.loss_error)
@@ -290,10 +303,10 @@ class _Run:
         floor = self.keep_start and not self.plan.coefficients
         least = state.curve[0].val_accuracy if floor else 0.0
         kept = state.curve[state.best_epoch]
-        if preferred(line, kept, state.curve, self.feed.val_images, least):
+        if preferred(line, kept, state.curve, self.source.val_images, least):
             state.best_epoch, state.best = epoch, copied(self.network)
         self.average.after_epoch(line, state.curve, self.network)
-        judged = f", {_of_val(line)}" if self.feed.val_images else ""
+        judged = f", {_of_val(line)}" if self.source.val_images else ""
         end = " (kept)" if state.best_epoch == epoch else ""
         self.progress.info(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{judged}{end}")
 
@@ -310,11 +323,11 @@ class _Run:
     def _train_epoch(self, epoch: int) -> float:
         """Every batch that is not done yet; the mean loss of the whole epoch."""
         set_mode(self.network, freeze_batch_norm=self.plan.freeze_batch_norm)
-        part, steps = self.state.part, self.feed.steps
-        with self.progress.task(f"epoch {epoch}", self.feed.images) as task:
+        part, steps = self.state.part, self.source.steps
+        with self.progress.task(f"epoch {epoch}", self.source.images) as task:
             if part.seen:
                 task.advance(part.seen)
-            for batch in self.feed.epoch(epoch, part.batches):
+            for batch in self.source.train_batches(epoch, part.batches):
                 step = (epoch - 1) * steps + part.batches
                 rate = self.pace.factor(step)
                 seed = derive_seed(self.context.seed, "dropout", step, self.rank)
@@ -343,23 +356,23 @@ class _Run:
             return
         part.skipped += 1
         troubles.skipped, troubles.in_a_row = troubles.skipped + 1, troubles.in_a_row + 1
-        when, steps = f"step {step}", self.feed.steps
+        when, steps = f"step {step}", self.source.steps
         check_goes_on(taken.fault, part, troubles, self.plan, steps=steps, when=when)
         self.progress.info(f"{when} skipped: {taken.fault}")
 
     def _validate(self) -> Judged:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
-        images = self.feed.val_images
+        images = self.source.val_images
         if not images:
             return Judged(math.nan, 0.0)
         began = time.monotonic()
         self.network.eval()
         sums = torch.zeros(3, dtype=torch.float64)
         with torch.inference_mode():
-            for batch in self.feed.judged():
+            for batch in self.source.val_batches():
                 inputs = self.to_input(torch.as_tensor(batch.images))
                 with self.fabric.autocast():
-                    logits = self.reader(inputs)
+                    logits = self.forward_module(inputs)
                 logits, targets = logits.float().cpu(), torch.as_tensor(batch.targets)
                 losses = functional.cross_entropy(logits, targets, reduction="none").double()
                 right = (logits.argmax(1) == targets).sum()
