@@ -41,7 +41,7 @@ from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.loop import train
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 from acclimate.training.plan import make_plan
 
 _TEMPERATURE = 2.0
@@ -67,11 +67,11 @@ def without_old(old: Classifier, new: Dataset, policy: Policy, kept: float, cont
         layer.bias.zero_()[: len(old.classes)] = before.bias
     network, teacher = with_head(old.module(), layer), copy.deepcopy(old.module()).eval()
 
-    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        loss = functional.cross_entropy(logits, seen.targets, reduction="none")
+    def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
+        loss = functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
         if kept:
             with torch.no_grad():
-                told = (teacher(seen.inputs) / _TEMPERATURE).softmax(1)
+                told = (teacher(loss_inputs.inputs) / _TEMPERATURE).softmax(1)
             ours = (logits[:, : len(old.classes)] / _TEMPERATURE).log_softmax(1)
             loss = loss - kept * _TEMPERATURE**2 * (told * ours).sum(1)
         return loss

@@ -29,7 +29,7 @@ from acclimate.models.onnx.export import read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer, run_onnx, run_torch
 from acclimate.progress import SilentProgress
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 from acclimate.training.optim.losses import cross_entropy, soft_targets
 
 HALF = (0.5, 0.5, 0.5)
@@ -139,7 +139,7 @@ def objective_for(teacher, contract, hard_labels, temperature=2.0):
     settings = Distill(method="soft", temperature=temperature, hard_labels=hard_labels)
     asked = Teachers([teacher], teacher.classes, contract, device="cpu")
     objective = teaching(asked, settings)
-    return lambda logits, inputs, targets: objective(logits, Seen(inputs, targets, None))
+    return lambda logits, inputs, targets: objective(logits, LossInputs(inputs, targets, None))
 
 
 @pytest.mark.parametrize("contract", [CONTRACT, IMAGENET], ids=["other", "same"])

@@ -19,12 +19,12 @@ from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.registry.resolve import as_classifier
 from acclimate.training.batches.views import Views
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 CLASSES = ("ant", "bee", "cat")
 INPUTS = torch.linspace(-1, 1, 4 * 3 * 32 * 32).view(4, 3, 32, 32)
-SEEN = Seen(INPUTS, torch.zeros(4, dtype=torch.int64), np.arange(4))
+LOSS_INPUTS = LossInputs(INPUTS, torch.zeros(4, dtype=torch.int64), np.arange(4))
 
 
 def network(seed):
@@ -47,7 +47,7 @@ def bob():
 
 
 def ask(*teachers, classes=CLASSES, features=False):
-    return Teachers(teachers, classes, CONTRACT, device="cpu", features=features)(SEEN)
+    return Teachers(teachers, classes, CONTRACT, device="cpu", features=features)(LOSS_INPUTS)
 
 
 def test_several_teach_the_mean_of_their_probabilities(ada, bob):
@@ -155,14 +155,14 @@ class Counting:
     def __init__(self, width=2):
         self.asked, self.width = [], width
 
-    def __call__(self, seen):
-        self.asked.append(list(seen.rows))
-        rows = torch.from_numpy(seen.rows).float()[:, None]
+    def __call__(self, loss_inputs):
+        self.asked.append(list(loss_inputs.rows))
+        rows = torch.from_numpy(loss_inputs.rows).float()[:, None]
         return Told(rows.expand(-1, self.width), -rows)
 
 
 def shown(*rows):
-    return Seen(INPUTS[: len(rows)], torch.zeros(len(rows)), np.asarray(rows))
+    return LossInputs(INPUTS[: len(rows)], torch.zeros(len(rows)), np.asarray(rows))
 
 
 def test_an_image_is_shown_to_the_teachers_once():

@@ -31,8 +31,8 @@ class Heard(SilentProgress):
         self.lines.append(text)
 
 
-def cross_entropy(logits, seen):
-    return functional.cross_entropy(logits, seen.targets, reduction="none")
+def cross_entropy(logits, loss_inputs):
+    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=2, batch_size=18, learning_rate=1e-2)
@@ -162,8 +162,8 @@ def test_the_card_says_how_far_wise_ft_went_and_what_val_said(learnt, dataset, p
 def logits_of(objective, targets, rows):
     """What an objective pulls logits of nothing towards."""
     logits = torch.zeros(len(targets), 10, requires_grad=True)
-    seen = Seen(torch.zeros(1), torch.as_tensor(targets), np.asarray(rows))
-    objective(logits, seen).sum().backward()
+    loss_inputs = LossInputs(torch.zeros(1), torch.as_tensor(targets), np.asarray(rows))
+    objective(logits, loss_inputs).sum().backward()
     return -logits.grad
 
 

@@ -26,8 +26,8 @@ def untrained(**options):
         return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
 
 
-def cross_entropy(logits, seen):
-    return functional.cross_entropy(logits, seen.targets, reduction="none")
+def cross_entropy(logits, loss_inputs):
+    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 def same_weights(a, b):

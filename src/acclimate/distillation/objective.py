@@ -8,11 +8,13 @@ from acclimate.distillation.hints import Hint
 from acclimate.distillation.methods import DISTILLATIONS, Lesson
 from acclimate.distillation.settings import Distill
 from acclimate.distillation.teachers import Told
-from acclimate.training.engine.step import Objective, Seen
+from acclimate.training.engine.step import LossInputs, Objective
 from acclimate.training.optim.losses import cross_entropy
 
 
-def teaching(ask: Callable[[Seen], Told], settings: Distill, hint: Hint | None = None) -> Objective:
+def teaching(
+    ask: Callable[[LossInputs], Told], settings: Distill, hint: Hint | None = None
+) -> Objective:
     """The objective of a student: what teachers say, and the true labels.
 
     Args:
@@ -21,20 +23,20 @@ def teaching(ask: Callable[[Seen], Told], settings: Distill, hint: Hint | None =
         hint: The student's guess at the teachers' features, where the method compares them.
 
     Returns:
-        (logits, what was seen) to one loss an image.
+        (logits, loss inputs) to one loss per image.
     """
     method = DISTILLATIONS[settings.method]
     temperature = method.temperature if settings.temperature == "auto" else settings.temperature
     hard = method.hard_labels if settings.hard_labels == "auto" else settings.hard_labels
 
-    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        told = ask(seen)
+    def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
+        told = ask(loss_inputs)
         logits = logits.float()
-        truth = _favourites(seen.targets, told.logits)
+        truth = _favourites(loss_inputs.targets, told.logits)
         # Where views are compared the network saw more of them, after these.
         guess = hint.guess[: len(logits)] if hint and hint.guess is not None else None
         lesson = Lesson(logits, told, truth, guess, temperature, settings)
-        return (1 - hard) * method.loss(lesson) + hard * _true_labels(logits, seen.targets)
+        return (1 - hard) * method.loss(lesson) + hard * _true_labels(logits, loss_inputs.targets)
 
     return objective
 

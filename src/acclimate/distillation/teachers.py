@@ -19,7 +19,7 @@ from acclimate.models.device import choose_device, on_device
 from acclimate.models.runtime import best_runtime, open_session
 from acclimate.models.structure import head
 from acclimate.training.engine.out_of_memory import is_out_of_memory
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 
 TeachingFunction = Callable[[torch.Tensor], Any]
 """RGB images, float32 in [0, 1], (b, 3, S, S) at the student's size, to logits (b, C)."""
@@ -96,10 +96,10 @@ class Teachers:
                 head(one.module()).in_features for one in teachers if isinstance(one, Classifier)
             )
 
-    def __call__(self, seen: Seen) -> Told:
+    def __call__(self, loss_inputs: LossInputs) -> Told:
         """What they say of what the student sees."""
         with torch.no_grad():
-            told = [ask(seen.inputs) for ask in self.asked]
+            told = [ask(loss_inputs.inputs) for ask in self.asked]
         logits = _together([t.logits for t in told])
         if not bool(logits.isfinite().all()):
             raise ModelFileError(
@@ -117,26 +117,26 @@ class Remembering:
         images: Rows of the table.
     """
 
-    def __init__(self, teachers: Callable[[Seen], Told], images: int) -> None:
+    def __init__(self, teachers: Callable[[LossInputs], Told], images: int) -> None:
         self.teachers, self.known = teachers, np.zeros(images, bool)
         self.kept: list[torch.Tensor] = []
 
-    def __call__(self, seen: Seen) -> Told:
+    def __call__(self, loss_inputs: LossInputs) -> Told:
         """What they say, or said before."""
-        if not self.known[seen.rows].all():
-            return self._learn(seen)
-        device = seen.inputs.device
-        return Told(*(part[torch.from_numpy(seen.rows)].to(device) for part in self.kept))
+        if not self.known[loss_inputs.rows].all():
+            return self._learn(loss_inputs)
+        device = loss_inputs.inputs.device
+        return Told(*(part[torch.from_numpy(loss_inputs.rows)].to(device) for part in self.kept))
 
-    def _learn(self, seen: Seen) -> Told:
-        told = self.teachers(seen)
+    def _learn(self, loss_inputs: LossInputs) -> Told:
+        told = self.teachers(loss_inputs)
         parts = [told.logits] if told.features is None else [told.logits, told.features]
         if not self.kept:
             width = sum(part.shape[1] for part in parts)
             if 4 * width * len(self.known) > _MOST_KEPT_BYTES:
                 return told
             self.kept = [torch.empty(len(self.known), part.shape[1]) for part in parts]
-        self._keep(seen.rows, parts)
+        self._keep(loss_inputs.rows, parts)
         return told
 
     def _keep(self, rows: Rows, parts: Sequence[torch.Tensor]) -> None:

@@ -27,7 +27,7 @@ from acclimate.training.batches.progressive_resizing import check_sizes, growing
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.loop import Watch, train
 from acclimate.training.engine.resume import settings_beside
-from acclimate.training.engine.step import Objective, Seen
+from acclimate.training.engine.step import LossInputs, Objective
 from acclimate.training.engine.time_budget import left_of
 from acclimate.training.lr_finder import with_found_rate
 from acclimate.training.optim.class_imbalance import label_trust, log_shares
@@ -202,7 +202,7 @@ def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
         dataset: For the classes' shares and the labels' scores.
 
     Returns:
-        (logits, what was seen) to one loss an image.
+        (logits, loss inputs) to one loss per image.
 
     Raises:
         RecipeError: Label weights are asked for and no label has a score.
@@ -212,11 +212,13 @@ def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
     shares = log_shares(dataset) if adjusted else torch.zeros(())
     trust = label_trust(dataset) if settings.label_weights else None
 
-    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        losses = loss(logits + shares.to(logits.device), seen.targets, settings.label_smoothing)
+    def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
+        losses = loss(
+            logits + shares.to(logits.device), loss_inputs.targets, settings.label_smoothing
+        )
         if trust is None:
             return losses
-        return losses * trust[torch.from_numpy(seen.rows)].to(losses.device)
+        return losses * trust[torch.from_numpy(loss_inputs.rows)].to(losses.device)
 
     return objective
 

@@ -13,7 +13,7 @@ from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.user_loader import LoaderBatches
 from acclimate.training.engine.loop import Trained, train
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 from acclimate.training.optim.losses import LOSSES
 from acclimate.training.optim.optimizers import Groups, OptimizerFactory
 from acclimate.training.plan import make_plan
@@ -88,8 +88,8 @@ def fine_tune_plainly(
     tell_plan(plan, context)
     loss = LOSSES[settings.loss]
 
-    def objective(logits: torch.Tensor, seen: Seen) -> torch.Tensor:
-        return loss(logits, seen.targets, settings.label_smoothing)
+    def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
+        return loss(logits, loss_inputs.targets, settings.label_smoothing)
 
     of = {"loss": settings.loss, "label_smoothing": settings.label_smoothing}
     return train(ours, source, objective, plan, context=context, optimizer=optimizer, made_of=of)

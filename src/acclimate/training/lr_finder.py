@@ -200,7 +200,7 @@ class Tryout:
         to_input = Normalizer(views.contract, fabric.device)
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
         # One cycle's momentum goes with its schedule, not with a rate that only rises.
-        self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.say)
+        self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.info)
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
         self._batches = _endless(ImageBatches(views, plan.batch_size, seed, on=on))

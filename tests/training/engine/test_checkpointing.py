@@ -59,8 +59,8 @@ def with_dropout():
         )
 
 
-def cross_entropy(logits, seen):
-    return functional.cross_entropy(logits, seen.targets, reduction="none")
+def cross_entropy(logits, loss_inputs):
+    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture

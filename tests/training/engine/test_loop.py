@@ -69,8 +69,8 @@ def untrained(seed=0, **options):
         return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
 
 
-def cross_entropy(logits, seen):
-    return functional.cross_entropy(logits, seen.targets, reduction="none")
+def cross_entropy(logits, loss_inputs):
+    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture

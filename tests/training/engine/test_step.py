@@ -60,8 +60,8 @@ class Small(nn.Module):
         return self.inner(images)
 
 
-def cross_entropy(logits, seen):
-    return functional.cross_entropy(logits, seen.targets, reduction="none")
+def cross_entropy(logits, loss_inputs):
+    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture
@@ -210,8 +210,8 @@ def failing(at, what="loss"):
     """An objective that is no number at these steps."""
     steps = []
 
-    def objective(logits, seen):
-        losses = cross_entropy(logits, seen)
+    def objective(logits, loss_inputs):
+        losses = cross_entropy(logits, loss_inputs)
         steps.append(len(steps))
         if steps[-1] not in at:
             return losses

@@ -200,7 +200,7 @@ class _Run:
             objective,
             self.to_input,
             plan,
-            self.progress.say,
+            self.progress.info,
         )
         spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
         self.pace = Pace(plan, source.steps, fabric, spent)
@@ -223,7 +223,7 @@ class _Run:
         within = (
             f", batch {state.part.batches} of {self.source.steps}" if state.part.batches else ""
         )
-        self.progress.say(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
+        self.progress.info(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
 
     def to_the_end(self) -> Trained:
         """Epoch by epoch, until the plan or the patience ends."""
@@ -266,7 +266,7 @@ class _Run:
         val = self._validate()
         start = Epoch(0, math.nan, val.loss, val.accuracy, 0.0, 0.0, val.loss_error)
         if self.source.val_images:
-            self.progress.say(f"start: {_of_val(start)}")
+            self.progress.info(f"start: {_of_val(start)}")
         weights = copied(self.network)
         if self.keep_start:
             self.average.after_epoch(start, [start], self.network)

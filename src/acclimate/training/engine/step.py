@@ -23,8 +23,8 @@ from acclimate.training.plan import TrainPlan
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a batch's losses may depend on beside the logits.
+class LossInputs:
+    """What the loss of a batch may depend on besides the logits.
 
     Attributes:
         inputs: float32, (b, 3, S, S): what the network was given; of several views the plain one.
@@ -37,8 +37,8 @@ class Seen:
     rows: Rows
 
 
-Objective = Callable[[torch.Tensor, Seen], torch.Tensor]
-"""(logits (b, C), what was seen) to one loss an image (b,)."""
+Objective = Callable[[torch.Tensor, LossInputs], torch.Tensor]
+"""(logits (b, C), loss inputs) to one loss per image, (b,)."""
 
 ToInput = Callable[[torch.Tensor], torch.Tensor]
 """Images as they are fed to what the network reads, on its device."""
@@ -185,11 +185,11 @@ class Step:
                 images = images.transpose(0, 1).flatten(0, 1)  # (V * b, S, S, 3), plain ones first
             inputs = self.to_input(images)
             targets = torch.as_tensor(batch.targets[piece]).to(self.fabric.device)
-            seen = Seen(inputs[: len(targets)], targets, batch.rows[piece])
+            loss_inputs = LossInputs(inputs[: len(targets)], targets, batch.rows[piece])
             few_passes = fused(self._fused(inputs))
             with self.fabric.autocast(), statistics_of_more_than_one(), few_passes:
                 logits = self.network(inputs).float()
-            losses = self.objective(logits[: len(targets)], seen)
+            losses = self.objective(logits[: len(targets)], loss_inputs)
             if batch.consistency is not None:
                 views = logits.unflatten(0, (-1, len(targets)))
                 losses = losses + batch.consistency * disagreement(views)
