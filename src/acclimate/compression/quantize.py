@@ -16,9 +16,9 @@ from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
+    quant_pre_process,
     quantize_static,
 )
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from acclimate.augmentation.policy import Policy
 from acclimate.compression.calibration import calibration_rows

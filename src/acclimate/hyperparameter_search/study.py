@@ -118,7 +118,7 @@ class Trials:
         *,
         patience: int = 1,
     ) -> None:
-        self._seed = seed
+        self._seed, self._storage = seed, storage
         self._study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -168,7 +168,7 @@ class Trials:
                 self._study.enqueue_trial(known)
             if begun and begun[0].state == TrialState.RUNNING:
                 # Under its own number: Optuna would leave it under way for ever.
-                trial = Trial(self._study, begun[0]._trial_id)
+                trial = Trial(self._study, self._id_of(begun[0]))
             else:
                 trial = self._study.ask()
             values = {
@@ -210,6 +210,11 @@ class Trials:
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
+
+    def _id_of(self, trial: FrozenTrial) -> int:
+        """The key of a trial in the database, which counts the trials of all phases."""
+        study = self._storage.get_study_id_from_name(self._study.study_name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
 
 
 def _suggested(trial: Trial, name: str, kind: Range) -> Any:  # noqa: ANN401 - of any setting

@@ -3,16 +3,15 @@
 import copy
 import importlib
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+import huggingface_hub
 import timm
 import torch
-from huggingface_hub import constants
 from torch import nn
 
 from acclimate.data.images.contract import InputContract
@@ -189,8 +188,10 @@ def _timm(name: str) -> Classifier:
     network = create(name, 1000)
     config = _config(network)
     try:
-        with _hub_at_hand():
-            network = linear_headed(timm.create_model(plain, pretrained=True)).eval()
+        # The hub's client would retry for a long time.
+        place = None if _hub_answers() else _downloaded(config)
+        loaded = timm.create_model(plain, pretrained=True, pretrained_cfg_overlay=place)
+        network = linear_headed(loaded).eval()
     except Exception as error:  # hub, network and cache errors come as a dozen kinds
         raise ModelFileError(
             f"weights of {plain!r} cannot be fetched from the model hub.",
@@ -204,21 +205,22 @@ def _timm(name: str) -> Classifier:
     return Classifier(name, network, classes, _contract(config), card)
 
 
-@contextmanager
-def _hub_at_hand() -> Iterator[None]:
-    """Uses what was fetched before where the hub does not answer, in place of long retries."""
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _hub_answers()
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+def _downloaded(config: dict[str, Any]) -> dict[str, Any] | None:
+    """The weights file in the hub's cache, as timm's settings; None if they are elsewhere."""
+    repository, _, revision = str(config.get("hf_hub_id") or "").partition("@")
+    if not repository:
+        return None
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        path = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision or None)
+        if isinstance(path, str):
+            return {"file": path, "custom_load": False}
+    raise FileNotFoundError(f"{repository} was not downloaded before")
 
 
 def _hub_answers() -> bool:
     if getproxies():
         return True  # a proxy may reach what we cannot; let the client find out
-    address = urlsplit(constants.ENDPOINT)
+    address = urlsplit(huggingface_hub.HfApi().endpoint)
     port = address.port or (80 if address.scheme == "http" else 443)
     try:
         socket.create_connection((address.hostname or "", port), timeout=_HUB_TIMEOUT_S).close()

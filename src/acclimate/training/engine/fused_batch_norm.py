@@ -16,6 +16,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.autograd.function import FunctionCtx
+from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
@@ -92,14 +93,26 @@ def _convolved(convolution: nn.Conv2d, norm: nn.BatchNorm2d, inputs: torch.Tenso
     if convolution.bias is not None:
         shift = shift + convolution.bias * scale
     weight = convolution.weight * scale[:, None, None, None]
-    own = convolution._parameters
-    # The class itself convolves: its padding and the like stay its affair.
-    vars(convolution)["_parameters"] = {"weight": weight, "bias": shift}
-    try:
+    # The layer's own class convolves, because subclasses may pad the images in another way.
+    with _instead_of_parameters(convolution, weight, shift):
         result: torch.Tensor = type(convolution).forward(convolution, inputs)
-    finally:
-        vars(convolution)["_parameters"] = own
     return result
+
+
+@contextmanager
+def _instead_of_parameters(
+    convolution: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor
+) -> Iterator[None]:
+    """Plain tensors in place of a convolution's weight and bias."""
+    own = dict(convolution.named_parameters(recurse=False))
+    del convolution.weight, convolution.bias
+    vars(convolution).update(weight=weight, bias=bias)
+    try:
+        yield
+    finally:
+        del convolution.weight, convolution.bias
+        convolution.register_parameter("weight", own["weight"])
+        convolution.register_parameter("bias", own.get("bias"))
 
 
 def _activated(norm: nn.BatchNorm2d, inputs: torch.Tensor) -> torch.Tensor:
@@ -132,6 +145,12 @@ class _Clamp(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradients[0], result, 0, 6), None
 
 
+def _is_plain(convolution: nn.Conv2d) -> bool:
+    """Whether weight and bias are all there is: an adapter would change the weight."""
+    own = {name for name, _ in convolution.named_parameters(recurse=False)}
+    return own | {"bias"} == {"weight", "bias"} and not parametrize.is_parametrized(convolution)
+
+
 def _is_foldable(norm: nn.Module) -> bool:
     known = type(norm) in (nn.BatchNorm2d, BatchNormAct2d)
     return known and norm.running_mean is not None and norm.weight is not None
@@ -143,8 +162,7 @@ def _pairs(network: nn.Module, inputs: torch.Tensor) -> tuple[tuple[Pair, ...], 
     read: list[tuple[nn.BatchNorm2d, torch.Tensor]] = []
     handles: list[RemovableHandle] = []
     for module in network.modules():
-        # One with more than weights and bias, as adapters are, does more than those say.
-        if isinstance(module, nn.Conv2d) and module._parameters.keys() == {"weight", "bias"}:
+        if isinstance(module, nn.Conv2d) and _is_plain(module):
             handles.append(module.register_forward_hook(lambda m, _, out: made.append((m, out))))
         elif _is_foldable(module):
             handles.append(module.register_forward_pre_hook(lambda m, x: read.append((m, x[0]))))
