@@ -19,8 +19,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: more threads 
 
 import hypothesis
 import pytest
-import timm
-import torch
 from torch import nn
 
 from acclimate.augmentation.policy import Policy, choose_policy
@@ -28,7 +26,6 @@ from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.data.images.contract import InputContract
 from acclimate.data.sample_data import write_digits, write_shifted
 from acclimate.data.settings import Source
 from acclimate.data.sources.read import read
@@ -38,9 +35,10 @@ from acclimate.features.probe import probe
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
-from acclimate.models.pretrained import pretrained, wrap
+from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
+from kit import tiny_classifier
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
 # Without deadlines: how long an example takes is the machine's affair.
@@ -151,8 +149,4 @@ def evaluations(
 @pytest.fixture(scope="module")
 def blank(dataset):
     """A small network that has the digits' classes and knows nothing of them. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    contract = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
-    return replace(wrap(network, contract), classes=dataset.classes)
+    return tiny_classifier(dataset.classes)

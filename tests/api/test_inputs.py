@@ -1,12 +1,9 @@
 """What somebody means by a model and by data."""
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 import pytest
 import timm
-import torch
 from PIL import Image
 from torch import nn
 
@@ -17,13 +14,11 @@ from acclimate.data.images.contract import InputContract
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, ModelFileError, NotTrusted
 from acclimate.models.onnx.export import to_onnx
-from acclimate.models.pretrained import wrap
 from acclimate.models.settings import Model
 from acclimate.registry.resolve import as_classifier
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import Registry
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT, tiny_classifier
 
 
 class Own(nn.Module):
@@ -41,10 +36,7 @@ class Own(nn.Module):
 @pytest.fixture(scope="module")
 def small(dataset):
     """A small classifier of the digits. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    return replace(wrap(network, CONTRACT), classes=dataset.classes)
+    return tiny_classifier(dataset.classes)
 
 
 @pytest.fixture

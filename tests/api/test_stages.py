@@ -7,30 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from torch import nn
 
 import acclimate
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune as stage
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.models.pretrained import wrap
-from acclimate.progress import SilentProgress
+from kit import CONTRACT, Recorder, tiny_classifier
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 ONE = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "device": "cpu"}
-
-
-class Heard(SilentProgress):
-    """Keeps what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
 
 
 class Own(nn.Module):
@@ -50,10 +36,7 @@ class Own(nn.Module):
 @pytest.fixture(scope="module")
 def small(dataset):
     """A small classifier that has the digits' classes and knows nothing of them. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    return replace(wrap(network, CONTRACT), classes=dataset.classes)
+    return tiny_classifier(dataset.classes)
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +156,10 @@ def test_the_size_of_the_input_can_be_given(small, dataset):
 
 def test_a_workspace_lets_the_same_call_go_on(small, dataset, tmp_path):
     first = acclimate.fine_tune(small, dataset, workspace=tmp_path, **ONE)
-    heard = Heard()
-    again = acclimate.fine_tune(small, dataset, workspace=tmp_path, progress=heard, **ONE)
+    recorder = Recorder()
+    again = acclimate.fine_tune(small, dataset, workspace=tmp_path, progress=recorder, **ONE)
     assert again.digest == first.digest
-    assert "going on after epoch 1 of 1" in heard.lines
+    assert "going on after epoch 1 of 1" in recorder.lines
 
 
 @pytest.mark.parametrize(
@@ -367,9 +350,9 @@ def test_a_search_takes_keywords_and_leaves_what_is_given(small, dataset, tmp_pa
 
 
 def test_every_stage_says_what_happens_to_the_progress_it_is_given(start, dataset):
-    heard = Heard()
-    acclimate.prune(start, dataset, progress=heard, epochs=1, max_accuracy_drop=100)
-    assert any(line.startswith("prune: ") for line in heard.lines)
+    recorder = Recorder()
+    acclimate.prune(start, dataset, progress=recorder, epochs=1, max_accuracy_drop=100)
+    assert any(line.startswith("prune: ") for line in recorder.lines)
     for name in ("clean", "inspect", "augment", "probe", "fine_tune", "distill", "prune",
                  "quantize", "export", "evaluate"):  # fmt: skip
         assert "progress" in inspect.signature(getattr(acclimate, name)).parameters, name

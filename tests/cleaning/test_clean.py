@@ -12,17 +12,7 @@ from acclimate.data.dataset import SCHEMA
 from acclimate.data.settings import Source
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError
-from acclimate.progress import SilentProgress
-
-
-class Told(SilentProgress):
-    """Keeps the lines that are said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
+from kit import Recorder
 
 
 def paint(folder, *names):
@@ -64,9 +54,9 @@ def test_what_cannot_be_used_gets_no_split_and_is_told(photos):
     spoil(photos, "rose/x.png", "daisy/y.png")
     shutil.copy(photos / "rose" / "1.png", photos / "rose" / "copy.png")
     (photos / "rose" / "notes.txt").write_text("mine")
-    told = Told()
-    dataset = clean(read(photos), context=Context(progress=told))
-    assert told.lines == [
+    recorder = Recorder()
+    dataset = clean(read(photos), context=Context(progress=recorder))
+    assert recorder.lines == [
         "clean: 1 exact duplicate left out",
         "clean: 20 images of 2 classes kept, 4 left out",
         "  daisy/y.png: file is empty (0 bytes)",
@@ -147,9 +137,9 @@ def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
     paint(tmp_path, *names)
     spoil(tmp_path, "train/a/1 broken.png")
     shutil.copy(tmp_path / "test" / "b" / "0.png", tmp_path / "train" / "b" / "leak.png")
-    told = Told()
-    clean(read(tmp_path), context=Context(progress=told))
-    assert told.lines == [
+    recorder = Recorder()
+    clean(read(tmp_path), context=Context(progress=recorder))
+    assert recorder.lines == [
         "clean: 1 copy stands in more than one split (leak)",
         "clean: 1 exact duplicate left out",
         "clean: 24 images of 2 classes kept, 2 left out",
@@ -170,39 +160,39 @@ def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
 )
 def test_a_split_that_got_no_image_is_told(tmp_path, settings, empty):
     paint(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)))
-    told = Told()
-    clean(read(tmp_path), Clean(**settings), context=Context(progress=told))
-    lines = [line for line in told.lines if "is left for" in line]
+    recorder = Recorder()
+    clean(read(tmp_path), Clean(**settings), context=Context(progress=recorder))
+    lines = [line for line in recorder.lines if "is left for" in line]
     assert lines == [f"clean: no image is left for {name}" for name in empty]
 
 
 def test_few_images_leave_none_for_val_and_test(tmp_path):
     paint(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(2)))
-    told = Told()
-    clean(read(tmp_path), context=Context(progress=told))
-    assert "clean: no image is left for val" in told.lines
+    recorder = Recorder()
+    clean(read(tmp_path), context=Context(progress=recorder))
+    assert "clean: no image is left for val" in recorder.lines
 
 
 def test_flags_of_kept_images_are_counted(photos):
     Image.new("RGB", (8, 8), (90, 120, 150)).save(photos / "rose" / "blank.png")
-    told = Told()
-    dataset = clean(read(photos), context=Context(progress=told))
+    recorder = Recorder()
+    dataset = clean(read(photos), context=Context(progress=recorder))
     assert dataset.keep.all()
-    assert told.lines[-1] == "clean: kept and flagged: 1 low contrast"
+    assert recorder.lines[-1] == "clean: kept and flagged: 1 low contrast"
 
 
 def test_the_first_reasons_are_told_and_the_rest_counted(photos):
     spoil(photos, *(f"rose/bad{i:04}.png" for i in range(1_012)))
-    told = Told()
-    dataset = clean(read(photos), context=Context(progress=told))
+    recorder = Recorder()
+    dataset = clean(read(photos), context=Context(progress=recorder))
     lines = first_reasons(dataset, 2)
     assert lines == [
         "rose/bad0000.png: file is empty (0 bytes)",
         "rose/bad0001.png: file is empty (0 bytes)",
         "… and 1,010 more",
     ]
-    assert told.lines[0] == "clean: 20 images of 2 classes kept, 1,012 left out"
-    assert len(told.lines) == 12
+    assert recorder.lines[0] == "clean: 20 images of 2 classes kept, 1,012 left out"
+    assert len(recorder.lines) == 12
     assert first_reasons(dataset, 0) == ["… and 1,012 more"]
 
 

@@ -7,15 +7,7 @@ from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
 from acclimate.data.sources.read import read
-from acclimate.progress import SilentProgress
-
-
-class Told(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
+from kit import Recorder
 
 
 def scene(seed, width=160, height=120):
@@ -47,8 +39,8 @@ def photos(tmp_path):
     return tmp_path
 
 
-def judged(folder, settings=None, told=None):
-    context = Context(progress=told) if told else Context()
+def judged(folder, settings=None, recorder=None):
+    context = Context(progress=recorder) if recorder else Context()
     settings = settings or Clean()
     dataset = quality(unreadable(read(folder), settings, Context()), settings, context)
     flags = zip(dataset.paths, dataset.table["flags"].to_pylist(), strict=True)
@@ -88,9 +80,9 @@ def test_what_most_images_share_is_the_nature_of_the_data(tmp_path):
     for i in range(10):
         image = scene(i).convert("L")
         (SPOILT["blurred"](image) if i else image).save(tmp_path / "a" / f"{i}.png")
-    told = Told()
-    assert judged(tmp_path, told=told)[1] == {}
-    assert told.lines == [
+    recorder = Recorder()
+    assert judged(tmp_path, recorder=recorder)[1] == {}
+    assert recorder.lines == [
         "clean: 9 images of 10 blurred: how this data is, not flagged",
     ]
 

@@ -9,11 +9,10 @@ import pytest
 import timm
 import torch
 
-from acclimate.data.images.contract import InputContract
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
+from kit import CONTRACT
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SMALL = (
     "--set", "epochs=2", "--set", "batch_size=16", "--set", "search.learning_rate=[3e-3, 3e-2]",
     "--set", "augment.policy=basic", "--set", "search.trained=[all, last]",

@@ -4,7 +4,6 @@ import copy
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
 from torch import nn
 from torch.nn import functional
@@ -13,11 +12,9 @@ from acclimate.compression.importance import magnitude, taylor
 from acclimate.compression.prune import structured
 from acclimate.compression.settings import Prune
 from acclimate.data.images.batches import in_order
-from acclimate.data.images.contract import InputContract
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT, tiny_classifier
 
 
 class Stem(nn.Module):
@@ -76,10 +73,7 @@ def test_magnitude_needs_no_images(stem, dataset):
 
 
 def small(dataset):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    return replace(wrap(network, CONTRACT), classes=dataset.classes).module()
+    return tiny_classifier(dataset.classes).module()
 
 
 @pytest.mark.parametrize("images", [64, 70])

@@ -1,6 +1,5 @@
 """Channels are taken out, the rest recovers, and the result is kept only where it pays."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import nn
 from acclimate.compression.prune import prune, structured
 from acclimate.compression.settings import Prune
 from acclimate.data.dataset import SPLITS
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, ModelFileError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -21,37 +19,10 @@ from acclimate.models.onnx.export import agreement, read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_torch
 from acclimate.models.structure import head
-from acclimate.progress import SilentProgress
 from acclimate.training.engine.checkpoint import find_state
+from kit import CONTRACT, Recorder
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 RECOVER = Prune(epochs=3, batch_size=18, learning_rate=5e-3, max_accuracy_drop=30)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told, and can stop the work after so many batches or at a line."""
-
-    def __init__(self, *, stop_after=None, stop_at=None):
-        self.lines, self.tasks, self.left, self.last = [], [], stop_after, stop_at
-
-    def info(self, text):
-        self.lines.append(text)
-        if text == self.last:
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        self.tasks.append(name)
-        yield self
-
-    def advance(self, done=1):
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-
-    def note(self, text):
-        pass
 
 
 class Own(nn.Module):
@@ -149,14 +120,15 @@ def test_a_killed_recovery_goes_on_and_ends_with_the_same_weights(
     learnt, pruned, dataset, policy, context, tmp_path
 ):
     here = replace(context, workspace=tmp_path)
-    stopped = replace(here, progress=Heard(stop_after=14))
+    stopped = replace(here, progress=Recorder(at_advance=15))
     with pytest.raises(KeyboardInterrupt):
         prune(learnt, dataset, policy, RECOVER, context=stopped)
-    heard = Heard(stop_at="prune: exporting both and measuring them")
+    recorder = Recorder(at_line="prune: exporting both and measuring them")
     with pytest.raises(KeyboardInterrupt):
-        prune(learnt, dataset, policy, RECOVER, context=replace(here, progress=heard))
-    assert "going on after epoch 1 of 3" in heard.lines
-    assert [name for name in heard.tasks if name.startswith("epoch")] == ["epoch 2", "epoch 3"]
+        prune(learnt, dataset, policy, RECOVER, context=replace(here, progress=recorder))
+    assert "going on after epoch 1 of 3" in recorder.lines
+    epochs = [task.name for task in recorder.tasks if task.name.startswith("epoch")]
+    assert epochs == ["epoch 2", "epoch 3"]
     recovered, wanted = find_state(tmp_path).best, pruned.module().state_dict()
     assert all(torch.equal(recovered[name], wanted[name]) for name in wanted)
 
@@ -164,8 +136,8 @@ def test_a_killed_recovery_goes_on_and_ends_with_the_same_weights(
 def test_what_loses_too_much_is_not_kept_and_the_card_says_why(learnt, dataset, policy, context):
     exported = replace(learnt, graph=to_onnx(learnt))
     settings = Prune(ratio=0.9, epochs=1, batch_size=90, learning_rate=1e-9, max_accuracy_drop=0)
-    heard = Heard()
-    back = prune(exported, dataset, policy, settings, context=replace(context, progress=heard))
+    recorder = Recorder()
+    back = prune(exported, dataset, policy, settings, context=replace(context, progress=recorder))
     assert back.digest == learnt.digest
     assert back.network is learnt.network
     assert back.graph == exported.graph
@@ -174,20 +146,20 @@ def test_what_loses_too_much_is_not_kept_and_the_card_says_why(learnt, dataset, 
     assert ": not kept, it loses " in step.notes[-1]
     assert step.notes[-1].endswith(" points and 0 are allowed.")
     assert step.figures["val_accuracy"] < step.figures["val_accuracy_before"]
-    assert heard.lines[-1] == f"prune: {step.notes[-1]}"
+    assert recorder.lines[-1] == f"prune: {step.notes[-1]}"
     assert back.card.steps[:-1] == learnt.card.steps
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_maxvit"])
 def test_a_network_with_attention_is_refused_politely(architecture, dataset, policy, context):
     given = untrained(architecture, dataset, image_size=160)
-    heard = Heard()
-    back = prune(given, dataset, policy, context=replace(context, progress=heard))
+    recorder = Recorder()
+    back = prune(given, dataset, policy, context=replace(context, progress=recorder))
     reason = "Not pruned: networks with attention are not pruned by this version."
     assert back.card.steps[-1].notes == (reason,)
     assert back.network is given.network
-    assert heard.lines[-1] == f"prune: {reason}"
-    assert heard.tasks == []
+    assert recorder.lines[-1] == f"prune: {reason}"
+    assert recorder.tasks == []
 
 
 CONVOLUTIONAL = [

@@ -7,41 +7,22 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import timm
-import torch
 
 from acclimate.compression.quantize import SCHEMES, quantize, static
 from acclimate.compression.settings import Quantize
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import export, from_onnx, read_metadata
-from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
-from acclimate.progress import SilentProgress
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
+from kit import CONTRACT, Recorder, tiny_classifier
 
 
 @pytest.fixture(scope="module")
 def learnt(dataset, policy, context):
     """A small network that learnt the digits, exported. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    start = replace(wrap(network, CONTRACT), classes=dataset.classes)
+    start = tiny_classifier(dataset.classes)
     settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
     return export(fine_tune(start, dataset, policy, settings, context=context), dataset)
 
@@ -130,8 +111,8 @@ def test_the_given_classifier_is_left_as_it_was(learnt, quantized):
 def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt, dataset, context):
     # Nearly all of each activation's range is cut off: no scheme can be right.
     settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8, recover=False)
-    heard = Heard()
-    kept = quantize(learnt, dataset, None, settings, context=replace(context, progress=heard))
+    recorder = Recorder()
+    kept = quantize(learnt, dataset, None, settings, context=replace(context, progress=recorder))
     assert kept.precision == "float32"
     assert kept.digest == learnt.digest
     assert read_metadata(kept.graph) == (CONTRACT, learnt.classes)
@@ -141,7 +122,7 @@ def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt
         assert note.startswith(f"int8 ({scheme.name}): ")
         assert ": not kept, it loses " in note
         assert note.endswith(" points and 0 are allowed.")
-        assert f"quantize: {note}" in heard.lines
+        assert f"quantize: {note}" in recorder.lines
     figures = kept.card.steps[-1].figures
     assert figures["val_accuracy"] < figures["val_accuracy_before"]
 
@@ -151,9 +132,9 @@ def lossy(learnt, dataset, policy, context, tmp_path_factory):
     """Of a network whose int8 form is bad at first: what is made of it, and what was told."""
     # A fifth of each activation's range is cut off.
     settings = Quantize(max_accuracy_drop=5, percentile=0.2, epochs=8, learning_rate=3e-3)
-    heard = Heard()
-    here = replace(context, progress=heard, workspace=tmp_path_factory.mktemp("lossy"))
-    return quantize(learnt, dataset, policy, settings, context=here), heard.lines
+    recorder = Recorder()
+    here = replace(context, progress=recorder, workspace=tmp_path_factory.mktemp("lossy"))
+    return quantize(learnt, dataset, policy, settings, context=here), recorder.lines
 
 
 def test_what_was_lost_is_learnt_again_within_the_eight_bits(lossy, learnt, dataset):
@@ -186,13 +167,13 @@ def test_nothing_is_taught_where_a_class_would_be_unlearnt(learnt, dataset, poli
 
 
 def test_what_is_int8_already_comes_back_with_the_reason(quantized, dataset, context):
-    heard = Heard()
-    back = quantize(quantized, dataset, context=replace(context, progress=heard))
+    recorder = Recorder()
+    back = quantize(quantized, dataset, context=replace(context, progress=recorder))
     assert back.graph == quantized.graph
     assert back.digest == quantized.digest
     reason = "Not quantized: the model is int8 already."
     assert back.card.steps[-1].notes == (reason,)
-    assert heard.lines == [f"quantize: {reason}"]
+    assert recorder.lines == [f"quantize: {reason}"]
 
 
 def float_weights(graph):

@@ -9,10 +9,8 @@ import pytest
 from acclimate.compression.verdict import MOST_IMAGES, accuracy, judge, judging_rows
 from acclimate.data.dataset import SPLITS
 from acclimate.data.images.batches import in_order
-from acclimate.data.images.contract import InputContract
 from acclimate.models.classifier import Card, Classifier
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT
 
 
 def model(size):

@@ -10,10 +10,8 @@ import torch
 from acclimate.compression.importance import IMPORTANCES
 from acclimate.compression.prune import structured
 from acclimate.compression.settings import ImportanceName, Prune
-from acclimate.data.images.contract import InputContract
 from acclimate.models.pretrained import wrap
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT
 
 every = pytest.mark.parametrize("name", IMPORTANCES)
 

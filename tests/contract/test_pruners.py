@@ -9,13 +9,12 @@ import torch
 
 from acclimate.compression.prune import PRUNERS
 from acclimate.compression.settings import Prune, PrunerName
-from acclimate.data.images.contract import InputContract
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import agreement, read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import head
+from kit import CONTRACT
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 ARCHITECTURES = ["test_resnet", "test_efficientnet", "test_byobnet"]
 
 every = pytest.mark.parametrize("name", PRUNERS)

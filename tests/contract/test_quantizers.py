@@ -6,19 +6,14 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-import timm
-import torch
 
 from acclimate.compression.quantize import QUANTIZERS, SCHEMES
 from acclimate.compression.settings import Quantize, QuantizerName
-from acclimate.data.images.contract import InputContract
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.onnx.export import read_metadata, to_onnx, with_metadata
-from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import open_session
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT, tiny_classifier
 
 every = pytest.mark.parametrize("name", QUANTIZERS)
 in_each = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
@@ -27,10 +22,7 @@ in_each = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.n
 @pytest.fixture(scope="module")
 def exported(dataset, policy, context):
     """A small network that learnt the digits, with its graph. Never changed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    start = replace(wrap(network, CONTRACT), classes=dataset.classes)
+    start = tiny_classifier(dataset.classes)
     settings = FineTune(epochs=4, batch_size=18, learning_rate=1e-2)
     model = fine_tune(start, dataset, policy, settings, context=context)
     return replace(model, graph=to_onnx(model))

@@ -28,23 +28,13 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer, run_onnx, run_torch
-from acclimate.progress import SilentProgress
-from acclimate.training.engine.step import LossInputs
+from acclimate.training.engine.step import Seen
 from acclimate.training.optim.losses import cross_entropy, soft_targets
+from kit import Recorder
 
 HALF = (0.5, 0.5, 0.5)
 CONTRACT = InputContract(32, HALF, HALF, "bilinear", 1.0)
 IMAGENET = InputContract(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", 1.0)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
 
 
 def small(architecture, contract, seed=0):
@@ -79,11 +69,11 @@ def logits(model, dataset, split="val"):
 def test_a_student_agrees_with_its_teacher_more_than_before(
     teacher, pupil, dataset, policy, context
 ):
-    heard = Heard()
+    recorder = Recorder()
     before = student(teacher, dataset, pupil, context)
     settings = Distill(student=pupil, epochs=4, batch_size=18, learning_rate=2e-3)
     weights = teacher.digest
-    after = distill(teacher, dataset, policy, settings, context=replace(context, progress=heard))
+    after = distill(teacher, dataset, policy, settings, context=replace(context, progress=recorder))
     wanted = logits(teacher, dataset)
     apart = [float(soft_targets(logits(m, dataset), wanted, 2.0).mean()) for m in (before, after)]
     agree = [
@@ -100,7 +90,7 @@ def test_a_student_agrees_with_its_teacher_more_than_before(
     assert step.stage == "distill"
     assert step.notes[0] == f"Taught by test_efficientnet, {teacher.digest}."
     assert step.settings["student"] == pupil
-    assert any("(101,766 parameters) teaches test_mambaout" in line for line in heard.lines)
+    assert any("(101,766 parameters) teaches test_mambaout" in line for line in recorder.lines)
 
 
 def test_a_student_that_is_named_is_the_one_that_learns(teacher, dataset, context):
@@ -276,14 +266,6 @@ def test_a_quantized_student_has_no_features_for_hints(rough, teacher, dataset, 
         distill(teacher, dataset, settings=settings, context=context, start=rough)
 
 
-class _Killed(SilentProgress):
-    """Ends the run once its first epoch is written down."""
-
-    def info(self, text):
-        if text.startswith("epoch 2/"):
-            raise KeyboardInterrupt
-
-
 def test_several_teachers_are_named_in_the_card(teacher, pupil, dataset, context, tmp_path):
     teacher.save(tmp_path / "second")
     (tmp_path / "third.onnx").write_bytes(to_onnx(teacher))
@@ -363,17 +345,9 @@ def test_hints_go_on_after_a_kill_with_the_same_weights(
     whole = distill(*given, context=context, start=blank)
     here = replace(context, workspace=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        distill(*given, context=replace(here, progress=_Killed()), start=blank)
+        distill(*given, context=replace(here, progress=Recorder(at_line="epoch 2/")), start=blank)
     resumed = distill(*given, context=here, start=blank)
     assert resumed.digest == whole.digest != blank.digest
-
-
-class _Killed(SilentProgress):
-    """Ends the run when its second epoch is told, so that one epoch is written down."""
-
-    def info(self, text):
-        if text.startswith("epoch 2/"):
-            raise KeyboardInterrupt
 
 
 def half_unlabelled(dataset):

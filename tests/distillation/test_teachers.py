@@ -10,7 +10,6 @@ import torch
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.data.images.contract import InputContract
 from acclimate.distillation.distill import distill
 from acclimate.distillation.settings import Distill
 from acclimate.distillation.teachers import Remembering, Teachers, Told
@@ -19,9 +18,9 @@ from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.registry.resolve import as_classifier
 from acclimate.training.batches.views import Views
-from acclimate.training.engine.step import LossInputs
+from acclimate.training.engine.step import Seen
+from kit import CONTRACT
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 CLASSES = ("ant", "bee", "cat")
 INPUTS = torch.linspace(-1, 1, 4 * 3 * 32 * 32).view(4, 3, 32, 32)
 LOSS_INPUTS = LossInputs(INPUTS, torch.zeros(4, dtype=torch.int64), np.arange(4))

@@ -1,6 +1,5 @@
 """One pass of the frozen backbone: each image once, whoever asks."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -15,24 +14,7 @@ from acclimate.features.extract import extract, open_backbone
 from acclimate.models.classifier import Card, Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import backbone, with_head
-
-
-class Told:
-    """Progress that keeps what it is told."""
-
-    def __init__(self):
-        self.totals, self.done = [], 0
-
-    def info(self, text):
-        pass
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        self.totals.append(total)
-        yield self
-
-    def advance(self, done=1):
-        self.done += done
+from kit import Recorder
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +80,8 @@ def test_the_middle_follows_the_features_and_is_the_mean_over_places_of_two_bloc
 
 
 def test_each_image_is_computed_once(model, dataset, own):
-    told = Told()
-    context = Context(device="cpu", cache=own, progress=told)
+    recorder = Recorder()
+    context = Context(device="cpu", cache=own, progress=recorder)
     val, test = dataset.rows("val"), dataset.rows("test")
     first = extract(model, dataset, val, context)
     width = extract(model, dataset, val, context, middle=True).shape[1]
@@ -109,8 +91,8 @@ def test_each_image_is_computed_once(model, dataset, own):
     extract(model, dataset, np.concatenate([test, val, test]), context)
     both = len(val) + len(test)
     assert rows_kept(own) == (both, both * width)
-    assert told.totals == [len(val), len(test)]
-    assert told.done == both
+    assert [task.total for task in recorder.tasks] == [len(val), len(test)]
+    assert sum(task.done for task in recorder.tasks) == both
 
 
 def test_an_image_under_two_names_is_computed_once(model, dataset, own):
@@ -138,10 +120,11 @@ def test_what_was_computed_is_read_without_the_images(model, dataset, shared, tm
 
 def test_another_head_shares_the_features_of_one_backbone(model, dataset, shared):
     folders = sorted(shared.glob("features/*"))
-    told = Told()
+    recorder = Recorder()
     other = replace(model, network=with_head(model.network, nn.Linear(256, 9)))
-    extract(other, dataset, dataset.rows("val"), Context(device="cpu", cache=shared, progress=told))
-    assert told.totals == []
+    here = Context(device="cpu", cache=shared, progress=recorder)
+    extract(other, dataset, dataset.rows("val"), here)
+    assert recorder.tasks == []
     assert sorted(shared.glob("features/*")) == folders
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
@@ -15,24 +14,12 @@ from acclimate.fine_tuning.find_learning_rate import find_rate
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.structure import blocks
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.views import Views
 from acclimate.training.plan import make_plan
+from kit import Recorder, cross_entropy
 
 # Whatever machine: no step fits the one, more than enough the other.
 SHORT, LONG = 1e-5, 1e4
-
-
-class Heard(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
-
-
-def cross_entropy(logits, loss_inputs):
-    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture
@@ -113,14 +100,14 @@ def test_timing_a_few_steps_changes_nothing(start, dataset, policy, context):
 def test_a_stage_goes_by_the_choice_and_its_card_says_why(
     start, dataset, policy, context, tmp_path
 ):
-    heard = Heard()
-    here = replace(context, workspace=tmp_path, progress=heard)
+    recorder = Recorder()
+    here = replace(context, workspace=tmp_path, progress=recorder)
     settings = FineTune(trained="auto", minutes=SHORT, batch_size=30, class_statistics=False)
     model = fine_tune(start, dataset, policy, settings, context=here)
     step = model.card.steps[-1]
     reason = "the last 13 of 20 blocks, since only about 0 steps of all layers fit the "
-    assert any(line.startswith(f"  trained: {reason}") for line in heard.lines)
-    assert any(line.startswith("frozen part: run once for each of 4 ") for line in heard.lines)
+    assert any(line.startswith(f"  trained: {reason}") for line in recorder.lines)
+    assert any(line.startswith("frozen part: run once for each of 4 ") for line in recorder.lines)
     assert step.settings["trained"] == "auto"
     assert step.notes[0].startswith("Trained: the head and the last blocks (blocks.3.0, ")
     assert step.notes[1].startswith("Frozen part: run once for each of 4 views of each image (")

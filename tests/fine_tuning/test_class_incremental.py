@@ -15,21 +15,11 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.heads import MlpHead, put_head
 from acclimate.models.structure import backbone, head, with_head
-from acclimate.progress import SilentProgress
+from kit import Recorder
 
 OLD = 8
 KEEP = FineTune(keep_classes=True, epochs=2, batch_size=16, learning_rate=5e-4)
 JUDGE = Evaluate(bootstrap=100, latency=False)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
 
 
 def of(dataset, *digits, kept=None):
@@ -118,15 +108,15 @@ def test_without_old_images_the_backbone_stays_bit_for_bit(old, more):
 
 
 def test_what_it_cost_the_old_classes_is_measured_without_their_images(old, new, context):
-    heard = Heard()
-    model = fine_tune(old, new, settings=KEEP, context=replace(context, progress=heard))
+    recorder = Recorder()
+    model = fine_tune(old, new, settings=KEEP, context=replace(context, progress=recorder))
     step = model.card.steps[-1]
     figures = step.figures
     assert figures["old_accuracy_before"] == old.card.steps[-1].figures["val_accuracy"]
     assert 0.5 < figures["old_accuracy_after"] <= 1
     assert 0.4 < figures["new_accuracy"] <= 1
     assert 0 <= figures["old_agreement"] <= 1
-    line = next(line for line in heard.lines if line.startswith("old classes: accuracy"))
+    line = next(line for line in recorder.lines if line.startswith("old classes: accuracy"))
     assert "held features of" in line
     assert f"{figures['old_accuracy_after']:.3f} after" in line
     assert step.notes[-1] == f"O{line[1:]}."
@@ -156,8 +146,8 @@ def test_classes_are_added_again_to_a_model_that_was_saved(old, dataset, context
 
 
 def test_with_images_of_all_classes_all_layers_learn(old, dataset, policy, context):
-    heard = Heard()
-    told = replace(context, progress=heard)
+    recorder = Recorder()
+    told = replace(context, progress=recorder)
     model = fine_tune(old, dataset, policy, replace_settings(epochs=3), context=told)
     assert model.classes == tuple("0123456789")
     kept, added = accuracies(model, dataset, context)
@@ -166,17 +156,17 @@ def test_with_images_of_all_classes_all_layers_learn(old, dataset, policy, conte
     figures = model.card.steps[-1].figures
     assert figures["old_accuracy_before"] == old.card.steps[-1].figures["val_accuracy"]
     assert "old_accuracy_after" in figures
-    assert any("val images" in line for line in heard.lines if line.startswith("old classes"))
-    assert not any(line.startswith("balance:") for line in heard.lines)
+    assert any("val images" in line for line in recorder.lines if line.startswith("old classes"))
+    assert not any(line.startswith("balance:") for line in recorder.lines)
 
 
 def test_few_old_images_are_shown_more_often(old, dataset, policy, context):
-    heard = Heard()
+    recorder = Recorder()
     few = of(dataset, 8, 9, kept=dict.fromkeys(range(OLD), 3))
-    told = replace(context, progress=heard)
+    told = replace(context, progress=recorder)
     bare = replace(old, statistics=None)
     model = fine_tune(bare, few, policy, replace_settings(epochs=1), context=told)
-    assert "balance: sampling, since an old class has 3 images and a new one 18" in heard.lines
+    assert "balance: sampling, since an old class has 3 images and a new one 18" in recorder.lines
     assert model.card.steps[-1].settings["balance"] == "sampling"
 
 
@@ -190,11 +180,11 @@ def test_too_few_old_images_are_counted_and_not_trained_on(old, dataset, policy,
 def test_some_old_classes_at_hand_are_judged_by_images_and_others_by_features(
     old, dataset, context
 ):
-    heard = Heard()
-    told = replace(context, progress=heard)
+    recorder = Recorder()
+    told = replace(context, progress=recorder)
     model = fine_tune(old, of(dataset, 0, 8, 9), settings=KEEP, context=told)
     assert model.classes == tuple("0123456789")
-    line = next(line for line in heard.lines if line.startswith("old classes: accuracy"))
+    line = next(line for line in recorder.lines if line.startswith("old classes: accuracy"))
     images = dataset.counts("val")["0"]
     held = sum(n for digit, n in dataset.counts("val").items() if 0 < int(digit) < OLD)
     assert f"on {images} val images and the held features of {held} images" in line

@@ -13,28 +13,16 @@ from PIL import Image
 from acclimate.augmentation.policy import choose_policy
 from acclimate.cleaning.clean import clean
 from acclimate.data.dataset import SPLITS
-from acclimate.data.images.contract import InputContract
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, ModelFileError, RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune, objective_of, without_val
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
-from acclimate.progress import SilentProgress
-from acclimate.training.engine.step import LossInputs
+from acclimate.training.engine.step import Seen
+from kit import CONTRACT, Recorder
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=2, batch_size=18, learning_rate=1e-2)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +104,15 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
 
 
 def test_a_head_for_new_classes_is_fitted_before_training(blank, dataset, policy, context):
-    heard = Heard()
+    recorder = Recorder()
     stranger = replace(blank, classes=tuple("abcdefghij"))
     settings = FineTune(epochs=1, batch_size=90, learning_rate=1e-9)
-    model = fine_tune(stranger, dataset, policy, settings, context=replace(context, progress=heard))
+    here = replace(context, progress=recorder)
+    model = fine_tune(stranger, dataset, policy, settings, context=here)
     assert model.classes == dataset.classes
     assert [step.stage for step in model.card.steps] == ["probe", "fine_tune"]
     assert model.card.steps[-1].figures["start_val_accuracy"] > 0.7
-    assert any(line.startswith("probe: val accuracy 0.") for line in heard.lines)
+    assert any(line.startswith("probe: val accuracy 0.") for line in recorder.lines)
 
 
 def test_a_classifier_that_knows_the_classes_goes_on_from_its_own_head(
@@ -201,11 +190,11 @@ def test_each_loss_teaches(blank, dataset, policy, context, loss):
 
 
 def test_the_plan_is_told_with_its_reasons(blank, dataset, policy, context):
-    heard = Heard()
+    recorder = Recorder()
     settings = FineTune(epochs=1, batch_size=60, learning_rate=1e-3)
-    fine_tune(blank, dataset, policy, settings, context=replace(context, progress=heard))
-    assert heard.lines[0] == "plan: 1 epoch, batch 60, rate 0.001, 32-true on cpu"
-    assert "  precision: what pays on cpu" in heard.lines
+    fine_tune(blank, dataset, policy, settings, context=replace(context, progress=recorder))
+    assert recorder.lines[0] == "plan: 1 epoch, batch 60, rate 0.001, 32-true on cpu"
+    assert "  precision: what pays on cpu" in recorder.lines
 
 
 def my_optimizer(groups):
@@ -270,16 +259,16 @@ def test_a_class_without_training_images_is_refused(blank, dataset, policy, cont
 def test_a_batch_larger_than_the_data_is_refused_before_any_work(
     imagenet, dataset, policy, context
 ):
-    heard = Heard()
+    recorder = Recorder()
     with pytest.raises(RecipeError, match="batch_size 100000 is larger than the training split"):
         fine_tune(
             imagenet,
             dataset,
             policy,
             FineTune(batch_size=100_000),
-            context=replace(context, progress=heard),
+            context=replace(context, progress=recorder),
         )
-    assert heard.lines == []
+    assert recorder.lines == []
 
 
 def test_classes_missing_in_val_are_named_and_learnt_all_the_same(blank, dataset, policy, context):
@@ -289,16 +278,16 @@ def test_classes_missing_in_val_are_named_and_learnt_all_the_same(blank, dataset
         "train" if split == "val" and label in (3, 7) else split
         for split, label in zip(splits, labels, strict=True)
     ]
-    heard = Heard()
+    recorder = Recorder()
     tuned = fine_tune(
         blank, dataset.with_columns({"split": moved}), policy, SHORT,
-        context=replace(context, progress=heard),
+        context=replace(context, progress=recorder),
     )  # fmt: skip
     said = (
         "Val has no images of 2 classes ('3', '7'): which epoch is best is chosen without them; "
         "add some to val, or raise clean.val."
     )
-    assert said in heard.lines
+    assert said in recorder.lines
     assert said in tuned.card.steps[-1].notes
 
 

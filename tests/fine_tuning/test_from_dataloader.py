@@ -1,6 +1,7 @@
 """`acclimate.fine_tune` as in a loop written by hand: a module, an optimizer, a DataLoader."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -13,28 +14,7 @@ import acclimate
 from acclimate.errors import AcclimateError, DataError, ModelFileError, RecipeError
 from acclimate.fine_tuning import from_dataloader
 from acclimate.progress import SilentProgress
-
-
-class Stopped(SilentProgress):
-    """Kills the training after so many batches of its last epoch begun."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def task(self, name, total, unit="images"):
-        from contextlib import nullcontext
-
-        return nullcontext(self)
-
-    def advance(self, done=1):
-        import signal
-
-        self.left -= 1
-        if self.left == 0:
-            signal.raise_signal(signal.SIGINT)
-
-    def note(self, text):
-        pass
+from kit import Recorder
 
 
 def digits(part=slice(0, 400)):
@@ -110,7 +90,7 @@ def test_the_seed_governs_order_and_dropout_and_a_stopped_run_goes_on_at_the_nex
     assert same(go().network, whole.network)
     assert not same(go(seed=1).network, whole.network)
     with pytest.raises(KeyboardInterrupt):
-        go(Stopped(13 + 4), tmp_path)  # 13 batches an epoch
+        go(Recorder(at_advance=13 + 4, by=signal.SIGINT), tmp_path)  # 13 batches an epoch
     resumed = go(workspace=tmp_path)
     assert same(resumed.network, whole.network)
     assert resumed.curve[2].train_loss == whole.curve[2].train_loss

@@ -12,8 +12,8 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.trainable_layers import Question, relative_gradients, set_trained
 from acclimate.models.classifier import Classifier
 from acclimate.models.structure import blocks, head, with_head
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.views import Views
+from kit import Recorder
 
 FAST = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3}
 
@@ -105,15 +105,10 @@ def test_a_killed_training_of_adapters_goes_on_to_the_same_weights(
     settings = FineTune(trained="lora", epochs=2, batch_size=30, learning_rate=2e-3)
     whole = fine_tune(blank, dataset, policy, settings, context=context)
 
-    class Killed(SilentProgress):
-        def task(self, name, total, unit="images"):
-            if name == "epoch 2":
-                raise KeyboardInterrupt
-            return super().task(name, total, unit)
-
     tmp_path.joinpath("work").mkdir()
     here = replace(context, workspace=tmp_path / "work")
+    stopped = replace(here, progress=Recorder(at_task="epoch 2"))
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(blank, dataset, policy, settings, context=replace(here, progress=Killed()))
+        fine_tune(blank, dataset, policy, settings, context=stopped)
     again = fine_tune(blank, dataset, policy, settings, context=here)
     assert again.digest == whole.digest

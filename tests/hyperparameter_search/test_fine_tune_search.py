@@ -3,7 +3,6 @@
 import csv
 import shutil
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, OutputError, RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -20,33 +18,14 @@ from acclimate.hyperparameter_search.head_trials import heads_left
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
-from acclimate.progress import SilentProgress
+from kit import CONTRACT, Recorder
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 GIVEN = FineTune(epochs=2, batch_size=18)
 RATES = Search(learning_rate=(3e-3, 3e-2), trained=("all", "last"), mixup=())
 ONLY_RATES = Search(
     weight_decay=None, layer_decay=None, label_smoothing=None, dropout=None, trained=(), mixup=()
 )
 SIX = Budget(6)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told; is interrupted at one of the counted pieces of work."""
-
-    def __init__(self, stop_at=0):
-        self.lines, self.tasks, self.stop_at = [], 0, stop_at
-
-    def info(self, text):
-        self.lines.append(text)
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        self.tasks += 1
-        if self.tasks == self.stop_at:
-            raise KeyboardInterrupt
-        with super().task(name, total, unit) as task:
-            yield task
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +89,7 @@ def test_only_the_best_model_is_kept_and_a_table_of_all(found):
 @pytest.mark.parametrize("stop_at", [2, 8])
 def test_an_interrupted_search_goes_on_to_the_same_end(found, given, context, tmp_path, stop_at):
     place = tmp_path / "leaf.search"
-    here = replace(context, progress=Heard(stop_at))
+    here = replace(context, progress=Recorder(at_task=stop_at))
     with pytest.raises(KeyboardInterrupt):
         search(*given, RATES, budget=SIX, folder=place, context=here)
     assert any(place.glob("trial-*/checkpoint.pt"))
@@ -130,26 +109,26 @@ def copied(found, tmp_path):
 def test_a_search_that_is_done_trains_nothing_and_one_that_is_prolonged_only_the_rest(
     found, given, context, copied
 ):
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     same = search(*given, RATES, budget=SIX, folder=copied, context=here)
-    assert heard.tasks == 0
+    assert recorder.tasks == []
     assert same.classifier.digest == found.classifier.digest
     more = search(*given, RATES, budget=Budget(7), folder=copied, context=here)
     assert facts(more.trials[:6]) == facts(found.trials)
-    assert [line.split(":")[0] for line in heard.lines if line.startswith("trial ")] == [
+    assert [line.split(":")[0] for line in recorder.lines if line.startswith("trial ")] == [
         "trial 7/7"
     ]
 
 
 def test_a_best_model_that_is_gone_or_damaged_is_made_again(found, given, context, copied):
     (copied / "best" / "model.safetensors").write_bytes(b"")
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     again = search(*given, RATES, budget=SIX, folder=copied, context=here)
     assert again.classifier.digest == found.classifier.digest
     told = f"search: the classifier of trial {found.best.number + 1} is gone, and is trained again"
-    assert told in heard.lines
+    assert told in recorder.lines
     assert Classifier.load(copied / "best").digest == found.best.digest
 
 
@@ -199,26 +178,26 @@ def test_hopeless_rates_are_ended_early_and_the_search_goes_on(given, context, t
 
 def test_rates_that_diverge_end_their_trial_and_nothing_else(given, context, tmp_path):
     ranges = ONLY_RATES.model_copy(update={"learning_rate": (1e25, 1e30)})
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     made = search(*given, ranges, budget=Budget(3), folder=tmp_path / "search", context=here)
     assert [t.outcome for t in made.trials] == ["done", "diverged", "diverged"]
     assert made.best.number == 0
     assert "the training diverges" in made.trials[1].note
-    assert any(line.startswith("trial 2/3: diverged after 0 epochs") for line in heard.lines)
+    assert any(line.startswith("trial 2/3: diverged after 0 epochs") for line in recorder.lines)
 
 
 def test_what_is_given_is_told_and_left(given, context, tmp_path):
     blank, dataset, policy, _ = given
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     settings = FineTune(epochs=1, batch_size=60, layer_decay=0.5)
     ranges = Search(label_smoothing=None, dropout=None, mixup=(), trained=())
     made = search(
         blank, dataset, policy, settings, ranges, budget=Budget(2), folder=tmp_path / "s",
         context=here,
     )  # fmt: skip
-    assert heard.lines[:2] == [
+    assert recorder.lines[:2] == [
         "search: 2 trials of learning_rate, weight_decay",
         "  layer_decay: 0.5, as given",
     ]
@@ -230,8 +209,8 @@ def test_what_is_given_is_told_and_left(given, context, tmp_path):
 def test_heads_that_features_like_best_come_second_and_bad_ones_are_left_out(
     blank, dataset, policy, context, tmp_path
 ):
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     stranger = replace(blank, classes=tuple("abcdefghij"))
     settings, kinds = FineTune(epochs=1, batch_size=60), ("cosine", "mlp")
     ranges = RATES.model_copy(update={"head": kinds})
@@ -247,19 +226,19 @@ def test_heads_that_features_like_best_come_second_and_bad_ones_are_left_out(
     left = heads_left(made.on_features, kinds, len(dataset.rows("val")))
     assert {values["head"] for values in rest} <= set(left)
     told = f"  head: {', '.join(left)}; others are worse on kept features"
-    assert (told in heard.lines) == (len(left) < 2)
+    assert (told in recorder.lines) == (len(left) < 2)
     assert made.classifier.classes == dataset.classes
 
 
 def test_minutes_bound_the_whole_search(given, context, tmp_path):
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     budget = Budget(500, minutes=0.08)
     began = time.monotonic()
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     assert 1 <= len(made.trials) < 500
     # On a busy machine the first trial alone may take all of it.
-    assert heard.lines[-1].startswith(("search: no time is left", "search: time was up"))
+    assert recorder.lines[-1].startswith(("search: no time is left", "search: time was up"))
     assert time.monotonic() - began < 120
     count = len(made.trials)
     again = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
@@ -267,14 +246,14 @@ def test_minutes_bound_the_whole_search(given, context, tmp_path):
 
 
 def test_time_that_is_up_within_the_first_trial_leaves_what_it_came_to(given, context, tmp_path):
-    heard = Heard()
-    here = replace(context, progress=heard)
+    recorder = Recorder()
+    here = replace(context, progress=recorder)
     budget = Budget(5, minutes=1e-6)
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     (only,) = made.trials
     assert (only.outcome, only.epochs) == ("out of time", 1)
     assert made.classifier.digest == only.digest
-    assert heard.lines[-1] == (
+    assert recorder.lines[-1] == (
         "search: time was up after epoch 1 of 2 of the first trial; its recipe alone would train "
         "to the end"
     )

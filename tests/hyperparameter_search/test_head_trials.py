@@ -13,21 +13,10 @@ from acclimate.hyperparameter_search.head_trials import TRIED, HeadTrials, heads
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.hyperparameter_search.study import Ended, Trials, open_storage
 from acclimate.models.structure import head, with_head
-from acclimate.progress import SilentProgress
 from acclimate.training.engine.divergence import DivergedError
+from kit import Recorder
 
 SETTINGS = FineTune(epochs=3, batch_size=18)
-
-
-class Tasks(SilentProgress):
-    """Keeps the names of counted pieces of work."""
-
-    def __init__(self):
-        self.names = []
-
-    def task(self, name, total, unit="images"):
-        self.names.append(name)
-        return super().task(name, total, unit)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +34,10 @@ def test_each_kind_of_head_begins_fitted_and_learns(bare, kind):
 
 
 def test_the_backbone_does_not_run_again(bare, imagenet, dataset, context):
-    heard = Tasks()
-    again = HeadTrials(imagenet, dataset, SETTINGS, replace(context, progress=heard), kept=False)
+    recorder = Recorder()
+    again = HeadTrials(imagenet, dataset, SETTINGS, replace(context, progress=recorder), kept=False)
     again.train(SETTINGS.model_copy(update={"head": "mlp"}))
-    assert heard.names == []
+    assert recorder.tasks == []
 
 
 def test_a_model_that_knows_the_classes_begins_from_its_own_head(start, dataset, context):

@@ -10,7 +10,6 @@ import torch
 from acclimate.compression.prune import structured
 from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Prune, Quantize
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.features.probe import probe
 from acclimate.fine_tuning.fine_tune import fine_tune
@@ -21,8 +20,8 @@ from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.structure import backbone, head
+from kit import CONTRACT
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 OTHERS = ["cosine", "mlp"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 

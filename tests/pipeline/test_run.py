@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -20,30 +19,13 @@ from acclimate.models.classifier import Classifier
 from acclimate.pipeline.run import machine, run
 from acclimate.pipeline.stages import STAGES
 from acclimate.pipeline.steps import STEPS
-from acclimate.progress import silent
 from acclimate.recipe import Recipe
+from kit import Recorder
 
 ALL = (
     "clean", "inspect", "probe", "augment", "fine-tune", "export", "evaluate-probe",
     "evaluate-tuned", "evaluate-final", "compare-probe", "compare-tuned",
 )  # fmt: skip
-
-
-class Told:
-    """Keeps what is told, and stops the run at a line if it is asked to."""
-
-    def __init__(self, stop_at=None):
-        self.lines, self.stop_at = [], stop_at
-
-    def info(self, text):
-        self.lines.append(text)
-        if self.stop_at is not None and text.startswith(self.stop_at):
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        with silent.task(name, total, unit) as task:
-            yield task
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +144,10 @@ def test_the_machine_is_told_with_its_versions():
 
 
 def test_what_is_done_is_not_done_again(recipe, out, context):
-    told = Told()
-    again = run(recipe, out, context=Context(device="cpu", cache=context.cache, progress=told))
+    recorder = Recorder()
+    again = run(recipe, out, context=Context(device="cpu", cache=context.cache, progress=recorder))
     assert again.ran == ()
-    assert told.lines == [f"{name}: done before, kept" for name in ALL]
+    assert recorder.lines == [f"{name}: done before, kept" for name in ALL]
     assert list(again.evaluations) == ["probe", "fine-tuned", "final"]
 
 
@@ -209,11 +191,11 @@ def test_a_file_that_was_only_touched_is_looked_at_again_and_no_more(
     shutil.copytree(place / "photos", tmp_path / "photos")
     own = changed(recipe, data={"path": tmp_path / "photos"})
     run(own, tmp_path / "runs", context=context, until="probe")
-    told = Told()
+    recorder = Recorder()
     os.utime(next((tmp_path / "photos").rglob("*.png")))
-    watched = Context(device="cpu", cache=context.cache, progress=told)
+    watched = Context(device="cpu", cache=context.cache, progress=recorder)
     run(own, tmp_path / "runs", context=watched, until="probe")
-    assert [line for line in told.lines if line.startswith("── ")] == ["── clean"]
+    assert [line for line in recorder.lines if line.startswith("── ")] == ["── clean"]
 
 
 def test_another_picture_under_an_old_name_is_another_run(recipe, place, context, tmp_path):
@@ -249,15 +231,15 @@ def test_until_stops_after_that_step(recipe, tmp_path, context):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(recipe, first, context, tmp_path):
-    stopped = Context(device="cpu", cache=context.cache, progress=Told("epoch 2/4"))
+    stopped = Context(device="cpu", cache=context.cache, progress=Recorder(at_line="epoch 2/4"))
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, context=stopped)
     assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
     assert len(list((tmp_path / "digits").glob(".fine-tune-*.part/scratch/checkpoint.pt"))) == 1
-    told = Told()
-    resumed = Context(device="cpu", cache=context.cache, progress=told)
+    recorder = Recorder()
+    resumed = Context(device="cpu", cache=context.cache, progress=recorder)
     run(recipe, tmp_path, context=resumed, until="fine-tune")
-    assert "going on after epoch 1 of 4" in told.lines
+    assert "going on after epoch 1 of 4" in recorder.lines
     assert not list((tmp_path / "digits").glob(".*.part"))
     assert (
         record(tmp_path, "fine-tune")["digest"]
@@ -266,14 +248,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(recipe, first, conte
 
 
 def test_a_checkpoint_is_taken_up_under_the_very_same_settings_only(recipe, context, tmp_path):
-    stopped = Context(device="cpu", cache=context.cache, progress=Told("epoch 2/4"))
+    stopped = Context(device="cpu", cache=context.cache, progress=Recorder(at_line="epoch 2/4"))
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, context=stopped)
-    told = Told()
+    recorder = Recorder()
     other = changed(recipe, fine_tune={"weight_decay": 0.5})
-    watched = Context(device="cpu", cache=context.cache, progress=told)
+    watched = Context(device="cpu", cache=context.cache, progress=recorder)
     run(other, tmp_path, context=watched, until="fine-tune")
-    assert not any(line.startswith("going on") for line in told.lines)
+    assert not any(line.startswith("going on") for line in recorder.lines)
 
 
 def test_a_failure_keeps_what_was_done_before_it(recipe, context, tmp_path):
@@ -397,12 +379,12 @@ def test_a_run_whose_later_stages_would_unlearn_old_classes_is_refused_before_tr
     first, recipe, digits, context, tmp_path
 ):
     more = larger(recipe, digits, first.model, tmp_path, distill={}, prune={})
-    heard = Told()
+    recorder = Recorder()
     with pytest.raises(RecipeError) as caught:
-        run(more, tmp_path / "runs", context=replace(context, progress=heard))
+        run(more, tmp_path / "runs", context=replace(context, progress=recorder))
     assert str(caught.value) == (
         "distill: data has too few training images of 3 classes that fine_tune.keep_classes keeps "
         "('0' is one), and distill would unlearn them. Add images of them, or give --set "
         "distill=null --set prune=null."
     )
-    assert "── probe" not in heard.lines
+    assert "── probe" not in recorder.lines

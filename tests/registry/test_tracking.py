@@ -3,22 +3,14 @@
 import pytest
 from mlflow import MlflowClient
 
-from acclimate.progress import SilentProgress
 from acclimate.registry.tracking import track
-
-
-class Heard(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
+from kit import Recorder
 
 
 def test_every_figure_of_every_epoch_is_there(tuned, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MLflow makes a folder for artifacts where it stands
-    uri, heard = f"sqlite:///{tmp_path / 'tracking.db'}", Heard()
-    run = track(uri, "leaf", tuned, heard)
+    uri, recorder = f"sqlite:///{tmp_path / 'tracking.db'}", Recorder()
+    run = track(uri, "leaf", tuned, recorder)
     client = MlflowClient(tracking_uri=uri)
     kept = client.get_run(run)
     assert kept.info.run_name == "leaf"
@@ -31,17 +23,17 @@ def test_every_figure_of_every_epoch_is_there(tuned, tmp_path, monkeypatch):
     ]
     loss = client.get_metric_history(run, "fine_tune/train_loss")
     assert [m.step for m in loss] == [e["epoch"] for e in curve[1:]]  # unknown at the start
-    assert heard.lines == [f"curves are in MLflow at {uri}, experiment acclimate, run {run}"]
-    assert track(uri, "leaf", tuned, heard) != run  # another run, in the same experiment
+    assert recorder.lines == [f"curves are in MLflow at {uri}, experiment acclimate, run {run}"]
+    assert track(uri, "leaf", tuned, recorder) != run  # another run, in the same experiment
 
 
 def test_where_nothing_was_trained_nothing_is_sent(start, tmp_path):
-    assert track(f"sqlite:///{tmp_path / 'tracking.db'}", "leaf", start, Heard()) is None
+    assert track(f"sqlite:///{tmp_path / 'tracking.db'}", "leaf", start, Recorder()) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_does_not_answer_costs_no_model(tuned, tmp_path):
-    heard = Heard()
+    recorder = Recorder()
     uri = "no-such-scheme://host"
-    assert track(uri, "leaf", tuned, heard) is None
-    assert heard.lines[0].startswith(f"curves were not sent to MLflow at {uri} (")
+    assert track(uri, "leaf", tuned, recorder) is None
+    assert recorder.lines[0].startswith(f"curves were not sent to MLflow at {uri} (")

@@ -4,35 +4,16 @@ import copy
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
 from torch import nn
-from torch.nn import functional
 
 from acclimate.augmentation.batched_operations import finished
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.views import Views
 from acclimate.training.lr_finder import STEPS, range_test, with_found_rate
 from acclimate.training.plan import make_plan
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
-
-
-def untrained(**options):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
-
-
-def cross_entropy(logits, loss_inputs):
-    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
-
-
-def same_weights(a, b):
-    a, b = a.state_dict(), b.state_dict()
-    return all(torch.equal(a[name], b[name]) for name in a)
+from kit import CONTRACT, cross_entropy, same_weights, tiny_network
 
 
 @pytest.fixture
@@ -41,7 +22,7 @@ def tried(dataset, policy, context):
         made = FineTune(batch_size=18, **settings)
         plan = make_plan(made, len(dataset.rows("train")), context)
         views = Views(dataset, policy, CONTRACT)
-        return range_test(network or untrained(), views, cross_entropy, plan, context=context)
+        return range_test(network or tiny_network(), views, cross_entropy, plan, context=context)
 
     return go
 
@@ -59,7 +40,7 @@ def test_the_loss_falls_and_runs_away_and_the_suggestion_lies_before(tried):
 
 
 def test_nothing_is_changed_and_the_same_comes_out_again(tried):
-    network = untrained(drop_rate=0.3)
+    network = tiny_network(drop_rate=0.3)
     before = copy.deepcopy(network)
     torch.manual_seed(7)
     wanted = torch.rand(3)
@@ -95,7 +76,7 @@ def test_a_network_that_is_lost_at_every_rate_is_said(tried):
 def test_a_plan_that_asks_for_it_gets_the_rate_that_was_found(dataset, policy, context):
     views = Views(dataset, policy, CONTRACT)
     known = make_plan(FineTune(batch_size=60), len(dataset.rows("train")), context)
-    facts = (untrained(), views, cross_entropy)
+    facts = (tiny_network(), views, cross_entropy)
     assert with_found_rate(known, *facts, context=context) is known
     asked = make_plan(
         FineTune(batch_size=60, learning_rate="find"), len(dataset.rows("train")), context

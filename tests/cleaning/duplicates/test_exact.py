@@ -10,6 +10,7 @@ from acclimate.cleaning.duplicates.exact import duplicates
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, SCHEMA, SPLITS, Dataset
+from kit import Recorder
 
 CLASSES = ("ant", "bee")
 
@@ -150,28 +151,18 @@ def test_other_test_domains_are_left_alone():
     assert all(kept for kept, _, _ in judged(*rows).values())
 
 
-class Told:
-    """Keeps what is said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
-
-
 def test_what_was_left_out_is_counted_aloud_and_nothing_is_said_of_nothing():
-    told = Told()
+    recorder = Recorder()
     rows = [{"same": i % 2} for i in range(6)]
-    duplicates(made(rows), Clean(), Context(progress=told))
-    duplicates(made(rows[:2]), Clean(), Context(progress=told))
-    assert told.lines == ["clean: 4 exact duplicates left out"]
+    duplicates(made(rows), Clean(), Context(progress=recorder))
+    duplicates(made(rows[:2]), Clean(), Context(progress=recorder))
+    assert recorder.lines == ["clean: 4 exact duplicates left out"]
 
 
 def test_one_duplicate_is_counted_in_the_singular():
-    told = Told()
-    duplicates(made([{"same": 1}, {"same": 1}]), Clean(), Context(progress=told))
-    assert told.lines == ["clean: 1 exact duplicate left out"]
+    recorder = Recorder()
+    duplicates(made([{"same": 1}, {"same": 1}]), Clean(), Context(progress=recorder))
+    assert recorder.lines == ["clean: 1 exact duplicate left out"]
 
 
 ROWS = st.lists(

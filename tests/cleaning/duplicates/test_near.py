@@ -13,7 +13,7 @@ from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, SCHEMA, Dataset
 from acclimate.data.sources.read import read
-from acclimate.progress import SilentProgress
+from kit import Recorder
 
 CLASSES = ("ant", "bee")
 
@@ -46,17 +46,9 @@ def shown(number, seed):
     return np.clip(picture(number) + noise, 0, 255).astype(np.uint8).tobytes()
 
 
-class Told(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
-
-
-def judged(*rows, settings=None, told=None):
+def judged(*rows, settings=None, recorder=None):
     """One row as a dict for each row given as keywords."""
-    context = Context(progress=told) if told else Context()
+    context = Context(progress=recorder) if recorder else Context()
     return near_duplicates(made(rows), settings or Clean(), context).table.to_pylist()
 
 
@@ -75,26 +67,26 @@ def test_a_near_duplicate_is_flagged_and_kept_and_names_the_largest():
     [("test", "train"), ("val", "train"), ("test", "val"), ("train", "unlabelled")],
 )
 def test_of_near_duplicates_in_two_splits_the_one_that_judges_stays(stays, goes):
-    told = Told()
+    recorder = Recorder()
     first, second = judged(
-        {"shows": 1, "split": goes, "width": 90}, {"shows": 1, "split": stays}, told=told
+        {"shows": 1, "split": goes, "width": 90}, {"shows": 1, "split": stays}, recorder=recorder
     )
     assert (first["keep"], second["keep"]) == (False, True)
     assert first["reasons"] == [f"leak: same picture as 01.jpg in {stays}"]
     assert first["flags"] == ["near_leak", "near_duplicate"]
     assert second["flags"] == []
-    assert told.lines == [
+    assert recorder.lines == [
         "clean: 1 image shows a picture that another split judges by (leak), left out"
     ]
 
 
 def test_the_policy_may_keep_a_leak_and_only_flag_it():
-    told = Told()
+    recorder = Recorder()
     rows = [{"shows": 1, "split": "train"}, {"shows": 1, "split": "test"}]
-    first, _ = judged(*rows, settings=Clean(drop=()), told=told)
+    first, _ = judged(*rows, settings=Clean(drop=()), recorder=recorder)
     assert (first["keep"], first["reasons"]) == (True, [])
     assert "near_leak" in first["flags"]
-    assert told.lines == ["clean: 1 image shows a picture that another split judges by (leak)"]
+    assert recorder.lines == ["clean: 1 image shows a picture that another split judges by (leak)"]
 
 
 def test_images_without_a_split_do_not_leak():
@@ -105,11 +97,11 @@ def test_images_without_a_split_do_not_leak():
 
 
 def test_near_duplicates_under_other_labels_are_told():
-    told = Told()
-    rows = judged({"shows": 1}, {"shows": 1, "label": "bee"}, {"shows": 2}, told=told)
+    recorder = Recorder()
+    rows = judged({"shows": 1}, {"shows": 1, "label": "bee"}, {"shows": 2}, recorder=recorder)
     assert all("near_label_conflict" in row["flags"] for row in rows[:2])
     assert rows[2]["flags"] == []
-    assert told.lines == [
+    assert recorder.lines == [
         "clean: 2 images show a picture that stands under another label too",
         "clean: 1 near-duplicate found",
     ]
@@ -190,8 +182,8 @@ def photos(tmp_path):
 
 
 def test_every_light_change_of_a_test_image_is_kept_out_of_training(photos):
-    told = Told()
-    dataset = clean(read(photos), context=Context(progress=told))
+    recorder = Recorder()
+    dataset = clean(read(photos), context=Context(progress=recorder))
     assert first_reasons(dataset, 10) == [
         "train/ant/bright.png: leak: same picture as test/ant/4.png in test",
         "train/ant/coarse.jpg: leak: same picture as test/ant/7.png in test",
@@ -201,7 +193,7 @@ def test_every_light_change_of_a_test_image_is_kept_out_of_training(photos):
         "train/ant/half.png: leak: same picture as test/ant/0.png in test",
     ]
     assert dataset.counts("test") == {"ant": 8, "bee": 8}
-    assert told.lines[0] == (
+    assert recorder.lines[0] == (
         "clean: 6 images show a picture that another split judges by (leak), left out"
     )
 

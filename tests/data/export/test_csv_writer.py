@@ -15,6 +15,7 @@ from acclimate.data.settings import Source
 from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES
 from acclimate.data.sources.read import read
 from acclimate.errors import OutputError, UnreadableImage
+from kit import Recorder
 
 
 def paint(path, number):
@@ -94,10 +95,10 @@ def test_a_list_reads_back_with_the_same_images_labels_and_splits(dataset, tmp_p
 
 
 def test_a_list_elsewhere_has_absolute_paths_and_says_how_to_read_it(dataset, photos, tmp_path):
-    lines = []
+    recorder = Recorder()
     place = tmp_path / "elsewhere" / "list.csv"
-    copy_images(dataset, place, context=Context(progress=Told(lines)))
-    assert lines == [
+    copy_images(dataset, place, context=Context(progress=recorder))
+    assert recorder.lines == [
         "copy: 12 images outside the list's folder, by absolute path: "
         "read the list with --set data.allow_outside=true"
     ]
@@ -105,13 +106,6 @@ def test_a_list_elsewhere_has_absolute_paths_and_says_how_to_read_it(dataset, ph
         assert {row["path"].startswith(f"{photos}/") for row in csv.DictReader(stream)} == {True}
     back = clean(read(place, Source(allow_outside=True)))
     assert said(back) == said(dataset)
-
-
-class Told:
-    """Keeps what is said."""
-
-    def __init__(self, lines):
-        self.info = lines.append
 
 
 def test_groups_and_images_without_labels_come_back(tmp_path):

@@ -12,23 +12,15 @@ from acclimate.data.images.cached_images import Pictures, evaluated, roomy
 from acclimate.data.images.contract import InputContract
 from acclimate.data.images.decode import read_image
 from acclimate.data.sources.read import read
-from acclimate.progress import SilentProgress
+from kit import Recorder
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 0.875)
-
-
-class Heard(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture
 def here(context, tmp_path):
     """A run with a cache of its own."""
-    return replace(context, cache=tmp_path / "cache", progress=Heard())
+    return replace(context, cache=tmp_path / "cache", progress=Recorder())
 
 
 @pytest.fixture

@@ -14,15 +14,13 @@ from torch.nn import functional
 
 from acclimate.compression.quantize import SCHEMES, static
 from acclimate.compression.settings import Quantize
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.onnx.torch_operators import OPERATIONS
 from acclimate.models.onnx.trainable_int8 import IntegerGraph, Weight
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import blocks, head
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT
 
 
 class Small(nn.Module):

@@ -16,10 +16,10 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.models.split_network import divide
 from acclimate.models.structure import blocks, head, with_head
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.frozen_prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
 from acclimate.training.batches.views import Views
 from acclimate.training.plan import make_plan
+from kit import Recorder
 
 CPU = torch.device("cpu")
 
@@ -85,25 +85,17 @@ def test_val_is_seen_as_evaluation_sees_it(divided, views, start):
     assert torch.allclose(direct, kept, atol=0.01 * float(direct.abs().max()))
 
 
-class Heard(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
-
-
 LAST = FineTune(
     trained="last", trained_blocks=4, epochs=3, batch_size=18, learning_rate=2e-3, averaging="ema"
 )
 
 
 def tuned(start, dataset, tmp_path, policy=None, **settings):
-    heard = Heard()
-    context = Context(device="cpu", workspace=tmp_path, cache=tmp_path / "cache", progress=heard)
+    recorder = Recorder()
+    context = Context(device="cpu", workspace=tmp_path, cache=tmp_path / "cache", progress=recorder)
     made = LAST.model_copy(update=settings)
     result = fine_tune(start, dataset, policy or choose_policy(), made, context=context)
-    (told,) = [line for line in heard.lines if line.startswith("frozen part: ")] or [None]
+    (told,) = [line for line in recorder.lines if line.startswith("frozen part: ")] or [None]
     return result, told
 
 
@@ -198,9 +190,9 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
 
 
 def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, dataset, tmp_path):
-    heard = Heard()
-    context = Context(device="cpu", cache=tmp_path / "cache", progress=heard)
+    recorder = Recorder()
+    context = Context(device="cpu", cache=tmp_path / "cache", progress=recorder)
     made = LAST.model_copy(update={"batch_norm": "reestimate", "averaging": "none"})
     fine_tune(start, dataset, choose_policy(), made, context=context)
-    assert any(line.startswith("frozen part: run once") for line in heard.lines)
-    assert any(line.startswith("batch norm measured anew: loss ") for line in heard.lines)
+    assert any(line.startswith("frozen part: run once") for line in recorder.lines)
+    assert any(line.startswith("batch norm measured anew: loss ") for line in recorder.lines)

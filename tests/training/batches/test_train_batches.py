@@ -8,12 +8,11 @@ import torch
 
 from acclimate.augmentation.policy import POLICIES, choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.data.images.contract import InputContract
-from acclimate.training.batches.train_batches import ImageBatches
+from acclimate.training.batches.train_batches import Feed
 from acclimate.training.batches.views import Views
+from kit import CONTRACT
 
 CPU = torch.device("cpu")
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SEEN = {
     "auto": {},
     "none": {"policy": "none"},

@@ -9,19 +9,9 @@ from torch import nn
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.structure import head, with_head
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.batch_norm import measure_anew, quiet_frozen
-
-
-class Heard(SilentProgress):
-    """Keeps what is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
+from kit import Recorder
 
 
 def statistics(network):
@@ -37,37 +27,37 @@ def test_spoilt_statistics_are_replaced(network, start, dataset, policy, context
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean += 1.0
-    heard = Heard()
+    recorder = Recorder()
     views = Views(dataset, policy, start.contract, context)
     before = statistics(network)
-    measure_anew(network, views, replace(context, progress=heard))
+    measure_anew(network, views, replace(context, progress=recorder))
     assert all(not torch.equal(t, before[n]) for n, t in statistics(network).items())
-    assert heard.lines[0].endswith(", kept")
+    assert recorder.lines[0].endswith(", kept")
     assert not network.training
 
 
 def test_good_statistics_are_kept_and_frozen_parts_left_alone(
     network, start, dataset, policy, context
 ):
-    heard = Heard()
+    recorder = Recorder()
     views = Views(dataset, policy, start.contract, context)
     before = statistics(network)
     network.requires_grad_(False)
     network.classifier.requires_grad_(True)
-    measure_anew(network, views, replace(context, progress=heard))
+    measure_anew(network, views, replace(context, progress=recorder))
     after = statistics(network)
     assert all(torch.equal(t, after[n]) for n, t in before.items())
-    assert heard.lines[0].endswith(", not kept")
+    assert recorder.lines[0].endswith(", not kept")
 
 
 def test_a_training_measures_anew_at_its_end_and_never_gets_worse_on_val(
     start, dataset, policy, context
 ):
-    heard = Heard()
+    recorder = Recorder()
     settings = FineTune(epochs=2, batch_size=30, learning_rate=2e-3, batch_norm="reestimate")
-    here = replace(context, progress=heard)
+    here = replace(context, progress=recorder)
     model = fine_tune(start, dataset, policy, settings, context=here)
-    told = [line for line in heard.lines if line.startswith("batch norm measured anew: loss ")]
+    told = [line for line in recorder.lines if line.startswith("batch norm measured anew: loss ")]
     assert len(told) == 1
     kept = told[0].endswith(", kept")
     was, now = statistics(start.module()), statistics(model.module())

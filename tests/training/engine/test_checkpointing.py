@@ -3,7 +3,6 @@
 import math
 import signal
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -11,44 +10,23 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.nn import functional
 
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.views import Views
 from acclimate.training.engine import checkpointing
 from acclimate.training.engine.checkpoint import find_state, save_state
 from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
+from kit import CONTRACT, Recorder, cross_entropy, curve, same_weights
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SETTINGS = FineTune(epochs=2, batch_size=30, learning_rate=1e-2)
 """180 images: six batches an epoch."""
 
 
-class Signalled(SilentProgress):
-    """Sends a signal after so many batches, and keeps what is told."""
-
-    def __init__(self, after=None, number=signal.SIGINT):
-        self.left, self.number, self.lines, self.batches = after, number, [], 0
-
-    def info(self, text):
-        self.lines.append(text)
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        yield self
-
-    def advance(self, done=1):
-        self.batches += 1
-        if self.left is not None and self.batches == self.left:
-            signal.raise_signal(self.number)
-
-    def note(self, text):
-        pass
+def interrupted(batch):
+    return Recorder(at_advance=batch, by=signal.SIGINT)
 
 
 def with_dropout():
@@ -57,10 +35,6 @@ def with_dropout():
         return timm.create_model(
             "test_efficientnet", num_classes=10, drop_rate=0.5, drop_path_rate=0.2
         )
-
-
-def cross_entropy(logits, loss_inputs):
-    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture
@@ -75,18 +49,6 @@ def run(dataset, policy, context):
     return go
 
 
-def same_weights(a, b):
-    a, b = a.network.state_dict(), b.network.state_dict()
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def curve(trained):
-    return [
-        (e.epoch, repr(e.train_loss), e.val_loss, e.val_accuracy, e.learning_rate)
-        for e in trained.curve
-    ]
-
-
 @pytest.mark.parametrize("mixup", [0.0, 1.0], ids=["dropout", "dropout and mixup"])
 def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
     run, tmp_path, mixup
@@ -95,12 +57,12 @@ def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
     whole = run(settings, mixup=mixup)
     for after in (2, 4 + 1, 1 + 1):  # a resumed epoch first counts what was done of it
         with pytest.raises(KeyboardInterrupt):
-            run(settings, mixup=mixup, workspace=tmp_path, progress=Signalled(after))
-    heard = Signalled()
-    resumed = run(settings, mixup=mixup, workspace=tmp_path, progress=heard)
+            run(settings, mixup=mixup, workspace=tmp_path, progress=interrupted(after))
+    recorder = Recorder()
+    resumed = run(settings, mixup=mixup, workspace=tmp_path, progress=recorder)
     # 2 batches, 4 more end the first epoch, one of the second.
-    assert heard.lines[0] == "going on after epoch 1 of 2, batch 1 of 6"
-    assert heard.batches == 1 + 5
+    assert recorder.lines[0] == "going on after epoch 1 of 2, batch 1 of 6"
+    assert recorder.advances == 1 + 5
     assert same_weights(resumed, whole)
     assert curve(resumed) == curve(whole)
     seconds = [e.seconds for e in resumed.curve]
@@ -111,14 +73,8 @@ def test_a_checkpoint_is_written_every_so_often(run, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpointing, "EVERY_S", 0.0)
     monkeypatch.setattr(checkpointing, "_SHARE", math.inf)
 
-    class Killed(Signalled):
-        def advance(self, done=1):
-            super().advance(done)
-            if self.batches == 4:
-                raise MemoryError  # nobody is asked, nothing is saved any more
-
-    with pytest.raises(MemoryError):
-        run(workspace=tmp_path, progress=Killed())
+    with pytest.raises(MemoryError):  # unlike a signal, it leaves no time to save anything
+        run(workspace=tmp_path, progress=Recorder(at_advance=4, by=MemoryError))
     assert find_state(tmp_path).part.batches == 3
 
 
@@ -144,11 +100,11 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
 
 
 def test_sigterm_saves_and_then_does_what_it_did_before(run, tmp_path):
-    heard = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("theirs"))
+    signals = []
+    before = signal.signal(signal.SIGTERM, lambda *_: signals.append("theirs"))
     try:
-        run(workspace=tmp_path, progress=Signalled(3, signal.SIGTERM))
-        assert heard == ["theirs"]
+        run(workspace=tmp_path, progress=Recorder(at_advance=3, by=signal.SIGTERM))
+        assert signals == ["theirs"]
         assert signal.getsignal(signal.SIGTERM) is not before
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -190,7 +146,7 @@ def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
 
 def test_a_checkpoint_of_another_network_is_refused_and_stays(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=Signalled(2))
+        run(workspace=tmp_path, progress=interrupted(2))
     kept = (tmp_path / "checkpoint.pt").read_bytes()
     other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     with pytest.raises(ModelFileError) as caught:
@@ -215,14 +171,14 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(run, tmp_path):
 )
 def test_a_checkpoint_of_another_training_is_refused(run, tmp_path, changed, said):
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=Signalled(2))
+        run(workspace=tmp_path, progress=interrupted(2))
     with pytest.raises(ModelFileError, match=said):
         run(SETTINGS.model_copy(update=changed), workspace=tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=Signalled(2))
+        run(workspace=tmp_path, progress=interrupted(2))
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ModelFileError, match=r"checkpoint\.pt: checkpoint cannot be read \(.*\)\."):
@@ -233,7 +189,7 @@ def test_other_images_of_the_same_number_are_another_training(
     run, dataset, policy, context, tmp_path
 ):
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=Signalled(2))
+        run(workspace=tmp_path, progress=interrupted(2))
     labels = dataset.table["label"].to_pylist()
     moved = pa.array([*labels[1:], labels[0]]).dictionary_encode()
     place = dataset.table.schema.get_field_index("label")
@@ -264,11 +220,11 @@ def test_a_finished_training_of_another_loss_is_not_handed_out(
 
 def test_a_checkpoint_from_before_these_were_written_down_is_gone_on_with(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=Signalled(2))
+        run(workspace=tmp_path, progress=interrupted(2))
     state = find_state(tmp_path)
     names = ("optimizer", "batch_size", "images", "seed")
     state.training = {name: state.training[name] for name in names}
     save_state(state, tmp_path)
-    heard = Signalled()
-    run(workspace=tmp_path, progress=heard)
-    assert heard.lines[0] == "going on after epoch 0 of 2, batch 2 of 6"
+    recorder = Recorder()
+    run(workspace=tmp_path, progress=recorder)
+    assert recorder.lines[0] == "going on after epoch 0 of 2, batch 2 of 6"

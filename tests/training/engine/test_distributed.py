@@ -13,14 +13,13 @@ import timm
 import torch
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.images.contract import InputContract
 from acclimate.data.sources.read import read
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
+from kit import CONTRACT
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 # 180 images: ten full batches, or one and a single image that is too few for two processes.
 EVEN, RAGGED = 18, 179
 

@@ -3,12 +3,10 @@
 import math
 import os
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -16,61 +14,18 @@ from torch.nn import functional
 
 from acclimate.augmentation.policy import Policy
 from acclimate.data.dataset import SPLITS
-from acclimate.data.images.contract import InputContract
 from acclimate.data.sources.read import read
 from acclimate.errors import RecipeError, UnreadableImage
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
+from kit import CONTRACT, Recorder, cross_entropy, curve, same_weights, tiny_network
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SHORT = FineTune(epochs=3, batch_size=18, learning_rate=1e-2)
 HARMFUL = 0.05
 """A rate of AdamW at which every weight is torn away, and the loss is still a number."""
-
-
-class Heard(SilentProgress):
-    """Keeps what is told, and can stop the work after so many batches."""
-
-    def __init__(self, stop_after=None):
-        self.lines, self.tasks, self.left = [], [], stop_after
-
-    def info(self, text):
-        self.lines.append(text)
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        record = {"name": name, "total": total, "done": 0, "notes": []}
-        self.tasks.append(record)
-        yield _Counted(self, record)
-
-
-class _Counted:
-    def __init__(self, heard, record):
-        self.heard, self.record = heard, record
-
-    def advance(self, done=1):
-        self.record["done"] += done
-        if self.heard.left is not None:
-            self.heard.left -= 1
-            if self.heard.left < 0:
-                raise KeyboardInterrupt
-
-    def note(self, text):
-        self.record["notes"].append(text)
-
-
-def untrained(seed=0, **options):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
-
-
-def cross_entropy(logits, loss_inputs):
-    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture
@@ -83,7 +38,7 @@ def run(dataset, policy, context):
     ):  # fmt: skip
         plan = make_plan(settings, len(data.rows("train")), context)
         return train(
-            network or untrained(),
+            network or tiny_network(),
             views or Views(data, policy, CONTRACT),
             cross_entropy,
             plan,
@@ -100,26 +55,13 @@ def good(dataset, policy, context):
     """A network that learnt the digits. Never changed."""
     plan = make_plan(SHORT, len(dataset.rows("train")), context)
     views = Views(dataset, policy, CONTRACT)
-    return train(untrained(), views, cross_entropy, plan, context=context)
+    return train(tiny_network(), views, cross_entropy, plan, context=context)
 
 
 def copy_of(trained):
-    network = untrained()
+    network = tiny_network()
     network.load_state_dict(trained.network.state_dict())
     return network
-
-
-def same_weights(a, b):
-    a, b = (getattr(n, "network", n).state_dict() for n in (a, b))
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def curve(trained):
-    """All but the seconds."""
-    return [
-        (e.epoch, repr(e.train_loss), e.val_loss, e.val_accuracy, e.learning_rate)
-        for e in trained.curve
-    ]
 
 
 def without_val(dataset):
@@ -177,7 +119,7 @@ def test_dropout_is_governed_by_the_seed_alone(run):
     results = []
     for unrelated in (1, 2):
         torch.manual_seed(unrelated)
-        results.append(run(settings, network=untrained(drop_rate=0.5)))
+        results.append(run(settings, network=tiny_network(drop_rate=0.5)))
     assert same_weights(*results)
     assert not same_weights(results[0], run(settings))
 
@@ -215,15 +157,15 @@ def test_every_image_is_seen_once_an_epoch_in_another_order_and_view(run, datase
 
 
 def test_progress_counts_every_image_and_tells_the_loss(run, dataset):
-    heard = Heard()
-    run(FineTune(epochs=2, batch_size=50, learning_rate=1e-3), progress=heard)
+    recorder = Recorder()
+    run(FineTune(epochs=2, batch_size=50, learning_rate=1e-3), progress=recorder)
     images = len(dataset.rows("train"))
-    assert [(t["name"], t["total"], t["done"]) for t in heard.tasks] == [
+    assert [(t.name, t.total, t.done) for t in recorder.tasks] == [
         ("epoch 1", images, images),
         ("epoch 2", images, images),
     ]
-    assert all(note.startswith("loss ") for task in heard.tasks for note in task["notes"])
-    told = [line for line in heard.lines if line.startswith("epoch ")]
+    assert all(note.startswith("loss ") for task in recorder.tasks for note in task.notes)
+    told = [line for line in recorder.lines if line.startswith("epoch ")]
     assert len(told) == 2
     assert told[0].startswith("epoch 1/2: train loss 2.")
     assert all("val loss" in line and "val accuracy" in line for line in told)
@@ -272,11 +214,11 @@ def test_weights_that_the_last_step_ruined_are_never_kept(run, good, dataset):
 def test_a_killed_run_goes_on_at_the_same_epoch_and_ends_with_the_same_weights(run, good, tmp_path):
     batches = 10
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=Heard(stop_after=batches + 4))
-    heard = Heard()
-    trained = run(workspace=tmp_path, progress=heard)
-    assert heard.lines[0] == "going on after epoch 1 of 3"
-    assert [task["name"] for task in heard.tasks] == ["epoch 2", "epoch 3"]
+        run(workspace=tmp_path, progress=Recorder(at_advance=batches + 5))
+    recorder = Recorder()
+    trained = run(workspace=tmp_path, progress=recorder)
+    assert recorder.lines[0] == "going on after epoch 1 of 3"
+    assert [task.name for task in recorder.tasks] == ["epoch 2", "epoch 3"]
     assert same_weights(trained, good)
     assert curve(trained) == curve(good)
 
@@ -284,7 +226,7 @@ def test_a_killed_run_goes_on_at_the_same_epoch_and_ends_with_the_same_weights(r
 def test_a_run_killed_again_and_again_still_ends_with_the_same_weights(run, good, tmp_path):
     for after in (3, 12, 15, 5):
         with pytest.raises(KeyboardInterrupt):
-            run(workspace=tmp_path, progress=Heard(stop_after=after))
+            run(workspace=tmp_path, progress=Recorder(at_advance=after + 1))
     trained = run(workspace=tmp_path)
     assert same_weights(trained, good)
     seconds = [e.seconds for e in trained.curve]
@@ -296,7 +238,7 @@ def test_averaged_weights_come_through_a_kill_too(run, good, name, tmp_path):
     settings = SHORT.model_copy(update={"averaging": name})
     whole = run(settings, workspace=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(settings, workspace=tmp_path / "killed", progress=Heard(stop_after=24))
+        run(settings, workspace=tmp_path / "killed", progress=Recorder(at_advance=25))
     trained = run(settings, workspace=tmp_path / "killed")
     assert same_weights(trained, whole)
     assert curve(trained) == curve(whole)
@@ -320,7 +262,7 @@ def test_a_soup_without_val_is_refused(run, dataset):
 
 
 def test_a_part_of_the_way_lies_between_start_and_end(run, good, dataset):
-    start = untrained().state_dict()
+    start = tiny_network().state_dict()
     half = run(SHORT.model_copy(update={"wise_ft": 0.5}), data=without_val(dataset))
     whole = run(data=without_val(dataset))
     ends = whole.network.state_dict()
@@ -339,16 +281,16 @@ def test_where_all_of_the_way_only_harms_the_start_is_kept(run, good):
 
 def test_a_finished_training_is_not_done_again(run, good, tmp_path):
     run(workspace=tmp_path)
-    heard = Heard()
-    again = run(workspace=tmp_path, progress=heard)
-    assert heard.tasks == []
+    recorder = Recorder()
+    again = run(workspace=tmp_path, progress=recorder)
+    assert recorder.tasks == []
     assert same_weights(again, good)
 
 
 def test_the_best_weights_survive_a_kill(run, good, tmp_path):
     settings = FineTune(epochs=3, batch_size=18, learning_rate=HARMFUL)
     with pytest.raises(KeyboardInterrupt):
-        run(settings, network=copy_of(good), workspace=tmp_path, progress=Heard(stop_after=15))
+        run(settings, network=copy_of(good), workspace=tmp_path, progress=Recorder(at_advance=16))
     trained = run(settings, network=copy_of(good), workspace=tmp_path)
     assert trained.best_epoch == 0
     assert same_weights(trained, good)
@@ -359,11 +301,11 @@ def norms(network):
 
 
 def test_frozen_batch_norm_statistics_really_stay(good):
-    before, after = norms(untrained()), norms(good.network)
+    before, after = norms(tiny_network()), norms(good.network)
     assert len(before) > 20
     assert all(torch.equal(before[name], after[name]) for name in before)
     weights = [n for n, m in good.network.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    start = untrained().state_dict()
+    start = tiny_network().state_dict()
     assert any(
         not torch.equal(start[f"{n}.weight"], good.network.state_dict()[f"{n}.weight"])
         for n in weights
@@ -372,7 +314,7 @@ def test_frozen_batch_norm_statistics_really_stay(good):
 
 def test_batch_norm_statistics_move_when_asked(run):
     trained = run(FineTune(epochs=1, batch_size=18, learning_rate=1e-2, batch_norm="train"))
-    before, after = norms(untrained()), norms(trained.network)
+    before, after = norms(tiny_network()), norms(trained.network)
     moved = [n for n in before if "running" in n and not torch.equal(before[n], after[n])]
     assert len(moved) == sum("running" in n for n in before)
 
@@ -388,10 +330,10 @@ def test_training_stops_when_val_gets_no_better(run, good):
     settings = FineTune(
         epochs=9, batch_size=36, learning_rate=1e-30, schedule="constant", patience=2
     )
-    heard = Heard()
-    trained = run(settings, network=copy_of(good), progress=heard)
+    recorder = Recorder()
+    trained = run(settings, network=copy_of(good), progress=recorder)
     assert len(trained.curve) - 1 == 3
-    assert heard.lines[-1] == "stopped: val got no better for 2 epochs"
+    assert recorder.lines[-1] == "stopped: val got no better for 2 epochs"
     last = trained.curve[-2:]
     earlier = trained.curve[:-2]
     assert all(e.val_accuracy <= max(x.val_accuracy for x in earlier) for e in last)
@@ -410,14 +352,14 @@ def test_a_stopped_training_stays_stopped_when_it_is_called_again(run, good, tmp
 def test_without_val_the_last_epoch_is_kept(run, dataset):
     data = without_val(dataset)
     assert len(data.rows("val")) == 0
-    heard = Heard()
+    recorder = Recorder()
     two = FineTune(epochs=2, batch_size=50, learning_rate=1e-2)
-    trained = run(two, data=data, progress=heard)
+    trained = run(two, data=data, progress=recorder)
     assert trained.best_epoch == 2
-    assert sum(line.endswith("(kept)") for line in heard.lines) == 2
-    assert not any("val" in line for line in heard.lines)  # of nothing, no figures
+    assert sum(line.endswith("(kept)") for line in recorder.lines) == 2
+    assert not any("val" in line for line in recorder.lines)  # of nothing, no figures
     assert all(math.isnan(e.val_loss) for e in trained.curve)
-    assert not same_weights(trained, untrained())
+    assert not same_weights(trained, tiny_network())
 
 
 def test_an_optimizer_of_ones_own_takes_the_place_of_the_named_one(run):
@@ -431,7 +373,7 @@ def test_an_optimizer_of_ones_own_takes_the_place_of_the_named_one(run):
         FineTune(epochs=1, batch_size=36, learning_rate=1e-9, optimizer="adamw"), optimizer=still
     )
     assert {"params", "peak", "weight_decay"} <= set(given[0])
-    assert sum(len(group["params"]) for group in given) == len(list(untrained().parameters()))
+    assert sum(len(group["params"]) for group in given) == len(list(tiny_network().parameters()))
     assert trained.curve[1].val_loss == pytest.approx(trained.curve[0].val_loss, abs=1e-4)
 
 
@@ -445,9 +387,9 @@ def test_gradients_are_shortened_to_the_bound(run):
         warmup=0,
         max_gradient_norm=1e-3,
     )
-    network = untrained()
+    network = tiny_network()
     run(settings, network=network, optimizer=lambda groups: torch.optim.SGD(groups, lr=1.0))
-    start, end = untrained().state_dict(), network.state_dict()
+    start, end = tiny_network().state_dict(), network.state_dict()
     moved = [(end[n] - start[n]).float().norm() ** 2 for n, _ in network.named_parameters()]
     assert float(sum(moved)) ** 0.5 <= 1.01e-3
 
@@ -546,12 +488,12 @@ def test_from_mixed_images_a_network_learns_and_is_less_sure(run, dataset, polic
 )
 def test_every_way_to_learn_goes_on_with_the_same_weights(run, tmp_path, settings):
     made = FineTune(epochs=2, batch_size=60, **settings)
-    whole = run(made, network=untrained())
+    whole = run(made, network=tiny_network())
     with pytest.raises(KeyboardInterrupt):
-        run(made, network=untrained(), workspace=tmp_path, progress=Heard(stop_after=4))
-    parted = run(made, network=untrained(), workspace=tmp_path)
+        run(made, network=tiny_network(), workspace=tmp_path, progress=Recorder(at_advance=5))
+    parted = run(made, network=tiny_network(), workspace=tmp_path)
     assert whole.best_epoch > 0
-    assert not same_weights(whole, untrained())
+    assert not same_weights(whole, tiny_network())
     assert curve(parted) == curve(whole)
     assert same_weights(parted, whole)
 
@@ -578,22 +520,22 @@ def test_looking_for_flat_minima_takes_other_steps(run):
 
 def test_a_rate_that_tears_the_network_away_is_said_though_numbers_stay_finite(run, good):
     settings = FineTune(epochs=2, batch_size=18, learning_rate=0.5, warmup=0.0)
-    heard = Heard()
-    trained = run(settings, network=copy_of(good), progress=heard)
+    recorder = Recorder()
+    trained = run(settings, network=copy_of(good), progress=recorder)
     assert trained.is_start
-    assert "Nothing was better on val than the start, which was kept." in heard.lines
-    assert heard.lines[-1].startswith("Val loss rose from ")
-    assert heard.lines[-1].endswith(
+    assert "Nothing was better on val than the start, which was kept." in recorder.lines
+    assert recorder.lines[-1].startswith("Val loss rose from ")
+    assert recorder.lines[-1].endswith(
         ": the learning rate 0.5 is probably too high. Lower learning_rate, or set it to find."
     )
 
 
 def test_a_start_that_is_merely_as_good_is_not_called_torn_away(run, good):
-    heard = Heard()
+    recorder = Recorder()
     settings = FineTune(epochs=1, batch_size=18, learning_rate=1e-9)
-    trained = run(settings, network=copy_of(good), progress=heard)
-    assert not any("too high" in line for line in heard.lines)
-    assert trained.is_start == any("which was kept" in line for line in heard.lines)
+    trained = run(settings, network=copy_of(good), progress=recorder)
+    assert not any("too high" in line for line in recorder.lines)
+    assert trained.is_start == any("which was kept" in line for line in recorder.lines)
 
 
 def test_batch_norm_learns_from_a_short_last_batch_in_parts(run, dataset):

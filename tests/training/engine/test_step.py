@@ -14,7 +14,6 @@ from torch.nn import functional
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.context import Context
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
@@ -28,18 +27,10 @@ from acclimate.training.engine.step import Step
 from acclimate.training.optim.losses import disagreement
 from acclimate.training.plan import make_plan
 from acclimate.training.record import record
+from kit import CONTRACT, Recorder, cross_entropy
 
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 SETTINGS = FineTune(epochs=1, batch_size=30, learning_rate=1e-2)
 """180 images: six batches an epoch."""
-
-
-class Heard(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def info(self, text):
-        self.lines.append(text)
 
 
 class Small(nn.Module):
@@ -58,10 +49,6 @@ class Small(nn.Module):
             if self.holds is not None and len(images) > self.holds:
                 raise self.error("DefaultCPUAllocator: can't allocate memory")
         return self.inner(images)
-
-
-def cross_entropy(logits, loss_inputs):
-    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
 
 
 @pytest.fixture
@@ -90,17 +77,17 @@ def apart(a, b):
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
 def test_a_batch_too_large_for_memory_is_done_in_pieces_with_the_same_result(run, error):
-    heard = Heard()
+    recorder = Recorder()
     small = Small(holds=8, error=error)
     # SGD shows a gradient's size, which AdamW hides.
     settings = SETTINGS.model_copy(update={"optimizer": "sgd"})
-    pieced, step = run(small, settings, progress=heard)
+    pieced, step = run(small, settings, progress=recorder)
     whole, _ = run(Small(), settings)
     assert small.tried[:3] == [30, 15, 6]  # 7 fit: five pieces of 6
     assert max(small.tried[3:]) == 6  # what was learnt once is kept
     assert sum(small.tried[2:]) == 180
     assert apart(pieced, whole) < 1e-4
-    told = [line for line in heard.lines if "memory" in line]
+    told = [line for line in recorder.lines if "memory" in line]
     assert told == [
         "memory is too small: 7 images at once from here on, gradients added up; the batch stays 30"
     ]
@@ -142,11 +129,11 @@ COMPARED = replace(ALTERED, consistency=12.0)
 
 def test_views_are_compared_with_the_same_result_in_pieces(run):
     settings = SETTINGS.model_copy(update={"optimizer": "sgd"})
-    heard, whole = Small(), Small()
-    pieced, _ = run(heard, settings, seen=COMPARED, accumulate=3)
+    split, whole = Small(), Small()
+    pieced, _ = run(split, settings, seen=COMPARED, accumulate=3)
     together, _ = run(whole, settings, seen=COMPARED)
     assert whole.tried == [90] * 6
-    assert heard.tried == [30] * 18
+    assert split.tried == [30] * 18
     assert apart(pieced, together) < 1e-4
     assert pieced.curve[1].train_loss == pytest.approx(together.curve[1].train_loss, rel=1e-4)
 
@@ -226,12 +213,12 @@ def failing(at, what="loss"):
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_step_that_is_no_number_changes_nothing_and_is_told(run, what):
     settings = SETTINGS.model_copy(update={"batch_norm": "train", "batch_size": 180})
-    heard = Heard()
+    recorder = Recorder()
     network = Small(drop_rate=0.5)
-    trained, step = run(network, settings, failing({0}, what), progress=heard)
+    trained, step = run(network, settings, failing({0}, what), progress=recorder)
     assert apart_from_start(trained) == 0.0
     name = "loss is nan" if what == "loss" else "the gradient's length is nan"
-    assert f"step 0 skipped: {name}" in heard.lines
+    assert f"step 0 skipped: {name}" in recorder.lines
     assert step.figures["skipped_steps"] == 1
     assert "Loss or gradient was no number: 1 step skipped." in step.notes
     assert step.curve[1]["train_loss"] is None
@@ -253,13 +240,13 @@ def test_after_a_skipped_step_the_training_goes_on(run):
 
 def test_three_in_a_row_end_it_with_what_to_change(run):
     objective = failing(range(2, 99))
-    heard = Heard()
+    recorder = Recorder()
     with pytest.raises(RecipeError) as caught:
-        run(Small(), objective=objective, progress=heard)
+        run(Small(), objective=objective, progress=recorder)
     assert str(caught.value) == (
         "learning_rate: loss is nan at step 4: the training diverges. Lower it; it was 0.01."
     )
-    assert [line for line in heard.lines if "skipped" in line] == [
+    assert [line for line in recorder.lines if "skipped" in line] == [
         "step 2 skipped: loss is nan",
         "step 3 skipped: loss is nan",
     ]
@@ -291,12 +278,12 @@ def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(contex
         torch.utils.data.TensorDataset(images, labels), batch_size=10
     )
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    source = LoaderBatches(network, loader, None, 0)
-    heard = Heard()
+    feed = LoaderFeed(network, loader, None, 0)
+    recorder = Recorder()
     plan = make_plan(FineTune(epochs=2, batch_size=10, learning_rate=1e-2), 40, context)
     with pytest.raises(DataError) as caught:
-        train(network, source, cross_entropy, plan, context=replace(context, progress=heard))
-    assert "step 0 skipped: 1 image (3) holds pixels that are no numbers" in heard.lines
+        train(network, feed, cross_entropy, plan, context=replace(context, progress=recorder))
+    assert "step 0 skipped: 1 image (3) holds pixels that are no numbers" in recorder.lines
     assert str(caught.value) == (
         "images: 1 image (17) holds pixels that are no numbers, at step 5; 2 steps of this epoch "
         "had to be skipped. Look at what makes them: a division by a standard deviation of 0, a "

@@ -1,66 +1,21 @@
 """How far a training is, and when its time is up."""
 
 import re
-from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import timm
 import torch
 from lightning_fabric import Fabric
-from torch.nn import functional
 
 from acclimate.context import Context
-from acclimate.data.images.contract import InputContract
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.progress import SilentProgress
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.loop import train
 from acclimate.training.engine.time_budget import Pace, left_of
 from acclimate.training.optim.optimizers import adamw
 from acclimate.training.plan import make_plan
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
-
-
-def untrained(**options):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return timm.create_model("test_efficientnet", num_classes=10, **options).eval()
-
-
-def cross_entropy(logits, loss_inputs):
-    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
-
-
-def same_weights(a, b):
-    a, b = a.state_dict(), b.state_dict()
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
-class Heard(SilentProgress):
-    """Keeps what is told, and can stop the work after so many batches."""
-
-    def __init__(self, stop_after=None):
-        self.lines, self.left = [], stop_after
-
-    def info(self, text):
-        self.lines.append(text)
-
-    @contextmanager
-    def task(self, name, total, unit="images"):
-        yield self
-
-    def advance(self, done=1):
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-
-    def note(self, text):
-        pass
-
+from kit import CONTRACT, Recorder, cross_entropy, same_weights, tiny_network
 
 HERE = Context(device="cpu")
 
@@ -180,30 +135,30 @@ def timed(dataset, policy, context, monkeypatch):
         plan = make_plan(settings, len(dataset.rows("train")), context)
         views = Views(dataset, policy, CONTRACT)
         here = replace(context, **facts)
-        trained = train(untrained(), views, cross_entropy, plan, context=here, optimizer=slow)
+        trained = train(tiny_network(), views, cross_entropy, plan, context=here, optimizer=slow)
         return trained, clock.now - began
 
     return go
 
 
 def test_a_training_ends_inside_its_budget_and_near_its_end(timed):
-    heard = Heard()
-    trained, seconds = timed(8, progress=heard)
+    recorder = Recorder()
+    trained, seconds = timed(8, progress=recorder)
     assert 6 <= seconds <= 8
     assert [e.epoch for e in trained.curve] == [0, 1, 2, 3]
     assert trained.curve[-1].learning_rate < 0.2e-2
-    assert any(re.match(r"epoch 3 \(0\.1\d* of 0\.133 min\): ", line) for line in heard.lines)
+    assert any(re.match(r"epoch 3 \(0\.1\d* of 0\.133 min\): ", line) for line in recorder.lines)
 
 
 def test_a_budget_that_is_gone_leaves_the_start(timed):
     trained, _ = timed(1e-6)
     assert [e.epoch for e in trained.curve] == [0]
-    assert same_weights(trained.network, untrained())
+    assert same_weights(trained.network, tiny_network())
 
 
 def test_a_killed_run_goes_on_with_the_time_that_was_left(timed, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        timed(8, workspace=tmp_path, progress=Heard(stop_after=4))
+        timed(8, workspace=tmp_path, progress=Recorder(at_advance=5))
     trained, seconds = timed(8, workspace=tmp_path)
     assert 3 <= seconds <= 5
     assert trained.curve[-1].seconds <= 8

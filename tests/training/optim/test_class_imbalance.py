@@ -6,13 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
 from acclimate.training.batches.train_batches import ImageBatches
 from acclimate.training.batches.views import Views
 from acclimate.training.optim.class_imbalance import balanced_order, label_trust, log_shares
-
-CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+from kit import CONTRACT
 
 
 def with_few(dataset, label, most):

@@ -1,0 +1,109 @@
+"""Builders and one progress recorder that many tests share."""
+
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from acclimate.data.images.contract import InputContract
+from acclimate.models.pretrained import wrap
+from acclimate.progress import SilentProgress
+
+CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+
+
+@dataclass
+class RecordedTask:
+    """One counted piece of work."""
+
+    recorder: "Recorder"
+    name: str
+    total: int
+    done: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def advance(self, done=1):
+        self.done += done
+        self.recorder.advances += 1
+        if self.recorder.advances == self.recorder.at_advance:
+            self.recorder.interrupt()
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Recorder(SilentProgress):
+    """Records the lines and the tasks of a stage, and interrupts it if told where.
+
+    Args:
+        at_line: Start of the line at which to interrupt.
+        at_task: Name of the task at which to interrupt, or its number from 1.
+        at_advance: Number from 1 of the advance (in training: the batch) at which to interrupt.
+        by: What interrupts: an exception to raise, or a signal to send to this process.
+    """
+
+    def __init__(self, *, at_line=None, at_task=None, at_advance=None, by=KeyboardInterrupt):
+        self.lines, self.tasks, self.advances = [], [], 0
+        self.at_line, self.at_task, self.at_advance, self.by = at_line, at_task, at_advance, by
+
+    def info(self, text):
+        self.lines.append(text)
+        if self.at_line is not None and text.startswith(self.at_line):
+            self.interrupt()
+
+    @contextmanager
+    def task(self, name, total, unit="images"):
+        self.tasks.append(RecordedTask(self, name, total))
+        if self.at_task in (name, len(self.tasks)):
+            self.interrupt()
+        yield self.tasks[-1]
+
+    def interrupt(self):
+        if not isinstance(self.by, signal.Signals):
+            raise self.by
+        signal.raise_signal(self.by)
+
+
+def tiny_network(name="test_efficientnet", *, num_classes=10, seed=0, **options):
+    """A network of about 100,000 weights, always the same one. In eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return timm.create_model(name, num_classes=num_classes, **options).eval()
+
+
+def tiny_classifier(classes, name="test_efficientnet", *, contract=CONTRACT, **options):
+    """An untrained classifier of these classes, for images of 32 px."""
+    network = tiny_network(name, num_classes=len(classes), **options)
+    return replace(wrap(network, contract), classes=tuple(classes))
+
+
+def paint(path, seed, size=(8, 8), **options):
+    """Writes a small random image, the same for the same seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width, height = size
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def cross_entropy(logits, loss_inputs):
+    """One loss per image."""
+    return functional.cross_entropy(logits, loss_inputs.targets, reduction="none")
+
+
+def same_weights(a, b):
+    """Whether two networks, or two results that hold one, have the same weights bit by bit."""
+    a, b = (getattr(side, "network", side).state_dict() for side in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def curve(trained):
+    """The training curve without its seconds."""
+    return [
+        (e.epoch, repr(e.train_loss), e.val_loss, e.val_accuracy, e.learning_rate)
+        for e in trained.curve
+    ]
