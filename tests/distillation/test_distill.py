@@ -28,7 +28,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer, run_onnx, run_torch
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 from acclimate.training.optim.losses import cross_entropy, soft_targets
 from kit import Recorder
 

@@ -18,7 +18,7 @@ from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.registry.resolve import as_classifier
 from acclimate.training.batches.views import Views
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 from kit import CONTRACT
 
 CLASSES = ("ant", "bee", "cat")

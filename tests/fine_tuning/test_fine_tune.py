@@ -19,7 +19,7 @@ from acclimate.fine_tuning.fine_tune import fine_tune, objective_of, without_val
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
-from acclimate.training.engine.step import Seen
+from acclimate.training.engine.step import LossInputs
 from kit import CONTRACT, Recorder
 
 SHORT = FineTune(epochs=2, batch_size=18, learning_rate=1e-2)

@@ -8,7 +8,7 @@ import torch
 
 from acclimate.augmentation.policy import POLICIES, choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.training.batches.train_batches import Feed
+from acclimate.training.batches.train_batches import ImageBatches
 from acclimate.training.batches.views import Views
 from kit import CONTRACT
 

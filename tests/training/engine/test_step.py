@@ -278,11 +278,11 @@ def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(contex
         torch.utils.data.TensorDataset(images, labels), batch_size=10
     )
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    feed = LoaderFeed(network, loader, None, 0)
+    source = LoaderBatches(network, loader, None, 0)
     recorder = Recorder()
     plan = make_plan(FineTune(epochs=2, batch_size=10, learning_rate=1e-2), 40, context)
     with pytest.raises(DataError) as caught:
-        train(network, feed, cross_entropy, plan, context=replace(context, progress=recorder))
+        train(network, source, cross_entropy, plan, context=replace(context, progress=recorder))
     assert "step 0 skipped: 1 image (3) holds pixels that are no numbers" in recorder.lines
     assert str(caught.value) == (
         "images: 1 image (17) holds pixels that are no numbers, at step 5; 2 steps of this epoch "
