@@ -15,6 +15,7 @@ from acclimate.errors import (
     UnreadableImage,
     count,
     near_names,
+    reason,
 )
 
 KINDS = [
@@ -102,3 +103,25 @@ def test_a_count_agrees_with_its_noun():
     assert count(12_000, "image") == "12,000 images"
     assert count(1, "class", "classes") == "1 class"
     assert count(3, "class", "classes") == "3 classes"
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "text"),
+    [
+        (ValueError("bad shape"), 0, "bad shape"),
+        (ValueError("bad shape."), 0, "bad shape"),
+        (ValueError("\n  bad   shape\nat line 3"), 0, "bad shape"),
+        (ValueError("first\n\tlast: a, b."), -1, "last: a, b"),
+        (ValueError(""), 0, "ValueError"),
+        (ValueError(" \n"), -1, "ValueError"),
+        (KeyError("size"), 0, "'size'"),
+        (RuntimeError("\x1b[1;31mfailed\x1b[0m: \x1b]8;;x\x07link"), 0, "failed: link"),
+        (RuntimeError("\x1b[31m\x1b[0m"), 0, "RuntimeError"),
+        (ValueError("word " * 32 + "next"), 0, "word " * 32 + "…"),
+        (ValueError("word " * 31 + "after"), 0, "word " * 31 + "after"),
+        (ValueError("word " * 31 + "afters"), 0, "word " * 31 + "…"),
+        (ValueError("x" * 200), 0, "x" * 160 + " …"),
+    ],
+)
+def test_a_reason_is_one_short_line_of_an_error(error, line, text):
+    assert reason(error, line=line) == text

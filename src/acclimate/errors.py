@@ -18,9 +18,13 @@ A message says what is wrong, where, and what to do.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
+
+_LONGEST_REASON = 160  # characters: about two lines of a terminal
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class AcclimateError(Exception):
@@ -161,3 +165,25 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """A number with its noun: "1 image", "12 images"."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def reason(error: BaseException, *, line: int = 0) -> str:
+    """One line of what another library's error says, to be quoted inside a message of ours.
+
+    Args:
+        error: Any exception.
+        line: Which line of its message to take. PyTorch names the weights that do not fit in
+            the last one, -1.
+
+    Returns:
+        The line without its final period and without terminal colors, cut between two words if
+        it is long; the exception's type if it has no message.
+    """
+    lines = _ANSI.sub("", str(error)).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines[line].split()).rstrip(".")
+    if len(text) <= _LONGEST_REASON:
+        return text
+    text = text[: _LONGEST_REASON + 1]
+    return f"{text.rpartition(' ')[0] or text[:_LONGEST_REASON]} …"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from acclimate.errors import DataError, OutputError
+from acclimate.errors import DataError, OutputError, reason
 
 DIGEST_BYTES = 16
 """128 bits: no accidental collision among 10 million images, and short enough to show."""
@@ -97,7 +97,7 @@ def read_json(path: Path, limit: int = 64 << 20) -> object:
     try:
         return json.loads(read_bounded(path, limit))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"file is not valid JSON ({error}).", where=path) from error
+        raise DataError(f"file is not valid JSON ({reason(error)}).", where=path) from error
 
 
 def inside(folder: Path, name: str) -> Path:

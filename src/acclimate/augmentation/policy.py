@@ -18,7 +18,7 @@ from acclimate.augmentation.settings import APART_FROM_MIXING, PHOTO_OPERATIONS,
 from acclimate.context import Context
 from acclimate.data.images.contract import InputContract, Pixels, Resizable
 from acclimate.data.images.fast_resize import mirrored
-from acclimate.errors import DataError, RecipeError, near_names
+from acclimate.errors import DataError, RecipeError, near_names, reason
 from acclimate.files import digest_json, read_json, write_json
 
 FORMAT = 3
@@ -228,7 +228,7 @@ class Policy:
             told = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
             raise DataError(f"file is not a policy ({told}).", where=path) from error
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"file is not a policy ({error}).", where=path) from error
+            raise DataError(f"file is not a policy ({reason(error)}).", where=path) from error
 
 
 def jitter(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:

@@ -21,7 +21,7 @@ from acclimate.data.dataset import Dataset, Rows
 from acclimate.distillation.objective import teaching
 from acclimate.distillation.settings import Distill
 from acclimate.distillation.teachers import Teachers
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.models.batch_norm import reestimate
@@ -160,8 +160,7 @@ def structured(
     except ModelFileError:
         raise
     except Exception as error:  # Torch-Pruning fails in many ways on what it does not know
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "unknown"
-        raise ModelFileError(f"{classifier.name} cannot be pruned ({reason}).") from error
+        raise ModelFileError(f"{classifier.name} cannot be pruned ({reason(error)}).") from error
     return network.eval()
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from acclimate.errors import DataError, listed, near_names
+from acclimate.errors import DataError, listed, near_names, reason
 from acclimate.files import digest_bytes, digest_json, writing_errors
 
 FORMAT = 2
@@ -260,7 +260,9 @@ class Dataset:
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"file cannot be read as Parquet ({error}).", where=path) from error
+            raise DataError(
+                f"file cannot be read as Parquet ({reason(error)}).", where=path
+            ) from error
         meta = table.schema.metadata or {}
         if b"acclimate.format" not in meta:
             raise DataError(
@@ -284,7 +286,7 @@ class Dataset:
                 notes=tuple(str(n) for n in json.loads(meta[b"acclimate.notes"])),
             )
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"data set is damaged ({error}).", where=path) from error
+            raise DataError(f"data set is damaged ({reason(error)}).", where=path) from error
 
     def _ids(self, column: str, names: Sequence[str]) -> NDArray[np.int64]:
         values = self.table[column].cast(pa.string())

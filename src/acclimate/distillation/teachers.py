@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from acclimate.data.dataset import Rows
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import AcclimateError, DataError, ModelFileError
+from acclimate.errors import AcclimateError, DataError, ModelFileError, reason
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
 from acclimate.models.runtime import best_runtime, open_session
@@ -248,9 +248,8 @@ def _answer(function: TeachingFunction, images: torch.Tensor) -> torch.Tensor:
     except Exception as error:
         if isinstance(error, AcclimateError) or is_out_of_memory(error):
             raise  # with too little memory fewer images are tried
-        reason = (str(error).strip() or "no reason given").splitlines()[0][:160]
         raise ModelFileError(
-            f"the teaching function raised {type(error).__name__}: {reason}.",
+            f"the teaching function raised {type(error).__name__}: {reason(error)}.",
             where=name_of(function),
             hint=f"It was given {len(images)} images, float32 {tuple(images.shape)}.",
         ) from error

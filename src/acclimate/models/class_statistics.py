@@ -13,7 +13,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 from acclimate.files import digest_bytes
 
 RANK = 64
@@ -126,7 +126,7 @@ class ClassStatistics:
             small = {name: np.asarray(parts.pop(name), np.float32) for name in _PARTS[:-1]}
             found = cls(**small, held_labels=parts["held_labels"])
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"class statistics cannot be read ({error}).") from error
+            raise ModelFileError(f"class statistics cannot be read ({reason(error)}).") from error
         if not found._fits(num_classes):
             shapes = {name: getattr(found, name).shape for name in _PARTS}
             raise ModelFileError(

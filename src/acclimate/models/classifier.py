@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import DataError, ModelFileError, count
+from acclimate.errors import DataError, ModelFileError, count, reason
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.heads import take_head_of
@@ -287,9 +287,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             return dict(safetensors.torch.load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the parsers raise many kinds on a hostile or damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(
-            f"file cannot be read as weights ({reason[:120]}).",
+            f"file cannot be read as weights ({reason(error)}).",
             where=path,
             hint="Give a .safetensors file, or a plain state dict saved with torch.save.",
         ) from error
@@ -317,9 +316,8 @@ def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ModelFileError(
-            f"weights do not fit the network ({reason[:200]}).", where=where
+            f"weights do not fit the network ({reason(error, line=-1)}).", where=where
         ) from error
 
 

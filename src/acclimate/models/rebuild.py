@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 from acclimate.models.heads import take_head_of
 from acclimate.models.structure import create, fit_to_shapes, set_size
 
@@ -43,9 +43,8 @@ def build(
     try:
         missing, extra = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
         raise ModelFileError(
-            f"weights do not fit {architecture} ({reason}).", where=where
+            f"weights do not fit {architecture} ({reason(error, line=-1)}).", where=where
         ) from error
     if missing or extra:
         raise ModelFileError(

@@ -14,7 +14,7 @@ from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import in_order
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.threads import one_thread
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
 
@@ -113,7 +113,7 @@ def session_of(graph: bytes, device: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
-        raise ModelFileError(f"ONNX file cannot be run ({str(error)[:120]}).") from error
+        raise ModelFileError(f"ONNX file cannot be run ({reason(error)}).") from error
 
 
 def inferring(session: ort.InferenceSession) -> Infer:

@@ -8,6 +8,8 @@ import torch
 from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
+from acclimate.errors import reason
+
 
 class IndivisibleError(Exception):
     """A network cannot be divided; its message says why. For callers that do without."""
@@ -96,8 +98,7 @@ def _traced(network: nn.Module) -> fx.Graph:
             _Tracer().trace(network.train(mode), usual) for mode in (True, False)
         )
     except Exception as error:  # tracing runs the network's own code on stand-ins
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "no reason"
-        raise IndivisibleError(f"it cannot be traced ({reason})") from error
+        raise IndivisibleError(f"it cannot be traced ({reason(error)})") from error
     finally:
         network.train(was)
     if str(training) != str(evaluation):

@@ -8,7 +8,7 @@ import torch
 from timm.layers import ClassifierHead, SelectAdaptivePool2d
 from torch import nn
 
-from acclimate.errors import ModelFileError, near_names
+from acclimate.errors import ModelFileError, near_names, reason
 
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
@@ -99,9 +99,9 @@ def check_head(network: nn.Module, image_size: int) -> None:
             wanted = layer(backbone(network)(example))
             fits = torch.allclose(logits, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
     except Exception as error:  # whatever a strange network does with such an input
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "unknown"
         raise ModelFileError(
-            f"{kind} cannot be run on images of {image_size} px, float32 (2, 3, S, S) ({reason})."
+            f"{kind} cannot be run on images of {image_size} px, float32 (2, 3, S, S) "
+            f"({reason(error)})."
         ) from error
     if not fits:
         raise ModelFileError(
@@ -197,8 +197,7 @@ def create(architecture: str, num_classes: int) -> nn.Module:
     try:
         network = timm.create_model(name, pretrained=False, num_classes=num_classes)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelFileError(f"timm cannot build {name!r} ({reason}).") from error
+        raise ModelFileError(f"timm cannot build {name!r} ({reason(error)}).") from error
     return linear_headed(network).eval()
 
 

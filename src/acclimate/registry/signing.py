@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from model_signing import hashing, signing, verifying
 
-from acclimate.errors import NotTrusted, OutputError
+from acclimate.errors import NotTrusted, OutputError, reason
 from acclimate.files import write_atomic, writing_errors
 
 SIGNATURE = "signature.sigstore.json"
@@ -78,9 +78,8 @@ class KeySigner:
             verifier = verifying.Config().use_elliptic_key_verifier(public_key=self.public)
             verifier.set_hashing_config(_whole(folder)).verify(folder, folder / SIGNATURE)
         except Exception as error:  # the library raises ValueError, its own and cryptography's
-            reason = str(error).strip().splitlines()
             raise NotTrusted(
-                f"signature does not fit ({reason[0][:160] if reason else 'wrong key'}).",
+                f"signature does not fit ({reason(error)}).",
                 where=folder,
                 hint="A file was changed, added or removed since it was signed, or another key "
                 "signed it.",

@@ -9,6 +9,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from acclimate.errors import reason
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
 
@@ -40,8 +41,7 @@ def track(uri: str, name: str, classifier: Classifier, progress: Progress) -> st
     try:
         run = _send(uri, name, classifier, metrics)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:160]
-        progress.info(f"curves were not sent to MLflow at {uri} ({reason})")
+        progress.info(f"curves were not sent to MLflow at {uri} ({reason(error)})")
         return None
     progress.info(f"curves are in MLflow at {uri}, experiment {_EXPERIMENT}, run {run}")
     return run

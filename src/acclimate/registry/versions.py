@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names
+from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names, reason
 from acclimate.files import atomic_folder, inside, write_json, writing_errors
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import SIGNERS
@@ -325,9 +325,8 @@ def _store_errors(store: Path) -> Iterator[None]:
         try:
             yield
         except (MlflowException, SQLAlchemyError) as error:
-            reason = str(error).strip().splitlines()[0][:120].rstrip(".")
             raise OutputError(
-                f"cannot write here ({reason}).",
+                f"cannot write here ({reason(error)}).",
                 where=store,
                 hint="Free some space, or choose another place with --out.",
             ) from error

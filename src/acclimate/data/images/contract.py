@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from acclimate.data.images.decode import read_image
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or (B, H, W, 3), RGB, 0 to 255."""
@@ -164,7 +164,9 @@ class InputContract:
                 crop=float(record["crop"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ModelFileError(f"input contract is incomplete or malformed ({error}).") from error
+            raise ModelFileError(
+                f"input contract is incomplete or malformed ({reason(error)})."
+            ) from error
 
 
 Reader = Callable[[Path], Pixels]

@@ -23,7 +23,7 @@ from filelock import FileLock
 from acclimate.data.images.decode import SUFFIXES
 from acclimate.data.sources.folders import is_junk
 from acclimate.data.sources.row import SPLIT_NAMES
-from acclimate.errors import DataError
+from acclimate.errors import DataError, reason
 from acclimate.files import atomic_folder, cache_folder, digest_file, free_bytes, writing_errors
 
 SUFFIXES_OF_ARCHIVES = (
@@ -103,7 +103,7 @@ def _unpack(location: Path, part: Path, most: int) -> None:
                 room -= target.stat().st_size
     except _DAMAGES as error:
         raise DataError(
-            f"archive is damaged or of a kind that cannot be read ({error}).",
+            f"archive is damaged or of a kind that cannot be read ({reason(error)}).",
             where=location,
             hint="Pack it again, or give the folder itself.",
         ) from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acclimate.errors import DataError
+from acclimate.errors import DataError, reason
 
 _DELIMITERS = "\t;,"
 _MAX_FIELD = 1 << 16
@@ -83,7 +83,7 @@ def _lines(location: Path) -> Iterator[Line]:
         ) from error
     except csv.Error as error:
         raise DataError(
-            f"list cannot be read ({error}).",
+            f"list cannot be read ({reason(error)}).",
             where=f"{location}:{number + 1}",
             hint="Save it as CSV in UTF-8.",
         ) from error

@@ -11,7 +11,7 @@ from acclimate.data.dataset import SPLITS
 from acclimate.data.settings import Source
 from acclimate.data.sources.csv_reader import read_delimited
 from acclimate.data.sources.row import SPLIT_NAMES, Row, stays
-from acclimate.errors import DataError, near_names
+from acclimate.errors import DataError, near_names, reason
 
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "image"),
@@ -72,7 +72,7 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
                 yield twice.told(as_row(values, where, location.parent, source, number))
         twice.close()
     except pa.ArrowException as error:
-        raise DataError(f"list cannot be read ({error}).", where=location) from error
+        raise DataError(f"list cannot be read ({reason(error)}).", where=location) from error
 
 
 def _check_paths(column: pa.Field, location: Path) -> None:

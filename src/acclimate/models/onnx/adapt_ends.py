@@ -15,7 +15,7 @@ from onnx import helper
 from onnx.compose import add_prefix
 
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 from acclimate.models.onnx.file import parsed
 from acclimate.models.runtime import inferring, session_of
 from acclimate.models.settings import OnnxFile
@@ -237,8 +237,9 @@ def _said_of_noise(
     try:
         said = inferring(session)(np.ascontiguousarray(inputs, _NUMPY[taken.kind]))
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
-        reason = str(error).strip().splitlines()[0][:160]
-        raise ModelFileError(f"ONNX file fails on images of {taken.size} px ({reason}).") from error
+        raise ModelFileError(
+            f"ONNX file fails on images of {taken.size} px ({reason(error)})."
+        ) from error
     if said.ndim != 2 or len(said) != _LOOKS:
         raise ModelFileError(
             f"ONNX file gives {said.shape} for {_LOOKS} images, not one number a class."

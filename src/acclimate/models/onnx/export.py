@@ -19,7 +19,7 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.batches import in_order
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import AcclimateError, ModelFileError, RecipeError
+from acclimate.errors import AcclimateError, ModelFileError, RecipeError, reason
 from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier, StepRecord, plain
 from acclimate.models.device import on_cpu
@@ -252,8 +252,7 @@ def graph_of(network: nn.Module, image_size: int, output: str) -> bytes:
             )
     except Exception as error:  # the exporter raises many kinds for many reasons
         raise ModelFileError(
-            f"{type(network).__name__} cannot be exported to ONNX "
-            f"({str(error).strip().splitlines()[0][:160]})."
+            f"{type(network).__name__} cannot be exported to ONNX ({reason(error)})."
         ) from error
     assert program is not None
     return bytes(program.model_proto.SerializeToString())

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-from acclimate.errors import DataError, ModelFileError
+from acclimate.errors import DataError, ModelFileError, reason
 from acclimate.files import inside, read_bounded
 
 MAX_BYTES = 2_000_000_000
@@ -41,9 +41,8 @@ def read_graph(path: Path) -> bytes:
             _bring_in(tensor, path.parent)
         return bytes(model.SerializeToString())
     except (DataError, OSError, ValueError, KeyError, onnx.checker.ValidationError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelFileError(
-            f"weights that stand beside the ONNX file cannot be had: {reason.rstrip('.')}.",
+            f"weights that stand beside the ONNX file cannot be had: {reason(error)}.",
             where=path,
             hint="Keep its data file in the same folder, or save the model as one file.",
         ) from error

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from acclimate.context import derive_seed, process_count
-from acclimate.errors import DataError, ModelFileError, RecipeError, count
+from acclimate.errors import DataError, ModelFileError, RecipeError, count, reason
 from acclimate.files import digest_bytes, digest_json
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch
 
@@ -201,9 +201,8 @@ def _logits(network: nn.Module, images: torch.Tensor) -> int:
         with torch.inference_mode():
             logits = network.eval()(images[:1].to(device))
     except Exception as error:  # whatever a strange network does with such an input
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:120]
         raise ModelFileError(
-            f"{kind} cannot be run on the loader's images, float32 {shape} ({reason})."
+            f"{kind} cannot be run on the loader's images, float32 {shape} ({reason(error)})."
         ) from error
     finally:
         network.train(was_training)

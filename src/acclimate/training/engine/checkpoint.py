@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, reason
 from acclimate.files import write_atomic
 from acclimate.training.curve import Epoch
 
@@ -121,9 +121,8 @@ def find_state(workspace: Path | None) -> TrainState | None:
         part, troubles = Part(**record.pop("part")), Troubles(**record.pop("troubles"))
         return TrainState(**record, curve=curve, part=part, troubles=troubles)
     except Exception as error:  # a file of somebody else's may be broken in any way
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:120]
         raise ModelFileError(
-            f"checkpoint cannot be read ({reason}).", where=workspace / _FILE, hint=_WAY_OUT
+            f"checkpoint cannot be read ({reason(error)}).", where=workspace / _FILE, hint=_WAY_OUT
         ) from error
 
 
