@@ -31,12 +31,7 @@ from acclimate.models.rebuild import build
 from acclimate.models.runtime import run_onnx
 from acclimate.models.structure import counts_beyond_shapes, head_names
 from acclimate.training.batches.views import Views
-from acclimate.training.engine.loop import train
-from acclimate.training.engine.resume import settings_beside
-from acclimate.training.engine.time_budget import left_of
-from acclimate.training.lr_finder import with_found_rate
-from acclimate.training.plan import make_plan
-from acclimate.training.record import record, tell_plan
+from acclimate.training.session import Session
 
 _JUDGED_ON = 256
 _TEACHING = Distill(method="soft", temperature=2.0, hard_labels=0.3)
@@ -81,22 +76,18 @@ def prune(
     before = sum(p.numel() for p in classifier.module().parameters())
     after = sum(p.numel() for p in network.parameters())
     context.progress.info(f"prune: {before:,} parameters to {after:,}, recovering")
-    plan = make_plan(settings, len(dataset.rows("train")), context)
-    tell_plan(plan, context)
+    session = Session("prune", settings, len(dataset.rows("train")), context, began=began)
     contract = classifier.contract
     teacher = Teachers([classifier], classifier.classes, contract, device=context.device)
-    objective = teaching(teacher, _TEACHING)
     views = Views(dataset, policy or choose_policy(), classifier.contract)
-    plan = left_of(with_found_rate(plan, network, views, objective, context=context), began)
     # What was cut is no start to come back to: on clean val images it may look as good as ever
     # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).
-    trained = train(
-        network, views, objective, plan, context=context, keep_start=False,
-        made_of={"model": classifier.digest, **settings_beside(settings)},
+    fit = session.fit(
+        network, views, teaching(teacher, _TEACHING), keep_start=False,
+        fingerprint={"model": classifier.digest}, recorded={"policy": views.policy.as_record()},
     )  # fmt: skip
-    used = {**plain(settings), "policy": views.policy.as_record()}
-    step = record("prune", used, trained, plan)
-    pruned = classifier.after(step, network=trained.network, dataset=dataset.digest)
+    step = fit.step
+    pruned = classifier.after(step, network=fit.network, dataset=dataset.digest)
     context.progress.info("prune: exporting both and measuring them")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
     verdict = judge(
@@ -111,7 +102,7 @@ def prune(
     context.progress.info(f"prune: {verdict.reason}")
     measured = {**step.figures, **verdict.figures, "parameters": after, "parameters_before": before}
     told = replace(step, figures=measured, notes=(*step.notes, verdict.reason))
-    made = classifier.after(told, network=trained.network, dataset=dataset.digest)
+    made = classifier.after(told, network=fit.network, dataset=dataset.digest)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 

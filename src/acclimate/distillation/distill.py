@@ -16,19 +16,14 @@ from acclimate.distillation.teachers import AnyTeacher, Remembering, Teachers, n
 from acclimate.errors import DataError, ModelFileError
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable, probe
-from acclimate.models.classifier import Classifier, StepRecord, plain
+from acclimate.models.classifier import Classifier, StepRecord
 from acclimate.models.onnx.export import agreement
 from acclimate.models.onnx.trainable_int8 import IntegerGraph
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
 from acclimate.registry.resolve import as_classifier, is_pretrained_name
 from acclimate.training.batches.views import Views
-from acclimate.training.engine.loop import Trained, train
-from acclimate.training.engine.resume import settings_beside
-from acclimate.training.engine.time_budget import left_of
-from acclimate.training.lr_finder import with_found_rate
-from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.record import record, tell_plan
+from acclimate.training.session import Fit, Session
 
 _AGREEING = 256
 """Val images on which a quantized student is compared with its graph."""
@@ -85,18 +80,15 @@ def distill(
         dataset, policy or choose_policy(), begin.contract, unlabelled=settings.unlabelled
     )
     _check_unlabelled(views)
-    plan = make_plan(settings, len(views.rows), context)
-    tell_plan(plan, context)
+    session = Session("distill", settings, len(views.rows), context, began=began)
     for one in teachers:
         context.progress.info(f"distill: {_introduced(one)} teaches {_introduced(begin)}")
-    trained, plan = _taught(begin, teachers, views, settings, plan, context, began)
-    used = {**plain(settings), "policy": views.policy.as_record()}
-    step = record("distill", used, trained, plan)
+    fit = _trained(begin, teachers, views, settings, session, context)
     told = tuple(f"Taught by {name_of(one)}." for one in teachers)
-    step = replace(step, notes=(*told, *step.notes))
-    if isinstance(trained.network, IntegerGraph):
-        return _written(begin, trained.network, step, dataset, context)
-    made = begin.after(step, network=trained.network, dataset=dataset.digest)
+    step = replace(fit.step, notes=(*told, *fit.step.notes))
+    if isinstance(fit.network, IntegerGraph):
+        return _written(begin, fit.network, step, dataset, context)
+    made = begin.after(step, network=fit.network, dataset=dataset.digest)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
@@ -115,15 +107,14 @@ def _written(
     return begin.after(step, network=None, graph=both.graph, dataset=dataset.digest)
 
 
-def _taught(
+def _trained(
     begin: Classifier,
     teachers: Sequence[AnyTeacher],
     views: Views,
     settings: Distill,
-    plan: TrainPlan,
+    session: Session,
     context: Context,
-    began: float,
-) -> tuple[Trained, TrainPlan]:
+) -> Fit:
     features = DISTILLATIONS[settings.method].features
     if features and begin.precision != "float32":
         raise ModelFileError(
@@ -138,12 +129,14 @@ def _taught(
     network = copy.deepcopy(begin.module())
     hint = Hint(network, asked.width, context.seed_for("hint")) if features else None
     objective = teaching(ask, settings, hint)
-    plan = left_of(with_found_rate(plan, network, views, objective, context=context), began)
-    of = {"teachers": [name_of(one) for one in teachers], **settings_beside(settings)}
-    trained = train(network, views, objective, plan, context=context, made_of=of)
-    if hint is not None:
-        trained = replace(trained, network=dropped(trained.network, begin.module()))
-    return trained, plan
+    fit = session.fit(
+        network, views, objective,
+        fingerprint={"teachers": [name_of(one) for one in teachers]},
+        recorded={"policy": views.policy.as_record()},
+    )  # fmt: skip
+    if hint is None:
+        return fit
+    return replace(fit, result=replace(fit.result, network=dropped(fit.network, begin.module())))
 
 
 def student(

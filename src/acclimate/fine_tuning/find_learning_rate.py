@@ -6,13 +6,13 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.features.probe import check_trainable
-from acclimate.fine_tuning.fine_tune import objective_of, prepared, with_chosen_parts
+from acclimate.fine_tuning.fine_tune import objective_of, prepare
 from acclimate.fine_tuning.head_init import with_fitted_head
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.training.batches.views import Views
 from acclimate.training.lr_finder import RateRange, range_test
-from acclimate.training.plan import make_plan
+from acclimate.training.session import Session
 
 _DEFAULT = FineTune()
 _HERE = Context()
@@ -44,9 +44,9 @@ def find_rate(
     """
     began = time.monotonic()
     check_trainable(dataset)
-    plan = make_plan(settings, len(dataset.rows("train")), context)
+    session = Session("fine_tune", settings, len(dataset.rows("train")), context, began=began)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context)
-    settings, plan = with_chosen_parts(start, views, settings, plan, began, context)
-    network, _ = prepared(start, views, settings, context)
-    return range_test(network, views, objective_of(settings, dataset), plan, context=context)
+    objective = objective_of(settings, dataset)
+    ready = prepare(session, settings, start, views, objective, context)
+    return range_test(ready.network, views, objective, session.plan, context=context)

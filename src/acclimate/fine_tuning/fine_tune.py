@@ -2,7 +2,7 @@
 
 import copy
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -21,20 +21,17 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.stochastic_depth import stochastic
 from acclimate.fine_tuning.trainable_layers import Question, set_trained
 from acclimate.models.adapters import constrain, merge
-from acclimate.models.classifier import Classifier, plain
+from acclimate.models.classifier import Classifier
 from acclimate.training.batches.frozen_prefix import FrozenPart, frozen_prefix
 from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
 from acclimate.training.batches.views import Views
-from acclimate.training.engine.loop import Watch, train
-from acclimate.training.engine.resume import settings_beside
+from acclimate.training.engine.loop import Watch
 from acclimate.training.engine.step import LossInputs, Objective
-from acclimate.training.engine.time_budget import left_of
-from acclimate.training.lr_finder import with_found_rate
 from acclimate.training.optim.class_imbalance import label_trust, log_shares
 from acclimate.training.optim.losses import LOSSES
 from acclimate.training.optim.optimizers import OptimizerFactory
-from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.record import record, tell_plan
+from acclimate.training.plan import TrainPlan
+from acclimate.training.session import Session
 
 _DEFAULT = FineTune()
 _HERE = Context()
@@ -82,44 +79,57 @@ def fine_tune(
         return without_images(growth, settings, context)
     else:
         dataset, settings = growth.dataset, for_rehearsal(growth, settings, context)
-    plan = make_plan(settings, len(dataset.rows("train")), context)
-    tell_plan(plan, context)
+    session = Session("fine_tune", settings, len(dataset.rows("train")), context, began=began)
     if unjudged := without_val(dataset):
         context.progress.info(unjudged)
-    sizes = _sizes(settings, classifier, plan)
+    sizes = _sizes(settings, classifier, session.plan)
     objective = objective_of(settings, dataset)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
-    asked = settings
-    settings, plan = with_chosen_parts(start, views, settings, plan, began, context)
-    network, told = prepared(start, views, settings, context)
+    ready = prepare(session, settings, start, views, objective, context)
+    settings, network = ready.settings, ready.network
     with stochastic(network, settings.dropout, settings.drop_path) as missing:
         if missing:
             context.progress.info(missing)
-        known = network, views, objective
-        plan = with_found_rate(plan, *known, context=context, optimizer=optimizer)
+        session.find_rate(network, views, objective, optimizer)
         scores = {"scores": dataset.scores_digest} if settings.label_weights else {}
-        part = _after_prefix(network, views, plan, settings, context)
-        source = part.source if part and part.source else views
-        plan = left_of(plan, began)  # last: preparing a frozen part takes seconds
-        trained = train(
-            network, source, objective, plan, context=context, optimizer=optimizer, watch=watch,
-            made_of={"model": _begun_from(classifier), **settings_beside(settings), **scores},
+        part = _after_prefix(network, views, session.plan, settings, context)
+        fit = session.fit(
+            network, part.source if part and part.source else views, objective,
+            optimizer=optimizer, watch=watch,
+            fingerprint={"model": _begun_from(classifier), **scores},
+            recorded={"policy": views.policy.as_record()},
         )  # fmt: skip
-    merge(trained.network)
+    merge(fit.network)
     if settings.trained != "all":
-        trained.network.requires_grad_(True)
-    used = {**plain(asked), "policy": views.policy.as_record()}
-    if optimizer is not None:
-        used["optimizer"] = getattr(optimizer, "__qualname__", repr(optimizer))
-    step = record("fine_tune", used, trained, plan)
+        fit.network.requires_grad_(True)
     frozen = [f"Frozen part: {part.told}."] if part else []
-    notes = (f"Trained: {told}.", *frozen, *step.notes, *([unjudged] if unjudged else []))
-    step = replace(step, notes=notes)
-    made = start.after(step, network=trained.network, dataset=dataset.digest)
+    notes = (
+        f"Trained: {ready.learning}.",
+        *frozen,
+        *fit.step.notes,
+        *([unjudged] if unjudged else []),
+    )
+    step = replace(fit.step, notes=notes)
+    made = start.after(step, network=fit.network, dataset=dataset.digest)
     if settings.class_statistics:
         made = with_statistics(made, dataset, context)
     return priced(made, classifier, dataset, context) if growth else made
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network that is ready to be trained.
+
+    Attributes:
+        settings: Without "auto" for what is trained.
+        network: A copy; what is not trained is frozen.
+        learning: Which weights learn, in words.
+    """
+
+    settings: FineTune
+    network: nn.Module
+    learning: str
 
 
 def _sizes(settings: FineTune, classifier: Classifier, plan: TrainPlan) -> tuple[int, ...]:
@@ -135,35 +145,44 @@ def _sizes(settings: FineTune, classifier: Classifier, plan: TrainPlan) -> tuple
     return growing_sizes(settings.start_size, classifier.contract.image_size, plan.epochs)
 
 
-def with_chosen_parts(
+def prepare(
+    session: Session,
+    settings: FineTune,
     start: Classifier,
     views: Views,
-    settings: FineTune,
-    plan: TrainPlan,
-    began: float,
+    objective: Objective,
     context: Context,
-) -> tuple[FineTune, TrainPlan]:
-    """Settings and plan in which `trained` is decided; the plan says why.
+) -> Prepared:
+    """Decides which weights learn, and copies the network with the others frozen.
 
     Args:
-        start: With a fitted head.
+        session: Of the training; takes note of the decision.
+        settings: Of fine-tuning.
+        start: With a fitted head; unchanged.
         views: The images.
-        settings: Of the stage.
-        plan: Of these settings.
-        began: When the stage began, on the monotonic clock.
+        objective: The loss.
         context: Seed, workspace, progress.
 
     Returns:
-        Both; the same where `trained` was given.
+        The settings without "auto" for what is trained, the network, and what learns in words.
+
+    Raises:
+        RecipeError: The choice cannot be made here, or an image size does not fit the network.
     """
-    if settings.trained != "auto":
-        return settings, plan
-    objective = objective_of(settings, views.dataset)
-    left = left_of(plan, began)
-    choice = choose_trained(start.module(), views, objective, left, context)
-    context.progress.info(f"  trained: {choice.reason}")
-    reasons = {**plan.reasons, "trained": choice.reason}
-    return choice.applied(settings), replace(plan, reasons=reasons)
+    if settings.trained == "auto":
+        choice = choose_trained(start.module(), views, objective, session.time_left, context)
+        settings = choice.applied(settings)
+        session.decide(settings, "trained", choice.reason)
+    network = copy.deepcopy(start.module())
+    constrain(network)
+    learning = set_trained(network, Question(settings, views, context))
+    if settings.trained != "all":
+        context.progress.info(f"trained: {learning}")
+    if views.sizes:
+        check_sizes(network, views.sizes, start.name)
+        shown = ", ".join(f"{size} px" for size in views.sizes)
+        context.progress.info(f"image sizes by epoch: {shown}")
+    return Prepared(settings, network, learning)
 
 
 def _after_prefix(
@@ -221,19 +240,3 @@ def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
         return losses * trust[torch.from_numpy(loss_inputs.rows)].to(losses.device)
 
     return objective
-
-
-def prepared(
-    start: Classifier, views: Views, settings: FineTune, context: Context
-) -> tuple[nn.Module, str]:
-    """A copy of the network, ready to learn at the sizes it will see; what learns, in words."""
-    network = copy.deepcopy(start.module())
-    constrain(network)
-    told = set_trained(network, Question(settings, views, context))
-    if settings.trained != "all":
-        context.progress.info(f"trained: {told}")
-    if views.sizes:
-        check_sizes(network, views.sizes, start.name)
-        shown = ", ".join(f"{size} px" for size in views.sizes)
-        context.progress.info(f"image sizes by epoch: {shown}")
-    return network, told

@@ -12,12 +12,11 @@ from acclimate.context import Context
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.user_loader import LoaderBatches
-from acclimate.training.engine.loop import Trained, train
+from acclimate.training.engine.loop import Trained
 from acclimate.training.engine.step import LossInputs
 from acclimate.training.optim.losses import LOSSES
 from acclimate.training.optim.optimizers import Groups, OptimizerFactory
-from acclimate.training.plan import make_plan
-from acclimate.training.record import tell_plan
+from acclimate.training.session import Session
 from acclimate.training.settings import Training
 
 _APPLY = frozenset(
@@ -84,15 +83,14 @@ def fine_tune_plainly(
         groups = moved(optimizer, network, ours, None if isinstance(given, str) else given)
         numbers["learning_rate"] = groups[0]["peak"]
         optimizer = _another(optimizer, groups)
-    plan = make_plan(settings.model_copy(update=numbers), source.images, context)
-    tell_plan(plan, context)
+    settings = settings.model_copy(update=numbers)
+    session = Session("fine_tune", settings, source.images, context)
     loss = LOSSES[settings.loss]
 
     def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
         return loss(logits, loss_inputs.targets, settings.label_smoothing)
 
-    of = {"loss": settings.loss, "label_smoothing": settings.label_smoothing}
-    return train(ours, source, objective, plan, context=context, optimizer=optimizer, made_of=of)
+    return session.fit(ours, source, objective, optimizer=optimizer).result
 
 
 def moved(

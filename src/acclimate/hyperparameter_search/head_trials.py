@@ -32,8 +32,8 @@ from acclimate.progress import silent
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 from acclimate.training.curve import standard_error
 from acclimate.training.engine.divergence import DivergedError
-from acclimate.training.engine.loop import Trained, train
-from acclimate.training.plan import make_plan
+from acclimate.training.engine.loop import Trained
+from acclimate.training.session import Session
 
 TRIED = 12
 """A second or so each."""
@@ -134,12 +134,12 @@ class HeadTrials:
             self._starts[settings.head] = self._own or self._fitted(settings.head)
         network = copy.deepcopy(self._starts[settings.head])
         constrain(network)
-        plan = make_plan(settings, len(self._rows), self.context)
+        session = Session("fine_tune", settings, len(self._rows), self.context)
         examples = self._examples(self._features)
-        source = FeatureBatches(*examples, self._rows, plan.batch_size, self.context.seed)
+        source = FeatureBatches(*examples, self._rows, session.plan.batch_size, self.context.seed)
         objective = objective_of(settings, self.dataset)
         with stochastic(network, settings.dropout, 0.0):
-            return train(network, source, objective, plan, context=self.context, keep_start=False)
+            return session.fit(network, source, objective, keep_start=False).result
 
     def _fitted(self, kind: str) -> nn.Module:
         """A head of a kind that fits the features, as fine-tuning fits it."""
