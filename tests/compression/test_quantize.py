@@ -8,8 +8,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from acclimate.compression.quantize import SCHEMES, quantize, static
+from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Quantize
+from acclimate.compression.static_int8 import SCHEMES, in_scheme
 from acclimate.errors import DataError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -187,7 +188,7 @@ def float_weights(graph):
 
 def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
     rows = dataset.rows("train")[:8]
-    graph = static(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
+    graph = in_scheme(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
     assert float_weights(quantized.graph) == set()
     assert len(float_weights(graph)) == 1
     assert 10 in next(iter(float_weights(graph)))
@@ -196,13 +197,13 @@ def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
 @pytest.mark.parametrize("images", [1, 37, 40])
 def test_extremes_are_cut_off_whatever_the_number_of_images(images, learnt, dataset):
     rows = dataset.rows("train")[:images]
-    graph = static(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
+    graph = in_scheme(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
     assert len(graph) < 0.7 * len(learnt.graph)
 
 
 def test_nothing_is_printed_and_logging_is_left_alone(learnt, dataset, capfd):
     level = logging.getLogger().level
-    static(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
+    in_scheme(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
     assert logging.getLogger().level == level
     assert capfd.readouterr() == ("", "")
 

@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from acclimate.compression.quantize import SCHEMES, static
 from acclimate.compression.settings import Quantize
+from acclimate.compression.static_int8 import SCHEMES, in_scheme
 from acclimate.errors import ModelFileError
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.onnx.torch_operators import OPERATIONS
@@ -49,7 +49,7 @@ def exported(make, dataset):
 
 
 def quantized(model, dataset, scheme=SCHEMES[2], **settings):
-    return static(model, dataset, dataset.rows("train")[::20], Quantize(**settings), scheme)
+    return in_scheme(model, dataset, dataset.rows("train")[::20], Quantize(**settings), scheme)
 
 
 @pytest.fixture(scope="module")
