@@ -9,7 +9,7 @@ import torch
 from acclimate.errors import ModelFileError, RecipeError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
-from acclimate.fine_tuning.class_incremental import growth_of
+from acclimate.fine_tuning.class_incremental import class_increment_of
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, digest_weights
@@ -86,7 +86,7 @@ def test_old_classes_come_first_in_their_order_and_new_ones_after(old, dataset, 
         network=with_head(old.module(), flipped(head(old.module()))),
         statistics=None,
     )
-    growth = growth_of(turned, dataset, KEEP)
+    growth = class_increment_of(turned, dataset, KEEP)
     assert growth.dataset.classes == (*"76543210", "8", "9")
     assert growth.added == ("8", "9")
     assert growth.absent == ()
@@ -207,7 +207,7 @@ def test_a_hidden_layer_stays_and_the_last_one_grows(imagenet, dataset, policy, 
 
 def refused(old, dataset, settings=KEEP):
     with pytest.raises((RecipeError, ModelFileError)) as caught:
-        growth_of(old, dataset, settings)
+        class_increment_of(old, dataset, settings)
     return str(caught.value)
 
 

@@ -15,7 +15,7 @@ from acclimate.cleaning.clean import clean
 from acclimate.data.dataset import SPLITS
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, ModelFileError, RecipeError
-from acclimate.fine_tuning.fine_tune import fine_tune, objective_of, without_val
+from acclimate.fine_tuning.fine_tune import fine_tune, make_objective, without_val
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
@@ -162,7 +162,7 @@ def test_logit_adjustment_pulls_harder_towards_a_rare_class(dataset):
     keep[rows[dataset.labels[rows] == 4][2:]] = False
     rare = dataset.with_columns({"keep": keep})
     plainly, adjusted = (
-        logits_of(objective_of(FineTune(balance=name, label_smoothing=0), rare), [4, 5], rows[:2])
+        logits_of(make_objective(FineTune(balance=name, label_smoothing=0), rare), [4, 5], rows[:2])
         for name in ("none", "logit_adjustment")
     )
     assert plainly[0, 4] == pytest.approx(float(plainly[1, 5]))
@@ -175,11 +175,11 @@ def test_a_suspected_label_pulls_by_its_weight(dataset):
     scores = [None] * len(dataset)
     scores[first] = 0.75
     scored = dataset.with_columns({"label_error": scores})
-    objective = objective_of(FineTune(label_weights=True), scored)
+    objective = make_objective(FineTune(label_weights=True), scored)
     pulled = logits_of(objective, [1, 1], [first, second])
     assert torch.allclose(pulled[0] * 2, pulled[1])
     with pytest.raises(RecipeError, match="no label has a score of inspect"):
-        objective_of(FineTune(label_weights=True), dataset)
+        make_objective(FineTune(label_weights=True), dataset)
 
 
 @pytest.mark.parametrize("loss", ["focal", "generalized_cross_entropy", "symmetric_cross_entropy"])

@@ -9,7 +9,7 @@ from torch import nn
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.fine_tuning.trainable_layers import Question, relative_gradients, set_trained
+from acclimate.fine_tuning.trainable_layers import Question, freeze_layers, relative_gradients
 from acclimate.models.classifier import Classifier
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.training.batches.views import Views
@@ -68,7 +68,7 @@ def test_every_choice_learns_and_leaves_the_rest_alone(
 def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, policy, context):
     network = with_head(start.module(), head(start.module()))
     question = asked(dataset, policy, start, context, trained="last", trained_blocks=1)
-    told = set_trained(network, question)
+    told = freeze_layers(network, question)
     assert told.startswith("the head and the last blocks (bn2): ")
     seen = []
     network.bn2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -83,7 +83,7 @@ def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, pol
     norms = relative_gradients(network, question)
     assert [*norms, "classifier"] == [name for name, _ in blocks(network)]
     assert all(p.grad is None for p in network.parameters())
-    set_trained(network, question)
+    freeze_layers(network, question)
     asking = {
         name
         for name, module in blocks(network)
@@ -96,7 +96,7 @@ def test_surgical_with_several_processes_is_refused(start, dataset, policy, cont
     monkeypatch.setenv("WORLD_SIZE", "2")
     question = asked(dataset, policy, start, context, trained="surgical")
     with pytest.raises(RecipeError, match=r"chooses its blocks in one process.*give trained=last"):
-        set_trained(start.module(), question)
+        freeze_layers(start.module(), question)
 
 
 def test_a_killed_training_of_adapters_goes_on_to_the_same_weights(

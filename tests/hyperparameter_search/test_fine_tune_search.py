@@ -14,7 +14,7 @@ from acclimate.errors import DataError, OutputError, RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.fine_tune_search import Budget, search
-from acclimate.hyperparameter_search.head_trials import heads_left
+from acclimate.hyperparameter_search.head_trials import competitive_heads
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
@@ -111,9 +111,9 @@ def test_a_search_that_is_done_trains_nothing_and_one_that_is_prolonged_only_the
 ):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    same = search(*given, RATES, budget=SIX, folder=copied, context=here)
+    changed_input = search(*given, RATES, budget=SIX, folder=copied, context=here)
     assert recorder.tasks == []
-    assert same.classifier.digest == found.classifier.digest
+    assert changed_input.classifier.digest == found.classifier.digest
     more = search(*given, RATES, budget=Budget(7), folder=copied, context=here)
     assert facts(more.trials[:6]) == facts(found.trials)
     assert [line.split(":")[0] for line in recorder.lines if line.startswith("trial ")] == [
@@ -167,11 +167,11 @@ def test_hopeless_rates_are_ended_early_and_the_search_goes_on(given, context, t
         blank, dataset, policy, settings, ranges, budget=Budget(8), folder=place, context=context
     )
     assert len(made.trials) == 8
-    ended = [t for t in made.trials if t.outcome == "pruned"]
+    finished = [t for t in made.trials if t.outcome == "pruned"]
     whole = [t for t in made.trials if t.outcome == "done"]
-    assert ended
-    assert all(t.epochs < 4 and not t.digest for t in ended)
-    assert max(t.val_accuracy for t in ended) < max(t.val_accuracy for t in whole)
+    assert finished
+    assert all(t.epochs < 4 and not t.digest for t in finished)
+    assert max(t.val_accuracy for t in finished) < max(t.val_accuracy for t in whole)
     assert made.best in whole
     assert made.on_features == ()
 
@@ -223,7 +223,7 @@ def test_heads_that_features_like_best_come_second_and_bad_ones_are_left_out(
     first, second, *rest = (t.values for t in made.trials)
     assert first["head"] == "linear"
     assert second == {**first, **best.values}
-    left = heads_left(made.on_features, kinds, len(dataset.rows("val")))
+    left = competitive_heads(made.on_features, kinds, len(dataset.rows("val")))
     assert {values["head"] for values in rest} <= set(left)
     told = f"  head: {', '.join(left)}; others are worse on kept features"
     assert (told in recorder.lines) == (len(left) < 2)

@@ -8,10 +8,15 @@ import torch
 from torch import nn
 
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.hyperparameter_search.fine_tune_trial import Job
-from acclimate.hyperparameter_search.head_trials import TRIED, HeadTrials, heads_left, try_heads
+from acclimate.hyperparameter_search.fine_tune_trial import SearchJob
+from acclimate.hyperparameter_search.head_trials import (
+    TRIED,
+    HeadTrials,
+    competitive_heads,
+    run_head_trials,
+)
 from acclimate.hyperparameter_search.settings import Search
-from acclimate.hyperparameter_search.study import Ended, Trials, open_storage
+from acclimate.hyperparameter_search.study import FinishedTrial, Study, open_storage
 from acclimate.models.structure import head, with_head
 from acclimate.training.engine.divergence import DivergedError
 from kit import Recorder
@@ -57,11 +62,11 @@ def test_one_of_each_kind_is_tried_first_and_all_are_written_down(
     imagenet, dataset, policy, context, tmp_path
 ):
     ranges = Search(learning_rate=None, weight_decay=None)
-    job = Job(imagenet, dataset, policy, SETTINGS, ranges, context)
+    job = SearchJob(imagenet, dataset, policy, SETTINGS, ranges, context)
     with open_storage(tmp_path / "trials.sqlite") as storage:
-        trials = Trials(storage, "features", lambda n: n)
-        found = try_heads(job, trials, lambda: math.inf)
-        again = try_heads(job, trials, lambda: math.inf)
+        trials = Study(storage, "features", lambda n: n)
+        found = run_head_trials(job, trials, lambda: math.inf)
+        again = run_head_trials(job, trials, lambda: math.inf)
     assert [t.number for t in found] == list(range(TRIED))
     assert [t.values["head"] for t in found[:3]] == ["linear", "cosine", "mlp"]
     assert {t.values["label_smoothing"] for t in found[:3]} == {0.1}
@@ -71,9 +76,9 @@ def test_one_of_each_kind_is_tried_first_and_all_are_written_down(
 
 
 def test_without_time_none_is_tried(imagenet, dataset, policy, context, tmp_path):
-    job = Job(imagenet, dataset, policy, SETTINGS, Search(), context)
+    job = SearchJob(imagenet, dataset, policy, SETTINGS, Search(), context)
     with open_storage(tmp_path / "trials.sqlite") as storage:
-        assert try_heads(job, Trials(storage, "features", lambda n: n), lambda: 0.0) == []
+        assert run_head_trials(job, Study(storage, "features", lambda n: n), lambda: 0.0) == []
 
 
 def test_a_head_that_diverges_is_told_by_the_loop(bare):
@@ -82,12 +87,12 @@ def test_a_head_that_diverges_is_told_by_the_loop(bare):
 
 
 def test_kinds_within_one_standard_error_of_the_best_are_left():
-    tried = [
-        Ended(0, {"head": "linear"}, "done", 0.90),
-        Ended(1, {"head": "linear"}, "done", 0.50),
-        Ended(2, {"head": "cosine"}, "done", 0.84),
-        Ended(3, {"head": "mlp"}, "diverged"),
+    with_values = [
+        FinishedTrial(0, {"head": "linear"}, "done", 0.90),
+        FinishedTrial(1, {"head": "linear"}, "done", 0.50),
+        FinishedTrial(2, {"head": "cosine"}, "done", 0.84),
+        FinishedTrial(3, {"head": "mlp"}, "diverged"),
     ]
     kinds = ("linear", "cosine", "mlp")
-    assert heads_left(tried, kinds, 20) == ("linear", "cosine")
-    assert heads_left(tried, kinds, 1000) == ("linear",)
+    assert competitive_heads(with_values, kinds, 20) == ("linear", "cosine")
+    assert competitive_heads(with_values, kinds, 1000) == ("linear",)

@@ -7,7 +7,7 @@ import pytest
 
 from acclimate.errors import ModelFileError
 from acclimate.hyperparameter_search.space import Between, OneOf, Space
-from acclimate.hyperparameter_search.study import Ended, Trials, open_storage
+from acclimate.hyperparameter_search.study import FinishedTrial, Study, open_storage
 
 SPACE = Space(
     {"rate": Between(1e-4, 1e-1, log=True), "kind": OneOf(("a", "b"))},
@@ -22,7 +22,7 @@ def opened(tmp_path):
 
     def within(work, patience=1):
         with open_storage(tmp_path / "trials.sqlite") as storage:
-            return work(Trials(storage, "network", lambda n: n, patience=patience))
+            return work(Study(storage, "network", lambda n: n, patience=patience))
 
     return within
 
@@ -33,9 +33,9 @@ def score(values):
 
 
 def one(trials, **changes):
-    trial = trials.begin(SPACE, SPACE.default if trials.next_number == 0 else None)
-    ended = Ended(trial.number, trial.values, "done", score(trial.values))
-    trials.end(trial, replace(ended, **changes))
+    trial = trials.start(SPACE, SPACE.default if trials.next_number == 0 else None)
+    finished = FinishedTrial(trial.number, trial.values, "done", score(trial.values))
+    trials.finish(trial, replace(finished, **changes))
     return trial.values
 
 
@@ -48,7 +48,7 @@ def test_the_first_trial_is_what_is_given_even_outside_of_its_range(opened):
 def test_processes_one_after_another_try_what_a_single_one_tries(opened, tmp_path):
     apart = [opened(one) for _ in range(12)]
     with open_storage(tmp_path / "other.sqlite") as storage:
-        trials = Trials(storage, "network", lambda n: n)
+        trials = Study(storage, "network", lambda n: n)
         assert [one(trials) for _ in range(12)] == apart
     assert len({values["rate"] for values in apart}) == 12
 
@@ -63,32 +63,32 @@ def test_a_trial_that_a_kill_left_goes_on_under_its_number_with_its_values(opene
     opened(one)
 
     def left(trials):
-        trial = trials.begin(SPACE)
+        trial = trials.start(SPACE)
         trial.report(1, 0.5, 7.0)
         return trial.number, dict(trial.values)
 
     def found(trials):
-        trial = trials.begin(SPACE)
-        told = trial.number, dict(trial.values), trial.spent
-        trials.end(trial, Ended(trial.number, trial.values, "done", 0.5))
+        trial = trials.start(SPACE)
+        told = trial.number, dict(trial.values), trial.elapsed
+        trials.finish(trial, FinishedTrial(trial.number, trial.values, "done", 0.5))
         return told
 
     number, values = opened(left)
     assert opened(found) == (number, values, 7.0)
-    assert [t.number for t in opened(lambda trials: trials.ended)] == [0, 1]
+    assert [t.number for t in opened(lambda trials: trials.finished)] == [0, 1]
 
 
 def test_a_trial_is_hopeless_below_the_median_of_four_once_the_patience_is_over(opened):
     def whole(trials):
-        trial = trials.begin(SPACE)
+        trial = trials.start(SPACE)
         for epoch in (1, 2):
             assert not trial.report(epoch, 0.8, 1.0)
-        trials.end(trial, Ended(trial.number, trial.values, "done", 0.8))
+        trials.finish(trial, FinishedTrial(trial.number, trial.values, "done", 0.8))
 
     def judged(trials):
-        trial = trials.begin(SPACE)
+        trial = trials.start(SPACE)
         told = [trial.report(epoch, 0.1, 1.0) for epoch in (1, 2)]
-        trials.end(trial, Ended(trial.number, trial.values, "pruned"))
+        trials.finish(trial, FinishedTrial(trial.number, trial.values, "pruned"))
         return told
 
     for _ in range(3):
@@ -101,34 +101,34 @@ def test_a_trial_is_hopeless_below_the_median_of_four_once_the_patience_is_over(
 def test_what_failed_is_counted_and_remembered(opened):
     opened(one)
     opened(lambda trials: one(trials, outcome="diverged", val_accuracy=math.nan, note="oh"))
-    last = opened(lambda trials: trials.ended)[-1]
+    last = opened(lambda trials: trials.finished)[-1]
     assert (last.number, last.outcome, last.note) == (1, "diverged", "oh")
     assert math.isnan(last.val_accuracy)
 
 
 def test_whole_trainings_rank_first_then_accuracy_then_loss():
     ranked = [
-        Ended(0, {}, "diverged"),
-        Ended(1, {}, "out of time", 0.9, 0.1),
-        Ended(2, {}, "done", 0.7, math.nan),
-        Ended(3, {}, "done", 0.7, 0.5),
-        Ended(4, {}, "done", 0.7, 0.4),
-        Ended(5, {}, "done", 0.8, 2.0),
+        FinishedTrial(0, {}, "diverged"),
+        FinishedTrial(1, {}, "out of time", 0.9, 0.1),
+        FinishedTrial(2, {}, "done", 0.7, math.nan),
+        FinishedTrial(3, {}, "done", 0.7, 0.5),
+        FinishedTrial(4, {}, "done", 0.7, 0.4),
+        FinishedTrial(5, {}, "done", 0.8, 2.0),
     ]
     assert sorted(ranked[::-1], key=lambda t: t.rank) == ranked
 
 
 def test_what_the_trials_are_made_of_is_remembered(opened):
-    assert opened(lambda trials: trials.same({"model": "a", "data": "b"})) is None
-    assert opened(lambda trials: trials.same({"model": "a", "data": "b"})) is None
-    assert opened(lambda trials: trials.same({"model": "a", "data": "c"})) == "data"
+    assert opened(lambda trials: trials.changed_input({"model": "a", "data": "b"})) is None
+    assert opened(lambda trials: trials.changed_input({"model": "a", "data": "b"})) is None
+    assert opened(lambda trials: trials.changed_input({"model": "a", "data": "c"})) == "data"
 
 
 def test_a_folder_may_have_any_name(tmp_path):
     place = tmp_path / "a {b}?%20#c"
     place.mkdir()
     with open_storage(place / "trials.sqlite") as storage:
-        one(Trials(storage, "network", lambda n: n))
+        one(Study(storage, "network", lambda n: n))
     assert [p.name for p in place.iterdir()] == ["trials.sqlite"]
 
 

@@ -11,7 +11,7 @@ from acclimate.augmentation.batched_operations import finished
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.views import Views
-from acclimate.training.lr_finder import STEPS, range_test, with_found_rate
+from acclimate.training.lr_finder import STEPS, range_test, resolve_rate
 from acclimate.training.plan import make_plan
 from kit import CONTRACT, cross_entropy, same_weights, tiny_network
 
@@ -77,11 +77,11 @@ def test_a_plan_that_asks_for_it_gets_the_rate_that_was_found(dataset, policy, c
     views = Views(dataset, policy, CONTRACT)
     known = make_plan(FineTune(batch_size=60), len(dataset.rows("train")), context)
     facts = (tiny_network(), views, cross_entropy)
-    assert with_found_rate(known, *facts, context=context) is known
+    assert resolve_rate(known, *facts, context=context) is known
     asked = make_plan(
         FineTune(batch_size=60, learning_rate="find"), len(dataset.rows("train")), context
     )
-    found = with_found_rate(asked, *facts, context=context)
+    found = resolve_rate(asked, *facts, context=context)
     seen = range_test(*facts, replace(asked, find_rate=False), context=context)
     assert found.learning_rate == seen.suggestion
     assert not found.find_rate

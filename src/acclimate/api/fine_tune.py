@@ -14,7 +14,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune as _fine_tune
-from acclimate.fine_tuning.from_dataloader import fine_tune_plainly, like
+from acclimate.fine_tuning.from_dataloader import fit_dataloader, like
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
@@ -112,7 +112,7 @@ def fine_tune(
             raise RecipeError("a DataLoader of your own needs a torch.nn.Module.", where="model")
         _refuse("a DataLoader", policy=policy, contract=contract, image_size=image_size)
         made = from_keywords(FineTune, settings)
-        return fine_tune_plainly(model, data, val, made, context=here, optimizer=own)
+        return fit_dataloader(model, data, val, made, context=here, optimizer=own)
     _refuse("a data set, which has its own", val=val)
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_said_by(own, settings), **settings}

@@ -10,7 +10,7 @@ from acclimate.context import Context
 from acclimate.data.images.contract import InputContract
 from acclimate.files import write_atomic
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.hyperparameter_search.fine_tune_search import RECIPE, Budget, Searched
+from acclimate.hyperparameter_search.fine_tune_search import RECIPE, Budget, SearchResult
 from acclimate.hyperparameter_search.fine_tune_search import search as _search
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.recipe import Recipe
@@ -31,7 +31,7 @@ def search(
     image_size: int | None = None,
     context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
-) -> Searched:
+) -> SearchResult:
     """Fine-tunes with different settings and keeps the model that is best on val.
 
     See `acclimate.hyperparameter_search.fine_tune_search`.
@@ -66,7 +66,7 @@ def search(
     )
 
 
-def write_best(found: Searched, recipe: Recipe, model: str, data: str) -> None:
+def write_best(found: SearchResult, recipe: Recipe, model: str, data: str) -> None:
     """Writes the recipe of a search's best trial, for `fine-tune --recipe` and for `run`.
 
     Args:

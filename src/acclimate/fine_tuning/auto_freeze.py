@@ -13,13 +13,13 @@ from acclimate.context import Context
 from acclimate.errors import count
 from acclimate.files import digest_json, read_json, write_json
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.fine_tuning.trainable_layers import Question, body, set_trained
+from acclimate.fine_tuning.trainable_layers import Question, body, freeze_layers
 from acclimate.models.split_network import IndivisibleError
 from acclimate.training.batches.frozen_prefix import divided, unkept
 from acclimate.training.batches.views import Views, digest_of
 from acclimate.training.engine.distributed import launched
 from acclimate.training.engine.step import Objective
-from acclimate.training.lr_finder import Tryout
+from acclimate.training.lr_finder import TrialSteps
 from acclimate.training.plan import TrainPlan
 
 _FILE = "trained.json"
@@ -126,7 +126,7 @@ def _decided(
         reason = f"the network has only {count(blocks, 'block')} beside its head"
     if reason is not None:
         return Choice(None, f"all layers, since nothing frozen would be kept: {reason}")
-    steps = steps_that_fit(network, views, objective, plan, context)
+    steps = steps_in_budget(network, views, objective, plan, context)
     told = f"about {steps:.2g} steps of all layers fit the {plan.minutes:.2g} minutes left"
     if steps >= ENOUGH:
         return Choice(None, f"all layers, since {told}")
@@ -140,7 +140,7 @@ def _indivisible(network: nn.Module, last: int, views: Views, context: Context) 
     """Why the activations before the last blocks cannot be kept; None where they can."""
     ours = copy.deepcopy(network)
     wanted = FineTune(trained="last", trained_blocks=last)
-    set_trained(ours, Question(wanted, views, context))
+    freeze_layers(ours, Question(wanted, views, context))
     try:
         divided(ours, views, 1, context)
     except IndivisibleError as error:
@@ -148,7 +148,7 @@ def _indivisible(network: nn.Module, last: int, views: Views, context: Context) 
     return None
 
 
-def steps_that_fit(
+def steps_in_budget(
     network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
 ) -> float:
     """How many steps with all layers learning fit the plan's minutes, val's time set aside.
@@ -169,7 +169,7 @@ def steps_that_fit(
     fastest, tried = math.inf, 0
     # Dropout draws from the global generator, whose numbers belong to the training.
     with torch.random.fork_rng():
-        tryout = Tryout(copy.deepcopy(network), views, objective, plan, context)
+        tryout = TrialSteps(copy.deepcopy(network), views, objective, plan, context)
         while tried < 2 or (tried < _STEPS and time.monotonic() - began < _SHARE * seconds):
             before = time.monotonic()
             tryout.loss(0.0)

@@ -16,7 +16,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import ModelFileError, RecipeError, count, listed
 from acclimate.features.discriminant import class_statistics, fit_discriminant
 from acclimate.features.probe import check_trainable
-from acclimate.fine_tuning.forgetting import priced
+from acclimate.fine_tuning.forgetting import with_forgetting_report
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Classifier, StepRecord, plain
@@ -33,7 +33,7 @@ _FEW = 0.5
 
 
 @dataclass(frozen=True)
-class Growth:
+class ClassIncrement:
     """A classifier that is to learn more classes.
 
     Attributes:
@@ -51,7 +51,9 @@ class Growth:
     digest: str
 
 
-def growth_of(classifier: Classifier, dataset: Dataset, settings: FineTune) -> Growth:
+def class_increment_of(
+    classifier: Classifier, dataset: Dataset, settings: FineTune
+) -> ClassIncrement:
     """What is old and what is new.
 
     Args:
@@ -102,7 +104,7 @@ def growth_of(classifier: Classifier, dataset: Dataset, settings: FineTune) -> G
         _check_new(dataset, added)
     else:
         check_trainable(found)
-    return Growth(classifier, found, added, absent, dataset.digest)
+    return ClassIncrement(classifier, found, added, absent, dataset.digest)
 
 
 def _check_names(classifier: Classifier, added: tuple[str, ...]) -> None:
@@ -153,7 +155,9 @@ def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
         )
 
 
-def without_images(growth: Growth, settings: FineTune, context: Context) -> Classifier:
+def from_class_statistics(
+    growth: ClassIncrement, settings: FineTune, context: Context
+) -> Classifier:
     """The classifier with more classes where some of the old ones have no images.
 
     Nothing but the head changes: what the features of the old classes are like stays true.
@@ -182,10 +186,10 @@ def without_images(growth: Growth, settings: FineTune, context: Context) -> Clas
         classes=dataset.classes,
         statistics=statistics,
     )
-    return priced(made, before, dataset, context)
+    return with_forgetting_report(made, before, dataset, context)
 
 
-def for_rehearsal(growth: Growth, settings: FineTune, context: Context) -> FineTune:
+def rehearsal_settings(growth: ClassIncrement, settings: FineTune, context: Context) -> FineTune:
     """The settings that train on old and new images: classes are balanced where few are old.
 
     Args:

@@ -6,12 +6,12 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.features.probe import check_trainable
-from acclimate.fine_tuning.fine_tune import objective_of, prepare
+from acclimate.fine_tuning.fine_tune import make_objective, prepare
 from acclimate.fine_tuning.head_init import with_fitted_head
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.training.batches.views import Views
-from acclimate.training.lr_finder import RateRange, range_test
+from acclimate.training.lr_finder import RateCurve, range_test
 from acclimate.training.session import Session
 
 _DEFAULT = FineTune()
@@ -25,7 +25,7 @@ def find_rate(
     settings: FineTune = _DEFAULT,
     *,
     context: Context = _HERE,
-) -> RateRange:
+) -> RateCurve:
     """Which learning rate suits a classifier and data, by a range test from a fitted head.
 
     Args:
@@ -47,6 +47,6 @@ def find_rate(
     session = Session("fine_tune", settings, len(dataset.rows("train")), context, began=began)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context)
-    objective = objective_of(settings, dataset)
+    objective = make_objective(settings, dataset)
     ready = prepare(session, settings, start, views, objective, context)
     return range_test(ready.network, views, objective, session.plan, context=context)

@@ -14,12 +14,16 @@ from acclimate.errors import RecipeError, count, listed
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable
 from acclimate.fine_tuning.auto_freeze import choose_trained
-from acclimate.fine_tuning.class_incremental import for_rehearsal, growth_of, without_images
-from acclimate.fine_tuning.forgetting import priced
+from acclimate.fine_tuning.class_incremental import (
+    class_increment_of,
+    from_class_statistics,
+    rehearsal_settings,
+)
+from acclimate.fine_tuning.forgetting import with_forgetting_report
 from acclimate.fine_tuning.head_init import with_fitted_head
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.stochastic_depth import stochastic
-from acclimate.fine_tuning.trainable_layers import Question, set_trained
+from acclimate.fine_tuning.trainable_layers import Question, freeze_layers
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier
 from acclimate.training.batches.frozen_prefix import FrozenPart, frozen_prefix
@@ -72,18 +76,18 @@ def fine_tune(
         RecipeError: Settings do not fit the data, or the training diverges.
     """
     began = time.monotonic()
-    growth = growth_of(classifier, dataset, settings) if settings.keep_classes else None
+    growth = class_increment_of(classifier, dataset, settings) if settings.keep_classes else None
     if growth is None:
         check_trainable(dataset)
     elif growth.absent:
-        return without_images(growth, settings, context)
+        return from_class_statistics(growth, settings, context)
     else:
-        dataset, settings = growth.dataset, for_rehearsal(growth, settings, context)
+        dataset, settings = growth.dataset, rehearsal_settings(growth, settings, context)
     session = Session("fine_tune", settings, len(dataset.rows("train")), context, began=began)
     if unjudged := without_val(dataset):
         context.progress.info(unjudged)
     sizes = _sizes(settings, classifier, session.plan)
-    objective = objective_of(settings, dataset)
+    objective = make_objective(settings, dataset)
     start = with_fitted_head(classifier, dataset, settings.head, context)
     views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
     ready = prepare(session, settings, start, views, objective, context)
@@ -114,7 +118,7 @@ def fine_tune(
     made = start.after(step, network=fit.network, dataset=dataset.digest)
     if settings.class_statistics:
         made = with_statistics(made, dataset, context)
-    return priced(made, classifier, dataset, context) if growth else made
+    return with_forgetting_report(made, classifier, dataset, context) if growth else made
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def prepare(
         session.decide(settings, "trained", choice.reason)
     network = copy.deepcopy(start.module())
     constrain(network)
-    learning = set_trained(network, Question(settings, views, context))
+    learning = freeze_layers(network, Question(settings, views, context))
     if settings.trained != "all":
         context.progress.info(f"trained: {learning}")
     if views.sizes:
@@ -213,7 +217,7 @@ def without_val(dataset: Dataset) -> str | None:
     )
 
 
-def objective_of(settings: FineTune, dataset: Dataset) -> Objective:
+def make_objective(settings: FineTune, dataset: Dataset) -> Objective:
     """The loss with all that the settings put around it.
 
     Args:

@@ -33,7 +33,9 @@ class Forgetting:
     told: str
 
 
-def priced(made: Classifier, before: Classifier, dataset: Dataset, context: Context) -> Classifier:
+def with_forgetting_report(
+    made: Classifier, before: Classifier, dataset: Dataset, context: Context
+) -> Classifier:
     """The classifier whose last step says what the new classes cost the old ones.
 
     Args:

@@ -26,7 +26,7 @@ _APPLY = frozenset(
 """What means something without a table of images."""
 
 
-def fine_tune_plainly(
+def fit_dataloader(
     network: nn.Module,
     loader: Iterable[Any],
     val: Iterable[Any] | None,

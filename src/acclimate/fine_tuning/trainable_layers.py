@@ -38,7 +38,7 @@ class Question:
     context: Context
 
 
-def set_trained(network: nn.Module, question: Question) -> str:
+def freeze_layers(network: nn.Module, question: Question) -> str:
     """Freezes what is not to be trained. Changes the network.
 
     Below the lowest trained block no gradient is computed: nothing there asks for one.

@@ -18,12 +18,12 @@ from acclimate.errors import DataError, ModelFileError, OutputError, RecipeError
 from acclimate.features.probe import check_trainable
 from acclimate.files import working_alone, write_atomic, writing_errors
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.hyperparameter_search.fine_tune_trial import Job, run_trial
-from acclimate.hyperparameter_search.head_trials import heads_left, try_heads
+from acclimate.hyperparameter_search.fine_tune_trial import SearchJob, run_trial
+from acclimate.hyperparameter_search.head_trials import competitive_heads, run_head_trials
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.hyperparameter_search.space import OneOf, Space
-from acclimate.hyperparameter_search.study import Ended, Trials, UnderWay, open_storage
-from acclimate.hyperparameter_search.trial_table import as_table, line, told
+from acclimate.hyperparameter_search.study import FinishedTrial, RunningTrial, Study, open_storage
+from acclimate.hyperparameter_search.trial_table import line, to_csv, told
 from acclimate.models.classifier import Classifier, is_model_folder
 
 DATABASE, TABLE, RECIPE, BEST = "trials.sqlite", "trials.csv", "recipe.yaml", "best"
@@ -46,7 +46,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResult:
     """What a search leaves.
 
     Attributes:
@@ -62,9 +62,9 @@ class Searched:
     classifier: Classifier
     settings: FineTune
     policy: Policy
-    best: Ended
-    on_features: tuple[Ended, ...]
-    trials: tuple[Ended, ...]
+    best: FinishedTrial
+    on_features: tuple[FinishedTrial, ...]
+    trials: tuple[FinishedTrial, ...]
     folder: Path
 
 
@@ -78,7 +78,7 @@ def search(
     budget: Budget,
     folder: Path,
     context: Context = _HERE,
-) -> Searched:
+) -> SearchResult:
     """Fine-tunes again and again with other settings, and keeps what val likes best.
 
     The first trial is what `fine_tune` does with these settings, so that the best one is never
@@ -104,7 +104,7 @@ def search(
         OutputError: The folder holds another search, or another process works in it.
     """
     _check(dataset, settings)
-    job = Job(classifier, dataset, policy or choose_policy(), settings, ranges, context)
+    job = SearchJob(classifier, dataset, policy or choose_policy(), settings, ranges, context)
     if not job.space.ranges:
         raise RecipeError(
             "every setting is given: there is nothing to search.",
@@ -112,7 +112,7 @@ def search(
             hint="Leave some of them out, or at auto.",
         )
     with _locked(folder), open_storage(folder / DATABASE) as storage:
-        return _Search(job, budget, folder, storage).to_the_end()
+        return _Search(job, budget, folder, storage).run()
 
 
 def _check(dataset: Dataset, settings: FineTune) -> None:
@@ -160,19 +160,19 @@ def _locked(folder: Path) -> Iterator[None]:
 class _Search:
     """A search under way."""
 
-    def __init__(self, job: Job, budget: Budget, folder: Path, storage: RDBStorage) -> None:
+    def __init__(self, job: SearchJob, budget: Budget, folder: Path, storage: RDBStorage) -> None:
         self.job, self.budget, self.folder = job, budget, folder
         self.info = job.context.progress.info
         self.began = time.monotonic()
         seed = job.context.seed_for
-        self.heads = Trials(storage, "features", lambda n: seed("search", "features", n))
-        self.trials = Trials(
+        self.heads = Study(storage, "features", lambda n: seed("search", "features", n))
+        self.trials = Study(
             storage,
             "network",
             lambda n: seed("search", "network", n),
             patience=max(1, job.plan.epochs // 3),
         )
-        other = self.trials.same(job.made_of())
+        other = self.trials.changed_input(job.made_of())
         if other is not None:
             raise OutputError(
                 f"a search stands here whose {other} {'were' if other == 'settings' else 'was'} "
@@ -180,33 +180,35 @@ class _Search:
                 where=folder,
                 hint="Choose another place with --out, or delete that folder.",
             )
-        self.spent = self.trials.spent
+        self.elapsed = self.trials.elapsed
 
     def left(self) -> float:
         """Seconds of the budget; infinite without one."""
         if self.budget.minutes is None:
             return math.inf
-        return 60 * self.budget.minutes - self._gone()
+        return 60 * self.budget.minutes - self._elapsed()
 
-    def _gone(self) -> float:
-        return self.spent + time.monotonic() - self.began
+    def _elapsed(self) -> float:
+        return self.elapsed + time.monotonic() - self.began
 
-    def to_the_end(self) -> Searched:
+    def run(self) -> SearchResult:
         """Heads, then whole networks, until the budget is used up."""
         self.info(
             f"search: {count(self.budget.trials, 'trial')} of {', '.join(self.job.space.ranges)}"
         )
         for name, value in self.job.space.fixed.items():
             self.info(f"  {name}: {value}, as given")
-        on_features = try_heads(self.job, self.heads, self.left)
-        firsts = self._firsts(on_features)
-        wanted = self._narrowed(on_features)
-        while (number := self.trials.next_number) < self.budget.trials and self._fits():
-            self._do(self.trials.begin(wanted, firsts[number] if number < len(firsts) else None))
+        on_features = run_head_trials(self.job, self.heads, self.left)
+        firsts = self._first_trials(on_features)
+        wanted = self._without_worse_heads(on_features)
+        while (number := self.trials.next_number) < self.budget.trials and self._has_time_left():
+            self._run_one(
+                self.trials.start(wanted, firsts[number] if number < len(firsts) else None)
+            )
             self._write_table()
         return self._result()
 
-    def _firsts(self, on_features: Sequence[Ended]) -> list[Mapping[str, Any]]:
+    def _first_trials(self, on_features: Sequence[FinishedTrial]) -> list[Mapping[str, Any]]:
         """The default, so that no search ends below it; then with what features like best."""
         default = self.job.space.default
         if not on_features:
@@ -219,48 +221,50 @@ class _Search:
         seeded = {**default, **best.values}
         return [default] if seeded == default else [default, seeded]
 
-    def _narrowed(self, on_features: Sequence[Ended]) -> Space:
+    def _without_worse_heads(self, on_features: Sequence[FinishedTrial]) -> Space:
         """What is tried, without the heads that kept features rule out."""
         kinds = self.job.space.ranges.get("head")
         if not isinstance(kinds, OneOf) or not on_features:
             return self.job.space
         names = [str(kind) for kind in kinds.choices]
-        fit = heads_left(on_features, names, len(self.job.dataset.rows("val")))
+        fit = competitive_heads(on_features, names, len(self.job.dataset.rows("val")))
         if len(fit) < len(names):
             self.info(f"  head: {', '.join(fit)}; others are worse on kept features")
         return self.job.space.with_heads(fit)
 
-    def _fits(self) -> bool:
+    def _has_time_left(self) -> bool:
         """Whether there is time for another trial, by the mean of those before."""
-        if not self.trials.ended:
+        if not self.trials.finished:
             return True  # what was asked for at least
-        whole = [t.seconds for t in self.trials.ended if t.outcome == "done"]
+        whole = [t.seconds for t in self.trials.finished if t.outcome == "done"]
         fits = self.left() > (sum(whole) / len(whole) if whole else 0.0)
         if not fits:
             self.info("search: no time is left for another trial")
         return fits
 
-    def _do(self, trial: UnderWay) -> None:
+    def _run_one(self, trial: RunningTrial) -> None:
         """Trains one network, and keeps it if it is the best."""
         place = self.folder / f"trial-{trial.number}"
-        self.spent += trial.spent
+        self.elapsed += trial.elapsed
         before = self._best()
-        ended, model = run_trial(self.job, trial, place, self.left)
-        kept = before is None or ended.rank > before.rank
+        finished, model = run_trial(self.job, trial, place, self.left)
+        kept = before is None or finished.rank > before.rank
         if model is not None and kept:
             # Before the trial is over: a kill between the two makes it anew from its checkpoint.
             model.save(self.folder / BEST)
-        self.trials.end(trial, ended)
-        self.trials.note_spent(self._gone())
+        self.trials.finish(trial, finished)
+        self.trials.save_elapsed(self._elapsed())
         shutil.rmtree(place, ignore_errors=True)
         mark = " (best)" if model is not None and kept else ""
-        self.info(f"trial {trial.number + 1}/{self.budget.trials}: {line(ended)}{mark}")
+        self.info(f"trial {trial.number + 1}/{self.budget.trials}: {line(finished)}{mark}")
 
-    def _best(self) -> Ended | None:
+    def _best(self) -> FinishedTrial | None:
         """The best trial of which a classifier was made."""
-        return max((t for t in self.trials.ended if t.digest), key=lambda t: t.rank, default=None)
+        return max(
+            (t for t in self.trials.finished if t.digest), key=lambda t: t.rank, default=None
+        )
 
-    def _result(self) -> Searched:
+    def _result(self) -> SearchResult:
         best = self._best()
         self._write_table()
         if best is None:
@@ -274,13 +278,13 @@ class _Search:
                 f"search: time was up after epoch {best.epochs} of {self.job.plan.epochs} of the "
                 "first trial; its recipe alone would train to the end"
             )
-        settings, policy = self.job.tried(best.values)
-        return Searched(
+        settings, policy = self.job.with_values(best.values)
+        return SearchResult(
             self._with_note(self._kept(best)), settings, policy, best,
-            tuple(self.heads.ended), tuple(self.trials.ended), self.folder,
+            tuple(self.heads.finished), tuple(self.trials.finished), self.folder,
         )  # fmt: skip
 
-    def _kept(self, best: Ended) -> Classifier:
+    def _kept(self, best: FinishedTrial) -> Classifier:
         """The best trial's classifier; made again where somebody took it away."""
         place = self.folder / BEST
         if is_model_folder(place):
@@ -300,12 +304,12 @@ class _Search:
         return model
 
     def _with_note(self, model: Classifier) -> Classifier:
-        asked = count(len(self.trials.ended), "trial")
+        asked = count(len(self.trials.finished), "trial")
         note = f"Best of {asked} on val, which flatters it there: only test says how good it is."
         *before, last = model.card.steps
         step = replace(last, notes=(*last.notes, note))
         return replace(model, card=replace(model.card, steps=(*before, step)))
 
     def _write_table(self) -> None:
-        phases = {"features": self.heads.ended, "network": self.trials.ended}
-        write_atomic(self.folder / TABLE, as_table(phases, self.job.space.ranges))
+        phases = {"features": self.heads.finished, "network": self.trials.finished}
+        write_atomic(self.folder / TABLE, to_csv(phases, self.job.space.ranges))

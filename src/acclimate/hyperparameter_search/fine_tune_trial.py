@@ -21,7 +21,7 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.fine_tune_space import space
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.hyperparameter_search.space import Space
-from acclimate.hyperparameter_search.study import Ended, Outcome, UnderWay
+from acclimate.hyperparameter_search.study import FinishedTrial, Outcome, RunningTrial
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.heads import head_kind, put_head
 from acclimate.models.structure import head_names
@@ -36,7 +36,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Job:
+class SearchJob:
     """What all trials of a search have in common.
 
     Attributes:
@@ -86,7 +86,7 @@ class Job:
             "seed": str(self.context.seed),
         }
 
-    def tried(self, values: Mapping[str, Any]) -> tuple[FineTune, Policy]:
+    def with_values(self, values: Mapping[str, Any]) -> tuple[FineTune, Policy]:
         """Settings and policy with a trial's values in them."""
         own = {name: value for name, value in values.items() if name != "mixup"}
         policy = replace(self.policy, mixup=values["mixup"]) if "mixup" in values else self.policy
@@ -105,7 +105,7 @@ class Job:
         Returns:
             The classifier.
         """
-        settings, policy = self.tried(values)
+        settings, policy = self.with_values(values)
         bars = OnlyBars(self.context.progress)
         context = replace(self.context, workspace=place, progress=bars)
         return fine_tune(
@@ -123,8 +123,8 @@ class Job:
 
 
 def run_trial(
-    job: Job, trial: UnderWay, place: Path, left: Callable[[], float]
-) -> tuple[Ended, Classifier | None]:
+    job: SearchJob, trial: RunningTrial, place: Path, left: Callable[[], float]
+) -> tuple[FinishedTrial, Classifier | None]:
     """Trains one network.
 
     Args:
@@ -139,7 +139,7 @@ def run_trial(
     Raises:
         RecipeError: The first trial: what was given does not fit the data or the network.
     """
-    began = time.monotonic() - trial.spent
+    began = time.monotonic() - trial.elapsed
     seen: list[Epoch] = []
     outcome: Outcome = "done"
 
@@ -147,7 +147,7 @@ def run_trial(
         nonlocal outcome
         seen.append(line)
         if trial.report(line.epoch, line.val_accuracy, time.monotonic() - began):
-            raise _HopelessError
+            raise _PrunedError
         if line.epoch < job.plan.epochs and left() < line.seconds / line.epoch:
             outcome = "out of time"
         return outcome == "done"
@@ -155,7 +155,7 @@ def run_trial(
     model, note = None, ""
     try:
         model = job.fine_tuned(trial.values, place, watch)
-    except _HopelessError:
+    except _PrunedError:
         outcome = "pruned"
     except DivergedError as error:
         outcome, note = "diverged", str(error)
@@ -164,22 +164,22 @@ def run_trial(
             raise
         outcome, note = "refused", str(error)
     last = seen[-1] if seen else None
-    ended = Ended(
+    finished = FinishedTrial(
         trial.number, trial.values, outcome, epochs=last.epoch if last else 0, note=note,
         val_accuracy=last.val_accuracy if last else math.nan, seconds=time.monotonic() - began,
     )  # fmt: skip
-    return (ended, None) if model is None else (_of(model, ended), model)
+    return (finished, None) if model is None else (_of(model, finished), model)
 
 
-def _of(model: Classifier, ended: Ended) -> Ended:
+def _of(model: Classifier, finished: FinishedTrial) -> FinishedTrial:
     """The same with what the classifier's card says of the weights that were kept."""
     step = model.card.steps[-1]
     loss = step.curve[int(step.figures["best_epoch"])]["val_loss"]
     return replace(
-        ended, val_accuracy=step.figures["val_accuracy"], epochs=int(step.figures["epochs"]),
+        finished, val_accuracy=step.figures["val_accuracy"], epochs=int(step.figures["epochs"]),
         val_loss=math.nan if loss is None else loss, digest=model.digest,
     )  # fmt: skip
 
 
-class _HopelessError(Exception):
+class _PrunedError(Exception):
     """Ends a trial that fell behind the others."""

@@ -17,13 +17,13 @@ from acclimate.features.extract import extract
 from acclimate.features.probe import Examples, fit_head
 from acclimate.features.settings import Probe
 from acclimate.features.store import Features
-from acclimate.fine_tuning.fine_tune import objective_of
+from acclimate.fine_tuning.fine_tune import make_objective
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.stochastic_depth import stochastic
 from acclimate.hyperparameter_search.fine_tune_space import ON_FEATURES
-from acclimate.hyperparameter_search.fine_tune_trial import Job
+from acclimate.hyperparameter_search.fine_tune_trial import SearchJob
 from acclimate.hyperparameter_search.space import OneOf
-from acclimate.hyperparameter_search.study import Ended, Trials
+from acclimate.hyperparameter_search.study import FinishedTrial, Study
 from acclimate.models.adapters import constrain
 from acclimate.models.classifier import Classifier
 from acclimate.models.heads import HEADS
@@ -71,8 +71,8 @@ class FeatureBatches:
 
     def val_batches(self) -> Iterator[ValBatch]:
         """Val, in its order."""
-        for begin in range(0, self.val_images, _AT_ONCE):
-            places = slice(begin, begin + _AT_ONCE)
+        for start in range(0, self.val_images, _AT_ONCE):
+            places = slice(start, start + _AT_ONCE)
             yield ValBatch(self._val.features[places], self._val.labels[places])
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -108,7 +108,7 @@ class HeadTrials:
     ) -> None:
         self.dataset, self.settings = dataset, settings
         self.context = replace(context, workspace=None, progress=silent)
-        self._own = _bare(classifier) if kept else None
+        self._own = _head_only(classifier) if kept else None
         # The very images that the probe looks at: their features are there, and fit the memory.
         rng = np.random.default_rng(context.seed_for("probe"))
         most = Probe().max_images
@@ -137,7 +137,7 @@ class HeadTrials:
         session = Session("fine_tune", settings, len(self._rows), self.context)
         examples = self._examples(self._features)
         source = FeatureBatches(*examples, self._rows, session.plan.batch_size, self.context.seed)
-        objective = objective_of(settings, self.dataset)
+        objective = make_objective(settings, self.dataset)
         with stochastic(network, settings.dropout, 0.0):
             return session.fit(network, source, objective, keep_start=False).result
 
@@ -170,14 +170,16 @@ class HeadTrials:
         return train, val
 
 
-def _bare(classifier: Classifier) -> nn.Module:
+def _head_only(classifier: Classifier) -> nn.Module:
     """A copy of a classifier's last layer alone: what is before it makes the features."""
     network = nn.Sequential()
     network.add_module("head", copy.deepcopy(head(classifier.module())))
     return network.eval()
 
 
-def try_heads(job: Job, trials: Trials, left: Callable[[], float]) -> list[Ended]:
+def run_head_trials(
+    job: SearchJob, trials: Study, left: Callable[[], float]
+) -> list[FinishedTrial]:
     """What heads make of kept features; one of each kind first, then what the sampler chooses.
 
     Args:
@@ -197,30 +199,32 @@ def try_heads(job: Job, trials: Trials, left: Callable[[], float]) -> list[Ended
         firsts = [{**part.default, "head": kind} for kind in kinds.choices]
     bare: HeadTrials | None = None
     while (number := trials.next_number) < TRIED and left() > 0:
-        trial = trials.begin(part, firsts[number] if number < len(firsts) else None)
+        trial = trials.start(part, firsts[number] if number < len(firsts) else None)
         kept = job.kept_head is not None
         bare = bare or HeadTrials(job.classifier, job.dataset, job.settings, job.context, kept=kept)
         began = time.monotonic()
-        ended = Ended(trial.number, trial.values, "diverged")
+        finished = FinishedTrial(trial.number, trial.values, "diverged")
         try:
             usual = job.kept_head or job.settings.head
             base = {"head": "linear" if usual == "auto" else usual}
-            best = bare.train(job.tried({**base, **trial.values})[0]).best
-            ended = replace(
-                ended, outcome="done", val_accuracy=best.val_accuracy, val_loss=best.val_loss,
+            best = bare.train(job.with_values({**base, **trial.values})[0]).best
+            finished = replace(
+                finished, outcome="done", val_accuracy=best.val_accuracy, val_loss=best.val_loss,
                 epochs=best.epoch,
             )  # fmt: skip
         except DivergedError as error:
-            ended = replace(ended, note=str(error))
-        trials.end(trial, replace(ended, seconds=time.monotonic() - began))
-    return trials.ended
+            finished = replace(finished, note=str(error))
+        trials.finish(trial, replace(finished, seconds=time.monotonic() - began))
+    return trials.finished
 
 
-def heads_left(tried: Sequence[Ended], kinds: Iterable[str], images: int) -> tuple[str, ...]:
+def competitive_heads(
+    trials: Sequence[FinishedTrial], kinds: Iterable[str], images: int
+) -> tuple[str, ...]:
     """The kinds of heads that kept features do not rule out.
 
     Args:
-        tried: Trials on them.
+        trials: Trials of heads on kept features.
         kinds: That there are.
         images: In val.
 
@@ -229,7 +233,7 @@ def heads_left(tried: Sequence[Ended], kinds: Iterable[str], images: int) -> tup
     """
     best = {
         kind: max(
-            (t.val_accuracy for t in tried if t.values["head"] == kind and t.outcome == "done"),
+            (t.val_accuracy for t in trials if t.values["head"] == kind and t.outcome == "done"),
             default=0.0,
         )
         for kind in kinds

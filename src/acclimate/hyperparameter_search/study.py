@@ -28,7 +28,7 @@ _JUDGES = 4
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedTrial:
     """A trial that has ended.
 
     Attributes:
@@ -61,7 +61,7 @@ class Ended:
         return float(self.outcome == "done"), accuracy, -loss
 
 
-class UnderWay:
+class RunningTrial:
     """A trial under way.
 
     Args:
@@ -78,7 +78,7 @@ class UnderWay:
     def __init__(self, trial: Trial, values: Mapping[str, Any]) -> None:
         self.trial = trial
         self.number, self.values = trial.number, values
-        self.spent = float(trial.user_attrs.get("seconds", 0.0))
+        self.elapsed = float(trial.user_attrs.get("seconds", 0.0))
 
     def report(self, epoch: int, accuracy: float, seconds: float) -> bool:
         """Notes an epoch.
@@ -97,7 +97,7 @@ class UnderWay:
             return self.trial.should_prune()
 
 
-class Trials:
+class Study:
     """The trials of one phase of a search, in a database that outlives the process.
 
     Sampler and pruner depend on the trials before and on the trial's number alone: a search that
@@ -128,25 +128,27 @@ class Trials:
         )
 
     @property
-    def ended(self) -> list[Ended]:
+    def finished(self) -> list[FinishedTrial]:
         """All that have ended, in order."""
-        return [Ended(**t.user_attrs["ended"]) for t in self._trials() if t.state.is_finished()]
+        return [
+            FinishedTrial(**t.user_attrs["ended"]) for t in self._trials() if t.state.is_finished()
+        ]
 
     @property
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         """Seconds that all of the search took up to its last trial that ended."""
         return float(self._study.user_attrs.get("seconds", 0.0))
 
-    def note_spent(self, seconds: float) -> None:
+    def save_elapsed(self, seconds: float) -> None:
         """Writes down how long all of the search took so far."""
         self._study.set_user_attr("seconds", seconds)
 
     @property
     def next_number(self) -> int:
         """Of the trial that `begin` gives."""
-        return len(self.ended)
+        return len(self.finished)
 
-    def begin(self, space: Space, first: Mapping[str, Any] | None = None) -> UnderWay:
+    def start(self, space: Space, first: Mapping[str, Any] | None = None) -> RunningTrial:
         """The trial that a kill left under way, or the next one.
 
         Args:
@@ -175,25 +177,25 @@ class Trials:
                 name: outside[name] if name in outside else _suggested(trial, name, kind)
                 for name, kind in space.ranges.items()
             }
-        return UnderWay(trial, values)
+        return RunningTrial(trial, values)
 
-    def end(self, trial: UnderWay, ended: Ended) -> None:
+    def finish(self, trial: RunningTrial, finished: FinishedTrial) -> None:
         """Writes down how a trial ended.
 
         Args:
             trial: It is over with this.
-            ended: One that was not trained to the end counts as bad for the sampler, by the
-                accuracy that it came to: Optuna learns nothing from trials that failed.
+            finished: How it ended. A trial that was not trained to the end is reported as pruned,
+                with the accuracy that it reached: Optuna learns nothing from failed trials.
         """
-        done = ended.outcome == "done"
-        trial.trial.set_user_attr("ended", asdict(ended))
+        done = finished.outcome == "done"
+        trial.trial.set_user_attr("ended", asdict(finished))
         self._study.tell(
             trial.trial,
-            ended.val_accuracy if done else None,
+            finished.val_accuracy if done else None,
             TrialState.COMPLETE if done else TrialState.PRUNED,
         )
 
-    def same(self, made_of: Mapping[str, str]) -> str | None:
+    def changed_input(self, made_of: Mapping[str, str]) -> str | None:
         """Remembers what the trials are made of, the first time, and compares it later.
 
         Args:

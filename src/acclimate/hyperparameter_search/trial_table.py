@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from acclimate.errors import count
-from acclimate.hyperparameter_search.study import Ended
+from acclimate.hyperparameter_search.study import FinishedTrial
 
 _FACTS = ("number", "outcome", "val_accuracy", "val_loss", "epochs", "seconds")
 
 
-def as_table(phases: Mapping[str, Sequence[Ended]], names: Iterable[str]) -> str:
+def to_csv(phases: Mapping[str, Sequence[FinishedTrial]], names: Iterable[str]) -> str:
     """Every trial that has ended, one a line.
 
     Args:
@@ -42,13 +42,13 @@ def told(values: Mapping[str, Any]) -> str:
     )
 
 
-def line(ended: Ended) -> str:
+def line(finished: FinishedTrial) -> str:
     """How a trial ended, in words."""
-    known = not math.isnan(ended.val_accuracy)
-    words = [f"val accuracy {ended.val_accuracy:.3f}"] if known else []
-    if ended.outcome != "done":
-        words.insert(0, f"{ended.outcome} after {count(ended.epochs, 'epoch')}")
-    return ", ".join([*words, f"{ended.seconds:.0f} s"]) + f"; {told(ended.values)}"
+    known = not math.isnan(finished.val_accuracy)
+    words = [f"val accuracy {finished.val_accuracy:.3f}"] if known else []
+    if finished.outcome != "done":
+        words.insert(0, f"{finished.outcome} after {count(finished.epochs, 'epoch')}")
+    return ", ".join([*words, f"{finished.seconds:.0f} s"]) + f"; {told(finished.values)}"
 
 
 def _cell(value: object) -> str:

@@ -201,9 +201,9 @@ def _check_kept(job: _Job) -> None:
     recipe = job.recipe
     if recipe.fine_tune is None or not recipe.fine_tune.keep_classes:
         return
-    growth_of = find("acclimate.fine_tuning.class_incremental:growth_of")
+    class_increment_of = find("acclimate.fine_tuning.class_incremental:growth_of")
     model, dataset = job.slots["pretrained"].load(), job.slots["dataset"].load()
-    absent = growth_of(model, dataset, recipe.fine_tune).absent
+    absent = class_increment_of(model, dataset, recipe.fine_tune).absent
     later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]
     if absent and later:
         raise RecipeError(

@@ -42,7 +42,7 @@ _SAFETY = 0.1
 
 
 @dataclass(frozen=True)
-class RateRange:
+class RateCurve:
     """What a range test saw.
 
     Attributes:
@@ -66,7 +66,7 @@ def range_test(
     *,
     context: Context,
     optimizer: OptimizerFactory | None = None,
-) -> RateRange:
+) -> RateCurve:
     """Trains a network for 60 steps at rates that rise from useless to destructive.
 
     Then its weights are put back.
@@ -98,7 +98,7 @@ def range_test(
         context.progress.task("rates", STEPS, "steps") as task,
     ):
         torch.manual_seed(derive_seed(context.seed, "rates", process_rank()) % 2**63)
-        trial = Tryout(network, views, objective, plan, context, optimizer)
+        trial = TrialSteps(network, views, objective, plan, context, optimizer)
         for rate in rates:
             try:
                 losses.append(trial.loss(rate))
@@ -112,12 +112,12 @@ def range_test(
                 break
     smoothed = _smoothed(losses)
     least = smoothed.index(min(smoothed))
-    return RateRange(
+    return RateCurve(
         tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), rates[least] * _SAFETY
     )
 
 
-def with_found_rate(
+def resolve_rate(
     plan: TrainPlan,
     network: nn.Module,
     views: Views,
@@ -163,7 +163,7 @@ def _put_back(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-class Tryout:
+class TrialSteps:
     """The network, and batches for it without end: single steps at any rate.
 
     Args:

@@ -12,7 +12,7 @@ from acclimate.training.engine.loop import Trained
 from acclimate.training.plan import TrainPlan
 
 
-def tell_plan(plan: TrainPlan, context: Context) -> None:
+def log_plan(plan: TrainPlan, context: Context) -> None:
     """Says the numbers that were chosen, and why."""
     epochs, minutes = count(plan.epochs, "epoch"), plan.minutes
     ending = epochs if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"

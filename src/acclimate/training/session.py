@@ -15,10 +15,10 @@ from acclimate.training.engine.loop import Trained, Watch, train
 from acclimate.training.engine.resume import settings_beside
 from acclimate.training.engine.step import Objective
 from acclimate.training.engine.time_budget import left_of
-from acclimate.training.lr_finder import with_found_rate
+from acclimate.training.lr_finder import resolve_rate
 from acclimate.training.optim.optimizers import OptimizerFactory
 from acclimate.training.plan import TrainPlan, make_plan
-from acclimate.training.record import record, tell_plan
+from acclimate.training.record import log_plan, record
 from acclimate.training.settings import Training
 
 
@@ -73,7 +73,7 @@ class Session:
         self._stage, self._context = stage, context
         self._given = self._resolved = settings
         self.plan = make_plan(settings, images, context)
-        tell_plan(self.plan, context)
+        log_plan(self.plan, context)
 
     @property
     def time_left(self) -> TrainPlan:
@@ -107,7 +107,7 @@ class Session:
             objective: The loss.
             optimizer: In place of the one that the plan names.
         """
-        self.plan = with_found_rate(
+        self.plan = resolve_rate(
             self.plan, network, views, objective, context=self._context, optimizer=optimizer
         )
 
