@@ -219,10 +219,10 @@ class TrialSteps:
         """
         batch = next(self._batches)
         self._seed += 1
-        taken = self._step.take(batch, rate, self._seed)
-        if taken.fault is not None:
-            raise diverged(taken.fault.what, taken.fault.value, f"rate {rate:.2g}", self._plan)
-        return taken.loss / batch.global_size
+        result = self._step.take(batch, rate, self._seed)
+        if result.fault is not None:
+            raise diverged(result.fault.what, result.fault.value, f"rate {rate:.2g}", self._plan)
+        return result.loss / batch.global_size
 
 
 def _constant(plan: TrainPlan) -> TrainPlan:

@@ -30,7 +30,7 @@ from acclimate.training.engine.distributed import (
 from acclimate.training.engine.divergence import check_goes_on, diverged, told_of_start
 from acclimate.training.engine.early_stopping import preferred, stale
 from acclimate.training.engine.resume import numbers_of
-from acclimate.training.engine.step import Objective, Step, Taken
+from acclimate.training.engine.step import Objective, Step, StepResult
 from acclimate.training.engine.time_budget import Pace
 from acclimate.training.optim.model_soups import Blend, Judged, check_val, greedy_soup, wise_ft
 from acclimate.training.optim.optimizers import (
@@ -331,10 +331,10 @@ class _Run:
                 step = (epoch - 1) * steps + part.batches
                 rate = self.pace.factor(step)
                 seed = derive_seed(self.context.seed, "dropout", step, self.rank)
-                taken = self.step.take(batch, rate, seed)
-                if taken.fault is None:
+                result = self.step.take(batch, rate, seed)
+                if result.fault is None:
                     self.average.after_step(self.network, self.pace.done(step))
-                self._count(taken, batch.global_size, step, task)
+                self._count(result, batch.global_size, step, task)
                 if self.saver.due:
                     self._save()
                     self.saver.leave_if_asked()
@@ -342,23 +342,23 @@ class _Run:
                     break
         return part.loss / part.learnt if part.learnt else math.nan
 
-    def _count(self, taken: Taken, images: int, step: int, task: Task) -> None:
+    def _count(self, result: StepResult, images: int, step: int, task: Task) -> None:
         """Writes down what came of a step, and stops where too many come to nothing."""
         part, troubles = self.state.part, self.state.troubles
         part.batches += 1
         part.seen += images
         troubles.at_once = self.step.at_once
         task.advance(images)
-        if taken.fault is None:
-            part.loss, part.learnt = part.loss + taken.loss, part.learnt + images
+        if result.fault is None:
+            part.loss, part.learnt = part.loss + result.loss, part.learnt + images
             troubles.in_a_row = 0
-            task.note(f"loss {taken.loss / images:.3f}")
+            task.note(f"loss {result.loss / images:.3f}")
             return
         part.skipped += 1
         troubles.skipped, troubles.in_a_row = troubles.skipped + 1, troubles.in_a_row + 1
         when, steps = f"step {step}", self.source.steps
-        check_goes_on(taken.fault, part, troubles, self.plan, steps=steps, when=when)
-        self.progress.info(f"{when} skipped: {taken.fault}")
+        check_goes_on(result.fault, part, troubles, self.plan, steps=steps, when=when)
+        self.progress.info(f"{when} skipped: {result.fault}")
 
     def _validate(self) -> Judged:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""

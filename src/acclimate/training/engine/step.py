@@ -47,7 +47,7 @@ Kept = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepResult:
     """What came of a step.
 
     Attributes:
@@ -90,7 +90,7 @@ class Step:
         self.info, self.at_once = info, 0
         self._fusion: Fusion | None = None
 
-    def take(self, batch: TrainBatch, rate: float, seed: int) -> Taken:
+    def take(self, batch: TrainBatch, rate: float, seed: int) -> StepResult:
         """One update, or none where it would spoil the weights.
 
         Args:
@@ -115,7 +115,7 @@ class Step:
         else:
             average(self.fabric, [b for b, _ in before if b.is_floating_point()])
         self.optimizer.zero_grad()
-        return Taken(0.0 if fault else loss, fault)
+        return StepResult(0.0 if fault else loss, fault)
 
     def _look_around(self, batch: TrainBatch, seed: int, before: Kept) -> None:
         """Replaces the gradients by those at the worst weights nearby."""
