@@ -9,7 +9,7 @@ import torch
 
 from acclimate.distillation.methods import DISTILLATIONS, Lesson, apart, correlated, decoupled
 from acclimate.distillation.settings import Distill, DistillationName
-from acclimate.distillation.teachers import Told
+from acclimate.distillation.teachers import TeacherOutput
 from acclimate.training.optim.losses import soft_targets
 
 every = pytest.mark.parametrize("name", DISTILLATIONS)
@@ -23,9 +23,9 @@ def sides(count=6, classes=4):
 def lesson(own, theirs, settings=None):
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(len(own), 5, generator=generator)
-    told = Told(theirs, features)
+    output = TeacherOutput(theirs, features)
     targets = torch.arange(len(own)) % own.shape[1]
-    return Lesson(own, told, targets, 0.5 * features, 2.0, settings or Distill())
+    return Lesson(own, output, targets, 0.5 * features, 2.0, settings or Distill())
 
 
 def log(*numbers):

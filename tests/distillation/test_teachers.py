@@ -12,7 +12,7 @@ from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.distillation.distill import distill
 from acclimate.distillation.settings import Distill
-from acclimate.distillation.teachers import Remembering, Teachers, Told
+from acclimate.distillation.teachers import Remembering, TeacherOutput, Teachers
 from acclimate.errors import DataError, ModelFileError
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
@@ -85,8 +85,8 @@ def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, t
     graph = onnx.load_from_string(to_onnx(ada))
     del graph.metadata_props[:]
     onnx.save(graph, tmp_path / "theirs.onnx")
-    told = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
-    (tmp_path / "theirs.onnx.yaml").write_text(told)
+    output = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
+    (tmp_path / "theirs.onnx.yaml").write_text(output)
     said = ask(as_classifier(str(tmp_path / "theirs.onnx"))).logits
     contract = replace(CONTRACT, mean=(0.2, 0.3, 0.4), std=(0.6, 0.7, 0.8))
     same = ask(replace(ada, contract=contract, classes=("bee", "cat", "ant"))).logits
@@ -137,12 +137,12 @@ def test_a_function_that_lacks_memory_is_asked_about_fewer_images():
 
 
 def test_features_are_what_the_heads_read(ada, bob):
-    told = ask(ada, bob, features=True)
+    output = ask(ada, bob, features=True)
     layer = ada.module().get_classifier()
     width = layer.in_features
-    assert told.features.shape == (4, 2 * width)
+    assert output.features.shape == (4, 2 * width)
     with torch.inference_mode():
-        assert torch.allclose(layer(told.features[:, :width]), ada.module()(INPUTS), atol=1e-4)
+        assert torch.allclose(layer(output.features[:, :width]), ada.module()(INPUTS), atol=1e-4)
     for silent in (lambda images: images, replace(ada, network=None, graph=b"x")):
         with pytest.raises(ModelFileError, match="no PyTorch network whose features"):
             ask(silent, features=True)
@@ -157,7 +157,7 @@ class Counting:
     def __call__(self, loss_inputs):
         self.asked.append(list(loss_inputs.rows))
         rows = torch.from_numpy(loss_inputs.rows).float()[:, None]
-        return Told(rows.expand(-1, self.width), -rows)
+        return TeacherOutput(rows.expand(-1, self.width), -rows)
 
 
 def shown(*rows):
@@ -194,10 +194,10 @@ def test_views_are_fixed_where_nothing_is_drawn(dataset, changes, fixed):
 
 
 def test_remembering_changes_nothing_but_the_number_of_questions(dataset, context, monkeypatch):
-    told = []
+    output = []
 
     def teacher(images):
-        told.append(len(images))
+        output.append(len(images))
         return images.mean((2, 3)).repeat(1, 4)[:, :10] * 5
 
     start = replace(wrap(timm.create_model("test_mambaout", num_classes=10), CONTRACT),
@@ -205,10 +205,10 @@ def test_remembering_changes_nothing_but_the_number_of_questions(dataset, contex
     settings = Distill(epochs=3, batch_size=60, learning_rate=1e-3)
     still = choose_policy(Augment(policy="none"))
     once = distill(teacher, dataset, still, settings, context=context, start=start)
-    assert sum(told) == len(dataset.rows("train"))
+    assert sum(output) == len(dataset.rows("train"))
     monkeypatch.setattr(Views, "fixed", False)
     always = distill(teacher, dataset, still, settings, context=context, start=start)
-    assert sum(told) == 4 * len(dataset.rows("train"))
+    assert sum(output) == 4 * len(dataset.rows("train"))
     curves = [[line["train_loss"] for line in m.card.steps[-1].curve[1:]] for m in (once, always)]
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
     ours, theirs = (one.module().state_dict() for one in (once, always))

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from acclimate.distillation.settings import Distill
-from acclimate.distillation.teachers import Told
+from acclimate.distillation.teachers import TeacherOutput
 from acclimate.training.optim.losses import soft_targets
 
 
@@ -17,7 +17,7 @@ class Lesson:
 
     Attributes:
         logits: The student's, float32, (b, C).
-        told: By the teachers.
+        output: By the teachers.
         targets: int64, (b,): the true class; the teacher's favourite where there is no label.
         guess: What the student's features say of the teachers', float32, (b, D), or None.
         temperature: Above 0.
@@ -25,7 +25,7 @@ class Lesson:
     """
 
     logits: torch.Tensor
-    told: Told
+    output: TeacherOutput
     targets: torch.Tensor
     guess: torch.Tensor | None
     temperature: float
@@ -141,13 +141,13 @@ def apart(guess: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
 
 
 def _soft(lesson: Lesson) -> torch.Tensor:
-    return soft_targets(lesson.logits, lesson.told.logits, lesson.temperature)
+    return soft_targets(lesson.logits, lesson.output.logits, lesson.temperature)
 
 
 def _dkd(lesson: Lesson) -> torch.Tensor:
     return decoupled(
         lesson.logits,
-        lesson.told.logits,
+        lesson.output.logits,
         lesson.targets,
         temperature=lesson.temperature,
         alpha=lesson.settings.dkd_alpha,
@@ -158,7 +158,7 @@ def _dkd(lesson: Lesson) -> torch.Tensor:
 def _dist(lesson: Lesson) -> torch.Tensor:
     return correlated(
         lesson.logits,
-        lesson.told.logits,
+        lesson.output.logits,
         temperature=lesson.temperature,
         beta=lesson.settings.dist_beta,
         gamma=lesson.settings.dist_gamma,
@@ -167,8 +167,8 @@ def _dist(lesson: Lesson) -> torch.Tensor:
 
 def _hints(lesson: Lesson) -> torch.Tensor:
     assert lesson.guess is not None
-    assert lesson.told.features is not None
-    missed = apart(lesson.guess, lesson.told.features)
+    assert lesson.output.features is not None
+    missed = apart(lesson.guess, lesson.output.features)
     return _soft(lesson) + lesson.settings.hint_weight * missed
 
 

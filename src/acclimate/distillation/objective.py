@@ -7,13 +7,13 @@ import torch
 from acclimate.distillation.hints import Hint
 from acclimate.distillation.methods import DISTILLATIONS, Lesson
 from acclimate.distillation.settings import Distill
-from acclimate.distillation.teachers import Told
+from acclimate.distillation.teachers import TeacherOutput
 from acclimate.training.engine.step import LossInputs, Objective
 from acclimate.training.optim.losses import cross_entropy
 
 
 def teaching(
-    ask: Callable[[LossInputs], Told], settings: Distill, hint: Hint | None = None
+    ask: Callable[[LossInputs], TeacherOutput], settings: Distill, hint: Hint | None = None
 ) -> Objective:
     """The objective of a student: what teachers say, and the true labels.
 
@@ -30,20 +30,20 @@ def teaching(
     hard = method.hard_labels if settings.hard_labels == "auto" else settings.hard_labels
 
     def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
-        told = ask(loss_inputs)
+        output = ask(loss_inputs)
         logits = logits.float()
-        truth = _favourites(loss_inputs.targets, told.logits)
+        truth = _favourites(loss_inputs.targets, output.logits)
         # Where views are compared the network saw more of them, after these.
         guess = hint.guess[: len(logits)] if hint and hint.guess is not None else None
-        lesson = Lesson(logits, told, truth, guess, temperature, settings)
+        lesson = Lesson(logits, output, truth, guess, temperature, settings)
         return (1 - hard) * method.loss(lesson) + hard * _true_labels(logits, loss_inputs.targets)
 
     return objective
 
 
-def _favourites(targets: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+def _favourites(targets: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Class ids, (b,): of mixed images the larger part's, without a label the teacher's."""
-    likeliest = told.argmax(1)
+    likeliest = output.argmax(1)
     if targets.ndim == 2:
         return torch.where(targets.sum(1) > 0, targets.argmax(1), likeliest)
     return torch.where(targets >= 0, targets, likeliest)

@@ -29,7 +29,7 @@ _MOST_KEPT_BYTES = 2**29
 
 
 @dataclass(frozen=True)
-class Told:
+class TeacherOutput:
     """What teachers say of some images.
 
     Attributes:
@@ -41,7 +41,7 @@ class Told:
     features: torch.Tensor | None = None
 
 
-Ask = Callable[[torch.Tensor], Told]
+Ask = Callable[[torch.Tensor], TeacherOutput]
 
 
 def name_of(teacher: AnyTeacher) -> str:
@@ -96,17 +96,17 @@ class Teachers:
                 head(one.module()).in_features for one in teachers if isinstance(one, Classifier)
             )
 
-    def __call__(self, loss_inputs: LossInputs) -> Told:
+    def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
         """What they say of what the student sees."""
         with torch.no_grad():
-            told = [ask(loss_inputs.inputs) for ask in self.asked]
-        logits = _together([t.logits for t in told])
+            output = [ask(loss_inputs.inputs) for ask in self.asked]
+        logits = _together([t.logits for t in output])
         if not bool(logits.isfinite().all()):
             raise ModelFileError(
                 "the teacher's logits are not finite numbers, so nothing can be learnt from them."
             )
-        features = [t.features for t in told if t.features is not None]
-        return Told(logits, torch.cat(features, 1) if features else None)
+        features = [t.features for t in output if t.features is not None]
+        return TeacherOutput(logits, torch.cat(features, 1) if features else None)
 
 
 class Remembering:
@@ -117,27 +117,29 @@ class Remembering:
         images: Rows of the table.
     """
 
-    def __init__(self, teachers: Callable[[LossInputs], Told], images: int) -> None:
+    def __init__(self, teachers: Callable[[LossInputs], TeacherOutput], images: int) -> None:
         self.teachers, self.known = teachers, np.zeros(images, bool)
         self.kept: list[torch.Tensor] = []
 
-    def __call__(self, loss_inputs: LossInputs) -> Told:
+    def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
         """What they say, or said before."""
         if not self.known[loss_inputs.rows].all():
             return self._learn(loss_inputs)
         device = loss_inputs.inputs.device
-        return Told(*(part[torch.from_numpy(loss_inputs.rows)].to(device) for part in self.kept))
+        return TeacherOutput(
+            *(part[torch.from_numpy(loss_inputs.rows)].to(device) for part in self.kept)
+        )
 
-    def _learn(self, loss_inputs: LossInputs) -> Told:
-        told = self.teachers(loss_inputs)
-        parts = [told.logits] if told.features is None else [told.logits, told.features]
+    def _learn(self, loss_inputs: LossInputs) -> TeacherOutput:
+        output = self.teachers(loss_inputs)
+        parts = [output.logits] if output.features is None else [output.logits, output.features]
         if not self.kept:
             width = sum(part.shape[1] for part in parts)
             if 4 * width * len(self.known) > _MOST_KEPT_BYTES:
-                return told
+                return output
             self.kept = [torch.empty(len(self.known), part.shape[1]) for part in parts]
         self._keep(loss_inputs.rows, parts)
-        return told
+        return output
 
     def _keep(self, rows: Rows, parts: Sequence[torch.Tensor]) -> None:
         for place, part in zip(self.kept, parts, strict=True):
@@ -173,12 +175,12 @@ def _asker(teacher: Classifier, device: str, chosen: torch.device, features: boo
         return _with_features(_frozen(teacher, chosen))
     if best_runtime(teacher, device) == "torch":
         network = _frozen(teacher, chosen)
-        return lambda inputs: Told(network(inputs).float())
+        return lambda inputs: TeacherOutput(network(inputs).float())
     assert teacher.graph is not None
     infer = open_session(teacher.graph, device)
 
-    def ask(inputs: torch.Tensor) -> Told:
-        return Told(torch.from_numpy(infer(inputs.cpu().contiguous().numpy())).to(chosen))
+    def ask(inputs: torch.Tensor) -> TeacherOutput:
+        return TeacherOutput(torch.from_numpy(infer(inputs.cpu().contiguous().numpy())).to(chosen))
 
     return ask
 
@@ -192,10 +194,10 @@ def _with_features(network: nn.Module) -> Ask:
     read: list[torch.Tensor] = []
     head(network).register_forward_pre_hook(lambda _, given: read.append(given[0]))
 
-    def ask(inputs: torch.Tensor) -> Told:
+    def ask(inputs: torch.Tensor) -> TeacherOutput:
         read.clear()
         logits = network(inputs).float()
-        return Told(logits, read[0].float())
+        return TeacherOutput(logits, read[0].float())
 
     return ask
 
@@ -213,9 +215,9 @@ def _ordered(ask: Ask, view: _View, teacher: Classifier, classes: Sequence[str])
         return lambda inputs: ask(view(inputs))
     columns = [teacher.classes.index(name) for name in classes]
 
-    def ordered(inputs: torch.Tensor) -> Told:
-        told = ask(view(inputs))
-        return Told(told.logits[:, columns], told.features)
+    def ordered(inputs: torch.Tensor) -> TeacherOutput:
+        output = ask(view(inputs))
+        return TeacherOutput(output.logits[:, columns], output.features)
 
     return ordered
 
@@ -227,16 +229,16 @@ def _function(
         torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (contract.mean, contract.std)
     )
 
-    def ask(inputs: torch.Tensor) -> Told:
+    def ask(inputs: torch.Tensor) -> TeacherOutput:
         answer = _answer(function, (inputs * std + mean).clamp(0, 1))
-        told = answer.detach().float().to(device)
-        if tuple(told.shape) != (len(inputs), classes):
+        output = answer.detach().float().to(device)
+        if tuple(output.shape) != (len(inputs), classes):
             raise ModelFileError(
-                f"the teaching function returned {tuple(told.shape)} for {len(inputs)} images "
+                f"the teaching function returned {tuple(output.shape)} for {len(inputs)} images "
                 f"of {classes} classes, not ({len(inputs)}, {classes}).",
                 where=name_of(function),
             )
-        return Told(told)
+        return TeacherOutput(output)
 
     return ask
 
