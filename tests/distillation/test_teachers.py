@@ -85,8 +85,8 @@ def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, t
     graph = onnx.load_from_string(to_onnx(ada))
     del graph.metadata_props[:]
     onnx.save(graph, tmp_path / "theirs.onnx")
-    output = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
-    (tmp_path / "theirs.onnx.yaml").write_text(output)
+    told = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
+    (tmp_path / "theirs.onnx.yaml").write_text(told)
     said = ask(as_classifier(str(tmp_path / "theirs.onnx"))).logits
     contract = replace(CONTRACT, mean=(0.2, 0.3, 0.4), std=(0.6, 0.7, 0.8))
     same = ask(replace(ada, contract=contract, classes=("bee", "cat", "ant"))).logits
@@ -194,10 +194,10 @@ def test_views_are_fixed_where_nothing_is_drawn(dataset, changes, fixed):
 
 
 def test_remembering_changes_nothing_but_the_number_of_questions(dataset, context, monkeypatch):
-    output = []
+    sizes = []
 
     def teacher(images):
-        output.append(len(images))
+        sizes.append(len(images))
         return images.mean((2, 3)).repeat(1, 4)[:, :10] * 5
 
     start = replace(wrap(timm.create_model("test_mambaout", num_classes=10), CONTRACT),
@@ -205,10 +205,10 @@ def test_remembering_changes_nothing_but_the_number_of_questions(dataset, contex
     settings = Distill(epochs=3, batch_size=60, learning_rate=1e-3)
     still = choose_policy(Augment(policy="none"))
     once = distill(teacher, dataset, still, settings, context=context, start=start)
-    assert sum(output) == len(dataset.rows("train"))
+    assert sum(sizes) == len(dataset.rows("train"))
     monkeypatch.setattr(Views, "fixed", False)
     always = distill(teacher, dataset, still, settings, context=context, start=start)
-    assert sum(output) == 4 * len(dataset.rows("train"))
+    assert sum(sizes) == 4 * len(dataset.rows("train"))
     curves = [[line["train_loss"] for line in m.card.steps[-1].curve[1:]] for m in (once, always)]
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
     ours, theirs = (one.module().state_dict() for one in (once, always))

@@ -41,9 +41,9 @@ def teaching(
     return objective
 
 
-def _favourites(targets: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+def _favourites(targets: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Class ids, (b,): of mixed images the larger part's, without a label the teacher's."""
-    likeliest = output.argmax(1)
+    likeliest = teacher.argmax(1)
     if targets.ndim == 2:
         return torch.where(targets.sum(1) > 0, targets.argmax(1), likeliest)
     return torch.where(targets >= 0, targets, likeliest)

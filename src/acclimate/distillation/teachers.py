@@ -99,13 +99,13 @@ class Teachers:
     def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
         """What they say of what the student sees."""
         with torch.no_grad():
-            output = [ask(loss_inputs.inputs) for ask in self.asked]
-        logits = _together([t.logits for t in output])
+            outputs = [ask(loss_inputs.inputs) for ask in self.asked]
+        logits = _together([o.logits for o in outputs])
         if not bool(logits.isfinite().all()):
             raise ModelFileError(
                 "the teacher's logits are not finite numbers, so nothing can be learnt from them."
             )
-        features = [t.features for t in output if t.features is not None]
+        features = [o.features for o in outputs if o.features is not None]
         return TeacherOutput(logits, torch.cat(features, 1) if features else None)
 
 
@@ -231,14 +231,14 @@ def _function(
 
     def ask(inputs: torch.Tensor) -> TeacherOutput:
         answer = _answer(function, (inputs * std + mean).clamp(0, 1))
-        output = answer.detach().float().to(device)
-        if tuple(output.shape) != (len(inputs), classes):
+        logits = answer.detach().float().to(device)
+        if tuple(logits.shape) != (len(inputs), classes):
             raise ModelFileError(
-                f"the teaching function returned {tuple(output.shape)} for {len(inputs)} images "
+                f"the teaching function returned {tuple(logits.shape)} for {len(inputs)} images "
                 f"of {classes} classes, not ({len(inputs)}, {classes}).",
                 where=name_of(function),
             )
-        return TeacherOutput(output)
+        return TeacherOutput(logits)
 
     return ask
 

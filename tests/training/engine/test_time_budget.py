@@ -61,7 +61,7 @@ def test_with_a_budget_the_rate_goes_by_the_time_that_is_gone(clock):
 
 def test_time_is_left_for_another_step_and_another_validation(clock):
     made = pace(minutes=10)
-    made.judged(10.0)
+    made.note_validation(10.0)
     made.factor(0)
     clock.now += 5
     made.factor(1)

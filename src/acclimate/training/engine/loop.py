@@ -32,7 +32,7 @@ from acclimate.training.engine.early_stopping import preferred, stale
 from acclimate.training.engine.resume import numbers_of
 from acclimate.training.engine.step import Objective, Step, StepResult
 from acclimate.training.engine.time_budget import Pace
-from acclimate.training.optim.model_soups import Blend, Judged, check_val, greedy_soup, wise_ft
+from acclimate.training.optim.model_soups import Blend, ValMetrics, check_val, greedy_soup, wise_ft
 from acclimate.training.optim.optimizers import (
     OPTIMIZERS,
     OptimizerFactory,
@@ -73,7 +73,7 @@ class Trained:
     @property
     def val_accuracy(self) -> float:
         """Of the network that came of it."""
-        return self.blend.judged.accuracy if self.blend else self.best.val_accuracy
+        return self.blend.val.accuracy if self.blend else self.best.val_accuracy
 
     @property
     def is_start(self) -> bool:
@@ -247,18 +247,18 @@ class _Run:
         """A soup of epochs, and the way from the start to it, where the plan asks for them."""
         state, blend = self.state, None
         if self.average.ingredients:
-            blend = greedy_soup(self.average.ingredients, state.curve, self._judged)
+            blend = greedy_soup(self.average.ingredients, state.curve, self._validate_weights)
         if self.plan.coefficients:
             end = blend.weights if blend else state.best
-            val = self.source.val_images
-            wise = wise_ft(state.start, end, self.plan.coefficients, val, self._judged)
+            images = self.source.val_images
+            wise = wise_ft(state.start, end, self.plan.coefficients, images, self._validate_weights)
             blend = replace(wise, epochs=blend.epochs if blend else ())
         if blend is not None:
             for note in blend.notes:
                 self.progress.info(note)
         return blend
 
-    def _judged(self, weights: Weights) -> Judged:
+    def _validate_weights(self, weights: Weights) -> ValMetrics:
         self.network.load_state_dict(weights)
         return self._validate()
 
@@ -282,14 +282,14 @@ class _Run:
             self.saver.leave_if_asked()
         to_judge(self.optimizer)
         with self.average.shown(self.network):
-            self._judge_epoch(epoch, loss)
+            self._end_epoch(epoch, loss)
         if self.watch is not None:
             self.ended = not self.watch(self.state.curve[-1])
         if self.context.workspace is not None and self.rank == 0:
             self._save()
         self.saver.leave_if_asked()
 
-    def _judge_epoch(self, epoch: int, loss: float) -> None:
+    def _end_epoch(self, epoch: int, loss: float) -> None:
         """Asks val, and keeps the weights if they are the best so far."""
         val = self._validate()
         if self.source.val_images and not math.isfinite(val.loss):
@@ -306,9 +306,9 @@ class _Run:
         if preferred(line, kept, state.curve, self.source.val_images, least):
             state.best_epoch, state.best = epoch, copied(self.network)
         self.average.after_epoch(line, state.curve, self.network)
-        judged = f", {_of_val(line)}" if self.source.val_images else ""
+        figures = f", {_of_val(line)}" if self.source.val_images else ""
         end = " (kept)" if state.best_epoch == epoch else ""
-        self.progress.info(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{judged}{end}")
+        self.progress.info(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{figures}{end}")
 
     def _save(self) -> None:
         """Everything that the next batch depends on."""
@@ -360,11 +360,11 @@ class _Run:
         check_goes_on(result.fault, part, troubles, self.plan, steps=steps, when=when)
         self.progress.info(f"{when} skipped: {result.fault}")
 
-    def _validate(self) -> Judged:
+    def _validate(self) -> ValMetrics:
         """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
         images = self.source.val_images
         if not images:
-            return Judged(math.nan, 0.0)
+            return ValMetrics(math.nan, 0.0)
         began = time.monotonic()
         self.network.eval()
         sums = torch.zeros(3, dtype=torch.float64)
@@ -378,8 +378,8 @@ class _Run:
                 right = (logits.argmax(1) == targets).sum()
                 sums += torch.stack([losses.sum(), losses.square().sum(), right])
         loss, squares, right = (s / images for s in summed(self.fabric, sums.tolist()))
-        self.pace.judged(time.monotonic() - began)
-        return Judged(loss, right, math.sqrt(max(squares - loss**2, 0.0) / images))
+        self.pace.note_validation(time.monotonic() - began)
+        return ValMetrics(loss, right, math.sqrt(max(squares - loss**2, 0.0) / images))
 
 
 def _of_val(line: Epoch) -> str:

@@ -53,7 +53,7 @@ class Pace:
         gone = min(round(1000 * self._shared(now)), usable - 1)
         return factor(plan.schedule, gone, usable, plan.warmup)
 
-    def judged(self, seconds: float) -> None:
+    def note_validation(self, seconds: float) -> None:
         """Notes how long a validation took, so that time is left for another."""
         self._reserve = self._shared(_MARGIN * seconds)
 

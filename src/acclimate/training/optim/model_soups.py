@@ -16,7 +16,7 @@ COEFFICIENTS = tuple(step / 10 for step in range(11))
 
 
 @dataclass(frozen=True)
-class Judged:
+class ValMetrics:
     """What val says of some weights.
 
     Attributes:
@@ -30,7 +30,7 @@ class Judged:
     loss_error: float = 0.0
 
 
-Judge = Callable[[Weights], Judged]
+Validate = Callable[[Weights], ValMetrics]
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Blend:
 
     Attributes:
         weights: Of the network that was chosen.
-        judged: What val says of it.
+        val: What val says of it.
         coefficient: Of WiSE-FT: 0 is the start, 1 the trained network; None without it.
         candidates: What val says of each coefficient that was tried; None without val.
         epochs: What a soup was made of, the best first; empty without one.
     """
 
     weights: Weights
-    judged: Judged
+    val: ValMetrics
     coefficient: float | None = None
-    candidates: Mapping[float, Judged] | None = None
+    candidates: Mapping[float, ValMetrics] | None = None
     epochs: tuple[int, ...] = ()
 
     @property
@@ -88,7 +88,7 @@ def check_val(averaging: str, images: int) -> None:
         )
 
 
-def greedy_soup(ingredients: dict[int, Weights], curve: list[Epoch], judge: Judge) -> Blend:
+def greedy_soup(ingredients: dict[int, Weights], curve: list[Epoch], validate: Validate) -> Blend:
     """The mean of as many epochs as val accuracy does not fall by.
 
     Source: Wortsman et al. 2022, "Model soups", arXiv 2203.05482, their greedy recipe; over the
@@ -97,24 +97,24 @@ def greedy_soup(ingredients: dict[int, Weights], curve: list[Epoch], judge: Judg
     Args:
         ingredients: Weights by epoch, 0 being the start; at least one.
         curve: What val says of each.
-        judge: Asks val.
+        validate: Asks val.
 
     Returns:
         The soup: on val never below its best ingredient.
     """
     first, *others = in_order(ingredients, curve)
     taken, weights = [first], ingredients[first]
-    best = Judged(curve[first].val_loss, curve[first].val_accuracy)
+    best = ValMetrics(curve[first].val_loss, curve[first].val_accuracy)
     for epoch in others:
         mixed = interpolated(weights, ingredients[epoch], 1 / (len(taken) + 1))
-        found = judge(mixed)
+        found = validate(mixed)
         if found.accuracy >= best.accuracy:
             taken, weights, best = [*taken, epoch], mixed, found
     return Blend(weights, best, epochs=tuple(taken))
 
 
 def wise_ft(
-    start: Weights, end: Weights, coefficients: tuple[float, ...], images: int, judge: Judge
+    start: Weights, end: Weights, coefficients: tuple[float, ...], images: int, validate: Validate
 ) -> Blend:
     """Weights on the line from the start to the trained network.
 
@@ -127,7 +127,7 @@ def wise_ft(
         coefficients: From 0, the start, to 1, the end. Of two the second is what was asked for: it
             is taken unless the start is more accurate on val.
         images: In val; without any the largest coefficient is taken.
-        judge: Asks val.
+        validate: Asks val.
 
     Returns:
         The one chosen; see `chosen`.
@@ -135,8 +135,8 @@ def wise_ft(
     if not images:
         last = max(coefficients)
         weights = interpolated(start, end, last)
-        return Blend(weights, judge(weights), last)
-    candidates = {c: judge(interpolated(start, end, c)) for c in coefficients}
+        return Blend(weights, validate(weights), last)
+    candidates = {c: validate(interpolated(start, end, c)) for c in coefficients}
     if len(coefficients) == 2:
         coefficient = max(coefficients, key=lambda c: (candidates[c].accuracy, c))
     else:
@@ -145,7 +145,7 @@ def wise_ft(
     return Blend(weights, candidates[coefficient], coefficient, candidates)
 
 
-def chosen(candidates: Mapping[float, Judged], images: int) -> float:
+def chosen(candidates: Mapping[float, ValMetrics], images: int) -> float:
     """The coefficient that val is for: of the accurate ones the one with the lowest loss.
 
     Accurate are those within one standard error of the best and not below the start, which is taken
