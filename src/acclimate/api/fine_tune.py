@@ -20,7 +20,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
 from acclimate.registry.resolve import AnyModel, sized
 from acclimate.settings import from_keywords
-from acclimate.training.engine.loop import Trained
+from acclimate.training.engine.loop import TrainResult
 from acclimate.training.optim.optimizers import OptimizerFactory
 
 AnyOptimizer = str | torch.optim.Optimizer | OptimizerFactory
@@ -57,7 +57,7 @@ def fine_tune(
     progress: Progress | None = None,
     context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
-) -> Trained: ...
+) -> TrainResult: ...
 
 
 def fine_tune(
@@ -75,7 +75,7 @@ def fine_tune(
     progress: Progress | None = None,
     context: Context | None = None,
     **settings: Any,
-) -> Classifier | Trained:
+) -> Classifier | TrainResult:
     """A model that learnt your classes; see `acclimate.fine_tuning.fine_tune.fine_tune`.
 
     Args:

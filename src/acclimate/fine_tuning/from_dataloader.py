@@ -34,7 +34,7 @@ def fit_dataloader(
     *,
     context: Context,
     optimizer: torch.optim.Optimizer | OptimizerFactory | None = None,
-) -> Trained:
+) -> TrainResult:
     """Trains a copy of a module on batches as they come; the head is left as it is.
 
     Args:

@@ -118,7 +118,7 @@ class HeadTrials:
         self._rows, self._labels = train, dataset.labels[rows]
         self._starts: dict[str, nn.Module] = {}
 
-    def train(self, settings: FineTune) -> Trained:
+    def train(self, settings: FineTune) -> TrainResult:
         """A head trained as some settings say.
 
         Args:

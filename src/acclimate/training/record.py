@@ -8,7 +8,7 @@ from acclimate.context import Context
 from acclimate.errors import count
 from acclimate.models.classifier import StepRecord
 from acclimate.training.engine.divergence import told_of_start
-from acclimate.training.engine.loop import Trained
+from acclimate.training.engine.loop import TrainResult
 from acclimate.training.plan import TrainPlan
 
 
@@ -24,7 +24,9 @@ def log_plan(plan: TrainPlan, context: Context) -> None:
         context.progress.info(f"  {name}: {reason}")
 
 
-def record(stage: str, settings: dict[str, Any], trained: Trained, plan: TrainPlan) -> StepRecord:
+def record(
+    stage: str, settings: dict[str, Any], trained: TrainResult, plan: TrainPlan
+) -> StepRecord:
     """What a card says of a training.
 
     Args:

@@ -48,7 +48,7 @@ Watch = Callable[[Epoch], bool]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a training gives.
 
     Attributes:
@@ -94,7 +94,7 @@ def train(
     keep_start: bool = True,
     watch: Watch | None = None,
     made_of: Mapping[str, object] | None = None,
-) -> Trained:
+) -> TrainResult:
     """Trains a network and keeps the weights that were best on val, the start included.
 
     Best is the latest of the epochs that val cannot tell from the best; see `selection.preferred`.
@@ -148,10 +148,10 @@ def train(
     with one_sentence_if_another_ends(), freed_memory_kept():
         known = fabric, network, built, source, objective, plan, context, keep_start, watch
         run = _Run(*known, made_of or {})
-        trained = run.to_the_end()
+        result = run.to_the_end()
     if plan.reestimate_batch_norm and source.views is not None:
-        measure_anew(trained.network, source.views, context)
-    return trained
+        measure_anew(result.network, source.views, context)
+    return result
 
 
 class _Run:
@@ -225,7 +225,7 @@ class _Run:
         )
         self.progress.info(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
 
-    def to_the_end(self) -> Trained:
+    def to_the_end(self) -> TrainResult:
         """Epoch by epoch, until the plan or the patience ends."""
         state = self.state
         with self.saver:
@@ -238,10 +238,10 @@ class _Run:
         blend = self._blended()
         self.network.load_state_dict(blend.weights if blend else state.best)
         network, curve = on_cpu(self.network), tuple(state.curve)
-        trained = Trained(network, curve, state.best_epoch, state.troubles, blend)
-        for told in told_of_start(curve, self.plan.learning_rate, kept=trained.is_start):
+        result = TrainResult(network, curve, state.best_epoch, state.troubles, blend)
+        for told in told_of_start(curve, self.plan.learning_rate, kept=result.is_start):
             self.progress.info(told)
-        return trained
+        return result
 
     def _blended(self) -> Blend | None:
         """A soup of epochs, and the way from the start to it, where the plan asks for them."""
