@@ -49,12 +49,12 @@ def record(
         "seconds": trained.curve[-1].seconds,
     }
     notes = [f"{name}: {reason}." for name, reason in plan.reasons.items()]
-    troubles = trained.troubles
-    if troubles.skipped:
-        figures["skipped_steps"] = troubles.skipped
-        notes.append(f"Loss or gradient was no number: {count(troubles.skipped, 'step')} skipped.")
-    if troubles.at_once:
-        held = count(troubles.at_once, "image")
+    incidents = trained.incidents
+    if incidents.skipped:
+        figures["skipped_steps"] = incidents.skipped
+        notes.append(f"Loss or gradient was no number: {count(incidents.skipped, 'step')} skipped.")
+    if incidents.micro_batch:
+        held = count(incidents.micro_batch, "image")
         notes.append(f"Memory was too small: {held} at once, gradients added up.")
     if trained.blend is not None:
         notes += trained.blend.notes

@@ -39,18 +39,18 @@ class Part:
 
 
 @dataclass
-class Troubles:
+class Incidents:
     """What went wrong so far, and was got over.
 
     Attributes:
         skipped: Steps in the whole training.
-        in_a_row: Of the last steps, how many were skipped.
-        at_once: Images of a process that memory held at once; 0 while it held all.
+        consecutive: Of the last steps, how many were skipped.
+        micro_batch: Images of a process that memory held at once; 0 while it held all.
     """
 
     skipped: int = 0
-    in_a_row: int = 0
-    at_once: int = 0
+    consecutive: int = 0
+    micro_batch: int = 0
 
 
 @dataclass
@@ -67,7 +67,7 @@ class TrainState:
         network: Weights now.
         optimizer: State of the optimizer.
         part: Of the epoch under way.
-        troubles: Steps skipped, memory that was too small.
+        incidents: Steps skipped, memory that was too small.
         scaler: Of the loss, where 16-bit floats need one.
         training: What must be the same for the same numbers, name to value.
         start: Weights before the first step.
@@ -81,7 +81,7 @@ class TrainState:
     network: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     part: Part = field(default_factory=Part)
-    troubles: Troubles = field(default_factory=Troubles)
+    incidents: Incidents = field(default_factory=Incidents)
     scaler: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     start: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def save_state(state: TrainState, workspace: Path) -> None:
         **state.__dict__,
         "curve": [asdict(e) for e in state.curve],
         "part": asdict(state.part),
-        "troubles": asdict(state.troubles),
+        "troubles": asdict(state.incidents),
     }
     torch.save(record, buffer)
     write_atomic(workspace / _FILE, buffer.getvalue())
@@ -118,8 +118,8 @@ def find_state(workspace: Path | None) -> TrainState | None:
     try:
         record = torch.load(workspace / _FILE, map_location="cpu", weights_only=True)
         curve = [Epoch(**e) for e in record.pop("curve")]
-        part, troubles = Part(**record.pop("part")), Troubles(**record.pop("troubles"))
-        return TrainState(**record, curve=curve, part=part, troubles=troubles)
+        part, incidents = Part(**record.pop("part")), Incidents(**record.pop("troubles"))
+        return TrainState(**record, curve=curve, part=part, incidents=incidents)
     except Exception as error:  # a file of somebody else's may be broken in any way
         raise ModelFileError(
             f"checkpoint cannot be read ({reason(error)}).", where=workspace / _FILE, hint=_WAY_OUT

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from acclimate.errors import DataError, RecipeError, count
 from acclimate.training.curve import Epoch
-from acclimate.training.engine.checkpoint import Part, Troubles
+from acclimate.training.engine.checkpoint import Incidents, Part
 from acclimate.training.plan import TrainPlan
 
 
@@ -13,7 +13,7 @@ class DivergedError(RecipeError):
     """Numbers of a training ran away: another rate may mend it."""
 
 
-IN_A_ROW = 3
+MAX_CONSECUTIVE = 3
 """One bad batch happens; weights that are spoilt make every batch bad."""
 
 _WHILE_SCALING = 20
@@ -53,14 +53,14 @@ class Fault:
 
 
 def check_goes_on(
-    fault: Fault, part: Part, troubles: Troubles, plan: TrainPlan, *, steps: int, when: str
+    fault: Fault, part: Part, incidents: Incidents, plan: TrainPlan, *, steps: int, when: str
 ) -> None:
     """Ends a training of which too many steps were skipped.
 
     Args:
         fault: Of the last one.
         part: Counts those of this epoch.
-        troubles: Counts those in a row.
+        incidents: Counts those in a row.
         plan: Holds the rate and the precision.
         steps: Of an epoch.
         when: Names the step.
@@ -69,8 +69,8 @@ def check_goes_on(
         RecipeError: The training diverges.
         DataError: Its images hold pixels that are no numbers.
     """
-    most = _WHILE_SCALING if plan.precision == "16-mixed" else IN_A_ROW
-    if troubles.in_a_row < most and part.skipped <= max(most, _SHARE * steps):
+    most = _WHILE_SCALING if plan.precision == "16-mixed" else MAX_CONSECUTIVE
+    if incidents.consecutive < most and part.skipped <= max(most, _SHARE * steps):
         return
     if fault.rows:
         raise DataError(

@@ -19,7 +19,13 @@ from acclimate.training.batches.views import Views
 from acclimate.training.curve import Epoch
 from acclimate.training.engine.allocator import freed_memory_kept
 from acclimate.training.engine.batch_norm import measure_anew, set_mode
-from acclimate.training.engine.checkpoint import Part, TrainState, Troubles, check_state, find_state
+from acclimate.training.engine.checkpoint import (
+    Incidents,
+    Part,
+    TrainState,
+    check_state,
+    find_state,
+)
 from acclimate.training.engine.checkpointing import Saver
 from acclimate.training.engine.distributed import (
     launched,
@@ -55,14 +61,14 @@ class TrainResult:
         network: With the best weights, on the CPU, in evaluation mode.
         curve: One entry an epoch, the start first.
         best_epoch: Where val was best; 0 is the start.
-        troubles: Steps that were skipped, memory that was too small.
+        incidents: Steps that were skipped, memory that was too small.
         blend: What was blended after the last epoch, in place of that epoch's weights.
     """
 
     network: nn.Module
     curve: tuple[Epoch, ...]
     best_epoch: int
-    troubles: Troubles = field(default_factory=Troubles)
+    incidents: Incidents = field(default_factory=Incidents)
     blend: Blend | None = None
 
     @property
@@ -219,7 +225,7 @@ class _Run:
         self.optimizer.load_state_dict(state.optimizer)
         self.average.load_state_dict(state.average, self.fabric.device)
         self.fabric.strategy.precision.load_state_dict(state.scaler)
-        self.step.at_once = state.troubles.at_once
+        self.step.micro_batch = state.incidents.micro_batch
         within = (
             f", batch {state.part.batches} of {self.source.steps}" if state.part.batches else ""
         )
@@ -238,7 +244,7 @@ class _Run:
         blend = self._blended()
         self.network.load_state_dict(blend.weights if blend else state.best)
         network, curve = on_cpu(self.network), tuple(state.curve)
-        result = TrainResult(network, curve, state.best_epoch, state.troubles, blend)
+        result = TrainResult(network, curve, state.best_epoch, state.incidents, blend)
         for told in told_of_start(curve, self.plan.learning_rate, kept=result.is_start):
             self.progress.info(told)
         return result
@@ -344,20 +350,20 @@ class _Run:
 
     def _count(self, result: StepResult, images: int, step: int, task: Task) -> None:
         """Writes down what came of a step, and stops where too many come to nothing."""
-        part, troubles = self.state.part, self.state.troubles
+        part, incidents = self.state.part, self.state.incidents
         part.batches += 1
         part.seen += images
-        troubles.at_once = self.step.at_once
+        incidents.micro_batch = self.step.micro_batch
         task.advance(images)
         if result.fault is None:
             part.loss, part.learnt = part.loss + result.loss, part.learnt + images
-            troubles.in_a_row = 0
+            incidents.consecutive = 0
             task.note(f"loss {result.loss / images:.3f}")
             return
         part.skipped += 1
-        troubles.skipped, troubles.in_a_row = troubles.skipped + 1, troubles.in_a_row + 1
+        incidents.skipped, incidents.consecutive = incidents.skipped + 1, incidents.consecutive + 1
         when, steps = f"step {step}", self.source.steps
-        check_goes_on(result.fault, part, troubles, self.plan, steps=steps, when=when)
+        check_goes_on(result.fault, part, incidents, self.plan, steps=steps, when=when)
         self.progress.info(f"{when} skipped: {result.fault}")
 
     def _validate(self) -> ValMetrics:

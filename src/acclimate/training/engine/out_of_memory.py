@@ -16,11 +16,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in _TEXTS)
 
 
-def halved(at_once: int, images: int, least: int = 1) -> int:
+def halved(micro_batch: int, images: int, least: int = 1) -> int:
     """How many images to try at once after as many as now were too many.
 
     Args:
-        at_once: The bound now; 0 where there is none.
+        micro_batch: The bound now; 0 where there is none.
         images: Images that a process has in a batch.
         least: How many there must be; two for batch norm that learns.
 
@@ -30,7 +30,7 @@ def halved(at_once: int, images: int, least: int = 1) -> int:
     Raises:
         RecipeError: It was no more already.
     """
-    now = min(at_once or images, images)
+    now = min(micro_batch or images, images)
     if now <= least:
         few = "one image" if least == 1 else "two images"
         raise RecipeError(

@@ -72,7 +72,7 @@ class Step:
         info: Receives a line when memory was too small.
 
     Attributes:
-        at_once: Images of a process that memory holds at once; 0 while it holds all.
+        micro_batch: Images of a process that memory holds at once; 0 while it holds all.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Step:
     ) -> None:
         self.fabric, self.network, self.optimizer = fabric, network, optimizer
         self.objective, self.to_input, self.plan = objective, to_input, plan
-        self.info, self.at_once = info, 0
+        self.info, self.micro_batch = info, 0
         self._fusion: Fusion | None = None
 
     def take(self, batch: TrainBatch, rate: float, seed: int) -> StepResult:
@@ -145,7 +145,7 @@ class Step:
 
     def _gradients(self, batch: TrainBatch, seed: int, before: Kept) -> float:
         """Gradients of the whole batch in every process; its loss, summed over the images."""
-        at_once = self.at_once
+        micro_batch = self.micro_batch
         while True:
             # Dropout and stochastic depth draw from the global generator.
             torch.manual_seed(seed)
@@ -157,10 +157,10 @@ class Step:
             _put_back(before)
             if self.fabric.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.at_once = halved(self.at_once, self._largest(batch), 2 if before else 1)
-        if self.at_once != at_once:
+            self.micro_batch = halved(self.micro_batch, self._largest(batch), 2 if before else 1)
+        if self.micro_batch != micro_batch:
             self.info(
-                f"memory is too small: {count(self.at_once, 'image')} at once from here on, "
+                f"memory is too small: {count(self.micro_batch, 'image')} at once from here on, "
                 f"gradients added up; the batch stays {batch.global_size}"
             )
         add_gradients(self.fabric, self.network)
@@ -214,7 +214,7 @@ class Step:
 
     def _parts(self, batch: TrainBatch) -> int:
         """How many pieces every process cuts its share into."""
-        needed = -(-self._largest(batch) // self.at_once) if self.at_once else 1
+        needed = -(-self._largest(batch) // self.micro_batch) if self.micro_batch else 1
         # A short last batch is cut less: where batch norm learns, each piece has two images.
         least = 1 if self.plan.freeze_batch_norm else 2
         return max(needed, min(self.plan.accumulate, max(1, self._largest(batch) // least)))
