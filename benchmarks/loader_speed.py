@@ -88,7 +88,7 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
     from acclimate.data.images.batches import batches
     from acclimate.models.runtime import Normalizer
     from acclimate.training.batches.views import Views
-    from acclimate.training.engine.allocator import freed_memory_kept
+    from acclimate.training.engine.allocator import keep_freed_memory
 
     dataset = acclimate.clean(folder)
     contract = acclimate.InputContract(size, MEAN, STD, "bilinear", 0.875)
@@ -106,7 +106,7 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
             yield to_input(torch.from_numpy(batch.images))
         kept.flush()
 
-    with freed_memory_kept():  # as in a training
+    with keep_freed_memory():  # as in a training
         for number in itertools.count():
             yield epoch(number)
 

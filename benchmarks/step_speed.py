@@ -24,7 +24,7 @@ def steps(size: int, count: int, way: str) -> float:
     from acclimate.models.device import on_device
     from acclimate.models.pretrained import pretrained
     from acclimate.models.settings import Model
-    from acclimate.training.engine.allocator import freed_memory_kept
+    from acclimate.training.engine.allocator import keep_freed_memory
     from acclimate.training.engine.batch_norm import set_mode
     from acclimate.training.engine.fused_batch_norm import Fusion, find_fusion, fused
 
@@ -35,7 +35,7 @@ def steps(size: int, count: int, way: str) -> float:
     targets = torch.randint(0, 1000, (32,))
     fusion = find_fusion(network, images[:2]) if way == "fused" else Fusion()
     seconds = []
-    with contextlib.nullcontext() if way == "plain" else freed_memory_kept():
+    with contextlib.nullcontext() if way == "plain" else keep_freed_memory():
         for _ in range(count):
             began = time.process_time()
             with fused(fusion):

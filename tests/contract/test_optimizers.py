@@ -13,7 +13,7 @@ from acclimate.data.images.batches import in_order
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import head, with_head
-from acclimate.training.optim.optimizers import OPTIMIZERS, parameter_groups, to_judge, to_learn
+from acclimate.training.optim.optimizers import OPTIMIZERS, eval_mode, parameter_groups, train_mode
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import OptimizerName
 
@@ -46,7 +46,7 @@ def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context)
         weight_decay=plan.weight_decay,
     )
     optimizer = OPTIMIZERS[name](made)
-    to_learn(optimizer)
+    train_mode(optimizer)
     losses = []
     for _ in range(21):
         loss = functional.cross_entropy(network(images), targets)
@@ -66,7 +66,7 @@ def test_each_group_learns_at_its_own_rate(name):
     before = [layer.weight.detach().clone() for layer in network]
     made = parameter_groups(network, learning_rate=0.01, layer_decay=1e-3, weight_decay=0.0)
     optimizer = OPTIMIZERS[name](made)
-    to_learn(optimizer)
+    train_mode(optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in made]
     functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
     optimizer.step()
@@ -81,7 +81,7 @@ def test_weight_decay_pulls_matrices_and_leaves_biases(name):
     layer = nn.Linear(4, 4)
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     optimizer = OPTIMIZERS[name](groups(layer, weight_decay=0.5))
-    to_learn(optimizer)
+    train_mode(optimizer)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -92,12 +92,12 @@ def test_weight_decay_pulls_matrices_and_leaves_biases(name):
 @every
 def test_a_saved_state_goes_on_exactly(name):
     def learn(network, optimizer, steps):
-        to_learn(optimizer)
+        train_mode(optimizer)
         for _ in range(steps):
             functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        to_judge(optimizer)
+        eval_mode(optimizer)
 
     torch.manual_seed(0)
     whole = nn.Linear(4, 4)
@@ -141,16 +141,16 @@ def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
 def test_schedule_free_judges_an_average_and_learns_elsewhere():
     network = nn.Linear(4, 4)
     optimizer = OPTIMIZERS["schedule_free"](groups(network))
-    to_learn(optimizer)
+    train_mode(optimizer)
     for _ in range(5):
         functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
         optimizer.step()
         optimizer.zero_grad()
     learning = network.weight.detach().clone()
-    to_judge(optimizer)
+    eval_mode(optimizer)
     judged = network.weight.detach().clone()
     assert not torch.equal(learning, judged)
-    to_judge(optimizer)
+    eval_mode(optimizer)
     assert torch.equal(network.weight, judged)
-    to_learn(optimizer)
+    train_mode(optimizer)
     assert torch.allclose(network.weight, learning, atol=1e-6)

@@ -49,7 +49,7 @@ def fine_tune(
     *,
     context: Context = _HERE,
     optimizer: OptimizerFactory | None = None,
-    watch: Watch | None = None,
+    epoch_callback: EpochCallback | None = None,
 ) -> Classifier:
     """Trains a classifier from a fitted head: all layers, the deeper the faster, or some of them.
 
@@ -66,7 +66,7 @@ def fine_tune(
         settings: Epochs, rate and the rest.
         context: Seed, device, workspace, progress.
         optimizer: From Python only: parameter groups to an optimizer, in place of a name.
-        watch: Asked after each epoch whether to go on.
+        epoch_callback: Asked after each epoch whether to go on.
 
     Returns:
         A new classifier; the given one is unchanged.

@@ -28,7 +28,7 @@ from acclimate.models.structure import head_names
 from acclimate.progress import OnlyBars
 from acclimate.training.curve import Epoch
 from acclimate.training.engine.divergence import DivergedError
-from acclimate.training.engine.loop import Watch
+from acclimate.training.engine.loop import EpochCallback
 from acclimate.training.plan import TrainPlan, make_plan
 
 _VERSION = 1
@@ -93,14 +93,14 @@ class SearchJob:
         return self.settings.model_copy(update=own), policy
 
     def fine_tuned(
-        self, values: Mapping[str, Any], place: Path, watch: Watch | None = None
+        self, values: Mapping[str, Any], place: Path, epoch_callback: EpochCallback | None = None
     ) -> Classifier:
         """The classifier that a trial's values give.
 
         Args:
             values: Setting to value.
             place: For its checkpoints.
-            watch: Asked after each epoch whether to go on.
+            epoch_callback: Asked after each epoch whether to go on.
 
         Returns:
             The classifier.
@@ -109,7 +109,12 @@ class SearchJob:
         bars = OnlyBars(self.context.progress)
         context = replace(self.context, workspace=place, progress=bars)
         return fine_tune(
-            self.classifier, self.dataset, policy, settings, context=context, watch=watch
+            self.classifier,
+            self.dataset,
+            policy,
+            settings,
+            context=context,
+            epoch_callback=epoch_callback,
         )
 
     def own_module(self) -> nn.Module | None:
@@ -143,7 +148,7 @@ def run_trial(
     seen: list[Epoch] = []
     outcome: Outcome = "done"
 
-    def watch(line: Epoch) -> bool:
+    def epoch_callback(line: Epoch) -> bool:
         nonlocal outcome
         seen.append(line)
         if trial.report(line.epoch, line.val_accuracy, time.monotonic() - began):
@@ -154,7 +159,7 @@ def run_trial(
 
     model, note = None, ""
     try:
-        model = job.fine_tuned(trial.values, place, watch)
+        model = job.fine_tuned(trial.values, place, epoch_callback)
     except _PrunedError:
         outcome = "pruned"
     except DivergedError as error:

@@ -25,7 +25,7 @@ from acclimate.training.optim.optimizers import (
     OPTIMIZERS,
     OptimizerFactory,
     parameter_groups,
-    to_learn,
+    train_mode,
 )
 from acclimate.training.plan import TrainPlan
 
@@ -196,7 +196,7 @@ class TrialSteps:
         built = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
         built = fabric.setup_optimizers(built)
         set_mode(plain, freeze_batch_norm=plan.freeze_batch_norm)
-        to_learn(built)
+        train_mode(built)
         to_input = Normalizer(views.contract, fabric.device)
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
         # One cycle's momentum goes with its schedule, not with a rate that only rises.

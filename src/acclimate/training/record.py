@@ -7,7 +7,7 @@ from typing import Any
 from acclimate.context import Context
 from acclimate.errors import count
 from acclimate.models.classifier import StepRecord
-from acclimate.training.engine.divergence import told_of_start
+from acclimate.training.engine.divergence import start_kept_notes
 from acclimate.training.engine.loop import TrainResult
 from acclimate.training.plan import TrainPlan
 
@@ -60,7 +60,7 @@ def record(
         notes += trained.blend.notes
         if trained.blend.coefficient is not None:
             figures["wise_ft"] = trained.blend.coefficient
-    notes += told_of_start(trained.curve, plan.learning_rate, kept=trained.is_start)
+    notes += start_kept_notes(trained.curve, plan.learning_rate, kept=trained.is_start)
     # JSON has no NaN: what is unknown (the train loss before any step) is null.
     curve = tuple(
         {name: None if math.isnan(v) else float(v) for name, v in asdict(line).items()}

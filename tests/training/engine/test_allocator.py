@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from acclimate.training.engine.allocator import freed_memory_kept
+from acclimate.training.engine.allocator import keep_freed_memory
 
 glibc = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"),
@@ -32,18 +32,18 @@ def use(blocks=8):
 
 @glibc
 def test_freed_memory_stays_while_it_lasts_and_is_given_back_afterwards():
-    with freed_memory_kept():
+    with keep_freed_memory():
         pass  # what other tests freed is given back
     before = resident()
-    with freed_memory_kept():
-        with freed_memory_kept():
+    with keep_freed_memory():
+        with keep_freed_memory():
             use()
         assert resident() > before + 4 * MB  # the outer one lasts
     assert resident() < before + 2 * MB
 
 
 def test_it_ends_with_an_error_too():
-    with pytest.raises(ValueError, match="stop"), freed_memory_kept():
+    with pytest.raises(ValueError, match="stop"), keep_freed_memory():
         raise ValueError("stop")
-    with freed_memory_kept():
+    with keep_freed_memory():
         pass

@@ -69,7 +69,7 @@ def test_wholly_frozen_parts_neither_drop_nor_count():
     network = nn.Sequential(frozen, nn.Dropout(0.5), nn.Linear(4, 2))
     frozen.requires_grad_(False)
     network.train()
-    quiet_frozen(network)
+    eval_frozen(network)
     assert not any(m.training for m in frozen.modules())
     assert network[1].training
     assert network[2].training

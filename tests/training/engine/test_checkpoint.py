@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from acclimate.errors import OutputError
+from acclimate.errors import ModelFileError, OutputError
 from acclimate.training.curve import Epoch
 from acclimate.training.engine.checkpoint import TrainState, find_state, save_state
 
@@ -74,6 +74,17 @@ def test_a_failure_while_writing_leaves_the_earlier_state(tmp_path, monkeypatch)
         save_state(state(epoch=2), tmp_path)
     assert find_state(tmp_path).epoch == 1
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    torch.save({"epoch": 1, "curve": [], "part": {}, "troubles": {}}, file)  # before formats
+    with pytest.raises(ModelFileError) as caught:
+        find_state(tmp_path)
+    assert str(caught.value) == (
+        f"{file}: checkpoint has format 1, and this version of Acclimate reads 2. Choose another "
+        "workspace, or move the file away to train from the start."
+    )
 
 
 class _Evil:

@@ -16,7 +16,7 @@ from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.views import Views
 from acclimate.training.engine import checkpointing
-from acclimate.training.engine.checkpoint import find_state, save_state
+from acclimate.training.engine.checkpoint import find_state
 from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
 from kit import CONTRACT, Recorder, cross_entropy, curve, same_weights
@@ -89,14 +89,14 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(checkpointing, "save_state", lambda *_: now.__setitem__(0, now[0] + 30))
-    saver = checkpointing.Saver(tmp_path)
+    checkpointer = checkpointing.Checkpointer(tmp_path)
     now[0] = 60.0
-    assert saver.due
-    saver.save(None)
+    assert checkpointer.due
+    checkpointer.save(None)
     now[0] += 599
-    assert not saver.due
+    assert not checkpointer.due
     now[0] += 2
-    assert saver.due
+    assert checkpointer.due
 
 
 def test_sigterm_saves_and_then_does_what_it_did_before(run, tmp_path):
@@ -111,9 +111,9 @@ def test_sigterm_saves_and_then_does_what_it_did_before(run, tmp_path):
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
-    with checkpointing.Saver(tmp_path) as saver:
+    with checkpointing.Checkpointer(tmp_path) as checkpointer:
         signal.raise_signal(signal.SIGINT)
-        assert saver.due
+        assert checkpointer.due
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -121,21 +121,21 @@ def test_a_second_signal_stops_at_once(tmp_path):
 
 def test_without_a_place_to_save_signals_are_left_alone():
     before = signal.getsignal(signal.SIGINT)
-    with checkpointing.Saver(None) as saver:
+    with checkpointing.Checkpointer(None) as checkpointer:
         assert signal.getsignal(signal.SIGINT) is before
-        assert not saver.due
+        assert not checkpointer.due
 
 
 def test_a_process_that_does_not_lead_waits_for_the_one_that_does(tmp_path):
-    with checkpointing.Saver(tmp_path, leads=False) as saver:
+    with checkpointing.Checkpointer(tmp_path, leads=False) as checkpointer:
         signal.raise_signal(signal.SIGINT)  # no KeyboardInterrupt
-        assert not saver.due
+        assert not checkpointer.due
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
     def work():
-        with checkpointing.Saver(tmp_path) as saver:
-            seen.append(saver.due)
+        with checkpointing.Checkpointer(tmp_path) as checkpointer:
+            seen.append(checkpointer.due)
 
     seen = []
     thread = threading.Thread(target=work)
@@ -152,9 +152,9 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(run, tmp_path):
     with pytest.raises(ModelFileError) as caught:
         run(network=other, workspace=tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'checkpoint.pt'}: checkpoint is of another network: '1.bias' is missing "
-        "there and (10,) here. Give the training another workspace, or move that file away to "
-        "begin anew."
+        f"{tmp_path / 'checkpoint.pt'}: checkpoint belongs to another network: '1.bias' is missing "
+        "there and (10,) here. Choose another workspace, or move the file away to "
+        "train from the start."
     )
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 

@@ -12,7 +12,7 @@ from acclimate.context import Context
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.views import Views
 from acclimate.training.engine.loop import train
-from acclimate.training.engine.time_budget import Pace, left_of
+from acclimate.training.engine.time_budget import TimeBudget, with_time_left
 from acclimate.training.optim.optimizers import adamw
 from acclimate.training.plan import make_plan
 from kit import CONTRACT, Recorder, cross_entropy, same_weights, tiny_network
@@ -34,13 +34,13 @@ def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
-def pace(steps=10, spent=0.0, **settings):
+def budget(steps=10, spent=0.0, **settings):
     plan = make_plan(FineTune(**settings), 1000, HERE)
-    return Pace(plan, steps, Fabric(accelerator="cpu", devices=1), spent)
+    return TimeBudget(plan, steps, Fabric(accelerator="cpu", devices=1), spent)
 
 
 def test_by_steps_the_clock_changes_nothing(clock):
-    made = pace(epochs=4, warmup=0.0)
+    made = budget(epochs=4, warmup=0.0)
     assert made.factor(0) == 1.0
     clock.now += 1e6
     assert made.factor(20) == pytest.approx(0.5)
@@ -48,7 +48,7 @@ def test_by_steps_the_clock_changes_nothing(clock):
 
 
 def test_with_a_budget_the_rate_goes_by_the_time_that_is_gone(clock):
-    made = pace(minutes=10, warmup=0.1)
+    made = budget(minutes=10, warmup=0.1)
     assert made.factor(0) < 1e-4
     clock.now += 60
     assert made.factor(1) == pytest.approx(1.0, abs=1e-3)
@@ -60,7 +60,7 @@ def test_with_a_budget_the_rate_goes_by_the_time_that_is_gone(clock):
 
 
 def test_time_is_left_for_another_step_and_another_validation(clock):
-    made = pace(minutes=10)
+    made = budget(minutes=10)
     made.note_validation(10.0)
     made.factor(0)
     clock.now += 5
@@ -73,7 +73,7 @@ def test_time_is_left_for_another_step_and_another_validation(clock):
 
 
 def test_a_validation_between_two_epochs_is_no_long_step(clock):
-    made = pace(steps=2, minutes=10)
+    made = budget(steps=2, minutes=10)
     made.factor(0)
     clock.now += 1
     made.factor(1)
@@ -85,31 +85,31 @@ def test_a_validation_between_two_epochs_is_no_long_step(clock):
 
 
 def test_a_rate_is_never_below_zero_even_late(clock):
-    made = pace(minutes=1)
+    made = budget(minutes=1)
     clock.now += 1000
     assert 0 <= made.factor(0) < 1e-6
 
 
 def test_time_before_a_kill_counts(clock):
-    assert pace(minutes=10, spent=601.0).over()
-    assert not pace(minutes=10, spent=500.0).over()
+    assert budget(minutes=10, spent=601.0).over()
+    assert not budget(minutes=10, spent=500.0).over()
 
 
 def test_patience_is_half_of_the_epochs_that_fit(clock):
-    made = pace(minutes=10)
+    made = budget(minutes=10)
     clock.now += 60
     assert made.patience(4) == 20
     clock.now += 500
     assert made.patience(4) == 5
-    assert pace(minutes=10, patience=3).patience(4) == 3
+    assert budget(minutes=10, patience=3).patience(4) == 3
 
 
 def test_the_time_for_what_comes_before_is_taken_off(clock):
     plan = make_plan(FineTune(minutes=10), 1000, HERE)
-    assert left_of(plan, clock.now - 120).minutes == pytest.approx(8)
-    assert left_of(plan, clock.now - 1e4).minutes == 0
+    assert with_time_left(plan, clock.now - 120).minutes == pytest.approx(8)
+    assert with_time_left(plan, clock.now - 1e4).minutes == 0
     counted = make_plan(FineTune(epochs=2), 1000, HERE)
-    assert left_of(counted, clock.now - 120) is counted
+    assert with_time_left(counted, clock.now - 120) is counted
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ _trainings = 0
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """While it lasts, what PyTorch frees on a CPU stays with the process.
 
     A block of more than 32 MB is otherwise given back to the system as soon as it is freed, and

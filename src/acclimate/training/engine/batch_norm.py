@@ -22,7 +22,7 @@ def set_mode(network: nn.Module, *, freeze_batch_norm: bool) -> None:
         freeze_batch_norm: Whether statistics stay in trained parts too.
     """
     network.train()
-    quiet_frozen(network)
+    eval_frozen(network)
     if freeze_batch_norm:
         for module in network.modules():
             if isinstance(module, _NORMS):
@@ -30,7 +30,7 @@ def set_mode(network: nn.Module, *, freeze_batch_norm: bool) -> None:
 
 
 @contextmanager
-def statistics_of_more_than_one() -> Iterator[None]:
+def explain_single_value_error() -> Iterator[None]:
     """Says in one sentence that batch norm was given a single value, as it is of a lone image.
 
     Yields:
@@ -52,7 +52,7 @@ def statistics_of_more_than_one() -> Iterator[None]:
         ) from error
 
 
-def quiet_frozen(network: nn.Module) -> None:
+def eval_frozen(network: nn.Module) -> None:
     """Puts wholly frozen parts into evaluation mode: no dropout there, statistics stay.
 
     Args:
@@ -64,7 +64,7 @@ def quiet_frozen(network: nn.Module) -> None:
             module.eval()
 
 
-def measure_anew(network: nn.Module, views: Views, context: Context) -> None:
+def reestimate_batch_norm(network: nn.Module, views: Views, context: Context) -> None:
     """Batch-norm statistics of trained parts from the training images, where val gets better.
 
     Args:

@@ -18,7 +18,7 @@ _SHARE = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Saver:
+class Checkpointer:
     """Keeps checkpoints while a training is under way.
 
     A first Ctrl-C or SIGTERM lets the step under way end, since weights that are half updated are

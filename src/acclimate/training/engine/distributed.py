@@ -43,7 +43,7 @@ def launched(plan: TrainPlan) -> Fabric:
     return fabric
 
 
-def share_start(fabric: Fabric, network: nn.Module) -> None:
+def broadcast_weights(fabric: Fabric, network: nn.Module) -> None:
     """Gives every process the first one's weights, in place."""
     if fabric.world_size > 1:
         mine = {name: t.cpu() for name, t in network.state_dict().items()}
@@ -101,7 +101,7 @@ def gathered(fabric: Fabric, values: list[int]) -> list[int]:
 
 
 @contextmanager
-def one_sentence_if_another_ends() -> Iterator[None]:
+def report_ended_process() -> Iterator[None]:
     """Says that another process ended, in place of what its silence does to the network layer.
 
     Raises:

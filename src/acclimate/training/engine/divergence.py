@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from acclimate.errors import DataError, RecipeError, count
 from acclimate.training.curve import Epoch
-from acclimate.training.engine.checkpoint import Incidents, Part
+from acclimate.training.engine.checkpoint import EpochProgress, Incidents
 from acclimate.training.plan import TrainPlan
 
 
@@ -52,14 +52,20 @@ class Fault:
         return f"{count(len(self.rows), 'image')} ({shown}) {held} pixels that are no numbers"
 
 
-def check_goes_on(
-    fault: Fault, part: Part, incidents: Incidents, plan: TrainPlan, *, steps: int, when: str
+def check_divergence(
+    fault: Fault,
+    done: EpochProgress,
+    incidents: Incidents,
+    plan: TrainPlan,
+    *,
+    steps: int,
+    when: str,
 ) -> None:
     """Ends a training of which too many steps were skipped.
 
     Args:
         fault: Of the last one.
-        part: Counts those of this epoch.
+        done: Counts the skipped steps of this epoch.
         incidents: Counts those in a row.
         plan: Holds the rate and the precision.
         steps: Of an epoch.
@@ -70,11 +76,11 @@ def check_goes_on(
         DataError: Its images hold pixels that are no numbers.
     """
     most = _WHILE_SCALING if plan.precision == "16-mixed" else MAX_CONSECUTIVE
-    if incidents.consecutive < most and part.skipped <= max(most, _SHARE * steps):
+    if incidents.consecutive < most and done.skipped <= max(most, _SHARE * steps):
         return
     if fault.rows:
         raise DataError(
-            f"{fault}, at {when}; {count(part.skipped, 'step')} of this epoch had to be skipped.",
+            f"{fault}, at {when}; {count(done.skipped, 'step')} of this epoch had to be skipped.",
             where="images",
             hint="Look at what makes them: a division by a standard deviation of 0, a bad file.",
         )
@@ -101,7 +107,7 @@ def diverged(what: str, value: float, when: str, plan: TrainPlan) -> DivergedErr
     )
 
 
-def told_of_start(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tuple[str, ...]:
+def start_kept_notes(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tuple[str, ...]:
     """What is to be said where a training came to nothing though its numbers stayed finite.
 
     Args:

@@ -17,39 +17,39 @@ from acclimate.progress import Progress, Task, silent
 from acclimate.training.batches.train_batches import BatchSource, ImageBatches
 from acclimate.training.batches.views import Views
 from acclimate.training.curve import Epoch
-from acclimate.training.engine.allocator import freed_memory_kept
-from acclimate.training.engine.batch_norm import measure_anew, set_mode
+from acclimate.training.engine.allocator import keep_freed_memory
+from acclimate.training.engine.batch_norm import reestimate_batch_norm, set_mode
 from acclimate.training.engine.checkpoint import (
+    EpochProgress,
     Incidents,
-    Part,
     TrainState,
     check_state,
     find_state,
 )
-from acclimate.training.engine.checkpointing import Saver
+from acclimate.training.engine.checkpointing import Checkpointer
 from acclimate.training.engine.distributed import (
+    broadcast_weights,
     launched,
-    one_sentence_if_another_ends,
-    share_start,
+    report_ended_process,
     summed,
 )
-from acclimate.training.engine.divergence import check_goes_on, diverged, told_of_start
+from acclimate.training.engine.divergence import check_divergence, diverged, start_kept_notes
 from acclimate.training.engine.early_stopping import preferred, stale
-from acclimate.training.engine.resume import numbers_of
+from acclimate.training.engine.resume import resume_fingerprint
 from acclimate.training.engine.step import Objective, Step, StepResult
-from acclimate.training.engine.time_budget import Pace
+from acclimate.training.engine.time_budget import TimeBudget
 from acclimate.training.optim.model_soups import Blend, ValMetrics, check_val, greedy_soup, wise_ft
 from acclimate.training.optim.optimizers import (
     OPTIMIZERS,
     OptimizerFactory,
+    eval_mode,
     parameter_groups,
-    to_judge,
-    to_learn,
+    train_mode,
 )
 from acclimate.training.optim.weight_averaging import Averager, Weights, copied
 from acclimate.training.plan import TrainPlan
 
-Watch = Callable[[Epoch], bool]
+EpochCallback = Callable[[Epoch], bool]
 """Sees each epoch's figures; False ends the training there, with the best weights so far."""
 
 
@@ -98,8 +98,8 @@ def train(
     context: Context,
     optimizer: OptimizerFactory | None = None,
     keep_start: bool = True,
-    watch: Watch | None = None,
-    made_of: Mapping[str, object] | None = None,
+    epoch_callback: EpochCallback | None = None,
+    fingerprint: Mapping[str, object] | None = None,
 ) -> TrainResult:
     """Trains a network and keeps the weights that were best on val, the start included.
 
@@ -121,9 +121,9 @@ def train(
         context: Seed, workspace, progress.
         optimizer: In place of the one that the plan names.
         keep_start: Whether the start comes back where no epoch is as accurate on val.
-        watch: Asked after each epoch whether to go on.
-        made_of: What the numbers depend on beside the plan and the images, name to plain value: a
-            checkpoint of a training that differs in one of them is refused.
+        epoch_callback: Asked after each epoch whether to go on.
+        fingerprint: What the results depend on besides the plan and the images, by name: a
+            checkpoint that differs in one of these values is refused.
 
     Returns:
         The trained network and its curve.
@@ -151,12 +151,12 @@ def train(
         )
     else:
         source = views
-    with one_sentence_if_another_ends(), freed_memory_kept():
-        known = fabric, network, built, source, objective, plan, context, keep_start, watch
-        run = _Run(*known, made_of or {})
+    with report_ended_process(), keep_freed_memory():
+        known = fabric, network, built, source, objective, plan, context, keep_start, epoch_callback
+        run = _Run(*known, fingerprint or {})
         result = run.to_the_end()
     if plan.reestimate_batch_norm and source.views is not None:
-        measure_anew(result.network, source.views, context)
+        reestimate_batch_norm(result.network, source.views, context)
     return result
 
 
@@ -173,31 +173,29 @@ class _Run:
         plan: TrainPlan,
         context: Context,
         keep_start: bool,
-        watch: Watch | None,
-        made_of: Mapping[str, object],
+        epoch_callback: EpochCallback | None,
+        fingerprint: Mapping[str, object],
     ) -> None:
         self.fabric, self.network, self.source = fabric, network, source
         self.plan, self.context, self.keep_start = plan, context, keep_start
-        self.watch, self.ended = watch, False
+        self.epoch_callback, self.ended = epoch_callback, False
         self.rank = process_rank()
         self.progress: Progress = context.progress if self.rank == 0 else silent
-        self.to_input, self.forward_module = (
-            source.to_input(fabric.device),
-            source.forward_module(network),
-        )
-        given = {"keep_start": keep_start, "images": source.images, **made_of}
+        self.to_input = source.to_input(fabric.device)
+        self.forward_module = source.forward_module(network)
+        given = {"keep_start": keep_start, "images": source.images, **fingerprint}
         data = source.digest if context.workspace else ""
-        self.training = numbers_of(plan, optimizer, context.seed, data, given)
+        self.fingerprint = resume_fingerprint(plan, optimizer, context.seed, data, given)
         check_val(plan.averaging, source.val_images)
         self.average = Averager(plan.averaging)
-        self.saver = Saver(context.workspace, leads=self.rank == 0)
+        self.checkpointer = Checkpointer(context.workspace, leads=self.rank == 0)
         # The first process alone keeps checkpoints: the others may be on other machines.
         state = self._found() if self.rank == 0 else None
         if fabric.world_size > 1:
             state = fabric.broadcast(state)
         if state is not None:
             network.load_state_dict(state.network)
-        share_start(fabric, network)
+        broadcast_weights(fabric, network)
         self.optimizer = fabric.setup_optimizers(optimizer)
         self.step = Step(
             fabric,
@@ -208,8 +206,8 @@ class _Run:
             plan,
             self.progress.info,
         )
-        spent = max(state.curve[-1].seconds, state.part.seconds) if state else 0.0
-        self.pace = Pace(plan, source.steps, fabric, spent)
+        spent = max(state.curve[-1].seconds, state.epoch_progress.seconds) if state else 0.0
+        self.budget = TimeBudget(plan, source.steps, fabric, spent)
         self.state = state or self._start()
         if state is not None:
             self._take_up(state)
@@ -217,7 +215,7 @@ class _Run:
     def _found(self) -> TrainState | None:
         state = find_state(self.context.workspace)
         if state is not None and self.context.workspace is not None:
-            check_state(state, self.context.workspace, self.network, self.training)
+            check_state(state, self.context.workspace, self.network, self.fingerprint)
         return state
 
     def _take_up(self, state: TrainState) -> None:
@@ -227,16 +225,18 @@ class _Run:
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.micro_batch = state.incidents.micro_batch
         within = (
-            f", batch {state.part.batches} of {self.source.steps}" if state.part.batches else ""
+            f", batch {state.epoch_progress.batches} of {self.source.steps}"
+            if state.epoch_progress.batches
+            else ""
         )
-        self.progress.info(f"going on after {self.pace.of_all(state.epoch, ' of ')}{within}")
+        self.progress.info(f"going on after {self.budget.of_all(state.epoch, ' of ')}{within}")
 
     def to_the_end(self) -> TrainResult:
         """Epoch by epoch, until the plan or the patience ends."""
         state = self.state
-        with self.saver:
-            while state.epoch < self.plan.epochs and not (self.ended or self.pace.over()):
-                patience = self.pace.patience(state.epoch)
+        with self.checkpointer:
+            while state.epoch < self.plan.epochs and not (self.ended or self.budget.over()):
+                patience = self.budget.patience(state.epoch)
                 if stale(state.curve) >= patience:
                     self.progress.info(f"stopped: val got no better for {count(patience, 'epoch')}")
                     break
@@ -245,7 +245,7 @@ class _Run:
         self.network.load_state_dict(blend.weights if blend else state.best)
         network, curve = on_cpu(self.network), tuple(state.curve)
         result = TrainResult(network, curve, state.best_epoch, state.incidents, blend)
-        for told in told_of_start(curve, self.plan.learning_rate, kept=result.is_start):
+        for told in start_kept_notes(curve, self.plan.learning_rate, kept=result.is_start):
             self.progress.info(told)
         return result
 
@@ -281,29 +281,29 @@ class _Run:
         )
 
     def _epoch(self, epoch: int) -> None:
-        to_learn(self.optimizer)
+        train_mode(self.optimizer)
         loss = self._train_epoch(epoch)
-        if self.saver.due:
+        if self.checkpointer.due:
             self._save()
-            self.saver.leave_if_asked()
-        to_judge(self.optimizer)
+            self.checkpointer.leave_if_asked()
+        eval_mode(self.optimizer)
         with self.average.shown(self.network):
             self._end_epoch(epoch, loss)
-        if self.watch is not None:
-            self.ended = not self.watch(self.state.curve[-1])
+        if self.epoch_callback is not None:
+            self.ended = not self.epoch_callback(self.state.curve[-1])
         if self.context.workspace is not None and self.rank == 0:
             self._save()
-        self.saver.leave_if_asked()
+        self.checkpointer.leave_if_asked()
 
     def _end_epoch(self, epoch: int, loss: float) -> None:
         """Asks val, and keeps the weights if they are the best so far."""
         val = self._validate()
         if self.source.val_images and not math.isfinite(val.loss):
             raise diverged("val loss", val.loss, f"the end of epoch {epoch}", self.plan)
-        rate, spent = self.optimizer.param_groups[-1]["lr"], self.pace.seconds
+        rate, spent = self.optimizer.param_groups[-1]["lr"], self.budget.seconds
         line = Epoch(epoch, loss, val.loss, val.accuracy, rate, spent, val.loss_error)
         state = self.state
-        state.epoch, state.part = epoch, Part()
+        state.epoch, state.epoch_progress = epoch, EpochProgress()
         state.curve.append(line)
         # Where the way from the start is asked for, the start is among what val chooses from.
         floor = self.keep_start and not self.plan.coefficients
@@ -314,7 +314,7 @@ class _Run:
         self.average.after_epoch(line, state.curve, self.network)
         figures = f", {_of_val(line)}" if self.source.val_images else ""
         end = " (kept)" if state.best_epoch == epoch else ""
-        self.progress.info(f"{self.pace.of_all(epoch)}: train loss {loss:.3f}{figures}{end}")
+        self.progress.info(f"{self.budget.of_all(epoch)}: train loss {loss:.3f}{figures}{end}")
 
     def _save(self) -> None:
         """Everything that the next batch depends on."""
@@ -322,48 +322,49 @@ class _Run:
         state.network, state.optimizer = copied(self.network), self.optimizer.state_dict()
         state.average = self.average.state_dict()
         state.scaler = self.fabric.strategy.precision.state_dict()
-        state.training = self.training
-        state.part.seconds = self.pace.seconds
-        self.saver.save(state)
+        state.fingerprint = self.fingerprint
+        state.epoch_progress.seconds = self.budget.seconds
+        self.checkpointer.save(state)
 
     def _train_epoch(self, epoch: int) -> float:
         """Every batch that is not done yet; the mean loss of the whole epoch."""
         set_mode(self.network, freeze_batch_norm=self.plan.freeze_batch_norm)
-        part, steps = self.state.part, self.source.steps
+        done, steps = self.state.epoch_progress, self.source.steps
         with self.progress.task(f"epoch {epoch}", self.source.images) as task:
-            if part.seen:
-                task.advance(part.seen)
-            for batch in self.source.train_batches(epoch, part.batches):
-                step = (epoch - 1) * steps + part.batches
-                rate = self.pace.factor(step)
+            if done.images:
+                task.advance(done.images)
+            for batch in self.source.train_batches(epoch, done.batches):
+                step = (epoch - 1) * steps + done.batches
+                rate = self.budget.factor(step)
                 seed = derive_seed(self.context.seed, "dropout", step, self.rank)
                 result = self.step.take(batch, rate, seed)
                 if result.fault is None:
-                    self.average.after_step(self.network, self.pace.done(step))
+                    self.average.after_step(self.network, self.budget.done(step))
                 self._count(result, batch.global_size, step, task)
-                if self.saver.due:
+                if self.checkpointer.due:
                     self._save()
-                    self.saver.leave_if_asked()
-                if self.pace.over():
+                    self.checkpointer.leave_if_asked()
+                if self.budget.over():
                     break
-        return part.loss / part.learnt if part.learnt else math.nan
+        return done.loss_sum / done.used_images if done.used_images else math.nan
 
     def _count(self, result: StepResult, images: int, step: int, task: Task) -> None:
         """Writes down what came of a step, and stops where too many come to nothing."""
-        part, incidents = self.state.part, self.state.incidents
-        part.batches += 1
-        part.seen += images
+        done, incidents = self.state.epoch_progress, self.state.incidents
+        done.batches += 1
+        done.images += images
         incidents.micro_batch = self.step.micro_batch
         task.advance(images)
         if result.fault is None:
-            part.loss, part.learnt = part.loss + result.loss, part.learnt + images
+            done.loss_sum += result.loss
+            done.used_images += images
             incidents.consecutive = 0
             task.note(f"loss {result.loss / images:.3f}")
             return
-        part.skipped += 1
+        done.skipped += 1
         incidents.skipped, incidents.consecutive = incidents.skipped + 1, incidents.consecutive + 1
         when, steps = f"step {step}", self.source.steps
-        check_goes_on(result.fault, part, incidents, self.plan, steps=steps, when=when)
+        check_divergence(result.fault, done, incidents, self.plan, steps=steps, when=when)
         self.progress.info(f"{when} skipped: {result.fault}")
 
     def _validate(self) -> ValMetrics:
@@ -384,7 +385,7 @@ class _Run:
                 right = (logits.argmax(1) == targets).sum()
                 sums += torch.stack([losses.sum(), losses.square().sum(), right])
         loss, squares, right = (s / images for s in summed(self.fabric, sums.tolist()))
-        self.pace.note_validation(time.monotonic() - began)
+        self.budget.note_validation(time.monotonic() - began)
         return ValMetrics(loss, right, math.sqrt(max(squares - loss**2, 0.0) / images))
 
 

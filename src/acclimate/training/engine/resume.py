@@ -14,7 +14,7 @@ _OF_THE_MACHINE = ("device", "minutes", "accumulate", "augment_on_device", "find
 """Of a plan: where and how long, which a training may take up otherwise than it was left."""
 
 
-def settings_beside(settings: Training) -> dict[str, object]:
+def stage_settings(settings: Training) -> dict[str, object]:
     """The settings of a stage that its plan does not hold: loss, smoothing and the like.
 
     Args:
@@ -26,7 +26,7 @@ def settings_beside(settings: Training) -> dict[str, object]:
     return {n: v for n, v in plain(settings).items() if n not in Training.model_fields}
 
 
-def numbers_of(
+def resume_fingerprint(
     plan: TrainPlan,
     optimizer: torch.optim.Optimizer,
     seed: int,

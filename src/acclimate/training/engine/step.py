@@ -11,7 +11,7 @@ from torch import nn
 from acclimate.data.dataset import Rows
 from acclimate.errors import count
 from acclimate.training.batches.train_batches import TrainBatch
-from acclimate.training.engine.batch_norm import statistics_of_more_than_one
+from acclimate.training.engine.batch_norm import explain_single_value_error
 from acclimate.training.engine.distributed import add_gradients, average, gathered, summed
 from acclimate.training.engine.divergence import Fault
 from acclimate.training.engine.fused_batch_norm import Fusion, find_fusion, fused
@@ -187,7 +187,7 @@ class Step:
             targets = torch.as_tensor(batch.targets[piece]).to(self.fabric.device)
             loss_inputs = LossInputs(inputs[: len(targets)], targets, batch.rows[piece])
             few_passes = fused(self._fused(inputs))
-            with self.fabric.autocast(), statistics_of_more_than_one(), few_passes:
+            with self.fabric.autocast(), explain_single_value_error(), few_passes:
                 logits = self.network(inputs).float()
             losses = self.objective(logits[: len(targets)], loss_inputs)
             if batch.consistency is not None:

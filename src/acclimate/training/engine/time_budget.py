@@ -16,7 +16,7 @@ _FADING = 0.9
 """Of a slow step's time at each step after it: the first ones often are slow."""
 
 
-class Pace:
+class TimeBudget:
     """Tells each step its rate, and when to end.
 
     With a budget the rate goes by the time that is gone, val included: nothing need be known of
@@ -94,7 +94,7 @@ class Pace:
         return summed(self.fabric, [seconds])[0] / int(self.fabric.world_size)
 
 
-def left_of(plan: TrainPlan, began: float) -> TrainPlan:
+def with_time_left(plan: TrainPlan, began: float) -> TrainPlan:
     """The plan with what is left of its minutes.
 
     Args:

@@ -102,7 +102,7 @@ def muon(groups: Groups) -> torch.optim.Optimizer:
 def schedule_free(groups: Groups) -> torch.optim.Optimizer:
     """Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), by its authors.
 
-    Weights are an average over the steps, in place of a falling rate: `to_judge` puts it in place.
+    Weights are an average over the steps, in place of a falling rate: `eval_mode` puts it in place.
     """
     optimizer: torch.optim.Optimizer = AdamWScheduleFree(groups)
     return optimizer
@@ -118,13 +118,13 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
 """Parameter groups, each with rate and weight decay, to an optimizer."""
 
 
-def to_learn(optimizer: torch.optim.Optimizer) -> None:
+def train_mode(optimizer: torch.optim.Optimizer) -> None:
     """Puts the weights at which gradients are taken in place; most rules have but one set."""
     if isinstance(optimizer, AdamWScheduleFree):
         optimizer.train()
 
 
-def to_judge(optimizer: torch.optim.Optimizer) -> None:
+def eval_mode(optimizer: torch.optim.Optimizer) -> None:
     """Puts the weights that are the result in place: before val, and before they are kept."""
     if isinstance(optimizer, AdamWScheduleFree):
         optimizer.eval()
