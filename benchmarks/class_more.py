@@ -39,7 +39,7 @@ from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import run_torch
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.loop import train
 from acclimate.training.engine.step import LossInputs
 from acclimate.training.plan import make_plan
@@ -78,7 +78,7 @@ def without_old(old: Classifier, new: Dataset, policy: Policy, kept: float, cont
 
     dataset = replace(new, classes=classes)
     plan = make_plan(FineTune(), len(dataset.rows("train")), context)
-    views = Views(dataset, policy, old.contract, context)
+    views = TrainingImages(dataset, policy, old.contract, context)
     trained = train(network, views, objective, plan, context=context, keep_start=False)
     return replace(old, network=trained.network, classes=classes, graph=None)
 

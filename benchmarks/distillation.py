@@ -45,7 +45,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.runtime import run_torch
 from acclimate.models.settings import Model
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
 
@@ -113,7 +113,7 @@ def still(
     context: Context,
 ) -> None:
     """The same training with a teacher who is asked each time, and once an image."""
-    views = Views(dataset, choose_policy(Augment(policy="none")), start.contract)
+    views = TrainingImages(dataset, choose_policy(Augment(policy="none")), start.contract)
     settings = Distill(epochs=args.epochs)
     plan = make_plan(settings, len(views.rows), context)
     asked = Teachers([teacher], start.classes, start.contract, device="cpu")

@@ -87,21 +87,21 @@ def acclimate_epochs(folder: Path, size: int, cache: Path):
     from acclimate.context import Context, derive_seed
     from acclimate.data.images.batches import batches
     from acclimate.models.runtime import Normalizer
-    from acclimate.training.batches.views import Views
+    from acclimate.training.batches.training_images import TrainingImages
     from acclimate.training.engine.allocator import keep_freed_memory
 
     dataset = acclimate.clean(folder)
     contract = acclimate.InputContract(size, MEAN, STD, "bilinear", 0.875)
     policy = Policy(LEAST_AREA, True, 0.0, (), 0, 0.0)
-    views = Views(dataset, policy, contract, Context(cache=cache))
+    views = TrainingImages(dataset, policy, contract, Context(cache=cache))
     to_input = Normalizer(contract, torch.device("cpu"))
-    rows, kept = dataset.rows(), views.trained
+    rows, kept = dataset.rows(), views.train_pictures
 
     def epoch(number: int):
         order = np.random.default_rng(number).permutation(rows)
         groups = np.split(order, range(BATCH, len(order), BATCH))
         for batch in batches(
-            dataset, groups, lambda row: views.train(row, derive_seed(0, number, row))
+            dataset, groups, lambda row: views.augmented(row, derive_seed(0, number, row))
         ):
             yield to_input(torch.from_numpy(batch.images))
         kept.flush()

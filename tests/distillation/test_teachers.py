@@ -17,7 +17,7 @@ from acclimate.errors import DataError, ModelFileError
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.registry.resolve import as_classifier
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.step import LossInputs
 from kit import CONTRACT
 
@@ -190,7 +190,10 @@ def test_too_many_answers_are_not_kept():
     ({"policy": "none", "mixup": 0.2}, False), ({"policy": "randaugment"}, False),
 ])  # fmt: skip
 def test_views_are_fixed_where_nothing_is_drawn(dataset, changes, fixed):
-    assert Views(dataset, choose_policy(Augment(**changes)), CONTRACT).fixed is fixed
+    assert (
+        TrainingImages(dataset, choose_policy(Augment(**changes)), CONTRACT).same_every_epoch
+        is fixed
+    )
 
 
 def test_remembering_changes_nothing_but_the_number_of_questions(dataset, context, monkeypatch):
@@ -206,7 +209,7 @@ def test_remembering_changes_nothing_but_the_number_of_questions(dataset, contex
     still = choose_policy(Augment(policy="none"))
     once = distill(teacher, dataset, still, settings, context=context, start=start)
     assert sum(sizes) == len(dataset.rows("train"))
-    monkeypatch.setattr(Views, "fixed", False)
+    monkeypatch.setattr(TrainingImages, "fixed", False)
     always = distill(teacher, dataset, still, settings, context=context, start=start)
     assert sum(sizes) == 4 * len(dataset.rows("train"))
     curves = [[line["train_loss"] for line in m.card.steps[-1].curve[1:]] for m in (once, always)]

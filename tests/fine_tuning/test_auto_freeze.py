@@ -14,7 +14,7 @@ from acclimate.fine_tuning.find_learning_rate import find_rate
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.structure import blocks
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.plan import make_plan
 from kit import Recorder, cross_entropy
 
@@ -26,7 +26,7 @@ SHORT, LONG = 1e-5, 1e4
 def choose(start, dataset, policy, context):
     def chosen(network=None, here=context, policy=policy, dataset=dataset, sizes=(), **settings):
         made = FineTune(trained="auto", batch_size=30, **settings)
-        views = Views(dataset, policy, start.contract, here, sizes=sizes)
+        views = TrainingImages(dataset, policy, start.contract, here, sizes=sizes)
         plan = make_plan(made, len(dataset.rows("train")), here)
         return choose_trained(network or start.module(), views, cross_entropy, plan, here)
 
@@ -87,7 +87,7 @@ def test_what_was_decided_stands_when_the_training_goes_on(choose, context, tmp_
 
 def test_timing_a_few_steps_changes_nothing(start, dataset, policy, context):
     network = copy.deepcopy(start.module())
-    views = Views(dataset, policy, start.contract, context)
+    views = TrainingImages(dataset, policy, start.contract, context)
     plan = make_plan(FineTune(minutes=LONG, batch_norm="train"), len(views.rows), context)
     random = torch.get_rng_state()
     steps = steps_in_budget(network, views, cross_entropy, plan, context)

@@ -12,7 +12,7 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.trainable_layers import Question, freeze_layers, relative_gradients
 from acclimate.models.classifier import Classifier
 from acclimate.models.structure import blocks, head, with_head
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from kit import Recorder
 
 FAST = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3}
@@ -34,7 +34,7 @@ def changed(before, after):
 
 
 def asked(views_of, policy, classifier, context, **settings):
-    views = Views(views_of, policy, classifier.contract, context)
+    views = TrainingImages(views_of, policy, classifier.contract, context)
     return Question(FineTune(**settings), views, context)
 
 

@@ -30,7 +30,7 @@ from acclimate.models.onnx.export import to_onnx
 from acclimate.models.rebuild import build
 from acclimate.models.runtime import run_onnx
 from acclimate.models.structure import counts_beyond_shapes, head_names
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Session
 
 _JUDGED_ON = 256
@@ -79,7 +79,7 @@ def prune(
     session = Session("prune", settings, len(dataset.rows("train")), context, began=began)
     contract = classifier.contract
     teacher = Teachers([classifier], classifier.classes, contract, device=context.device)
-    views = Views(dataset, policy or choose_policy(), classifier.contract)
+    views = TrainingImages(dataset, policy or choose_policy(), classifier.contract)
     # What was cut is no start to come back to: on clean val images it may look as good as ever
     # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).
     fit = session.fit(

@@ -22,7 +22,7 @@ from acclimate.models.onnx.trainable_int8 import IntegerGraph
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
 from acclimate.registry.resolve import as_classifier, is_pretrained_name
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Fit, Session
 
 _AGREEING = 256
@@ -76,7 +76,7 @@ def distill(
         dataset = dataset.with_classes(first.classes, first.name)
     begin = _fitted(start, dataset, context) if start else None
     begin = begin or student(first, dataset, settings.student, context)
-    views = Views(
+    views = TrainingImages(
         dataset, policy or choose_policy(), begin.contract, unlabelled=settings.unlabelled
     )
     _check_unlabelled(views)
@@ -110,7 +110,7 @@ def _written(
 def _trained(
     begin: Classifier,
     teachers: Sequence[AnyTeacher],
-    views: Views,
+    views: TrainingImages,
     settings: Distill,
     session: Session,
     context: Context,
@@ -125,7 +125,7 @@ def _trained(
     asked = Teachers(
         teachers, begin.classes, begin.contract, device=context.device, features=features
     )
-    ask = Remembering(asked, len(views.dataset)) if views.fixed else asked
+    ask = Remembering(asked, len(views.dataset)) if views.same_every_epoch else asked
     network = copy.deepcopy(begin.module())
     hint = Hint(network, asked.width, context.seed_for("hint")) if features else None
     objective = teaching(ask, settings, hint)
@@ -197,7 +197,7 @@ def _untrainable(name: str) -> ModelFileError:
     )
 
 
-def _check_unlabelled(views: Views) -> None:
+def _check_unlabelled(views: TrainingImages) -> None:
     if views.unlabelled and not len(views.dataset.rows("unlabelled")):
         raise DataError(
             "data has no images without a label to learn from.",

@@ -28,8 +28,8 @@ from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier
 from acclimate.training.batches.frozen_prefix import FrozenPart, frozen_prefix
 from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
-from acclimate.training.batches.views import Views
-from acclimate.training.engine.loop import Watch
+from acclimate.training.batches.training_images import TrainingImages
+from acclimate.training.engine.loop import EpochCallback
 from acclimate.training.engine.step import LossInputs, Objective
 from acclimate.training.optim.class_imbalance import label_trust, log_shares
 from acclimate.training.optim.losses import LOSSES
@@ -89,7 +89,7 @@ def fine_tune(
     sizes = _sizes(settings, classifier, session.plan)
     objective = make_objective(settings, dataset)
     start = with_fitted_head(classifier, dataset, settings.head, context)
-    views = Views(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
+    views = TrainingImages(dataset, policy or choose_policy(), start.contract, context, sizes=sizes)
     ready = prepare(session, settings, start, views, objective, context)
     settings, network = ready.settings, ready.network
     with stochastic(network, settings.dropout, settings.drop_path) as missing:
@@ -100,7 +100,7 @@ def fine_tune(
         part = _after_prefix(network, views, session.plan, settings, context)
         fit = session.fit(
             network, part.source if part and part.source else views, objective,
-            optimizer=optimizer, watch=watch,
+            optimizer=optimizer, epoch_callback=epoch_callback,
             fingerprint={"model": _begun_from(classifier), **scores},
             recorded={"policy": views.policy.as_record()},
         )  # fmt: skip
@@ -153,7 +153,7 @@ def prepare(
     session: Session,
     settings: FineTune,
     start: Classifier,
-    views: Views,
+    views: TrainingImages,
     objective: Objective,
     context: Context,
 ) -> Prepared:
@@ -190,7 +190,7 @@ def prepare(
 
 
 def _after_prefix(
-    network: nn.Module, views: Views, plan: TrainPlan, settings: FineTune, context: Context
+    network: nn.Module, views: TrainingImages, plan: TrainPlan, settings: FineTune, context: Context
 ) -> FrozenPart | None:
     """What becomes of the frozen first part; None where there is none."""
     if settings.trained in ("all", "lora"):

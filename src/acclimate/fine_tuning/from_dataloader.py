@@ -12,7 +12,7 @@ from acclimate.context import Context
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.user_loader import LoaderBatches
-from acclimate.training.engine.loop import Trained
+from acclimate.training.engine.loop import TrainResult
 from acclimate.training.engine.step import LossInputs
 from acclimate.training.optim.losses import LOSSES
 from acclimate.training.optim.optimizers import Groups, OptimizerFactory

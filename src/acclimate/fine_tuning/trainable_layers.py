@@ -18,7 +18,7 @@ from acclimate.models.device import choose_device, on_cpu, on_device
 from acclimate.models.heads import head_root
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import blocks
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 
 _JUDGED_ON = 256
 
@@ -34,7 +34,7 @@ class Question:
     """
 
     settings: FineTune
-    views: Views
+    views: TrainingImages
     context: Context
 
 
@@ -121,7 +121,7 @@ def relative_gradients(network: nn.Module, question: Question) -> dict[str, floa
     device = choose_device(context.device)
     network = on_device(network, device).eval()
     to_input = Normalizer(views.contract, device)
-    for batch in in_order(views.dataset, rows, views.contract, pictures=views.evaluated):
+    for batch in in_order(views.dataset, rows, views.contract, pictures=views.eval_pictures):
         logits = network(to_input(torch.from_numpy(batch.images)))
         targets = torch.from_numpy(batch.targets).to(device)
         torch.autograd.backward(functional.cross_entropy(logits, targets, reduction="sum"))

@@ -32,7 +32,7 @@ from acclimate.progress import silent
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 from acclimate.training.curve import standard_error
 from acclimate.training.engine.divergence import DivergedError
-from acclimate.training.engine.loop import Trained
+from acclimate.training.engine.loop import TrainResult
 from acclimate.training.session import Session
 
 TRIED = 12
@@ -60,7 +60,7 @@ class FeatureBatches:
         self._batch_size, self._seed = batch_size, seed
         self.images, self.val_images = len(rows), len(val.labels)
         self.steps = len(cut(rows, batch_size))
-        self.views, self.digest = None, ""  # these trainings leave no checkpoint
+        self.data, self.digest = None, ""  # these trainings leave no checkpoint
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
         """Every image once, in an order of the epoch's own."""

@@ -17,19 +17,19 @@ from acclimate.models.runtime import Normalizer
 from acclimate.models.split_network import divide
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.training.batches.frozen_prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.plan import make_plan
 from kit import Recorder
 
 CPU = torch.device("cpu")
 
 
-class Counted(Views):
+class Counted(TrainingImages):
     """Keeps which views were made."""
 
-    def train(self, row, seed):
+    def augmented(self, row, seed):
         self.made.append((row, seed))
-        return super().train(row, seed)
+        return super().augmented(row, seed)
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ def test_each_view_is_run_once_and_is_what_the_network_sees(divided, views, star
     assert np.array_equal(first[1], third[1])
     assert not np.array_equal(first[1], second[1])
 
-    pixels = np.stack([views.train(int(r), derive_seed(3, "view", 2, int(r))) for r in rows[:5]])
+    pixels = np.stack(
+        [views.augmented(int(r), derive_seed(3, "view", 2, int(r))) for r in rows[:5]]
+    )
     with torch.no_grad():
         wanted = divided.prefix(Normalizer(start.contract, CPU)(torch.from_numpy(pixels)))
     apart = np.abs(second[0].astype(np.float32) - wanted.numpy()).max()
@@ -169,7 +171,7 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
     network = copy.deepcopy(blank.module()).eval().requires_grad_(False)
     for _, module in blocks(network)[-4:]:
         module.requires_grad_(True)
-    views = Views(dataset, choose_policy(), blank.contract)
+    views = TrainingImages(dataset, choose_policy(), blank.contract)
     shape = divide(network, blank.contract.image_size).shape
     images, val = (len(dataset.rows(split)) for split in ("train", "val"))
     room = (2.5 * images + val) * 2 * int(np.prod(shape)) / 1e9

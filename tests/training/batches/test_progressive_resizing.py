@@ -15,7 +15,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import resized, wrap
 from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
 from acclimate.training.batches.train_batches import ImageBatches
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 
 
 def test_sizes_grow_over_two_thirds_of_the_epochs():
@@ -41,16 +41,16 @@ def test_a_start_that_is_not_smaller_is_refused(imagenet, dataset, policy, conte
 
 def test_training_images_have_the_epochs_size_and_val_its_own(imagenet, dataset, policy, context):
     contract = replace(imagenet.contract, image_size=64)
-    views = Views(dataset, policy, contract, context, sizes=(32, 64))
+    data = TrainingImages(dataset, policy, contract, context, sizes=(32, 64))
     shapes = [
-        {batch.images.shape[1:3] for batch in ImageBatches(views, 60, 0).train_batches(epoch)}
+        {batch.images.shape[1:3] for batch in ImageBatches(data, 60, 0).train_batches(epoch)}
         for epoch in (1, 2)
     ]
     assert shapes == [{(32, 32)}, {(64, 64)}]
-    assert views.evaluated.read(0).shape == (64, 64, 3)
+    assert data.eval_pictures.read(0).shape == (64, 64, 3)
     # The same crop, drawn smaller.
-    plain = Views(dataset, policy, contract, context)
-    assert (views.train(3, 5, 2) == plain.train(3, 5)).all()
+    plain = TrainingImages(dataset, policy, contract, context)
+    assert (data.augmented(3, 5, 2) == plain.augmented(3, 5)).all()
 
 
 def test_a_network_learns_with_growing_images(imagenet, dataset, policy, context):

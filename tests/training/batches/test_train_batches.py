@@ -9,7 +9,7 @@ import torch
 from acclimate.augmentation.policy import POLICIES, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.training.batches.train_batches import ImageBatches
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from kit import CONTRACT
 
 CPU = torch.device("cpu")
@@ -25,8 +25,8 @@ SEEN = {
 
 
 def batches(dataset, policy, on, **options):
-    views = Views(dataset, policy, CONTRACT, **options)
-    return list(ImageBatches(views, 50, seed=4, on=on).train_batches(2, 1))
+    data = TrainingImages(dataset, policy, CONTRACT, **options)
+    return list(ImageBatches(data, 50, seed=4, on=on).train_batches(2, 1))
 
 
 @pytest.mark.parametrize("name", SEEN)
@@ -58,7 +58,9 @@ def test_growing_images_grow_on_a_device_too(dataset):
 
 
 def test_a_device_repeats_an_epoch_and_makes_another_of_the_next(dataset):
-    source = ImageBatches(Views(dataset, POLICIES["randaugment"], CONTRACT), 50, seed=4, on=CPU)
+    source = ImageBatches(
+        TrainingImages(dataset, POLICIES["randaugment"], CONTRACT), 50, seed=4, on=CPU
+    )
     first, again, later = (
         torch.cat([s.images for s in source.train_batches(e)]) for e in (1, 1, 2)
     )

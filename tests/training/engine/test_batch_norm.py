@@ -9,8 +9,8 @@ from torch import nn
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.structure import head, with_head
-from acclimate.training.batches.views import Views
-from acclimate.training.engine.batch_norm import measure_anew, quiet_frozen
+from acclimate.training.batches.training_images import TrainingImages
+from acclimate.training.engine.batch_norm import eval_frozen, reestimate_batch_norm
 from kit import Recorder
 
 
@@ -28,9 +28,9 @@ def test_spoilt_statistics_are_replaced(network, start, dataset, policy, context
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean += 1.0
     recorder = Recorder()
-    views = Views(dataset, policy, start.contract, context)
+    views = TrainingImages(dataset, policy, start.contract, context)
     before = statistics(network)
-    measure_anew(network, views, replace(context, progress=recorder))
+    reestimate_batch_norm(network, views, replace(context, progress=recorder))
     assert all(not torch.equal(t, before[n]) for n, t in statistics(network).items())
     assert recorder.lines[0].endswith(", kept")
     assert not network.training
@@ -40,11 +40,11 @@ def test_good_statistics_are_kept_and_frozen_parts_left_alone(
     network, start, dataset, policy, context
 ):
     recorder = Recorder()
-    views = Views(dataset, policy, start.contract, context)
+    views = TrainingImages(dataset, policy, start.contract, context)
     before = statistics(network)
     network.requires_grad_(False)
     network.classifier.requires_grad_(True)
-    measure_anew(network, views, replace(context, progress=recorder))
+    reestimate_batch_norm(network, views, replace(context, progress=recorder))
     after = statistics(network)
     assert all(torch.equal(t, after[n]) for n, t in before.items())
     assert recorder.lines[0].endswith(", not kept")

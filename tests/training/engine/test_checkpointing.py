@@ -14,7 +14,7 @@ from torch import nn
 from acclimate.errors import ModelFileError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine import checkpointing
 from acclimate.training.engine.checkpoint import find_state
 from acclimate.training.engine.loop import train
@@ -41,7 +41,7 @@ def with_dropout():
 def run(dataset, policy, context):
     def go(settings=SETTINGS, *, network=None, mixup=0.0, **facts):
         plan = make_plan(settings, len(dataset.rows("train")), context)
-        views = Views(dataset, replace(policy, mixup=mixup), CONTRACT)
+        views = TrainingImages(dataset, replace(policy, mixup=mixup), CONTRACT)
         return train(
             network or with_dropout(), views, cross_entropy, plan, context=replace(context, **facts)
         )
@@ -75,7 +75,7 @@ def test_a_checkpoint_is_written_every_so_often(run, tmp_path, monkeypatch):
 
     with pytest.raises(MemoryError):  # unlike a signal, it leaves no time to save anything
         run(workspace=tmp_path, progress=Recorder(at_advance=4, by=MemoryError))
-    assert find_state(tmp_path).part.batches == 3
+    assert find_state(tmp_path).epoch_progress.batches == 3
 
 
 def test_a_short_training_is_saved_once_an_epoch(run, tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_other_images_of_the_same_number_are_another_training(
     place = dataset.table.schema.get_field_index("label")
     other = replace(dataset, table=dataset.table.set_column(place, "label", moved))
     plan = make_plan(SETTINGS, len(other.rows("train")), context)
-    views, here = Views(other, policy, CONTRACT), replace(context, workspace=tmp_path)
+    views, here = TrainingImages(other, policy, CONTRACT), replace(context, workspace=tmp_path)
     with pytest.raises(ModelFileError, match="another training: data was"):
         train(with_dropout(), views, cross_entropy, plan, context=here)
 
@@ -216,15 +216,3 @@ def test_a_finished_training_of_another_loss_is_not_handed_out(
     assert fine_tune(start, dataset, policy, settings, context=here).digest == first.digest
     with pytest.raises(ModelFileError, match=said):
         fine_tune(start, dataset, policy, settings.model_copy(update=changed), context=here)
-
-
-def test_a_checkpoint_from_before_these_were_written_down_is_gone_on_with(run, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=interrupted(2))
-    state = find_state(tmp_path)
-    names = ("optimizer", "batch_size", "images", "seed")
-    state.training = {name: state.training[name] for name in names}
-    save_state(state, tmp_path)
-    recorder = Recorder()
-    run(workspace=tmp_path, progress=recorder)
-    assert recorder.lines[0] == "going on after epoch 0 of 2, batch 2 of 6"

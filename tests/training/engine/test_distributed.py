@@ -35,7 +35,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.models.classifier import Classifier
 from acclimate.training import fine_tune as stage
 from acclimate.distillation.distill import distill
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import Views
 from acclimate.training.settings import Distill, FineTune
 
 model, data, out = map(Path, sys.argv[1:4])
@@ -44,9 +44,9 @@ seen = []
 
 
 class Recorded(Views):
-    def train(self, row, seed):
+    def augmented(self, row, seed):
         seen.append(row)
-        return super().train(row, seed)
+        return super().augmented(row, seed)
 
 
 stage.Views = Recorded

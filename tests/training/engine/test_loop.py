@@ -18,7 +18,7 @@ from acclimate.data.sources.read import read
 from acclimate.errors import RecipeError, UnreadableImage
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
 from kit import CONTRACT, Recorder, cross_entropy, curve, same_weights, tiny_network
@@ -39,7 +39,7 @@ def run(dataset, policy, context):
         plan = make_plan(settings, len(data.rows("train")), context)
         return train(
             network or tiny_network(),
-            views or Views(data, policy, CONTRACT),
+            views or TrainingImages(data, policy, CONTRACT),
             cross_entropy,
             plan,
             context=replace(context, **facts),
@@ -54,7 +54,7 @@ def run(dataset, policy, context):
 def good(dataset, policy, context):
     """A network that learnt the digits. Never changed."""
     plan = make_plan(SHORT, len(dataset.rows("train")), context)
-    views = Views(dataset, policy, CONTRACT)
+    views = TrainingImages(dataset, policy, CONTRACT)
     return train(tiny_network(), views, cross_entropy, plan, context=context)
 
 
@@ -140,10 +140,10 @@ def test_the_number_of_decoding_threads_changes_nothing(run, monkeypatch):
 def test_every_image_is_seen_once_an_epoch_in_another_order_and_view(run, dataset, policy):
     seen = []
 
-    class Recorded(Views):
-        def train(self, row, seed):
+    class Recorded(TrainingImages):
+        def augmented(self, row, seed):
             seen.append((row, seed))
-            return super().train(row, seed)
+            return super().augmented(row, seed)
 
     run(
         FineTune(epochs=2, batch_size=50, learning_rate=1e-3),
@@ -428,9 +428,9 @@ EVALUATED = Policy(
 
 
 def test_a_training_view_without_augmentation_is_what_evaluation_sees(dataset):
-    views = Views(dataset, EVALUATED, CONTRACT)
+    views = TrainingImages(dataset, EVALUATED, CONTRACT)
     for row in dataset.rows("train")[:5]:
-        assert np.array_equal(views.train(int(row), 7), CONTRACT.read(dataset.path(row)))
+        assert np.array_equal(views.augmented(int(row), 7), CONTRACT.read(dataset.path(row)))
 
 
 @pytest.mark.parametrize("side", [40, 150, 300, 500])
@@ -440,7 +440,7 @@ def test_that_holds_for_a_photo_that_the_decoder_may_shrink(tmp_path, side):
         (tmp_path / name).mkdir()
         Image.fromarray(noise).save(tmp_path / name / "photo.jpg", quality=90)
     photos = read(tmp_path)
-    seen = Views(photos, EVALUATED, CONTRACT).train(0, seed=0)
+    seen = TrainingImages(photos, EVALUATED, CONTRACT).augmented(0, seed=0)
     assert np.array_equal(seen, CONTRACT.read(photos.path(0)))
 
 
@@ -457,7 +457,9 @@ def test_from_images_altered_on_the_device_a_network_learns_the_same_every_time(
 def test_from_mixed_images_a_network_learns_and_is_less_sure(run, dataset, policy, good, name):
     mixing = replace(policy, **{name: 1.0})
     settings = SHORT.model_copy(update={"epochs": 5})
-    mixed, again = (run(settings, views=Views(dataset, mixing, CONTRACT)) for _ in range(2))
+    mixed, again = (
+        run(settings, views=TrainingImages(dataset, mixing, CONTRACT)) for _ in range(2)
+    )
     assert same_weights(mixed, again)
     assert curve(mixed) == curve(again)
     assert mixed.best.val_accuracy > 0.3  # chance is 0.1

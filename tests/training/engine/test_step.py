@@ -19,7 +19,7 @@ from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import SilentProgress
 from acclimate.training.batches.train_batches import ImageBatches
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.distributed import launched
 from acclimate.training.engine.loop import train
 from acclimate.training.engine.out_of_memory import halved, is_out_of_memory, pieces
@@ -59,7 +59,7 @@ def run(dataset, policy, context):
         plan = replace(make_plan(settings, len(dataset.rows("train")), context), **plans)
         trained = train(
             network,
-            Views(dataset, seen, CONTRACT),
+            TrainingImages(dataset, seen, CONTRACT),
             objective,
             plan,
             context=replace(context, progress=progress or SilentProgress()),
@@ -140,9 +140,9 @@ def test_views_are_compared_with_the_same_result_in_pieces(run):
 
 def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(dataset):
     network = Small().train()
-    source = ImageBatches(Views(dataset, COMPARED, CONTRACT), 30, seed=2)
+    source = ImageBatches(TrainingImages(dataset, COMPARED, CONTRACT), 30, seed=2)
     unaltered = replace(ALTERED, operations_per_image=0, color=0.0)
-    plain = ImageBatches(Views(dataset, unaltered, CONTRACT), 30, seed=2)
+    plain = ImageBatches(TrainingImages(dataset, unaltered, CONTRACT), 30, seed=2)
     batch, lone = next(source.train_batches(1)), next(plain.train_batches(1))
     assert batch.images.shape == (30, 3, 32, 32, 3)
     assert np.array_equal(batch.images[:, 0], lone.images)
@@ -164,8 +164,8 @@ def test_what_agrees_on_views_is_learnt_by_comparing_them(run, dataset):
     """On altered val images, which nothing was learnt from."""
     settings = FineTune(epochs=12, batch_size=30, learning_rate=5e-3)
     rows = dataset.rows("val")
-    views = Views(dataset, COMPARED, CONTRACT)
-    images = torch.stack([torch.from_numpy(views.train(int(row), int(row))) for row in rows])
+    views = TrainingImages(dataset, COMPARED, CONTRACT)
+    images = torch.stack([torch.from_numpy(views.augmented(int(row), int(row))) for row in rows])
     to_input = Normalizer(CONTRACT, torch.device("cpu"))
     differ, right = [], []
     for policy in (ALTERED, COMPARED):

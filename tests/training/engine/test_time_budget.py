@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 
 from acclimate.context import Context
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.loop import train
 from acclimate.training.engine.time_budget import TimeBudget, with_time_left
 from acclimate.training.optim.optimizers import adamw
@@ -133,7 +133,7 @@ def timed(dataset, policy, context, monkeypatch):
 
         settings = FineTune(minutes=seconds / 60, batch_size=60, learning_rate=1e-2)
         plan = make_plan(settings, len(dataset.rows("train")), context)
-        views = Views(dataset, policy, CONTRACT)
+        views = TrainingImages(dataset, policy, CONTRACT)
         here = replace(context, **facts)
         trained = train(tiny_network(), views, cross_entropy, plan, context=here, optimizer=slow)
         return trained, clock.now - began

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from acclimate.errors import RecipeError
 from acclimate.training.batches.train_batches import ImageBatches
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.optim.class_imbalance import balanced_order, label_trust, log_shares
 from kit import CONTRACT
 
@@ -42,7 +42,7 @@ def test_each_class_comes_as_often_and_each_of_its_images_too(sizes, seed):
 
 
 def epoch_of(dataset, policy, number, **options):
-    source = ImageBatches(Views(dataset, policy, CONTRACT), 16, seed=3, **options)
+    source = ImageBatches(TrainingImages(dataset, policy, CONTRACT), 16, seed=3, **options)
     return list(source.train_batches(number))
 
 

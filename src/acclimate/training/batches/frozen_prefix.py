@@ -26,7 +26,7 @@ from acclimate.models.split_network import Division, IndivisibleError, divide
 from acclimate.settings import Auto
 from acclimate.training.batches.activation_cache import Activations, Kept, bytes_of
 from acclimate.training.batches.train_batches import ImageBatches, TrainBatch, ValBatch
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.plan import TrainPlan
 
 VIEWS = 4
@@ -37,19 +37,19 @@ view: 0.841 in 531 s."""
 _BATCH = 64
 
 
-def views_that_fit(division: Division, views: Views, wanted: int, context: Context) -> int:
+def views_that_fit(division: Division, data: TrainingImages, wanted: int, context: Context) -> int:
     """How many views of each training image can be kept: those wanted, or what the disk takes.
 
     Args:
         division: Says how large activations are.
-        views: The images.
+        data: The images.
         wanted: At most.
         context: Its `cache_gb` bounds what is kept; half of what is free on the disk is left.
 
     Returns:
         0 where not even one fits.
     """
-    images, val = (len(views.dataset.rows(split)) for split in ("train", "val"))
+    images, val = (len(data.dataset.rows(split)) for split in ("train", "val"))
     room = min(context.cache_gb * GB, free_bytes(_place(context)) / 2)
     room -= bytes_of(val, 1, division.shape)
     return int(max(0, min(wanted, room // max(1, bytes_of(images, 1, division.shape)))))
@@ -60,26 +60,31 @@ class Prefix:
 
     Args:
         division: Of the network.
-        views: The images.
+        data: The images.
         count: Views of each training image.
         device: ONNX Runtime runs the prefix on a CPU, PyTorch elsewhere.
         context: Seed and workspace: a training that was killed finds its activations again.
     """
 
     def __init__(
-        self, division: Division, views: Views, count: int, device: torch.device, context: Context
+        self,
+        division: Division,
+        data: TrainingImages,
+        count: int,
+        device: torch.device,
+        context: Context,
     ) -> None:
-        self.views, self.count, self.seed, self.device = views, count, context.seed, device
+        self.data, self.count, self.seed, self.device = data, count, context.seed, device
         folder = context.workspace or _scratch_of(self)
-        train, val = (views.dataset.rows(split) for split in ("train", "val"))
+        train, val = (data.dataset.rows(split) for split in ("train", "val"))
         self._train = Activations(folder / "prefix-train", train, count, division.shape)
         self._val = Activations(folder / "prefix-val", val, 1, division.shape)
 
         def graph() -> bytes:
-            size = views.contract.image_size
+            size = data.contract.image_size
             return graph_of(on_cpu(copy.deepcopy(division.prefix)), size, "activations")
 
-        self._infer = run_frozen(division.prefix, views.contract, device, graph)
+        self._infer = run_frozen(division.prefix, data.contract, device, graph)
 
     def train(self, epoch: int, groups: Sequence[Rows]) -> Iterator[Kept]:
         """The activations of one view of each image; the view of epoch e is e modulo their number.
@@ -94,7 +99,7 @@ class Prefix:
         view = (epoch - 1) % self.count
 
         def read(row: int) -> Pixels:
-            return self.views.train(row, derive_seed(self.seed, "view", view + 1, row))
+            return self.data.augmented(row, derive_seed(self.seed, "view", view + 1, row))
 
         yield from self._computed(self._train, view, groups, read)
 
@@ -108,7 +113,7 @@ class Prefix:
             tuple[Kept, Rows]: float16, (b, *shape), and whose they are.
         """
         groups = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
-        found = self._computed(self._val, 0, groups, self.views.evaluated.read)
+        found = self._computed(self._val, 0, groups, self.data.eval_pictures.read)
         yield from zip(found, groups, strict=True)
 
     def to_input(self, activations: torch.Tensor) -> torch.Tensor:
@@ -124,7 +129,7 @@ class Prefix:
         read: Callable[[int], Pixels],
     ) -> Iterator[Kept]:
         lacking = [store.missing(view, rows) for rows in groups]
-        coming = batches(self.views.dataset, [rows for rows in lacking if len(rows)], read)
+        coming = batches(self.data.dataset, [rows for rows in lacking if len(rows)], read)
         for rows, missing in zip(groups, lacking, strict=True):
             if len(missing):
                 store.put(view, missing, self._infer(next(coming).images))
@@ -145,7 +150,7 @@ class ActivationBatches:
     def __init__(self, source: ImageBatches, division: Division, prefix: Prefix) -> None:
         self.source, self.division, self.prefix = source, division, prefix
         self.steps, self.images, self.val_images = source.steps, source.images, source.val_images
-        self.views = source.views
+        self.data = source.data
 
     @property
     def digest(self) -> str:
@@ -162,13 +167,13 @@ class ActivationBatches:
         Yields:
             TrainBatch: Its `images` are float16, (b, *shape).
         """
-        groups, labels = self.source.groups(epoch)[skip:], self.source.views.dataset.labels
+        groups, labels = self.source.groups(epoch)[skip:], self.source.data.dataset.labels
         for rows, kept in zip(groups, self.prefix.train(epoch, groups), strict=True):
             yield TrainBatch(kept, labels[rows], rows, len(rows), 1.0)
 
     def val_batches(self) -> Iterator[ValBatch]:
         """Activations of val, as evaluation sees it."""
-        labels = self.source.views.dataset.labels
+        labels = self.source.data.dataset.labels
         for kept, rows in self.prefix.val(self.source.val):
             yield ValBatch(kept, labels[rows])
 
@@ -195,13 +200,13 @@ class FrozenPart:
 
 
 def frozen_prefix(
-    network: nn.Module, views: Views, plan: TrainPlan, wanted: int | Auto, context: Context
+    network: nn.Module, data: TrainingImages, plan: TrainPlan, wanted: int | Auto, context: Context
 ) -> FrozenPart:
     """Batches of kept activations, where a network's first part is frozen and they can be kept.
 
     Args:
         network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
-        views: The images.
+        data: The images.
         plan: Numbers.
         wanted: Views of each image, at most; `VIEWS` where it is "auto".
         context: Seed, workspace, how much may be kept. Is told what was decided, and why.
@@ -209,25 +214,25 @@ def frozen_prefix(
     Returns:
         The batches, and what was decided.
     """
-    part = _kept(network, views, plan, wanted, context)
+    part = _frozen_part(network, data, plan, wanted, context)
     context.progress.info(f"frozen part: {part.told}")
     return part
 
 
-def _kept(
-    network: nn.Module, views: Views, plan: TrainPlan, wanted: int | Auto, context: Context
+def _frozen_part(
+    network: nn.Module, data: TrainingImages, plan: TrainPlan, wanted: int | Auto, context: Context
 ) -> FrozenPart:
-    reason = "prefix_views is 0" if wanted == 0 else unkept(views, plan)
+    reason = "prefix_views is 0" if wanted == 0 else reason_not_to_cache(data, plan)
     if reason is None:
         try:
             most = VIEWS if wanted == "auto" else wanted
-            division, fitting = divided(network, views, most, context)
+            division, fitting = split_at_frozen(network, data, most, context)
         except IndivisibleError as error:
             reason = str(error)
     if reason is not None:
         return FrozenPart(f"run at every step, since {reason}")
     count = min(plan.epochs, fitting)
-    size = bytes_of(len(views.rows), count, division.shape) / GB
+    size = bytes_of(len(data.rows), count, division.shape) / GB
     why = (
         "as many as prefix_views asks for" if wanted != "auto" else "what prefix_views: auto takes"
     )
@@ -239,19 +244,19 @@ def _kept(
         f"run once for each of {plural(count, 'view')} of each image ({why}), then only the rest; "
         f"{' x '.join(map(str, division.shape))} numbers of each are kept ({size:.2g} GB)"
     )
-    source = ImageBatches(views, plan.batch_size, context.seed)
-    prefix = Prefix(division, views, count, torch.device(plan.device), context)
+    source = ImageBatches(data, plan.batch_size, context.seed)
+    prefix = Prefix(division, data, count, torch.device(plan.device), context)
     return FrozenPart(told, ActivationBatches(source, division, prefix))
 
 
-def divided(
-    network: nn.Module, views: Views, wanted: int, context: Context
+def split_at_frozen(
+    network: nn.Module, data: TrainingImages, wanted: int, context: Context
 ) -> tuple[Division, int]:
     """A network cut where its frozen part ends.
 
     Args:
         network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
-        views: The images.
+        data: The images.
         wanted: Views of each image, at most.
         context: How much may be kept.
 
@@ -261,28 +266,28 @@ def divided(
     Raises:
         IndivisibleError: It cannot be cut, or not even one view can be kept.
     """
-    division = divide(network, views.contract.image_size)
-    fitting = views_that_fit(division, views, wanted, context)
+    division = divide(network, data.contract.image_size)
+    fitting = views_that_fit(division, data, wanted, context)
     if not fitting:
         raise IndivisibleError(f"not even one view of each image fits {context.cache_gb:g} GB")
     return division, fitting
 
 
-def unkept(views: Views, plan: TrainPlan) -> str | None:
+def reason_not_to_cache(data: TrainingImages, plan: TrainPlan) -> str | None:
     """Why kept activations would not be what the training sees; None where they would be.
 
     Args:
-        views: The images.
+        data: The images.
         plan: Numbers.
 
     Returns:
         The end of a sentence that says "since".
     """
-    if mixes(views.policy):
+    if mixes(data.policy):
         return "images are mixed"
-    if views.policy.compares:
+    if data.policy.compares:
         return "views are compared"
-    if views.sizes:
+    if data.sizes:
         return "images grow"
     if plan.balanced:
         return "classes are balanced"

@@ -16,7 +16,7 @@ from acclimate.data.dataset import Rows
 from acclimate.data.images.batches import batches, in_order
 from acclimate.data.images.contract import Pixels
 from acclimate.models.runtime import Normalizer
-from acclimate.training.batches.views import Views, digest_of
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.optim.class_imbalance import balanced_order
 
 
@@ -62,7 +62,7 @@ class BatchSource(Protocol):
         steps: Batches an epoch.
         images: Training images.
         val_images: Of all processes.
-        views: The images, where there is a table of them.
+        data: The images, where there is a table of them.
         digest: Stands for all that it feeds, as far as that is known.
     """
 
@@ -71,7 +71,7 @@ class BatchSource(Protocol):
         """Batches an epoch."""
 
     @property
-    def views(self) -> Views | None:
+    def data(self) -> TrainingImages | None:
         """The images, where there is a table of them."""
 
     @property
@@ -106,7 +106,7 @@ class ImageBatches:
     seed, the epoch and the row.
 
     Args:
-        views: The images.
+        data: The images.
         batch_size: Over all processes.
         seed: Of the training.
         balanced: Whether each class has the same share of an epoch; see `balanced_order`.
@@ -115,17 +115,17 @@ class ImageBatches:
 
     def __init__(
         self,
-        views: Views,
+        data: TrainingImages,
         batch_size: int,
         seed: int,
         *,
         balanced: bool = False,
         on: torch.device | None = None,
     ) -> None:
-        self.views, self.batch_size, self.seed = views, batch_size, seed
-        self.rows, self.val = views.rows, views.dataset.rows("val")
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.rows, self.val = data.rows, data.dataset.rows("val")
         self.balanced, self.on = balanced, on
-        self.consistency = views.policy.consistency if views.policy.compares else None
+        self.consistency = data.policy.consistency if data.policy.compares else None
         self.rank, self.processes = process_rank(), process_count()
 
     @property
@@ -136,7 +136,7 @@ class ImageBatches:
     @property
     def digest(self) -> str:
         """Stands for the images and how they are seen."""
-        return digest_of(self.views)
+        return self.data.digest
 
     @property
     def images(self) -> int:
@@ -150,7 +150,7 @@ class ImageBatches:
 
     def to_input(self, device: torch.device) -> Normalizer:
         """What turns pixels into what the network reads."""
-        return Normalizer(self.views.contract, device)
+        return Normalizer(self.data.contract, device)
 
     def forward_module(self, network: nn.Module) -> nn.Module:
         """The whole network reads images."""
@@ -162,8 +162,8 @@ class ImageBatches:
 
     def val_batches(self) -> Iterator[ValBatch]:
         """This process's part of val, as evaluation sees it."""
-        seen = self.views.dataset, self.val[self.rank :: self.processes], self.views.contract
-        for batch in in_order(*seen, pictures=self.views.evaluated):
+        seen = self.data.dataset, self.val[self.rank :: self.processes], self.data.contract
+        for batch in in_order(*seen, pictures=self.data.eval_pictures):
             yield ValBatch(batch.images, batch.targets)
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
@@ -183,17 +183,17 @@ class ImageBatches:
         order, times = self._order(epoch)
         # Places in the order, and not rows: a row that comes twice is seen in two ways.
         wholes = cut(np.arange(len(order)), self.batch_size)[skip:]
-        mixing = mixes(self.views.policy)
+        mixing = mixes(self.data.policy)
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
-        labels = self.views.dataset.labels
-        kept = self.views.trained  # opened before the threads ask for it
+        labels = self.data.dataset.labels
+        kept = self.data.train_pictures  # opened before the threads ask for it
         loaded = zip(self._seen(epoch, order, times, loaded_rows), loaded_rows, wholes, strict=True)
         for index, (seen, places, whole) in enumerate(loaded, skip):
             images, targets = seen, labels[order[places]]
             if mixing:
                 rng = np.random.default_rng(derive_seed(self.seed, "mix", epoch, index))
-                classes = len(self.views.dataset.classes)
-                mixed = mix(images, targets, classes, self.views.policy, rng)
+                classes = len(self.data.dataset.classes)
+                mixed = mix(images, targets, classes, self.data.policy, rng)
                 images, targets = self._part(mixed.images), self._part(mixed.targets)
             rows, weight = order[self._part(whole)], float(self.rank < len(whole))
             yield TrainBatch(images, targets, rows, len(whole), weight, self.consistency)
@@ -210,13 +210,13 @@ class ImageBatches:
             again = (int(time),) if time else ()
             seed = derive_seed(self.seed, "view", epoch, row, *again)
             # Sizes, where there are any, go by the epoch.
-            given = row, seed, *((epoch,) if self.views.sizes else ())
+            given = row, seed, *((epoch,) if self.data.sizes else ())
             if self.on is None:
-                return self.views.train(*given)
-            begun[place] = self.views.begin(*given)
+                return self.data.augmented(*given)
+            begun[place] = self.data.begin(*given)
             return begun[place].pixels
 
-        for batch in batches(self.views.dataset, groups, load):
+        for batch in batches(self.data.dataset, groups, load):
             if self.on is None:
                 yield batch.images
             else:
@@ -228,7 +228,7 @@ class ImageBatches:
         rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
         if not self.balanced:
             return rng.permutation(self.rows), np.zeros(len(self.rows), np.int64)
-        return balanced_order(self.rows, self.views.dataset.labels[self.rows], rng)
+        return balanced_order(self.rows, self.data.dataset.labels[self.rows], rng)
 
     def _part(self, whole: Any) -> Any:  # noqa: ANN401 - an array or a tensor
         """What this process sees of a batch; one stand-in where the tail leaves it nothing."""

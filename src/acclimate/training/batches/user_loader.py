@@ -51,7 +51,7 @@ class LoaderBatches:
         whole = getattr(loader, "dataset", None)
         known = hasattr(whole, "__len__") and not getattr(loader, "drop_last", False)
         self.images = len(whole) if known and whole is not None else self.steps * self.batch_size
-        self.val_images, self.views = 0, None
+        self.val_images, self.data = 0, None
         judged: list[int] = []
         if val is not None:
             _length(val, "val")

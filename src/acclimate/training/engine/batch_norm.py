@@ -9,7 +9,7 @@ from acclimate.context import Context
 from acclimate.errors import RecipeError
 from acclimate.models.batch_norm import reestimate
 from acclimate.models.structure import blocks
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -64,23 +64,23 @@ def eval_frozen(network: nn.Module) -> None:
             module.eval()
 
 
-def reestimate_batch_norm(network: nn.Module, views: Views, context: Context) -> None:
+def reestimate_batch_norm(network: nn.Module, data: TrainingImages, context: Context) -> None:
     """Batch-norm statistics of trained parts from the training images, where val gets better.
 
     Args:
         network: On the CPU. Changed in place.
-        views: The images; they are seen as evaluation sees them.
+        data: The images; they are seen as evaluation sees them.
         context: Is told what came of it.
     """
     trained = [m for _, m in blocks(network) if any(p.requires_grad for p in m.parameters())]
-    rows = views.dataset.rows("train")
+    rows = data.dataset.rows("train")
     before, after = reestimate(
         network,
-        views.contract,
-        views.evaluated,
-        views.dataset,
+        data.contract,
+        data.eval_pictures,
+        data.dataset,
         measured_on=rows,
-        judged_on=views.dataset.rows("val") if len(views.dataset.rows("val")) else rows,
+        judged_on=data.dataset.rows("val") if len(data.dataset.rows("val")) else rows,
         norms=[norm for module in trained for norm in module.modules()],
     )
     kept = "kept" if after < before else "not kept"

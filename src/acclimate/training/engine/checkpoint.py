@@ -119,12 +119,11 @@ def find_state(workspace: Path | None) -> TrainState | None:
         return None
     try:
         record = torch.load(workspace / _FILE, map_location="cpu", weights_only=True)
-        curve = [Epoch(**e) for e in record.pop("curve")]
-        part, incidents = Part(**record.pop("part")), Incidents(**record.pop("troubles"))
-        return TrainState(**record, curve=curve, part=part, incidents=incidents)
-    except Exception as error:  # a file of somebody else's may be broken in any way
+        version = record.pop("format", 1)
+        state = _state_of(record) if version == _FORMAT else None
+    except Exception as error:  # a foreign file may be broken in any way
         raise ModelFileError(
-            f"checkpoint cannot be read ({reason(error)}).", where=workspace / _FILE, hint=_WAY_OUT
+            f"checkpoint cannot be read ({reason(error)}).", where=workspace / _FILE, hint=_HINT
         ) from error
     if state is None:
         raise ModelFileError(

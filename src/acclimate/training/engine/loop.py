@@ -15,7 +15,7 @@ from acclimate.errors import count
 from acclimate.models.device import on_cpu, on_device
 from acclimate.progress import Progress, Task, silent
 from acclimate.training.batches.train_batches import BatchSource, ImageBatches
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.curve import Epoch
 from acclimate.training.engine.allocator import keep_freed_memory
 from acclimate.training.engine.batch_norm import reestimate_batch_norm, set_mode
@@ -91,7 +91,7 @@ class TrainResult:
 
 def train(
     network: nn.Module,
-    views: Views | BatchSource,
+    data: TrainingImages | BatchSource,
     objective: Objective,
     plan: TrainPlan,
     *,
@@ -115,7 +115,7 @@ def train(
 
     Args:
         network: Changed in place.
-        views: The images, or what feeds batches of them.
+        data: The images, or what feeds batches of them.
         objective: What is made small.
         plan: Numbers.
         context: Seed, workspace, progress.
@@ -143,20 +143,20 @@ def train(
     )
     network = on_device(network, fabric.device)
     built = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
-    if isinstance(views, Views):
-        views = views if views.context else replace(views, context=context)
+    if isinstance(data, TrainingImages):
+        data = data if data.context else replace(data, context=context)
         on = fabric.device if plan.augment_on_device else None
         source: BatchSource = ImageBatches(
-            views, plan.batch_size, context.seed, balanced=plan.balanced, on=on
+            data, plan.batch_size, context.seed, balanced=plan.balanced, on=on
         )
     else:
-        source = views
+        source = data
     with report_ended_process(), keep_freed_memory():
         known = fabric, network, built, source, objective, plan, context, keep_start, epoch_callback
         run = _Run(*known, fingerprint or {})
         result = run.to_the_end()
-    if plan.reestimate_batch_norm and source.views is not None:
-        reestimate_batch_norm(result.network, source.views, context)
+    if plan.reestimate_batch_norm and source.data is not None:
+        reestimate_batch_norm(result.network, source.data, context)
     return result
 
 

@@ -17,7 +17,7 @@ from acclimate.files import digest_json
 
 
 @dataclass(frozen=True)
-class Views:
+class TrainingImages:
     """Which images are trained on, and how they are seen.
 
     Attributes:
@@ -45,7 +45,13 @@ class Views:
         return np.concatenate([labelled, self.dataset.rows("unlabelled")])
 
     @property
-    def fixed(self) -> bool:
+    def digest(self) -> str:
+        """Identifies the images and everything that is done to them."""
+        seen = [self.contract.as_record(), self.unlabelled, self.sizes]
+        return digest_json([self.dataset.digest, self.policy.digest, *seen])
+
+    @property
+    def same_every_epoch(self) -> bool:
         """Whether an image looks the same in every epoch."""
         policy = self.policy
         flips = policy.horizontal_flip or policy.vertical_flip
@@ -53,16 +59,16 @@ class Views:
         return not (changed or self._crops or mixes(policy))
 
     @cached_property
-    def evaluated(self) -> Pictures:
+    def eval_pictures(self) -> Pictures:
         """The images as evaluation sees them."""
         return Pictures(self.dataset, evaluated(self.contract), self.context)
 
     @cached_property
-    def trained(self) -> Pictures:
+    def train_pictures(self) -> Pictures:
         """What training views are made of."""
         if self._crops:
             return Pictures(self.dataset, roomy(self.contract), self.context)
-        return self.evaluated
+        return self.eval_pictures
 
     @cached_property
     def _drawn_by(self) -> InputContract:
@@ -73,7 +79,7 @@ class Views:
     def _crops(self) -> bool:
         return self.policy.crop_area < 1
 
-    def train(self, row: int, seed: int, epoch: int = 1) -> Pixels:
+    def augmented(self, row: int, seed: int, epoch: int = 1) -> Pixels:
         """What an image shows of itself, governed by the seed and the epoch's size.
 
         Args:
@@ -97,21 +103,8 @@ class Views:
         Returns:
             Cropped and flipped.
         """
-        image = Picture(self.trained.read(row))
+        image = Picture(self.train_pictures.read(row))
         drawn_by = self._drawn_by
         if self.sizes:
             drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
         return self.policy.begin(image, drawn_by, np.random.default_rng(seed))
-
-
-def digest_of(views: Views) -> str:
-    """Stands for the images and how they are seen.
-
-    Args:
-        views: The images.
-
-    Returns:
-        The digest.
-    """
-    seen = [views.contract.as_record(), views.unlabelled, views.sizes]
-    return digest_json([views.dataset.digest, views.policy.digest, *seen])
