@@ -10,7 +10,7 @@ from torch import nn
 from acclimate.augmentation.batched_operations import finished
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.lr_finder import STEPS, range_test, resolve_rate
 from acclimate.training.plan import make_plan
 from kit import CONTRACT, cross_entropy, same_weights, tiny_network
@@ -21,7 +21,7 @@ def tried(dataset, policy, context):
     def go(network=None, **settings):
         made = FineTune(batch_size=18, **settings)
         plan = make_plan(made, len(dataset.rows("train")), context)
-        views = Views(dataset, policy, CONTRACT)
+        views = TrainingImages(dataset, policy, CONTRACT)
         return range_test(network or tiny_network(), views, cross_entropy, plan, context=context)
 
     return go
@@ -74,7 +74,7 @@ def test_a_network_that_is_lost_at_every_rate_is_said(tried):
 
 
 def test_a_plan_that_asks_for_it_gets_the_rate_that_was_found(dataset, policy, context):
-    views = Views(dataset, policy, CONTRACT)
+    views = TrainingImages(dataset, policy, CONTRACT)
     known = make_plan(FineTune(batch_size=60), len(dataset.rows("train")), context)
     facts = (tiny_network(), views, cross_entropy)
     assert resolve_rate(known, *facts, context=context) is known

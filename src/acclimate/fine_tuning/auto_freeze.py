@@ -15,8 +15,8 @@ from acclimate.files import digest_json, read_json, write_json
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.trainable_layers import Question, body, freeze_layers
 from acclimate.models.split_network import IndivisibleError
-from acclimate.training.batches.frozen_prefix import divided, unkept
-from acclimate.training.batches.views import Views, digest_of
+from acclimate.training.batches.frozen_prefix import reason_not_to_cache, split_at_frozen
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.distributed import launched
 from acclimate.training.engine.step import Objective
 from acclimate.training.lr_finder import TrialSteps
@@ -59,7 +59,11 @@ class Choice:
 
 
 def choose_trained(
-    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+    network: nn.Module,
+    views: TrainingImages,
+    objective: Objective,
+    plan: TrainPlan,
+    context: Context,
 ) -> Choice:
     """All layers, or a frozen first third whose activations are kept where time is too short.
 
@@ -94,12 +98,16 @@ def choose_trained(
 
 
 def _of_first(
-    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+    network: nn.Module,
+    views: TrainingImages,
+    objective: Objective,
+    plan: TrainPlan,
+    context: Context,
 ) -> Choice:
     """What was decided before, or what the first process decides now."""
     if context.workspace is None:
         return _decided(network, views, objective, plan, context)
-    path, of = context.workspace / _FILE, digest_json([str(network), digest_of(views)])
+    path, of = context.workspace / _FILE, digest_json([str(network), views.digest])
     found = _found(path, of)
     if found is None:
         found = _decided(network, views, objective, plan, context)
@@ -115,13 +123,17 @@ def _found(path: Path, of: str) -> Choice | None:
 
 
 def _decided(
-    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+    network: nn.Module,
+    views: TrainingImages,
+    objective: Objective,
+    plan: TrainPlan,
+    context: Context,
 ) -> Choice:
     if plan.minutes is None:
         return Choice(None, "all layers, since no minutes bound the time")
     blocks = len(body(network))
     last = blocks - round(blocks * _FROZEN)
-    reason = unkept(views, plan)
+    reason = reason_not_to_cache(views, plan)
     if reason is None and blocks < _FEWEST_BLOCKS:
         reason = f"the network has only {count(blocks, 'block')} beside its head"
     if reason is not None:
@@ -136,20 +148,26 @@ def _decided(
     return Choice(last, f"the last {last} of {blocks} blocks, since only {told}")
 
 
-def _indivisible(network: nn.Module, last: int, views: Views, context: Context) -> str | None:
+def _indivisible(
+    network: nn.Module, last: int, views: TrainingImages, context: Context
+) -> str | None:
     """Why the activations before the last blocks cannot be kept; None where they can."""
     ours = copy.deepcopy(network)
     wanted = FineTune(trained="last", trained_blocks=last)
     freeze_layers(ours, Question(wanted, views, context))
     try:
-        divided(ours, views, 1, context)
+        split_at_frozen(ours, views, 1, context)
     except IndivisibleError as error:
         return str(error)
     return None
 
 
 def steps_in_budget(
-    network: nn.Module, views: Views, objective: Objective, plan: TrainPlan, context: Context
+    network: nn.Module,
+    views: TrainingImages,
+    objective: Objective,
+    plan: TrainPlan,
+    context: Context,
 ) -> float:
     """How many steps with all layers learning fit the plan's minutes, val's time set aside.
 

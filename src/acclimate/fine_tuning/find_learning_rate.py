@@ -10,7 +10,7 @@ from acclimate.fine_tuning.fine_tune import make_objective, prepare
 from acclimate.fine_tuning.head_init import with_fitted_head
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.lr_finder import RateCurve, range_test
 from acclimate.training.session import Session
 
@@ -46,7 +46,7 @@ def find_rate(
     check_trainable(dataset)
     session = Session("fine_tune", settings, len(dataset.rows("train")), context, began=began)
     start = with_fitted_head(classifier, dataset, settings.head, context)
-    views = Views(dataset, policy or choose_policy(), start.contract, context)
+    views = TrainingImages(dataset, policy or choose_policy(), start.contract, context)
     objective = make_objective(settings, dataset)
     ready = prepare(session, settings, start, views, objective, context)
     return range_test(ready.network, views, objective, session.plan, context=context)

@@ -16,7 +16,7 @@ from acclimate.models.device import on_device
 from acclimate.models.runtime import Normalizer
 from acclimate.progress import silent
 from acclimate.training.batches.train_batches import ImageBatches, TrainBatch
-from acclimate.training.batches.views import Views
+from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.batch_norm import set_mode
 from acclimate.training.engine.distributed import launched
 from acclimate.training.engine.divergence import diverged
@@ -60,7 +60,7 @@ class RateCurve:
 
 def range_test(
     network: nn.Module,
-    views: Views,
+    views: TrainingImages,
     objective: Objective,
     plan: TrainPlan,
     *,
@@ -120,7 +120,7 @@ def range_test(
 def resolve_rate(
     plan: TrainPlan,
     network: nn.Module,
-    views: Views,
+    views: TrainingImages,
     objective: Objective,
     *,
     context: Context,
@@ -178,7 +178,7 @@ class TrialSteps:
     def __init__(
         self,
         network: nn.Module,
-        views: Views,
+        views: TrainingImages,
         objective: Objective,
         plan: TrainPlan,
         context: Context,

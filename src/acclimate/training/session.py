@@ -10,11 +10,11 @@ from torch import nn
 from acclimate.context import Context
 from acclimate.models.classifier import StepRecord, plain
 from acclimate.training.batches.train_batches import BatchSource
-from acclimate.training.batches.views import Views
-from acclimate.training.engine.loop import Trained, Watch, train
-from acclimate.training.engine.resume import settings_beside
+from acclimate.training.batches.training_images import TrainingImages
+from acclimate.training.engine.loop import EpochCallback, TrainResult, train
+from acclimate.training.engine.resume import stage_settings
 from acclimate.training.engine.step import Objective
-from acclimate.training.engine.time_budget import left_of
+from acclimate.training.engine.time_budget import with_time_left
 from acclimate.training.lr_finder import resolve_rate
 from acclimate.training.optim.optimizers import OptimizerFactory
 from acclimate.training.plan import TrainPlan, make_plan
@@ -32,7 +32,7 @@ class Fit:
         step: The entry for the model's card.
     """
 
-    result: Trained
+    result: TrainResult
     plan: TrainPlan
     step: StepRecord
 
@@ -78,7 +78,7 @@ class Session:
     @property
     def time_left(self) -> TrainPlan:
         """The plan with what is left of its minutes."""
-        return left_of(self.plan, self._began)
+        return with_time_left(self.plan, self._began)
 
     def decide(self, settings: Training, name: str, reason: str) -> None:
         """Takes note of a setting that the stage chose itself.
@@ -95,7 +95,7 @@ class Session:
     def find_rate(
         self,
         network: nn.Module,
-        views: Views,
+        views: TrainingImages,
         objective: Objective,
         optimizer: OptimizerFactory | None = None,
     ) -> None:
@@ -114,12 +114,12 @@ class Session:
     def fit(
         self,
         network: nn.Module,
-        batches: Views | BatchSource,
+        batches: TrainingImages | BatchSource,
         objective: Objective,
         *,
         optimizer: OptimizerFactory | None = None,
         keep_start: bool = True,
-        watch: Watch | None = None,
+        epoch_callback: EpochCallback | None = None,
         fingerprint: Mapping[str, object] | None = None,
         recorded: Mapping[str, Any] | None = None,
     ) -> Fit:
@@ -131,20 +131,20 @@ class Session:
             objective: The loss.
             optimizer: In place of the one that the plan names.
             keep_start: Whether the start comes back if no epoch is as accurate on val.
-            watch: Called after each epoch; returns whether to continue.
+            epoch_callback: Called after each epoch; returns whether to continue.
             fingerprint: What the weights depend on beside the plan, the settings and the images.
             recorded: Entries for the record beside the settings.
 
         Returns:
             The trained network, the plan, and the entry for the model's card.
         """
-        if isinstance(batches, Views):
+        if isinstance(batches, TrainingImages):
             self.find_rate(network, batches, objective, optimizer)
         self.plan = self.time_left
         result = train(
             network, batches, objective, self.plan, context=self._context, optimizer=optimizer,
-            keep_start=keep_start, watch=watch,
-            made_of={**settings_beside(self._resolved), **(fingerprint or {})},
+            keep_start=keep_start, epoch_callback=epoch_callback,
+            fingerprint={**stage_settings(self._resolved), **(fingerprint or {})},
         )  # fmt: skip
         used = {**plain(self._given), **(recorded or {})}
         if optimizer is not None:
