@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from acclimate.features.fit_head import Examples
 from acclimate.features.kernel import Landmarks, directions, fit_without_each
-from acclimate.features.probe import Examples
 
 PARTS, CLASSES = 4, 3
 

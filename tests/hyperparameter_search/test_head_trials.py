@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from acclimate.fine_tuning.head_init import with_fitted_head
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.fine_tune_trial import SearchJob
 from acclimate.hyperparameter_search.head_trials import (
@@ -36,6 +37,19 @@ def test_each_kind_of_head_begins_fitted_and_learns(bare, kind):
     assert trained.curve[0].val_accuracy > 0.5
     assert trained.curve[-1].train_loss < trained.curve[1].train_loss
     assert trained.best_epoch > 0
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "mlp"])
+def test_a_trial_starts_from_the_head_that_fine_tuning_starts_from(
+    bare, kind, imagenet, dataset, context
+):
+    tuned = head(with_fitted_head(imagenet, dataset, kind, context).module())
+    tried = head(bare._fitted(kind))
+    if kind == "linear":
+        assert torch.equal(tuned.weight, tried.weight)
+    # The layers before the last one run elsewhere, and round otherwise.
+    assert torch.allclose(tuned.weight, tried.weight, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(tuned.bias, tried.bias, rtol=1e-3, atol=1e-3)
 
 
 def test_the_backbone_does_not_run_again(bare, imagenet, dataset, context):

@@ -13,7 +13,7 @@ from torch import nn
 from acclimate.context import Context, process_rank
 from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.data.images.batches import in_order
-from acclimate.features.probe import calibrated
+from acclimate.features.fit_head import calibrated
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import run_torch

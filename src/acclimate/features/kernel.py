@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from acclimate.features.probe import Examples
+from acclimate.features.fit_head import Examples
 from acclimate.features.store import Features
 
 LANDMARKS = 3_000

@@ -8,9 +8,9 @@ import torch
 
 from acclimate.context import Context, process_count, process_rank
 from acclimate.data.dataset import Dataset
-from acclimate.features.cosine import fit_directions
 from acclimate.features.extract import extract
-from acclimate.features.probe import Examples, probe
+from acclimate.features.fit_head import Examples, fit_head
+from acclimate.features.probe import probe
 from acclimate.models.classifier import Classifier, StepRecord
 from acclimate.models.heads import head_kind, put_head
 from acclimate.models.structure import head
@@ -56,17 +56,18 @@ def _with_directions(classifier: Classifier, dataset: Dataset, context: Context)
     """The cosine head's directions, fitted to the training images. Changes the network."""
     train, val = dataset.rows("train"), dataset.rows("val")
     features = extract(classifier, dataset, np.concatenate([train, val]), context)
-    fitted = fit_directions(
-        Examples(features[: len(train)], dataset.labels[train]), len(dataset.classes)
+    cut = len(train)
+    fitted = fit_head(
+        "cosine",
+        Examples(features[:cut], dataset.labels[train]),
+        Examples(features[cut:], dataset.labels[val]),
+        len(dataset.classes),
+        (),
     )
-    layer = head(classifier.module())
-    with torch.no_grad():
-        layer.weight.copy_(fitted)
-        layer.bias.zero_()
+    fitted.copy_to(head(classifier.module()))
     figures = {}
     if len(val):
-        chosen = (features[len(train) :] @ fitted.numpy().T).argmax(1)
-        figures["val_accuracy"] = float((chosen == dataset.labels[val]).mean())
+        figures["val_accuracy"] = fitted.accuracy
         context.progress.info(f"probe: val accuracy {figures['val_accuracy']:.3f}")
     step = StepRecord("probe", {"head": "cosine"}, figures)
     return classifier.after(step, dataset=dataset.digest)

@@ -8,13 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from acclimate.context import Context, derive_seed
 from acclimate.data.dataset import Dataset, Rows, balanced
-from acclimate.features.cosine import fit_directions
 from acclimate.features.extract import extract
-from acclimate.features.probe import Examples, fit_head
+from acclimate.features.fit_head import Examples, fit_head
 from acclimate.features.settings import Probe
 from acclimate.features.store import Features
 from acclimate.fine_tuning.fine_tune import make_objective
@@ -27,7 +25,7 @@ from acclimate.hyperparameter_search.study import FinishedTrial, Study
 from acclimate.models.adapters import constrain
 from acclimate.models.classifier import Classifier
 from acclimate.models.heads import HEADS
-from acclimate.models.structure import head
+from acclimate.models.structure import backbone, head
 from acclimate.progress import silent
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 from acclimate.training.curve import standard_error
@@ -148,20 +146,10 @@ class HeadTrials:
             torch.manual_seed(self.context.seed_for("head") % 2**63)
             network = nn.Sequential()
             network.add_module("head", HEADS[kind](width, classes))
-        seen = torch.from_numpy(self._features)
-        last = head(network)
         with torch.no_grad():
-            if kind == "mlp":
-                seen = network.get_submodule("head.1")(network.get_submodule("head.0")(seen))
-            if kind == "cosine":
-                train, _ = self._examples(functional.normalize(seen, dim=1).numpy())
-                with torch.enable_grad():
-                    weight, bias = fit_directions(train, classes), torch.zeros(classes)
-            else:
-                found = fit_head(*self._examples(seen.numpy()), classes, Probe().regularization)
-                weight, bias = torch.from_numpy(found.weight), torch.from_numpy(found.bias)
-            last.weight.copy_(weight)
-            last.bias.copy_(bias)
+            features = backbone(network)(torch.from_numpy(self._features)).numpy()
+        examples = self._examples(features)
+        fit_head(kind, *examples, classes, Probe().regularization).copy_to(head(network))
         return network.eval()
 
     def _examples(self, features: Features) -> tuple[Examples, Examples]:

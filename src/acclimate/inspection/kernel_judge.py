@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from acclimate.features.extract import feature_size
+from acclimate.features.fit_head import Examples
 from acclimate.features.kernel import LANDMARKS, Landmarks, fit_without_each
-from acclimate.features.probe import Examples
 from acclimate.inspection.feature_view import View
 from acclimate.inspection.folds import Folds, Logits
 

@@ -17,7 +17,7 @@ from acclimate.data.dataset import Dataset, Rows, balanced
 from acclimate.data.sources.fix_list import is_kept
 from acclimate.errors import count
 from acclimate.evaluation.tta import softmax
-from acclimate.features.probe import calibrated
+from acclimate.features.fit_head import calibrated
 from acclimate.inspection.feature_view import View
 from acclimate.inspection.fine_tuned_judge import by_fine_tuning
 from acclimate.inspection.folds import Folds, Judge, dealt
