@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from acclimate.evaluation.metrics import METRICS, Outcomes, interval
+from acclimate.evaluation.metrics import METRICS, Outcomes, bootstrap_interval
 
 
 def outcomes(seed=0, images=200, classes=5, skill=0.6):
@@ -20,8 +20,8 @@ def chosen(found, rows):
 
 
 def figure(metric, found):
-    counted = METRICS[metric](found)
-    return float(counted.figure(counted.counts[None])[0])
+    count_metric = METRICS[metric](found)
+    return float(count_metric.figure(count_metric.counts[None])[0])
 
 
 def test_every_metric_is_tried():
@@ -54,7 +54,9 @@ def test_every_image_twice_gives_the_same_figure_and_a_narrower_interval(metric)
     twice = chosen(found, np.tile(np.arange(200), 4))
     assert figure(metric, twice) == pytest.approx(figure(metric, found), abs=1e-6)
     wide, narrow = (
-        interval(METRICS[metric](o), np.random.default_rng(0), resamples=1000, confidence=0.95)
+        bootstrap_interval(
+            METRICS[metric](o), np.random.default_rng(0), resamples=1000, confidence=0.95
+        )
         for o in (found, twice)
     )
     assert narrow.high - narrow.low < 0.75 * (wide.high - wide.low)
@@ -62,16 +64,16 @@ def test_every_image_twice_gives_the_same_figure_and_a_narrower_interval(metric)
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_resamples_at_once_are_each_counted_for_themselves(metric):
-    counted = METRICS[metric](outcomes())
-    drawn = np.random.default_rng(0).multinomial(200, counted.counts / 200, size=50)
-    one_by_one = [float(counted.figure(row[None])[0]) for row in drawn]
-    assert np.allclose(counted.figure(drawn), one_by_one)
+    count_metric = METRICS[metric](outcomes())
+    drawn = np.random.default_rng(0).multinomial(200, count_metric.counts / 200, size=50)
+    one_by_one = [float(count_metric.figure(row[None])[0]) for row in drawn]
+    assert np.allclose(count_metric.figure(drawn), one_by_one)
     assert np.ptp(one_by_one) > 0
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_counts_of_the_images_themselves_are_among_what_the_interval_spans(metric):
-    found = interval(
+    found = bootstrap_interval(
         METRICS[metric](outcomes(images=1000)),
         np.random.default_rng(0),
         resamples=1000,
@@ -82,9 +84,9 @@ def test_the_counts_of_the_images_themselves_are_among_what_the_interval_spans(m
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_seed_gives_one_interval(metric):
-    counted = METRICS[metric](outcomes())
+    count_metric = METRICS[metric](outcomes())
     first, second, other = (
-        interval(counted, np.random.default_rng(seed), resamples=200, confidence=0.9)
+        bootstrap_interval(count_metric, np.random.default_rng(seed), resamples=200, confidence=0.9)
         for seed in (3, 3, 4)
     )
     assert first == second != other

@@ -10,12 +10,12 @@ from sklearn import metrics as sklearn_metrics
 
 from acclimate.evaluation.metrics import (
     METRICS,
-    Counted,
+    CountMetric,
     Outcomes,
     accuracy,
+    bootstrap_interval,
     calibration_error,
     confusion,
-    interval,
     macro_f1,
     per_class,
 )
@@ -30,13 +30,13 @@ def outcomes(seed, images, skill=0.6, classes=CLASSES):
     return Outcomes(labels, said, rng.uniform(0.25, 1, images).astype(np.float32), classes)
 
 
-def figure(counted):
-    return float(counted.figure(counted.counts[None])[0])
+def figure(count_metric):
+    return float(count_metric.figure(count_metric.counts[None])[0])
 
 
-def bounds(counted, seed=0, resamples=2000, confidence=0.95):
-    return interval(
-        counted, np.random.default_rng(seed), resamples=resamples, confidence=confidence
+def bounds(count_metric, seed=0, resamples=2000, confidence=0.95):
+    return bootstrap_interval(
+        count_metric, np.random.default_rng(seed), resamples=resamples, confidence=confidence
     )
 
 
@@ -187,10 +187,10 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(truth):
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, images=st.integers(5, 120), skill=parts)
 def test_more_confidence_is_a_wider_interval(seed, images, skill):
-    counted = accuracy(outcomes(seed, images, skill))
-    wide, narrow = (bounds(counted, resamples=300, confidence=c) for c in (0.99, 0.8))
+    count_metric = accuracy(outcomes(seed, images, skill))
+    wide, narrow = (bounds(count_metric, resamples=300, confidence=c) for c in (0.99, 0.8))
     assert wide.low <= narrow.low <= narrow.high <= wide.high
-    assert wide.value == narrow.value == figure(counted)
+    assert wide.value == narrow.value == figure(count_metric)
 
 
 def test_where_all_are_right_the_interval_is_a_point():
@@ -206,7 +206,7 @@ def test_a_resample_counts_as_many_images_as_there_are():
         totals.extend(counts.sum(1).tolist())
         return counts[:, 0] / counts.sum(1)
 
-    bounds(Counted(np.asarray([3, 4]), figure_of), resamples=250)
+    bounds(CountMetric(np.asarray([3, 4]), figure_of), resamples=250)
     assert totals == [7] * 251
 
 
@@ -217,6 +217,6 @@ def test_counts_of_a_thousand_classes_are_drawn_piece_by_piece():
         pieces.append(len(counts))
         return counts[:, 0] / counts.sum(1)
 
-    bounds(Counted(np.ones(1_000_000, np.int64), figure_of), resamples=7)
+    bounds(CountMetric(np.ones(1_000_000, np.int64), figure_of), resamples=7)
     assert sum(pieces) == 1 + 7
     assert max(pieces) * 1_000_000 * 8 <= 32e6, "bytes at once"

@@ -37,7 +37,7 @@ def test_it_tells_gaussian_classes_apart_as_linear_discriminant_analysis_does():
     means = np.stack([features[labels == c].mean(0) for c in range(3)])
     apart = features - means[labels]
     found = ClassStatistics.of(np.full(3, 300.0), means, apart.T @ apart / 900)
-    layer = fit_discriminant(found.holding(features[::9].astype(np.float32), labels[::9]))
+    layer = fit_discriminant(found.with_held_out(features[::9].astype(np.float32), labels[::9]))
     with torch.inference_mode():
         logits = layer(torch.from_numpy(features.astype(np.float32)))
     theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(features, labels)

@@ -10,7 +10,7 @@ from torch import nn
 
 from acclimate.context import Context
 from acclimate.errors import ModelFileError
-from acclimate.features.extract import extract, open_backbone
+from acclimate.features.extract import extract, load_backbone
 from acclimate.models.classifier import Card, Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import backbone, with_head
@@ -30,7 +30,7 @@ def shared(tmp_path_factory, model, dataset):
     """A cache in which the graph of the backbone and the features of val stand. Read only."""
     cache = tmp_path_factory.mktemp("features")
     context = Context(device="cpu", cache=cache)
-    open_backbone(model, context)
+    load_backbone(model, context)
     extract(model, dataset, dataset.rows("val"), context)
     return cache
 
@@ -67,7 +67,7 @@ def test_the_middle_follows_the_features_and_is_the_mean_over_places_of_two_bloc
 ):
     rows = dataset.rows("val")[:7]
     context = Context(device="cpu", cache=shared)
-    both, last = (extract(model, dataset, rows, context, middle=m) for m in (True, False))
+    both, last = (extract(model, dataset, rows, context, intermediate=m) for m in (True, False))
     assert np.array_equal(both[:, :256], last)
     pixels = np.stack([model.contract.read(dataset.path(row)) for row in rows])
     seen = []
@@ -84,7 +84,7 @@ def test_each_image_is_computed_once(model, dataset, own):
     context = Context(device="cpu", cache=own, progress=recorder)
     val, test = dataset.rows("val"), dataset.rows("test")
     first = extract(model, dataset, val, context)
-    width = extract(model, dataset, val, context, middle=True).shape[1]
+    width = extract(model, dataset, val, context, intermediate=True).shape[1]
     assert rows_kept(own) == (len(val), len(val) * width)
     assert np.array_equal(extract(model, dataset, val[::-1], context), first[::-1])
     assert rows_kept(own) == (len(val), len(val) * width)
@@ -160,7 +160,7 @@ def test_pixels_that_are_no_file_get_the_same_features_and_are_not_kept(model, d
     context = Context(device="cpu", cache=own)
     rows = dataset.rows("val")[:5]
     kept = sorted(own.rglob("*"))
-    infer = open_backbone(model, context)
+    infer = load_backbone(model, context)
     found = infer(np.stack([model.contract.read(dataset.path(row)) for row in rows]))
     rows_before = [path for path in own.rglob("rows.f32") if path.stat().st_size]
     assert rows_before == []

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from acclimate.features.fit_head import Examples
-from acclimate.features.kernel import Landmarks, directions, fit_without_each
+from acclimate.features.kernel import Landmarks, fit_folds, root_normalized
 
-PARTS, CLASSES = 4, 3
+FOLDS, CLASSES = 4, 3
 
 
 @pytest.fixture
@@ -19,32 +19,32 @@ def known():
     return Examples(features.astype(np.float32), labels)
 
 
-def parts_of(known):
-    return np.random.default_rng(1).integers(0, PARTS, len(known.labels))
+def folds_of(known):
+    return np.random.default_rng(1).integers(0, FOLDS, len(known.labels))
 
 
-def fitted(known, landmarks=None, part_of=None):
+def fitted(known, landmarks=None, fold_of=None):
     places = Landmarks.of(known.features if landmarks is None else landmarks, 20)
-    part_of = parts_of(known) if part_of is None else part_of
-    return fit_without_each(known, part_of, places, parts=PARTS, num_classes=CLASSES)
+    fold_of = folds_of(known) if fold_of is None else fold_of
+    return fit_folds(known, fold_of, places, folds=FOLDS, num_classes=CLASSES)
 
 
 def out_of_part(known, heads):
     said = np.empty((len(known.labels), CLASSES), np.float32)
     for number, head in enumerate(heads):
-        own = parts_of(known) == number
+        own = folds_of(known) == number
         said[own] = head(known.features[own])
     return said
 
 
 def test_with_every_image_a_landmark_it_is_kernel_ridge_regression_itself(known):
     """Written down from the books: (K + 0.3 I)^-1 on the centred labels of the other parts."""
-    unit = directions(known.features).astype(np.float64)
+    unit = root_normalized(known.features).astype(np.float64)
     distance = 1 - unit @ unit.T
     kernel = np.exp(-2 * distance / np.median(distance[np.triu_indices(180, 1)]))
     wanted = np.eye(CLASSES)[known.labels]
     for number, head in enumerate(fitted(known)):
-        held = parts_of(known) == number
+        held = folds_of(known) == number
         among = kernel[~held][:, ~held] + 0.3 * np.eye((~held).sum())
         mean = wanted[~held].mean(0)
         expected = kernel[held][:, ~held] @ np.linalg.solve(among, wanted[~held] - mean) + mean
@@ -52,7 +52,7 @@ def test_with_every_image_a_landmark_it_is_kernel_ridge_regression_itself(known)
 
 
 def test_labels_of_a_part_do_not_reach_its_own_head(known):
-    held = parts_of(known) == 2
+    held = folds_of(known) == 2
     turned = Examples(known.features, np.where(held, (known.labels + 1) % CLASSES, known.labels))
     before, after = fitted(known), fitted(turned)
     assert np.allclose(before[2](known.features), after[2](known.features), atol=1e-3)
@@ -92,14 +92,14 @@ def test_images_that_all_look_the_same_are_no_failure_and_say_how_many_each_clas
     rng = np.random.default_rng(4)
     same = known.features[:1] + rng.normal(0, 1e-5, known.features.shape).astype(np.float32)
     for number, head in enumerate(fitted(Examples(same, known.labels))):
-        others = known.labels[parts_of(known) != number]
-        parts = np.bincount(others, minlength=CLASSES) / len(others)
-        assert np.allclose(head(same), parts, atol=0.1)  # nobody is sure
+        others = known.labels[folds_of(known) != number]
+        folds = np.bincount(others, minlength=CLASSES) / len(others)
+        assert np.allclose(head(same), folds, atol=0.1)  # nobody is sure
 
 
 def test_a_class_that_stands_in_one_part_alone_is_not_expected_by_that_parts_head(known):
-    part_of = np.where(known.labels == 1, 0, 1 + np.arange(180) % (PARTS - 1))
-    head = fitted(known, part_of=part_of)[0]
+    fold_of = np.where(known.labels == 1, 0, 1 + np.arange(180) % (FOLDS - 1))
+    head = fitted(known, fold_of=fold_of)[0]
     assert np.abs(head(known.features)[:, 1]).max() < 1e-3
 
 
@@ -107,6 +107,6 @@ def test_a_loud_channel_does_not_outweigh_all_others():
     plain = np.ones((1, 50), np.float32)
     loud = plain.copy()
     loud[0, 0] = 50
-    cosine = float((directions(plain) @ directions(loud).T)[0, 0])
+    cosine = float((root_normalized(plain) @ root_normalized(loud).T)[0, 0])
     usual = 99 / np.sqrt(50 * (49 + 2500))
     assert cosine > 0.78 > usual

@@ -13,7 +13,7 @@ from acclimate.fine_tuning.class_incremental import class_increment_of
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, digest_weights
-from acclimate.models.heads import MlpHead, put_head
+from acclimate.models.heads import MlpHead, replace_head
 from acclimate.models.structure import backbone, head, with_head
 from kit import Recorder
 
@@ -257,7 +257,7 @@ def test_another_head_and_a_new_class_without_training_images_are_refused(old, n
 
 def test_a_cosine_head_needs_images_of_the_old_classes(old, new):
     network = with_head(old.module(), head(old.module()))
-    put_head(network, "cosine", OLD)
+    replace_head(network, "cosine", OLD)
     assert "a cosine head cannot be made without" in refused(replace(old, network=network), new)
 
 

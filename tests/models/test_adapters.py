@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from acclimate.models.adapters import adapt, constrain, merge
-from acclimate.models.heads import put_head
+from acclimate.models.heads import replace_head
 from acclimate.models.structure import head
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
@@ -94,7 +94,7 @@ def test_a_parametrization_of_the_users_own_stays():
 
 def test_a_cosine_heads_directions_keep_one_length():
     given = network("test_resnet")
-    put_head(given, "cosine", 5)
+    replace_head(given, "cosine", 5)
     with torch.no_grad():
         weight = head(given).weight
         weight.copy_(3 * nn.functional.normalize(weight, dim=1))

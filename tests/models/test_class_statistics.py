@@ -59,7 +59,7 @@ def test_a_class_of_one_side_alone_stays_as_it_is(images):
     features, labels = images
     old = measured(features[labels < 2], labels[labels < 2], classes=2)
     new = measured(features[labels == 2], labels[labels == 2])
-    merged = old.widened(3).merged(new)
+    merged = old.with_more_classes(3).merged(new)
     np.testing.assert_array_equal(merged.means[:2], old.means)
     np.testing.assert_allclose(merged.means, measured(features, labels).means, atol=1e-4)
     np.testing.assert_allclose(merged.within(), measured(features, labels).within(), atol=1e-3)
@@ -68,7 +68,7 @@ def test_a_class_of_one_side_alone_stays_as_it_is(images):
 def test_held_features_are_kept_by_merging_and_come_back_in_sixteen_bits(images):
     features, labels = images
     held = features[:5].astype(np.float32)
-    found = measured(features, labels).holding(held, labels[:5])
+    found = measured(features, labels).with_held_out(held, labels[:5])
     merged = found.merged(found)
     assert merged.held_labels.tolist() == [*labels[:5], *labels[:5]]
     back = ClassStatistics.from_bytes(found.as_bytes(), 3)
@@ -94,7 +94,7 @@ WRONG = {
 @pytest.mark.parametrize("fault", WRONG)
 def test_numbers_that_cannot_be_are_refused(images, fault):
     features, labels = images
-    found = measured(features, labels).holding(features[:5].astype(np.float32), labels[:5])
+    found = measured(features, labels).with_held_out(features[:5].astype(np.float32), labels[:5])
     parts = {name: array.copy() for name, array in safetensors.numpy.load(found.as_bytes()).items()}
     WRONG[fault](parts)
     with pytest.raises(ModelFileError, match="class statistics"):

@@ -439,7 +439,7 @@ def counted(model):
     size = head(model.network).in_features
     held = np.ones((2, size), np.float32)
     blank = ClassStatistics.of(np.ones(2), np.zeros((2, size)), np.eye(size))
-    return replace(model, statistics=blank.holding(held, np.array([0, 1])))
+    return replace(model, statistics=blank.with_held_out(held, np.array([0, 1])))
 
 
 def test_class_statistics_come_back_and_change_no_digest(tmp_path):

@@ -15,7 +15,7 @@ from acclimate.features.probe import probe
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, digest_weights
-from acclimate.models.heads import HEADS, head_kind, head_root, put_head
+from acclimate.models.heads import HEADS, head_kind, head_root, replace_head
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
@@ -96,7 +96,7 @@ def test_a_module_of_ones_own_gets_its_head_back(dataset, tmp_path):
     network = timm.create_model("test_resnet", num_classes=10).eval()
     network.pretrained_cfg = {}
     model = replace(wrap(network, CONTRACT), classes=dataset.classes)
-    put_head(model.module(), "mlp", 10)
+    replace_head(model.module(), "mlp", 10)
     model.save(tmp_path / "own")
     fresh = timm.create_model("test_resnet", num_classes=10)
     assert Classifier.load(tmp_path / "own", network=fresh).digest == model.digest
@@ -107,8 +107,8 @@ def test_every_head_replaces_every_other(kind):
     network = timm.create_model("test_resnet", num_classes=7).eval()
     width = head(network).in_features
     for before in HEADS:
-        put_head(network, before, 3)
-        put_head(network, kind, 5)
+        replace_head(network, before, 3)
+        replace_head(network, kind, 5)
         assert head_kind(network) == kind
         assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
         assert next(network.get_submodule(head_root(network)).children(), head(network))
@@ -118,11 +118,11 @@ def test_every_head_replaces_every_other(kind):
 def test_features_of_one_length_are_not_taken_for_plain_ones():
     network = timm.create_model("test_resnet", num_classes=7).eval()
     plain = digest_weights(backbone(network))
-    put_head(network, "cosine", 7)
+    replace_head(network, "cosine", 7)
     assert digest_weights(backbone(network)) != plain
 
 
 def test_two_heads_are_not_replaced_by_one():
     network = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=4).eval()
     with pytest.raises(ModelFileError, match="has two heads: a mlp head cannot stand for both"):
-        put_head(network, "mlp", 4)
+        replace_head(network, "mlp", 4)

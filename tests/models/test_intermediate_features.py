@@ -5,14 +5,14 @@ import timm
 import torch
 from torch import nn
 
-from acclimate.models.intermediate_features import WithMiddle, middle_size
+from acclimate.models.intermediate_features import WithIntermediateFeatures, intermediate_size
 from acclimate.models.structure import backbone
 
 SIZE = 64
 
 
 def bodied(network):
-    return WithMiddle(backbone(network)).eval()
+    return WithIntermediateFeatures(backbone(network)).eval()
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_maps_and_tokens_are_averaged_over_places_and_follow_the_features(name, 
     images = torch.randn(3, 3, size, size)
     with torch.inference_mode():
         found, features = body(images), body.network(images)
-    width = middle_size(body, size)
+    width = intermediate_size(body, size)
     assert width > 50
     assert found.shape == (3, features.shape[1] + width)
     assert torch.equal(found[:, : features.shape[1]], features)
@@ -59,16 +59,16 @@ def test_maps_with_channels_last_are_averaged_over_places_and_not_over_channels(
 
 def test_a_network_of_flat_layers_alone_has_no_middle():
     body = bodied(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 8), nn.ReLU(), nn.Linear(8, 2)))
-    assert middle_size(body, 4) == 0
+    assert intermediate_size(body, 4) == 0
     assert body(torch.zeros(2, 3, 4, 4)).shape == (2, 8)
 
 
 def test_asking_leaves_no_hook_behind():
     body = bodied(timm.create_model("test_efficientnet", num_classes=4))
-    middle_size(body, SIZE)
+    intermediate_size(body, SIZE)
     assert not any(module._forward_hooks for module in body.modules())
 
 
 def test_a_head_on_plain_pixels_has_no_middle():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2)).eval()
-    assert middle_size(bodied(network), SIZE) == 0  # nothing has weights before the head
+    assert intermediate_size(bodied(network), SIZE) == 0  # nothing has weights before the head

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from acclimate.models.split_network import IndivisibleError, divide
+from acclimate.models.split_network import CannotSplitError, split_network
 from acclimate.models.structure import blocks
 
 
@@ -30,7 +30,7 @@ def frozen_but(name, learning, size=64):
 )
 def test_the_parts_give_what_the_whole_gives(name, shape):
     network, images = frozen_but(name, 3, size=160 if name == "test_vit" else 64)
-    parts = divide(network, images.shape[-1])
+    parts = split_network(network, images.shape[-1])
     with torch.no_grad():
         activations = parts.prefix(images)
         assert torch.equal(parts.suffix(activations), network(images))
@@ -42,7 +42,7 @@ def test_the_parts_give_what_the_whole_gives(name, shape):
 
 def test_training_the_suffix_trains_the_network():
     network, images = frozen_but("resnet18", 1)
-    parts = divide(network, 64)
+    parts = split_network(network, 64)
     before = [p.clone() for p in network.parameters()]
     learning = [p for p in parts.suffix.parameters() if p.requires_grad]
     assert len(learning) == sum(p.requires_grad for p in network.parameters()) == 2
@@ -71,7 +71,7 @@ class Flattened(nn.Module):
 def test_sizes_and_arguments_that_nobody_gave_are_no_activations():
     network = Flattened().eval()
     network.body.requires_grad_(False)
-    parts = divide(network, 8)
+    parts = split_network(network, 8)
     assert parts.shape == (4, 6, 6)
     images = torch.randn(5, 3, 8, 8)  # another batch size than the one it was traced with
     with torch.no_grad():
@@ -79,8 +79,8 @@ def test_sizes_and_arguments_that_nobody_gave_are_no_activations():
 
 
 def refused(network, size=64):
-    with pytest.raises(IndivisibleError) as caught:
-        divide(network, size)
+    with pytest.raises(CannotSplitError) as caught:
+        split_network(network, size)
     return str(caught.value)
 
 
@@ -104,5 +104,5 @@ def test_what_cannot_be_divided_says_why():
 
 def test_a_division_leaves_the_mode_of_the_network():
     network, _ = frozen_but("resnet18", 1)
-    divide(network.train(), 64)
+    split_network(network.train(), 64)
     assert network.training

@@ -22,8 +22,8 @@ from acclimate.models.structure import (
     fit_to_shapes,
     head,
     head_names,
-    linear_headed,
     with_head,
+    with_linear_head,
 )
 
 FAMILIES = {
@@ -97,7 +97,7 @@ def test_a_head_that_is_a_convolution_becomes_a_linear_layer_of_the_same_logits(
     network = timm.create_model("resnetv2_18", stem_chs=8, channels=(16,) * 4, num_classes=4).eval()
     before = run(network, 64)
     assert before.std() > 0
-    changed = linear_headed(network)
+    changed = with_linear_head(network)
     assert head_names(changed) == ("head.fc",)
     assert torch.allclose(run(changed, 64), before, atol=1e-5)
     check_head(changed, 64)

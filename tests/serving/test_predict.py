@@ -17,7 +17,7 @@ from PIL import Image
 from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.tta import over_views, safe_views, softmax
+from acclimate.evaluation.tta import averaged_over_views, safe_views, softmax
 from acclimate.features.probe import probe
 from acclimate.models.classifier import StepRecord
 from acclimate.models.onnx.export import export, from_onnx
@@ -235,7 +235,7 @@ def test_views_are_averaged_when_asked_and_answers_stay_in_order(model, images, 
     averaged = list(predict(taught, images, tta=True, context=context))
     assert [answer.path for answer in averaged] == images
     assert averaged != answers
-    views = over_views(run_onnx(model), safe_views(taught))
+    views = averaged_over_views(run_onnx(model), safe_views(taught))
     first = softmax(views(np.stack([model.contract.read(images[0])])))[0]
     assert averaged[0].probabilities[0] == pytest.approx(float(first.max()), abs=1e-4)
 

@@ -18,7 +18,7 @@ from acclimate.fine_tuning.from_dataloader import fit_dataloader, like
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
-from acclimate.registry.resolve import AnyModel, sized
+from acclimate.registry.resolve import AnyModel, resized_classifier
 from acclimate.settings import from_keywords
 from acclimate.training.engine.loop import TrainResult
 from acclimate.training.optim.optimizers import OptimizerFactory
@@ -117,7 +117,7 @@ def fine_tune(
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_said_by(own, settings), **settings}
         own = like(own)
-    start = sized(model, contract, image_size)
+    start = resized_classifier(model, contract, image_size)
     dataset = as_dataset(data, context=here)
     made = from_keywords(FineTune, settings)
     return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)

@@ -14,7 +14,7 @@ from acclimate.hyperparameter_search.fine_tune_search import RECIPE, Budget, Sea
 from acclimate.hyperparameter_search.fine_tune_search import search as _search
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.recipe import Recipe
-from acclimate.registry.resolve import AnyModel, sized
+from acclimate.registry.resolve import AnyModel, resized_classifier
 from acclimate.settings import from_keywords
 
 
@@ -53,7 +53,7 @@ def search(
         The best trial with its classifier and settings, and all trials.
     """
     here = as_context(context)
-    start = sized(model, contract, image_size)
+    start = resized_classifier(model, contract, image_size)
     return _search(
         start,
         as_dataset(data, context=here),

@@ -41,7 +41,7 @@ from acclimate.models.onnx.export import export as _export
 from acclimate.models.onnx.export import from_onnx
 from acclimate.models.settings import Export, OnnxFile
 from acclimate.progress import Progress, silent
-from acclimate.registry.resolve import AnyModel, as_classifier, sized
+from acclimate.registry.resolve import AnyModel, as_classifier, resized_classifier
 from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
 from acclimate.settings import from_keywords
@@ -99,7 +99,7 @@ def inspect(
         The data set with scores and flags.
     """
     here = as_context(context, progress=progress)
-    start = sized(model, contract, image_size)
+    start = resized_classifier(model, contract, image_size)
     return _inspect(
         start, as_dataset(data, context=here), from_keywords(Inspect, settings), context=here
     )
@@ -139,7 +139,7 @@ def augment(
     if model is None or data is None:
         raise RecipeError("a model and data are needed, or neither.", where="augment")
     here = as_context(context, progress=progress)
-    judge = sized(model, contract, image_size)
+    judge = resized_classifier(model, contract, image_size)
     return _safe_policy(judge, as_dataset(data, context=here), made, context=here)
 
 
@@ -168,7 +168,7 @@ def probe(
         A classifier of the data's classes.
     """
     here = as_context(context, progress=progress)
-    start = sized(model, contract, image_size)
+    start = resized_classifier(model, contract, image_size)
     return _probe(
         start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
     )

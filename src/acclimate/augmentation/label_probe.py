@@ -19,7 +19,7 @@ from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import read_image
 from acclimate.data.images.fast_resize import mirrored
 from acclimate.data.images.threads import image_threads
-from acclimate.features.extract import open_backbone
+from acclimate.features.extract import load_backbone
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier
 
@@ -76,7 +76,7 @@ class Judge:
         self.labels = dataset.labels[rows]
         self._wanted = np.eye(len(dataset.classes), dtype=np.float32)[self.labels]
         self._part = _stratified(self.labels, rng)
-        self._infer = open_backbone(classifier, context)
+        self._infer = load_backbone(classifier, context)
         self._pool = image_threads("augment", usable_cores())
         at_least = round(1.5 * self.contract.image_size)
         paths = [dataset.path(int(row)) for row in rows]

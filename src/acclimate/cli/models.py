@@ -62,7 +62,7 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
 @store_flags
 def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """One version: NAME, NAME/NUMBER or NAME@ALIAS."""
-    _, version = _found(model, flags)
+    _, version = _registry_and_version(model, flags)
     record = output.version_record(version)
     if flags["as_json"]:
         output.print_json(record)
@@ -77,8 +77,8 @@ def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 @store_flags
 def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Put a version into service: it becomes NAME@champion."""
-    registry, version = _found(model, flags)
-    _told(registry.promote(version.name, str(version.number)), "champion", flags)
+    registry, version = _registry_and_version(model, flags)
+    _print_version(registry.promote(version.name, str(version.number)), "champion", flags)
 
 
 @models.command()
@@ -86,7 +86,7 @@ def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 @store_flags
 def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Put the champion before this one back into service."""
-    _told(_registry(flags).rollback(name), "champion again", flags)
+    _print_version(_registry(flags).rollback(name), "champion again", flags)
 
 
 @models.command()
@@ -94,9 +94,9 @@ def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 @store_flags
 def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Check every byte of a version against its signature."""
-    registry, version = _found(model, flags)
+    registry, version = _registry_and_version(model, flags)
     registry.verify(version)
-    _told(version, "signature fits every file", flags)
+    _print_version(version, "signature fits every file", flags)
 
 
 def _registry(flags: Flags) -> "Registry":
@@ -106,14 +106,14 @@ def _registry(flags: Flags) -> "Registry":
     return Registry(Register(store=flags["store"], key=flags["key"]), create=False)
 
 
-def _found(model: str, flags: Flags) -> "tuple[Registry, Version]":
+def _registry_and_version(model: str, flags: Flags) -> "tuple[Registry, Version]":
     from acclimate.registry.reference import split_reference
 
     registry = _registry(flags)
     return registry, registry.version(*split_reference(model))
 
 
-def _told(version: "Version", what: str, flags: Flags) -> None:
+def _print_version(version: "Version", what: str, flags: Flags) -> None:
     if flags["as_json"]:
         output.print_json(output.version_record(version))
     else:

@@ -146,7 +146,7 @@ def structured(
         # did little harm the old ones are better: taken out by Taylor, always re-estimating cost
         # 7 points on shifted digits.
         contract = classifier.contract
-        reestimate(network, contract, None, dataset, measured_on=rows, judged_on=rows)
+        reestimate(network, contract, None, dataset, statistics_rows=rows, loss_rows=rows)
         _check_rebuilt(network, classifier)
     except ModelFileError:
         raise

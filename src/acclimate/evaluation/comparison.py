@@ -149,9 +149,10 @@ def compare(
     Raises:
         DataError: They were not measured on the same images.
     """
-    rights = _paired(before, after)
+    correct = _paired(before, after)
     differences = {
-        domain: difference(ours, theirs, settings) for domain, (ours, theirs) in rights.items()
+        domain: difference(before_rows, after_rows, settings)
+        for domain, (before_rows, after_rows) in correct.items()
     }
     speedup = None
     if before.latency and after.latency:
@@ -160,7 +161,7 @@ def compare(
         before=before.name,
         after=after.name,
         differences=differences,
-        per_class={domain: _recalls(before, after, domain) for domain in rights},
+        per_class={domain: _recalls(before, after, domain) for domain in correct},
         speedup=speedup,
         size_ratio=after.size_bytes / before.size_bytes,
         margin=settings.margin,
@@ -255,11 +256,11 @@ def paired_interval(gained: int, lost: int, total: int, confidence: float) -> In
 def _root(function: Any, low: float, high: float) -> float:  # noqa: ANN401 - float to float
     """Bisection: the score falls as delta grows. 60 halvings reach double precision."""
     for _ in range(60):
-        middle = (low + high) / 2
-        if function(middle) > 0:
-            low = middle
+        mid = (low + high) / 2
+        if function(mid) > 0:
+            low = mid
         else:
-            high = middle
+            high = mid
     return (low + high) / 2
 
 
@@ -269,7 +270,7 @@ _IMAGE_COLUMNS = ("domain", "path", "digest", "label", "top_classes")
 def _paired(
     before: Evaluation, after: Evaluation
 ) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    ours, theirs = (
+    before_rows, after_rows = (
         {
             (domain, path, digest): (label, top[0])
             for domain, path, digest, label, top in zip(
@@ -278,21 +279,21 @@ def _paired(
         }
         for e in (before, after)
     )
-    if ours.keys() != theirs.keys():
-        shared = len(ours.keys() & theirs.keys())
+    if before_rows.keys() != after_rows.keys():
+        shared = len(before_rows.keys() & after_rows.keys())
         raise DataError(
-            f"the two were not measured on the same images: {shared:,} of {len(ours):,} and "
-            f"{len(theirs):,} are shared.",
+            f"the two were not measured on the same images: {shared:,} of {len(before_rows):,} and "
+            f"{len(after_rows):,} are shared.",
             hint="Evaluate both on one data set.",
         )
     pairs: dict[str, tuple[list[bool], list[bool]]] = {}
-    for key, (label, said) in ours.items():
-        other_label, other_said = theirs[key]
+    for key, (label, predicted) in before_rows.items():
+        other_label, other_predicted = after_rows[key]
         if before.classes[label] != after.classes[other_label]:
             raise DataError("the two were measured with different labels.", where=key[1])
         pair = pairs.setdefault(key[0], ([], []))
-        pair[0].append(label == said)
-        pair[1].append(other_label == other_said)
+        pair[0].append(label == predicted)
+        pair[1].append(other_label == other_predicted)
     return {d: (np.asarray(a), np.asarray(b)) for d, (a, b) in pairs.items()}
 
 

@@ -16,9 +16,9 @@ from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import in_order
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
-from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, interval
+from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.tta import View, over_views, safe_views, softmax
+from acclimate.evaluation.tta import View, averaged_over_views, safe_views, softmax
 from acclimate.files import atomic_folder, digest_json, read_json, write_json
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
@@ -193,7 +193,7 @@ def evaluate(
     used = plain(settings)
     if settings.tta:
         views = _views(classifier, context)
-        run = over_views(run, views)
+        run = averaged_over_views(run, views)
         used["views"] = ["as it is", *views]
     table = _predict(classifier, dataset, rows, run, context)
     latency = None
@@ -240,13 +240,13 @@ def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Ev
     for domain in domains:
         outcomes = found.outcomes(domain)
         metrics[domain] = {
-            metric: interval(
-                counted(outcomes),
+            metric: bootstrap_interval(
+                count_metric(outcomes),
                 np.random.default_rng(context.seed_for("bootstrap", domain, metric)),
                 resamples=settings.bootstrap,
                 confidence=settings.confidence,
             )
-            for metric, counted in METRICS.items()
+            for metric, count_metric in METRICS.items()
         }
         shown = metrics[domain]["accuracy"]
         context.progress.info(
@@ -273,8 +273,8 @@ def _predict(
             order = np.argsort(-p, axis=1, kind="stable")[:, :top]
             ids.append(order)
             probabilities.append(np.take_along_axis(p, order, 1))
-            truth = p[np.arange(len(p)), batch.targets]
-            losses.append(-np.log(np.maximum(truth, 1e-12)))
+            true_probability = p[np.arange(len(p)), batch.targets]
+            losses.append(-np.log(np.maximum(true_probability, 1e-12)))
             task.advance(len(p))
     domains = dataset.table["domain"].cast(pa.string()).take(rows)
     return pa.table(

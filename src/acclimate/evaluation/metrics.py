@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 BINS = 15
 """Of the calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
-_MOST_CELLS = 4_000_000
+_MAX_CELLS = 4_000_000
 """Counts drawn at once: 32 MB."""
 
 
@@ -51,7 +51,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountMetric:
     """A metric as a function of counts.
 
     Attributes:
@@ -98,74 +98,78 @@ def per_class(outcomes: Outcomes, classes: Sequence[str]) -> dict[str, ClassFigu
         Name to figures.
     """
     table = confusion(outcomes)
-    right, truth, said = np.diag(table), table.sum(1), table.sum(0)
+    correct, truth, predicted = np.diag(table), table.sum(1), table.sum(0)
     return {
         name: ClassFigures(
             images=int(truth[i]),
-            recall=float(right[i] / truth[i]) if truth[i] else float("nan"),
-            precision=float(right[i] / said[i]) if said[i] else float("nan"),
-            f1=float(2 * right[i] / (truth[i] + said[i])) if truth[i] + said[i] else 0.0,
+            recall=float(correct[i] / truth[i]) if truth[i] else float("nan"),
+            precision=float(correct[i] / predicted[i]) if predicted[i] else float("nan"),
+            f1=float(2 * correct[i] / (truth[i] + predicted[i]))
+            if truth[i] + predicted[i]
+            else 0.0,
         )
         for i, name in enumerate(classes)
     }
 
 
-def accuracy(outcomes: Outcomes) -> Counted:
+def accuracy(outcomes: Outcomes) -> CountMetric:
     """The part of the images that was named right."""
-    right = int((outcomes.labels == outcomes.predictions).sum())
-    counts = np.asarray([right, len(outcomes.labels) - right], np.int64)
-    return Counted(counts, lambda c: c[:, 0] / c.sum(1))
+    correct = int((outcomes.labels == outcomes.predictions).sum())
+    counts = np.asarray([correct, len(outcomes.labels) - correct], np.int64)
+    return CountMetric(counts, lambda c: c[:, 0] / c.sum(1))
 
 
-def macro_f1(outcomes: Outcomes) -> Counted:
+def macro_f1(outcomes: Outcomes) -> CountMetric:
     """The mean over classes of F1; a class that is absent from the images is left out.
 
     Only diagonal, row and column sums are needed, so cells that are empty are not drawn.
     """
     table = confusion(outcomes)
     cells = np.flatnonzero(table)
-    truth, said = np.divmod(cells, outcomes.num_classes)
+    truth, predicted = np.divmod(cells, outcomes.num_classes)
     size, present = outcomes.num_classes, table.sum(1) > 0
     rows = csr_array((np.ones(len(cells)), (truth, np.arange(len(cells)))), (size, len(cells)))
-    columns = csr_array((np.ones(len(cells)), (said, np.arange(len(cells)))), (size, len(cells)))
-    diagonal = rows.multiply(truth == said).tocsr()  # (C, K)
+    columns = csr_array(
+        (np.ones(len(cells)), (predicted, np.arange(len(cells)))), (size, len(cells))
+    )
+    diagonal = rows.multiply(truth == predicted).tocsr()  # (C, K)
 
     def figure(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        right, total = (diagonal @ counts.T).T, ((rows + columns) @ counts.T).T  # (R, C)
-        f1 = np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
+        correct, total = (diagonal @ counts.T).T, ((rows + columns) @ counts.T).T  # (R, C)
+        f1 = np.divide(2 * correct, total, out=np.zeros_like(total), where=total > 0)
         return np.asarray(f1[:, present].mean(1))
 
-    return Counted(table.reshape(-1)[cells], figure)
+    return CountMetric(table.reshape(-1)[cells], figure)
 
 
-def calibration_error(outcomes: Outcomes) -> Counted:
+def calibration_error(outcomes: Outcomes) -> CountMetric:
     """Expected calibration error: how far confidence is from accuracy, weighted over bins.
 
     Within a bin, the mean confidence of right and of wrong predictions is held fixed when
     resampling.
     """
-    right = (outcomes.labels == outcomes.predictions).astype(np.int64)
+    correct = (outcomes.labels == outcomes.predictions).astype(np.int64)
     bins = np.minimum((outcomes.confidences * BINS).astype(np.int64), BINS - 1)
-    cell = bins * 2 + right
+    cell = bins * 2 + correct
     counts = np.bincount(cell, minlength=2 * BINS)
     sums = np.bincount(cell, weights=outcomes.confidences, minlength=2 * BINS)
     mean = np.divide(sums, counts, out=np.zeros(2 * BINS), where=counts > 0)
 
-    def figure(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        confident = (drawn * mean).reshape(-1, BINS, 2).sum(2)  # (R, BINS)
-        correct = drawn.reshape(-1, BINS, 2)[:, :, 1]
-        return np.asarray(np.abs(confident - correct).sum(1) / drawn.sum(1))
+    def figure(sampled: NDArray[np.int64]) -> NDArray[np.float64]:
+        confident = (sampled * mean).reshape(-1, BINS, 2).sum(2)  # (R, BINS)
+        correct = sampled.reshape(-1, BINS, 2)[:, :, 1]
+        return np.asarray(np.abs(confident - correct).sum(1) / sampled.sum(1))
 
-    return Counted(counts, figure)
+    return CountMetric(counts, figure)
 
 
-def interval(
-    counted: Counted, rng: np.random.Generator, *, resamples: int, confidence: float
+def bootstrap_interval(
+    count_metric: CountMetric, rng: np.random.Generator, *, resamples: int, confidence: float
 ) -> Interval:
     """A metric with its percentile bootstrap interval (Efron 1979).
 
     Args:
-        counted: The metric's counts.
+        count_metric: The metric's counts.
         rng: Draws the resamples.
         resamples: R.
         confidence: In (0.5, 1).
@@ -173,21 +177,21 @@ def interval(
     Returns:
         The figure and its interval.
     """
-    total = int(counted.counts.sum())
-    value = float(counted.figure(counted.counts[None])[0])
-    step = max(1, _MOST_CELLS // len(counted.counts))
-    drawn = [
-        counted.figure(
-            rng.multinomial(total, counted.counts / total, size=min(step, resamples - done))
+    total = int(count_metric.counts.sum())
+    value = float(count_metric.figure(count_metric.counts[None])[0])
+    step = max(1, _MAX_CELLS // len(count_metric.counts))
+    sampled = [
+        count_metric.figure(
+            rng.multinomial(total, count_metric.counts / total, size=min(step, resamples - done))
         )
         for done in range(0, resamples, step)
     ]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(sampled), [tail, 1 - tail])
     return Interval(value, float(low), float(high))
 
 
-METRICS: dict[str, Callable[[Outcomes], Counted]] = {
+METRICS: dict[str, Callable[[Outcomes], CountMetric]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
     "calibration_error": calibration_error,

@@ -69,12 +69,12 @@ def safe_views(classifier: Classifier) -> dict[str, View]:
     if _number(policy.get("crop_area"), 1.0) < 1:
         views |= _SHIFTS
     if policy.get("horizontal_flip") is True:
-        views |= {f"mirrored {name}": _both(view) for name, view in views.items()}
+        views |= {f"mirrored {name}": _mirrored_after(view) for name, view in views.items()}
         views["mirrored"] = mirrored
     return views
 
 
-def over_views(run: Run, views: Mapping[str, View]) -> Run:
+def averaged_over_views(run: Run, views: Mapping[str, View]) -> Run:
     """A network whose answer is the mean over an image and its views.
 
     Args:
@@ -100,7 +100,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(exponents / exponents.sum(1, keepdims=True), np.float32)
 
 
-def _both(view: View) -> View:
+def _mirrored_after(view: View) -> View:
     return lambda images: mirrored(view(images))
 
 

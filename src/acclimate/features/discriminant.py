@@ -19,14 +19,14 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import run_torch
 from acclimate.models.structure import backbone, head
 
-_IMAGES, _A_CLASS = 1_000, 10
+_MAX_IMAGES, _PER_CLASS = 1_000, 10
 """How many are looked at: what a covariance of rank 64 needs, and what a mean does."""
 
 _SHRINKAGE = 0.2
 """Part of a round covariance in the head's: from 0.03 to 0.3 digits changed by half a point, and
 CIFAR-10 was best at 0.3."""
 
-_HELD, _HELD_A_CLASS = 500, 20
+_MAX_HELD_OUT, _HELD_OUT_PER_CLASS = 500, 20
 """Val features that are kept, at most: half a megabyte for ten classes of 1,280 features."""
 
 
@@ -47,7 +47,7 @@ def with_statistics(classifier: Classifier, dataset: Dataset, context: Context) 
     if process_rank() > 0:
         return classifier
     rng = np.random.default_rng(context.seed_for("class statistics"))
-    most = max(_IMAGES, _A_CLASS * len(dataset.classes))
+    most = max(_MAX_IMAGES, _PER_CLASS * len(dataset.classes))
     rows = balanced(dataset, dataset.rows("train"), most, rng)
     return replace(classifier, statistics=class_statistics(classifier, dataset, rows, context))
 
@@ -80,12 +80,14 @@ def class_statistics(
             task.advance(len(features))
     means = sums / np.maximum(counts, 1)[:, None]
     within = (products - (means * counts[:, None]).T @ means) / max(1, len(rows))
-    found = ClassStatistics.of(counts, means, within)
+    statistics = ClassStatistics.of(counts, means, within)
     rng = np.random.default_rng(context.seed_for("held features"))
-    held = balanced(dataset, dataset.rows("val"), min(_HELD, _HELD_A_CLASS * classes), rng)
-    for batch in in_order(dataset, held, classifier.contract, context=context):
-        found = found.holding(run(batch.images), batch.targets)
-    return found
+    held_out_rows = balanced(
+        dataset, dataset.rows("val"), min(_MAX_HELD_OUT, _HELD_OUT_PER_CLASS * classes), rng
+    )
+    for batch in in_order(dataset, held_out_rows, classifier.contract, context=context):
+        statistics = statistics.with_held_out(run(batch.images), batch.targets)
+    return statistics
 
 
 def fit_discriminant(statistics: ClassStatistics) -> nn.Linear:
@@ -99,16 +101,16 @@ def fit_discriminant(statistics: ClassStatistics) -> nn.Linear:
     """
     size = len(statistics.diagonal)
     within = statistics.within()
-    round_part = max(float(np.trace(within)) / size, 1e-12) * np.eye(size)
-    shrunk = (1 - _SHRINKAGE) * within + _SHRINKAGE * round_part
-    middle = statistics.means.mean(0, dtype=np.float64)
-    apart = statistics.means - middle
-    weight = np.linalg.solve(shrunk, apart.T).T
-    bias = -0.5 * (weight * apart).sum(1) - weight @ middle
+    isotropic = max(float(np.trace(within)) / size, 1e-12) * np.eye(size)
+    shrunk = (1 - _SHRINKAGE) * within + _SHRINKAGE * isotropic
+    center = statistics.means.mean(0, dtype=np.float64)
+    centered = statistics.means - center
+    weight = np.linalg.solve(shrunk, centered.T).T
+    bias = -0.5 * (weight * centered).sum(1) - weight @ center
     # Where no image judges a class, its mean does.
     missing = np.setdiff1d(np.arange(len(weight)), statistics.held_labels)
-    judges = np.vstack([statistics.held, statistics.means[missing]])
-    scale, _ = calibrated(judges @ weight.T + bias, np.append(statistics.held_labels, missing))
+    held_out = np.vstack([statistics.held, statistics.means[missing]])
+    scale, _ = calibrated(held_out @ weight.T + bias, np.append(statistics.held_labels, missing))
     layer = nn.Linear(size, len(weight))
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(scale * weight))

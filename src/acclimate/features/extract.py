@@ -10,16 +10,16 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import in_order
 from acclimate.data.images.contract import Pixels
-from acclimate.features.store import Features, FeatureStore, KeptRows, lock_of
+from acclimate.features.store import Features, FeatureStore, StoredRows, store_lock
 from acclimate.files import digest_json, write_atomic
 from acclimate.models.classifier import Classifier, digest_weights
 from acclimate.models.device import choose_device, on_cpu
-from acclimate.models.intermediate_features import WithMiddle, middle_size
-from acclimate.models.onnx.export import graph_of
+from acclimate.models.intermediate_features import WithIntermediateFeatures, intermediate_size
+from acclimate.models.onnx.export import export_network
 from acclimate.models.runtime import run_frozen
 from acclimate.models.structure import backbone, head
 
-_FEW = 12_000_000
+_EXPORT_FROM_PIXELS = 12_000_000
 """Pixels of all images together. With fewer of them on a CPU, exporting the backbone takes longer
 than ONNX Runtime saves: EfficientNet-Lite0 was even at 24 million (64 px) to 15 million (224 px),
 12 s of export against a third of the time an image."""
@@ -31,7 +31,7 @@ def extract(
     rows: Rows,
     context: Context,
     *,
-    middle: bool = False,
+    intermediate: bool = False,
 ) -> Features:
     """The backbone's features of some images; what was computed once is read from disk.
 
@@ -40,7 +40,7 @@ def extract(
         dataset: Cleaned: images are found by their digests.
         rows: Which images.
         context: The run; its cache keeps the features.
-        middle: Whether what the network knew halfway follows; it is computed in the same pass.
+        intermediate: Append the intermediate features, which come from the same pass.
 
     Returns:
         float32, (n, D), in the order of the rows; (n, D + M) with the middle.
@@ -48,18 +48,18 @@ def extract(
     Raises:
         ModelFileError: The network has no head to leave off, or cannot be exported.
     """
-    kept = keep_extracted(classifier, dataset, rows, context, middle=middle)
-    return kept[np.arange(len(rows))]
+    stored = extract_to_disk(classifier, dataset, rows, context, intermediate=intermediate)
+    return stored[np.arange(len(rows))]
 
 
-def keep_extracted(
+def extract_to_disk(
     classifier: Classifier,
     dataset: Dataset,
     rows: Rows,
     context: Context,
     *,
-    middle: bool = False,
-) -> KeptRows:
+    intermediate: bool = False,
+) -> StoredRows:
     """The same, but left on disk: for as many images as there are.
 
     Args:
@@ -67,7 +67,7 @@ def keep_extracted(
         dataset: Cleaned: images are found by their digests.
         rows: Which images.
         context: The run; its cache keeps the features.
-        middle: Whether what the network knew halfway follows.
+        intermediate: Append the intermediate features.
 
     Returns:
         n rows of D features, or of D + M, in the order of the rows.
@@ -75,20 +75,20 @@ def keep_extracted(
     Raises:
         ModelFileError: The network has no head to leave off, or cannot be exported.
     """
-    body = WithMiddle(backbone(classifier.module())).eval()
+    body = WithIntermediateFeatures(backbone(classifier.module())).eval()
     contract, size = classifier.contract, feature_size(classifier)
     folder = _folder(classifier, body, context)
     digests = dataset.table["digest"].take(rows).to_pylist()
-    store = FeatureStore(folder, size + middle_size(body, contract.image_size))
-    columns = None if middle else size
+    store = FeatureStore(folder, size + intermediate_size(body, contract.image_size))
+    columns = None if intermediate else size
     if not store.missing(digests):
         return store.rows(digests, columns)
     with store.lock():
         missing = np.asarray(store.missing(digests), np.int64)
         # By the images that are asked for and not by those that are missing: a run that was killed
         # goes on with the same numbers.
-        few = len(rows) * contract.image_size**2 < _FEW
-        infer = _runner(classifier, body, folder, context.device, export=not few)
+        small = len(rows) * contract.image_size**2 < _EXPORT_FROM_PIXELS
+        infer = _runner(classifier, body, folder, context.device, export=not small)
         with context.progress.task("features", len(missing)) as task:
             for batch in in_order(dataset, rows[missing], contract, context=context):
                 names = dataset.table["digest"].take(batch.rows).to_pylist()
@@ -97,7 +97,7 @@ def keep_extracted(
     return store.rows(digests, columns)
 
 
-def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:
+def load_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:
     """The backbone, for pixels that are no file: copies of images, which are not kept.
 
     Args:
@@ -110,9 +110,9 @@ def open_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels]
     Raises:
         ModelFileError: The network has no head to leave off, or cannot be exported.
     """
-    body = WithMiddle(backbone(classifier.module())).eval()
+    body = WithIntermediateFeatures(backbone(classifier.module())).eval()
     folder, size = _folder(classifier, body, context), feature_size(classifier)
-    with lock_of(folder):
+    with store_lock(folder):
         infer = _runner(classifier, body, folder, context.device)
     return lambda images: infer(images)[:, :size]
 
@@ -136,7 +136,7 @@ def _runner(
     def graph() -> bytes:
         path = folder / "backbone.onnx"
         if not path.exists():
-            write_atomic(path, graph_of(on_cpu(body), size, "features"))
+            write_atomic(path, export_network(on_cpu(body), size, "features"))
         return path.read_bytes()
 
     chosen = choose_device(device)

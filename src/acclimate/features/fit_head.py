@@ -112,17 +112,17 @@ def fit_linear(
     mean, std = train.features.mean(0), train.features.std(0) + 1e-6
     scaled = (train.features - mean) / std
     has_val = len(val.labels) > 0
-    judged = (val.features - mean) / std if has_val else scaled
-    truth = val.labels if has_val else train.labels
+    measured = (val.features - mean) / std if has_val else scaled
+    labels_of_measured = val.labels if has_val else train.labels
     heads: list[tuple[float, FittedHead]] = []
     for strength in strengths if has_val else (_WITHOUT_VAL,):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=strength, max_iter=200).fit(scaled, train.labels)
         weight, bias = _of_all_classes(model, num_classes)
-        logits = judged @ weight.T + bias
-        accuracy = float((logits.argmax(1) == truth).mean())
-        scale, loss = calibrated(logits, truth) if has_val else (1.0, 0.0)
+        logits = measured @ weight.T + bias
+        accuracy = float((logits.argmax(1) == labels_of_measured).mean())
+        scale, loss = calibrated(logits, labels_of_measured) if has_val else (1.0, 0.0)
         folded = (scale * weight / std).astype(np.float32)
         shifted = (scale * bias - folded @ mean).astype(np.float32)
         heads.append((loss, FittedHead(folded, shifted, accuracy, strength)))
@@ -165,7 +165,9 @@ def fit_directions(train: Examples, num_classes: int) -> torch.Tensor:
     return weight().detach()
 
 
-def calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
+def calibrated(
+    logits: NDArray[np.float64], labels_of_measured: NDArray[np.int64]
+) -> tuple[float, float]:
     """The factor at which a head is as sure as it is right (Guo et al. 2017, arXiv 1706.04599).
 
     A strongly regularized head is right with hardly any confidence: on digits its loss was 1.88 at
@@ -173,18 +175,20 @@ def calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[f
 
     Args:
         logits: float64, (N, C).
-        truth: int64, (N,).
+        labels_of_measured: int64, (N,).
 
     Returns:
         The factor, and the loss with it: cross-entropy with a little label smoothing, without
         which the factor would have no bound where val is all right.
     """
-    rows = np.arange(len(truth))
+    rows = np.arange(len(labels_of_measured))
 
     def loss(scale: float) -> float:
         scaled = scale * logits
-        wanted = (1 - _SMOOTHING) * scaled[rows, truth] + _SMOOTHING * scaled.mean(1)
-        return float((logsumexp(scaled, axis=1) - wanted).mean())
+        target_logits = (1 - _SMOOTHING) * scaled[
+            rows, labels_of_measured
+        ] + _SMOOTHING * scaled.mean(1)
+        return float((logsumexp(scaled, axis=1) - target_logits).mean())
 
     found = minimize_scalar(lambda exponent: loss(math.exp(exponent)), bounds=_EXPONENTS)
     return math.exp(found.x), float(found.fun)

@@ -21,21 +21,21 @@ from acclimate.features.store import Features
 LANDMARKS = 3_000
 """72 MB of products among them; up to so many images the answer is exact. Of 6,321 images, 1,000,
 2,000 and 4,000 landmarks gave an average precision of 0.78, 0.83 and 0.84."""
-_SHARPNESS = 2.0
+_MEDIAN_EXPONENT = 2.0
 """The kernel is exp(-2) at the median distance: on four data sets 1 was as good, and 4 worse."""
-_NOISE = 0.3
+_RIDGE = 0.3
 """Variance of a label that the kernel does not explain: 0.1 to 1 made hardly a difference."""
-_MIDDLE = 0.3
+_INTERMEDIATE_WEIGHT = 0.3
 """Weight of what the network knew halfway, beside its last features: 0.1 was 0.01 worse."""
 _JITTER = 1e-3
 """Keeps copies among landmarks apart; small beside the noise."""
 _BLOCK = 4_096
 """Images compared at once: 49 MB of nearness."""
-_LEAST = 1e-3
+_MIN_MEDIAN = 1e-3
 """Median distance below which images are as good as equal: nearer ones differ by rounding."""
 
 
-def directions(features: Features) -> Features:
+def root_normalized(features: Features) -> Features:
     """Unit vectors of the square roots: one loud channel does not outweigh all others.
 
     Args:
@@ -49,17 +49,19 @@ def directions(features: Features) -> Features:
     return np.asarray(roots / length, np.float32)
 
 
-def _placed(
+def _embed(
     features: Features, size: int, mean: NDArray[np.float32], deviation: NDArray[np.float32]
 ) -> Features:
     """float32, (N, D + E): unit vectors of the last features and shorter ones of the middle."""
-    middle = (features[:, size:] - mean) / deviation
-    length = np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
-    return np.hstack([directions(features[:, :size]), _MIDDLE**0.5 * middle / length])
+    intermediate = (features[:, size:] - mean) / deviation
+    length = np.maximum(np.linalg.norm(intermediate, axis=1, keepdims=True), 1e-12)
+    return np.hstack(
+        [root_normalized(features[:, :size]), _INTERMEDIATE_WEIGHT**0.5 * intermediate / length]
+    )
 
 
-def _squared_length(places: Features, size: int) -> float:
-    return 1 + _MIDDLE if places.shape[1] > size else 1.0
+def _squared_length(points: Features, size: int) -> float:
+    return 1 + _INTERMEDIATE_WEIGHT if points.shape[1] > size else 1.0
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ class Landmarks:
     """Images that others are described by: by the last features, and a little by the middle ones.
 
     Attributes:
-        places: float32, (M, D): the landmarks as `_placed` puts them.
+        points: float32, (M, D): the landmarks as `_placed` puts them.
         size: How many of an image's features are of the last layer; those of the middle follow.
         mean: float32, of each middle feature.
         deviation: float32, of each middle feature.
         scale: What half a squared distance is multiplied by.
     """
 
-    places: Features
+    points: Features
     size: int
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
@@ -91,30 +93,30 @@ class Landmarks:
         Returns:
             The landmarks; their median distance sets the scale.
         """
-        middle = features[:, size:]
-        mean, deviation = middle.mean(0), middle.std(0) + 1e-6
-        places = _placed(features, size, mean, deviation)
-        distance = _squared_length(places, size) - places @ places.T
-        apart = distance[np.triu_indices(len(places), 1)]
-        usual = float(np.median(apart)) if len(apart) else 1.0
-        return cls(places, size, mean, deviation, _SHARPNESS / max(usual, _LEAST))
+        intermediate = features[:, size:]
+        mean, deviation = intermediate.mean(0), intermediate.std(0) + 1e-6
+        points = _embed(features, size, mean, deviation)
+        distance = _squared_length(points, size) - points @ points.T
+        distances = distance[np.triu_indices(len(points), 1)]
+        median = float(np.median(distances)) if len(distances) else 1.0
+        return cls(points, size, mean, deviation, _MEDIAN_EXPONENT / max(median, _MIN_MEDIAN))
 
-    def nearness(self, features: Features) -> Features:
+    def similarity(self, features: Features) -> Features:
         """float32, (n, M), in (0, 1]: how near some images are to the landmarks."""
-        return self._kernel(_placed(features, self.size, self.mean, self.deviation))
+        return self._kernel(_embed(features, self.size, self.mean, self.deviation))
 
-    def _kernel(self, places: NDArray[Any]) -> NDArray[Any]:
-        away = places @ self.places.T - _squared_length(places, self.size)
-        return np.asarray(np.exp(self.scale * away), places.dtype)
+    def _kernel(self, points: NDArray[Any]) -> NDArray[Any]:
+        distance = points @ self.points.T - _squared_length(points, self.size)
+        return np.asarray(np.exp(self.scale * distance), points.dtype)
 
     @cached_property
-    def root(self) -> Features:
+    def cholesky(self) -> Features:
         """float32, (M, M): the lower triangle whose square is their nearness to each other."""
         # Rounded to float32, the products of images that all look the same have no root.
-        places = self.places.astype(np.float64)
-        among = self._kernel(places)
-        among[np.diag_indices(len(among))] += _JITTER
-        return np.asarray(np.linalg.cholesky(among), np.float32)
+        points = self.points.astype(np.float64)
+        gram = self._kernel(points)
+        gram[np.diag_indices(len(gram))] += _JITTER
+        return np.asarray(np.linalg.cholesky(gram), np.float32)
 
 
 @dataclass(frozen=True)
@@ -136,41 +138,43 @@ class KernelHead:
         found = np.empty((len(features), len(self.bias)), np.float32)
         for start in range(0, len(features), _BLOCK):
             part = slice(start, start + _BLOCK)
-            found[part] = self.landmarks.nearness(features[part]) @ self.weight + self.bias
+            found[part] = self.landmarks.similarity(features[part]) @ self.weight + self.bias
         return found
 
 
-def fit_without_each(
+def fit_folds(
     train: Examples,
-    part_of: NDArray[np.int64],
+    fold_of: NDArray[np.int64],
     landmarks: Landmarks,
     *,
-    parts: int,
+    folds: int,
     num_classes: int,
 ) -> list[KernelHead]:
     """One head a part, fitted on all images but that part's.
 
     Args:
         train: Features and labels.
-        part_of: int64, (N,): each image's part, in [0, parts).
+        fold_of: int64, (N,): each image's part, in [0, parts).
         landmarks: Any images; their labels are not looked at.
-        parts: How many heads.
+        folds: How many heads.
         num_classes: C.
 
     Returns:
         The heads in the order of the parts.
     """
-    seen = np.empty((len(train.labels), len(landmarks.places)), np.float32)  # (N, M)
-    for start in range(0, len(seen), _BLOCK):
+    inputs = np.empty((len(train.labels), len(landmarks.points)), np.float32)  # (N, M)
+    for start in range(0, len(inputs), _BLOCK):
         block = slice(start, start + _BLOCK)
-        near = landmarks.nearness(train.features[block])
-        seen[block] = solve_triangular(landmarks.root, near.T, lower=True).T
-    wanted = np.eye(num_classes, dtype=np.float32)[train.labels]  # (N, C)
-    everyone = _Sums.of(seen, wanted)
+        similar = landmarks.similarity(train.features[block])
+        inputs[block] = solve_triangular(landmarks.cholesky, similar.T, lower=True).T
+    targets = np.eye(num_classes, dtype=np.float32)[train.labels]  # (N, C)
+    total = _Sums.of(inputs, targets)
     heads = []
-    for number in range(parts):
-        held = part_of == number
-        heads.append(_solved(everyone.without(_Sums.of(seen[held], wanted[held])), landmarks))
+    for number in range(folds):
+        held_out = fold_of == number
+        heads.append(
+            _solve(total.without(_Sums.of(inputs[held_out], targets[held_out])), landmarks)
+        )
     return heads
 
 
@@ -183,19 +187,19 @@ class _Sums:
     """(M, M)"""
     products: NDArray[np.float64]
     """(M, C)"""
-    seen: NDArray[np.float64]
+    inputs: NDArray[np.float64]
     """(M,)"""
-    wanted: NDArray[np.float64]
+    targets: NDArray[np.float64]
     """(C,)"""
 
     @classmethod
-    def of(cls, seen: Features, wanted: Features) -> "_Sums":
+    def of(cls, inputs: Features, targets: Features) -> "_Sums":
         return cls(
-            len(seen),
-            (seen.T @ seen).astype(np.float64),
-            (seen.T @ wanted).astype(np.float64),
-            seen.sum(0, dtype=np.float64),
-            wanted.sum(0, dtype=np.float64),
+            len(inputs),
+            (inputs.T @ inputs).astype(np.float64),
+            (inputs.T @ targets).astype(np.float64),
+            inputs.sum(0, dtype=np.float64),
+            targets.sum(0, dtype=np.float64),
         )
 
     def without(self, other: "_Sums") -> "_Sums":
@@ -203,19 +207,19 @@ class _Sums:
             self.count - other.count,
             self.squares - other.squares,
             self.products - other.products,
-            self.seen - other.seen,
-            self.wanted - other.wanted,
+            self.inputs - other.inputs,
+            self.targets - other.targets,
         )
 
 
-def _solved(sums: _Sums, landmarks: Landmarks) -> KernelHead:
+def _solve(sums: _Sums, landmarks: Landmarks) -> KernelHead:
     """The head with the least squared error: each class's part of the images is its bias."""
-    bias = sums.wanted / max(1, sums.count)
+    bias = sums.targets / max(1, sums.count)
     squares = sums.squares.copy()
-    squares[np.diag_indices(len(squares))] += _NOISE
+    squares[np.diag_indices(len(squares))] += _RIDGE
     found = cho_solve(
-        cho_factor(squares, overwrite_a=True), sums.products - sums.seen[:, None] * bias
+        cho_factor(squares, overwrite_a=True), sums.products - sums.inputs[:, None] * bias
     )
     # Folded, so that an image that is judged needs its nearness alone.
-    weight = solve_triangular(landmarks.root, found.astype(np.float32), lower=True, trans="T")
+    weight = solve_triangular(landmarks.cholesky, found.astype(np.float32), lower=True, trans="T")
     return KernelHead(landmarks, weight, bias.astype(np.float32))

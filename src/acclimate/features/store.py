@@ -16,17 +16,17 @@ Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class KeptRows:
+class StoredRows:
     """Rows of a store that stay on disk until they are asked for."""
 
     _file: Path
-    _places: NDArray[np.int64]
+    _positions: NDArray[np.int64]
     _dimension: int
     _columns: int
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Features:
         """Some of the rows.
@@ -45,8 +45,8 @@ class KeptRows:
             return found
         # Read, not mapped: of a mapped file all that was near what was read counts as our memory.
         with self._file.open("rb", buffering=0) as stream:
-            for row, place in zip(found, self._places[rows].tolist(), strict=True):
-                stream.seek(place * self._dimension * row.itemsize)
+            for row, position in zip(found, self._positions[rows].tolist(), strict=True):
+                stream.seek(position * self._dimension * row.itemsize)
                 if stream.readinto(row.data) != row.nbytes:
                     raise OutputError(
                         "features that were written are gone.",
@@ -76,7 +76,7 @@ class FeatureStore:
 
     def lock(self) -> FileLock:
         """Held while rows are added: two runs may share a store."""
-        return lock_of(self.folder)
+        return store_lock(self.folder)
 
     def missing(self, digests: Sequence[bytes]) -> list[int]:
         """The positions of the images whose features are not here yet, each image once."""
@@ -106,7 +106,7 @@ class FeatureStore:
             )
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
-    def rows(self, digests: Sequence[bytes], columns: int | None = None) -> KeptRows:
+    def rows(self, digests: Sequence[bytes], columns: int | None = None) -> StoredRows:
         """The rows of some images, in their order, which may be more than memory holds.
 
         Args:
@@ -116,8 +116,8 @@ class FeatureStore:
         Returns:
             Where they are.
         """
-        places = np.asarray([self._index[d] for d in digests], np.int64)
-        return KeptRows(self._rows, places, self.dimension, columns or self.dimension)
+        positions = np.asarray([self._index[d] for d in digests], np.int64)
+        return StoredRows(self._rows, positions, self.dimension, columns or self.dimension)
 
     @property
     def _row_bytes(self) -> int:
@@ -128,12 +128,12 @@ class FeatureStore:
         if not self._names.exists() or not self._rows.exists():
             return
         names = self._names.read_bytes()
-        whole = min(len(names) // DIGEST_BYTES, self._rows.stat().st_size // self._row_bytes)
-        for row in range(len(self._index), whole):
+        complete = min(len(names) // DIGEST_BYTES, self._rows.stat().st_size // self._row_bytes)
+        for row in range(len(self._index), complete):
             self._index[names[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]] = row
 
 
-def lock_of(folder: Path) -> FileLock:
+def store_lock(folder: Path) -> FileLock:
     """Held while anything is added to a store's folder, which need not exist yet."""
     _make(folder)
     return FileLock(folder / "lock")

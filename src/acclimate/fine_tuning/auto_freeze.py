@@ -14,7 +14,7 @@ from acclimate.errors import count
 from acclimate.files import digest_json, read_json, write_json
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.fine_tuning.trainable_layers import Question, body, freeze_layers
-from acclimate.models.split_network import IndivisibleError
+from acclimate.models.split_network import CannotSplitError
 from acclimate.training.batches.frozen_prefix import reason_not_to_cache, split_at_frozen
 from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.distributed import launched
@@ -157,7 +157,7 @@ def _indivisible(
     freeze_layers(ours, Question(wanted, views, context))
     try:
         split_at_frozen(ours, views, 1, context)
-    except IndivisibleError as error:
+    except CannotSplitError as error:
         return str(error)
     return None
 

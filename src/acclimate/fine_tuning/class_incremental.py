@@ -178,7 +178,7 @@ def from_class_statistics(
     before, dataset = growth.before, growth.dataset
     known = cast("ClassStatistics", before.statistics)  # without them `growth_of` refuses
     fresh = class_statistics(before, dataset, dataset.rows("train"), context)
-    statistics = known.widened(len(dataset.classes)).merged(fresh)
+    statistics = known.with_more_classes(len(dataset.classes)).merged(fresh)
     made = before.after(
         StepRecord("fine_tune", plain(settings), {}, (f"Trained: {told}.",)),
         dataset=growth.digest,

@@ -12,7 +12,7 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import count
 from acclimate.models.classifier import Classifier, digest_weights
-from acclimate.models.runtime import Logits, logits_of
+from acclimate.models.runtime import Logits, predict_logits
 from acclimate.models.structure import backbone, head
 
 _SHOWN = 3
@@ -76,7 +76,7 @@ def forgetting(
     rows, old = dataset.rows("val"), len(before.classes)
     labels = dataset.labels[rows]
     ours, theirs = (
-        logits_of(one, dataset, rows, context, task="old classes") for one in (before, made)
+        predict_logits(one, dataset, rows, context, task="old classes") for one in (before, made)
     )
     said = _Said(labels, ours, theirs)
     seen, held = said.of((labels >= 0) & (labels < old)), _held(made, before, np.unique(labels))

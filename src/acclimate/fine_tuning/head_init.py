@@ -12,7 +12,7 @@ from acclimate.features.extract import extract
 from acclimate.features.fit_head import Examples, fit_head
 from acclimate.features.probe import probe
 from acclimate.models.classifier import Classifier, StepRecord
-from acclimate.models.heads import head_kind, put_head
+from acclimate.models.heads import head_kind, replace_head
 from acclimate.models.structure import head
 
 
@@ -42,7 +42,7 @@ def with_fitted_head(
     network = copy.deepcopy(classifier.module())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed_for("head") % 2**63)
-        put_head(network, wanted, len(dataset.classes))
+        replace_head(network, wanted, len(dataset.classes))
     renewed = replace(classifier, network=network.eval(), classes=dataset.classes, graph=None)
     if process_count() > 1 and process_rank() > 0:
         # The first process fits the head and hands it to all when training starts.

@@ -23,7 +23,7 @@ from acclimate.hyperparameter_search.settings import Search
 from acclimate.hyperparameter_search.space import Space
 from acclimate.hyperparameter_search.study import FinishedTrial, Outcome, RunningTrial
 from acclimate.models.classifier import Classifier, plain
-from acclimate.models.heads import head_kind, put_head
+from acclimate.models.heads import head_kind, replace_head
 from acclimate.models.structure import head_names
 from acclimate.progress import OnlyBars
 from acclimate.training.curve import Epoch
@@ -123,7 +123,7 @@ class SearchJob:
             return None
         network = copy.deepcopy(self.classifier.module())
         if self.classifier.classes != self.dataset.classes:
-            put_head(network, "linear", len(self.dataset.classes))
+            replace_head(network, "linear", len(self.dataset.classes))
         return network
 
 

@@ -58,18 +58,18 @@ class View:
         rng = np.random.default_rng(self.context.seed_for("inspect"))
         return balanced(self.dataset, self.learning, self.settings.max_images, rng)
 
-    def features(self, rows: Rows, *, middle: bool = False) -> Features:
+    def features(self, rows: Rows, *, intermediate: bool = False) -> Features:
         """float32, (n, D), of some rows; (n, D + M) with what the network knew halfway."""
-        return extract(self.classifier, self.dataset, rows, self.context, middle=middle)
+        return extract(self.classifier, self.dataset, rows, self.context, intermediate=intermediate)
 
     def blocks(
-        self, rows: Rows, *, middle: bool = False
+        self, rows: Rows, *, intermediate: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Features]]:
         """Some rows in blocks.
 
         Args:
             rows: Any number.
-            middle: As in `features`.
+            intermediate: As in `features`.
 
         Yields:
             tuple[NDArray[np.int64], Features]: Positions in `rows`, int64 (n,), with their
@@ -77,4 +77,4 @@ class View:
         """
         for start in range(0, len(rows), _BLOCK):
             places = np.arange(start, min(start + _BLOCK, len(rows)))
-            yield places, self.features(rows[places], middle=middle)
+            yield places, self.features(rows[places], intermediate=intermediate)

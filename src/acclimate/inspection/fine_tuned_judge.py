@@ -23,7 +23,7 @@ from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.inspection.feature_view import View
 from acclimate.inspection.folds import Folds, Logits
-from acclimate.models.runtime import logits_of
+from acclimate.models.runtime import predict_logits
 from acclimate.progress import OnlyBars
 
 _VERSION = 1
@@ -116,4 +116,4 @@ def _trained(view: View, learnt: Dataset, rows: Rows, policy: Policy, context: C
     start = probe(view.classifier, learnt, context=context)
     settings = FineTune(epochs=view.settings.epochs, class_statistics=False)
     tuned = fine_tune(start, learnt, policy, settings, context=context)
-    return logits_of(tuned, learnt, rows, context, task="label errors")
+    return predict_logits(tuned, learnt, rows, context, task="label errors")

@@ -22,7 +22,7 @@ from acclimate.inspection.feature_view import View
 from acclimate.inspection.fine_tuned_judge import by_fine_tuning
 from acclimate.inspection.folds import Folds, Judge, dealt
 from acclimate.inspection.kernel_judge import by_nearness
-from acclimate.registry.resolve import sized
+from acclimate.registry.resolve import resized_classifier
 
 Probabilities = NDArray[np.float32]
 """(N, C), each row sums to 1."""
@@ -169,7 +169,10 @@ def out_of_fold(view: View, rows: Rows) -> Probabilities:
     views = [view]
     for name in settings.also:
         views.append(
-            replace(view, classifier=sized(name, None, size, registry=view.context.registry))
+            replace(
+                view,
+                classifier=resized_classifier(name, None, size, registry=view.context.registry),
+            )
         )
     total = np.zeros((len(rows), len(dataset.classes)), np.float32)
     for one in views:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from acclimate.cleaning.flags import flagged
 from acclimate.data.dataset import Dataset, balanced
 from acclimate.errors import count
-from acclimate.features.kernel import directions
+from acclimate.features.kernel import root_normalized
 from acclimate.features.store import Features
 from acclimate.inspection.feature_view import View
 
@@ -44,10 +44,10 @@ def outliers(dataset: Dataset, view: View) -> Dataset:
     rows, reference = view.rows, balanced(dataset, view.reference, _MOST, rng)
     score = np.full(len(dataset), np.nan)
     if len(reference) > 2 * _NEIGHBOURS:
-        near = directions(view.features(reference))
+        near = root_normalized(view.features(reference))
         distance = np.empty(len(rows))
         for places, block in view.blocks(rows):
-            distance[places] = _distances(directions(block), rows[places], near, reference)
+            distance[places] = _distances(root_normalized(block), rows[places], near, reference)
         score[rows] = scores(distance, distance[np.isin(rows, reference)])
         far = int((score[rows] >= view.settings.outlier).sum())
         view.context.progress.info(f"inspect: {count(far, 'image')} far from all others")

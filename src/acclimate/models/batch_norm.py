@@ -20,8 +20,8 @@ def reestimate(
     pictures: Pictures | None,
     dataset: Dataset,
     *,
-    measured_on: Rows,
-    judged_on: Rows,
+    statistics_rows: Rows,
+    loss_rows: Rows,
     norms: Sequence[nn.Module] | None = None,
 ) -> tuple[float, float]:
     """Measures the statistics anew, and keeps them only where that lowers the loss.
@@ -34,15 +34,15 @@ def reestimate(
         contract: What it expects.
         pictures: The images as evaluation sees them; None decodes them.
         dataset: The table.
-        measured_on: Rows whose statistics are taken.
-        judged_on: Rows whose loss decides.
+        statistics_rows: Rows whose statistics are taken.
+        loss_rows: Rows whose loss decides.
         norms: The layers; all two-dimensional ones when None.
 
     Returns:
         The mean cross-entropy before, and with the new statistics.
     """
     seen = contract, pictures, dataset
-    before = _loss(network, *seen, judged_on)
+    before = _loss(network, *seen, loss_rows)
     kept = copy.deepcopy(network.state_dict())
     found = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     chosen = found if norms is None else [m for m in norms if isinstance(m, nn.BatchNorm2d)]
@@ -53,13 +53,13 @@ def reestimate(
         module.train()
     to_input = Normalizer(contract, torch.device("cpu"))
     with torch.no_grad():
-        for batch in in_order(dataset, measured_on, contract, batch_size=64, pictures=pictures):
+        for batch in in_order(dataset, statistics_rows, contract, batch_size=64, pictures=pictures):
             if len(batch.rows) > 1:  # a single image may have a single value a channel
                 network(to_input(torch.from_numpy(batch.images)))
     for module, momentum in zip(chosen, momenta, strict=True):
         module.momentum = momentum
     network.eval()
-    after = _loss(network, *seen, judged_on)
+    after = _loss(network, *seen, loss_rows)
     if not after < before:
         network.load_state_dict(kept)
     return before, after

@@ -61,12 +61,12 @@ class ClassStatistics:
         rank = min(RANK, size)
         values, vectors = eigh(within, subset_by_index=[size - rank, size - 1])
         factor = (vectors * np.sqrt(np.maximum(values, 0))).T
-        rest = np.maximum(np.diag(within) - (factor**2).sum(0), 0)
-        moments = [np.asarray(part, np.float32) for part in (counts, means, factor, rest)]
+        residual = np.maximum(np.diag(within) - (factor**2).sum(0), 0)
+        moments = [np.asarray(part, np.float32) for part in (counts, means, factor, residual)]
         nothing = np.empty((0, size), np.float32), np.empty(0, np.int64)
         return cls(moments[0], moments[1], moments[2], moments[3], *nothing)
 
-    def holding(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Self:
+    def with_held_out(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Self:
         """The same with more features that judge: (M, D), and their class ids, (M,)."""
         held, held_labels = np.vstack([self.held, features]), np.append(self.held_labels, labels)
         return replace(self, held=held, held_labels=held_labels)
@@ -76,7 +76,7 @@ class ClassStatistics:
         factor = self.factor.astype(np.float64)
         return factor.T @ factor + np.diag(self.diagonal.astype(np.float64))
 
-    def widened(self, num_classes: int) -> Self:
+    def with_more_classes(self, num_classes: int) -> Self:
         """The same with more classes at the end, of which nothing is known."""
         more = num_classes - len(self.counts)
         counts, means = np.pad(self.counts, (0, more)), np.pad(self.means, ((0, more), (0, 0)))
@@ -91,16 +91,20 @@ class ClassStatistics:
         Returns:
             The whole.
         """
-        ours, theirs = self.counts.astype(np.float64), other.counts.astype(np.float64)
-        both = np.maximum(ours + theirs, 1)
-        apart = other.means.astype(np.float64) - self.means
-        means = self.means + (theirs / both)[:, None] * apart
+        own_counts, other_counts = self.counts.astype(np.float64), other.counts.astype(np.float64)
+        total = np.maximum(own_counts + other_counts, 1)
+        shift = other.means.astype(np.float64) - self.means
+        means = self.means + (other_counts / total)[:, None] * shift
         # A class in both sets also scatters by the distance of its two means.
-        scatter = self.within() * ours.sum() + other.within() * theirs.sum()
-        scatter += (apart * (ours * theirs / both)[:, None]).T @ apart
-        whole = self.of(ours + theirs, means, scatter / max(1, ours.sum() + theirs.sum()))
-        held = whole.holding(self.held, self.held_labels)
-        return held.holding(other.held, other.held_labels)
+        scatter = self.within() * own_counts.sum() + other.within() * other_counts.sum()
+        scatter += (shift * (own_counts * other_counts / total)[:, None]).T @ shift
+        merged = self.of(
+            own_counts + other_counts,
+            means,
+            scatter / max(1, own_counts.sum() + other_counts.sum()),
+        )
+        held = merged.with_held_out(self.held, self.held_labels)
+        return held.with_held_out(other.held, other.held_labels)
 
     def as_bytes(self) -> bytes:
         """As a safetensors file."""

@@ -16,7 +16,7 @@ from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, ModelFileError, count, reason
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
 from acclimate.models.class_statistics import ClassStatistics
-from acclimate.models.heads import take_head_of
+from acclimate.models.heads import match_head
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 from acclimate.models.training_curves import write_curves
@@ -230,13 +230,13 @@ class Classifier:
                 f"model.json is incomplete or malformed ({error!r}).", where=folder
             ) from error
         if not 1 <= len(classes) <= MAX_CLASSES:
-            told = count(len(classes), "class", "classes")
-            raise ModelFileError(f"model has {told}.", where=folder)
+            classes_text = count(len(classes), "class", "classes")
+            raise ModelFileError(f"model has {classes_text}.", where=folder)
         if (folder / WEIGHTS_FILE).exists():
             weights = read_weights(folder / WEIGHTS_FILE)
             if network is not None:
-                take_head_of(network, weights, len(classes))
-                _put(weights, network, card, counts, folder)
+                match_head(network, weights, len(classes))
+                _load_into_own(weights, network, card, counts, folder)
             elif architecture.startswith("timm:"):
                 size = contract.image_size
                 network = build(architecture, len(classes), weights, counts, folder, size)
@@ -251,8 +251,8 @@ class Classifier:
             )
         if network is not None:
             network = network.eval()
-        known_of = _read_statistics(folder, record, len(classes))
-        model = cls(architecture, network, classes, contract, card, precision, graph, known_of)
+        statistics = _read_statistics(folder, record, len(classes))
+        model = cls(architecture, network, classes, contract, card, precision, graph, statistics)
         # Without its module, a network of the user's own is known by its graph alone.
         known = network is not None or precision != "float32"
         whole = graph is None or digest_bytes(graph) == graph_digest
@@ -321,7 +321,7 @@ def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where
         ) from error
 
 
-def _put(
+def _load_into_own(
     weights: Mapping[str, torch.Tensor],
     network: nn.Module,
     card: Card,
@@ -365,11 +365,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _read_statistics(
     folder: Path, record: Mapping[str, Any], num_classes: int
 ) -> ClassStatistics | None:
-    wanted, path = record.get("statistics"), folder / STATISTICS_FILE
-    if wanted is None:
+    expected, path = record.get("statistics"), folder / STATISTICS_FILE
+    if expected is None:
         return None
     content = path.read_bytes() if path.is_file() else b""
-    if digest_bytes(content) != wanted:
+    if digest_bytes(content) != expected:
         raise ModelFileError(
             f"{STATISTICS_FILE} is not the one that model.json names: it was changed or lost.",
             where=folder,

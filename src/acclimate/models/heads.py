@@ -86,7 +86,7 @@ def head_kind(network: nn.Module) -> str:
     return next((name for name, kind in _OWN.items() if isinstance(root, kind)), "linear")
 
 
-def put_head(network: nn.Module, kind: str, classes: int) -> None:
+def replace_head(network: nn.Module, kind: str, classes: int) -> None:
     """Gives a network a head of random weights. Changes the network.
 
     Args:
@@ -111,7 +111,7 @@ def put_head(network: nn.Module, kind: str, classes: int) -> None:
         network.set_submodule(name, HEADS[kind](width, classes))
 
 
-def take_head_of(network: nn.Module, weights: Mapping[str, torch.Tensor], classes: int) -> None:
+def match_head(network: nn.Module, weights: Mapping[str, torch.Tensor], classes: int) -> None:
     """Gives a network the kind of head whose weights are at hand. Changes the network.
 
     Args:
@@ -121,7 +121,7 @@ def take_head_of(network: nn.Module, weights: Mapping[str, torch.Tensor], classe
     """
     root = head_root(network)
     if f"{root}.0.length" in weights and head_kind(network) != "cosine":
-        put_head(network, "cosine", classes)
+        replace_head(network, "cosine", classes)
     hidden = weights.get(f"{root}.0.weight")
     if hidden is not None and f"{root}.2.weight" in weights and head_kind(network) != "mlp":
         width = head(network).in_features

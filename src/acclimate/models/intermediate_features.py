@@ -10,7 +10,7 @@ _DEPTHS = (0.6, 0.8)
 stages begin and end. Earlier ones helped on one of four data sets and harmed on another."""
 
 
-class WithMiddle(nn.Module):
+class WithIntermediateFeatures(nn.Module):
     """A backbone that tells what it knew halfway after its features.
 
     Args:
@@ -23,10 +23,10 @@ class WithMiddle(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """float32 (B, D + M): the features, then the mean over places of some blocks' outputs."""
-        features, middle = self.both(images)
+        features, middle = self.with_intermediate(images)
         return torch.cat([features, *middle], 1)
 
-    def both(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def with_intermediate(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The same apart.
 
         Args:
@@ -35,22 +35,22 @@ class WithMiddle(nn.Module):
         Returns:
             Features, float32 (B, D); means over places, each float32 (B, C), M numbers in all.
         """
-        kept: list[torch.Tensor] = []
+        collected: list[torch.Tensor] = []
 
-        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
-            kept.extend(_over_places(output))
+        def collect(_module: nn.Module, _inputs: object, output: object) -> None:
+            collected.extend(_pooled(output))
 
         parts = [part for _, part in blocks(self.network)]
         chosen = [parts[int(depth * len(parts))] for depth in _DEPTHS] if parts else []
         # Hooks of one call: others would be shared by copies of the network.
-        hooks = [part.register_forward_hook(keep) for part in chosen]
+        hooks = [part.register_forward_hook(collect) for part in chosen]
         features: torch.Tensor = self.network(images)
         for hook in hooks:
             hook.remove()
-        return features, kept
+        return features, collected
 
 
-def _over_places(output: object) -> list[torch.Tensor]:
+def _pooled(output: object) -> list[torch.Tensor]:
     """float32 (B, C), or nothing where the output is neither a map nor tokens."""
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         return []
@@ -61,7 +61,7 @@ def _over_places(output: object) -> list[torch.Tensor]:
     return [output.mean((1, 2) if last else (2, 3))]
 
 
-def middle_size(network: WithMiddle, image_size: int) -> int:
+def intermediate_size(network: WithIntermediateFeatures, image_size: int) -> int:
     """How many numbers follow the features.
 
     Args:
@@ -75,4 +75,4 @@ def middle_size(network: WithMiddle, image_size: int) -> int:
     device = None if first is None else first.device
     example = torch.zeros(1, 3, image_size, image_size, device=device)
     with torch.inference_mode():
-        return sum(part.shape[1] for part in network.both(example)[1])
+        return sum(part.shape[1] for part in network.with_intermediate(example)[1])

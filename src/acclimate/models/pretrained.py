@@ -29,8 +29,8 @@ from acclimate.models.structure import (
     create,
     head,
     head_names,
-    linear_headed,
-    set_size,
+    set_input_size,
+    with_linear_head,
 )
 
 _HALF = (0.5, 0.5, 0.5)
@@ -82,7 +82,7 @@ def resized(model: Classifier, image_size: int) -> Classifier:
     probe = torch.zeros(1, 3, image_size, image_size)
     network = copy.deepcopy(model.module())
     try:
-        set_size(network, image_size)
+        set_input_size(network, image_size)
         with torch.inference_mode():
             network(probe)
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -123,7 +123,7 @@ def wrap(
             hint="Give contract=InputContract(image_size=..., mean=..., std=..., "
             "interpolation='bicubic', crop=1.0).",
         )
-    own = linear_headed(copy.deepcopy(network)).eval()  # the user's stays as it is
+    own = with_linear_head(copy.deepcopy(network)).eval()  # the user's stays as it is
     check_head(own, contract.image_size)
     classes = _numbered(head(own).out_features)
     return Classifier(architecture, own, classes, contract, Card(source, "unknown"))
@@ -191,7 +191,7 @@ def _timm(name: str) -> Classifier:
         # The hub's client would retry for a long time.
         place = None if _hub_answers() else _downloaded(config)
         loaded = timm.create_model(plain, pretrained=True, pretrained_cfg_overlay=place)
-        network = linear_headed(loaded).eval()
+        network = with_linear_head(loaded).eval()
     except Exception as error:  # hub, network and cache errors come as a dozen kinds
         raise ModelFileError(
             f"weights of {plain!r} cannot be fetched from the model hub.",

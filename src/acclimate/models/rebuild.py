@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from acclimate.errors import ModelFileError, reason
-from acclimate.models.heads import take_head_of
-from acclimate.models.structure import create, fit_to_shapes, set_size
+from acclimate.models.heads import match_head
+from acclimate.models.structure import create, fit_to_shapes, set_input_size
 
 
 def build(
@@ -37,8 +37,8 @@ def build(
     """
     network = create(architecture, num_classes)
     if image_size is not None:
-        set_size(network, image_size)
-    take_head_of(network, weights, num_classes)
+        set_input_size(network, image_size)
+    match_head(network, weights, num_classes)
     fit_to_shapes(network, weights, counts)
     try:
         missing, extra = network.load_state_dict(weights, strict=False)

@@ -88,10 +88,10 @@ def open_session(graph: bytes, device: str = "auto") -> Infer:
     Raises:
         ModelFileError: The bytes are no graph that can be run.
     """
-    return inferring(session_of(graph, device))
+    return session_runner(create_session(graph, device))
 
 
-def session_of(graph: bytes, device: str) -> ort.InferenceSession:
+def create_session(graph: bytes, device: str) -> ort.InferenceSession:
     """ONNX Runtime's session of a graph.
 
     Args:
@@ -108,15 +108,15 @@ def session_of(graph: bytes, device: str) -> ort.InferenceSession:
     options.log_severity_level = 4  # what fails is raised: once is enough
     options.intra_op_num_threads = usable_cores()
     wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
-    there = ort.get_available_providers()
-    providers = [p for p in wanted if p in there] + ["CPUExecutionProvider"]
+    available = ort.get_available_providers()
+    providers = [p for p in wanted if p in available] + ["CPUExecutionProvider"]
     try:
         return ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
         raise ModelFileError(f"ONNX file cannot be run ({reason(error)}).") from error
 
 
-def inferring(session: ort.InferenceSession) -> Infer:
+def session_runner(session: ort.InferenceSession) -> Infer:
     """The first output of a session; a graph of one image at a time is run once an image.
 
     Args:
@@ -125,12 +125,12 @@ def inferring(session: ort.InferenceSession) -> Infer:
     Returns:
         A batch to the output, float32.
     """
-    given = session.get_inputs()[0]
-    singly = bool(given.shape) and given.shape[0] == 1
+    input_info = session.get_inputs()[0]
+    one_by_one = bool(input_info.shape) and input_info.shape[0] == 1
 
     def infer(inputs: NDArray[Any]) -> NDArray[np.float32]:
-        pieces = [inputs[i : i + 1] for i in range(len(inputs))] if singly else [inputs]
-        found = [session.run(None, {given.name: piece})[0] for piece in pieces]
+        pieces = [inputs[i : i + 1] for i in range(len(inputs))] if one_by_one else [inputs]
+        found = [session.run(None, {input_info.name: piece})[0] for piece in pieces]
         return np.asarray(found[0] if len(found) == 1 else np.concatenate(found), np.float32)
 
     return infer
@@ -167,7 +167,7 @@ def run_frozen(
     return run
 
 
-def logits_of(
+def predict_logits(
     classifier: Classifier, dataset: Dataset, rows: Rows, context: Context, *, task: str
 ) -> Logits:
     """The network's logits of some images, as evaluation sees them.

@@ -11,12 +11,12 @@ from torch import fx, nn
 from acclimate.errors import reason
 
 
-class IndivisibleError(Exception):
+class CannotSplitError(Exception):
     """A network cannot be divided; its message says why. For callers that do without."""
 
 
 @dataclass(frozen=True)
-class Division:
+class SplitNetwork:
     """A network as `suffix(prefix(images))`, made of the network's own layers.
 
     Attributes:
@@ -30,7 +30,7 @@ class Division:
     shape: tuple[int, ...]
 
 
-def divide(network: nn.Module, image_size: int) -> Division:
+def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
     """Divides a network where the first weights are that learn.
 
     The prefix is all that depends on no weight that learns; it is found by tracing (Reed et al.
@@ -45,36 +45,36 @@ def divide(network: nn.Module, image_size: int) -> Division:
         The two parts.
 
     Raises:
-        IndivisibleError: Its first layer learns, it cannot be traced, does otherwise in training
+        CannotSplitError: Its first layer learns, it cannot be traced, does otherwise in training
             than in evaluation, or several activations would have to be kept.
     """
     graph = _traced(network)
     example = torch.zeros(2, 3, image_size, image_size)
-    late = _learning(network, graph)
+    learning = _learning_nodes(network, graph)
     values = _values(network, graph, example)
-    crossing = _settled(network, graph, late, values)
-    if len(crossing) != 1:
-        raise IndivisibleError(
-            f"{len(crossing)} activations cross from what is frozen to what learns"
+    boundary = _smallest_boundary(network, graph, learning, values)
+    if len(boundary) != 1:
+        raise CannotSplitError(
+            f"{len(boundary)} activations cross from what is frozen to what learns"
         )
-    (node,) = crossing
+    (node,) = boundary
     if node.op == "placeholder":
-        raise IndivisibleError("its first layer learns")
-    prefix, suffix = _cut_at(node, graph, late)
-    return Division(
+        raise CannotSplitError("its first layer learns")
+    prefix, suffix = _cut_at(node, graph, learning)
+    return SplitNetwork(
         fx.GraphModule(network, prefix, "Prefix").eval(),
         fx.GraphModule(network, suffix, "Suffix"),
         tuple(values[node].shape[1:]),
     )
 
 
-def _cut_at(node: fx.Node, graph: fx.Graph, late: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
+def _cut_at(node: fx.Node, graph: fx.Graph, learning: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
     """The steps up to an activation, and those that go on from it."""
-    needed, open_ones = {node}, [node]
-    while open_ones:
-        before = set(open_ones.pop().all_input_nodes) - needed
+    needed, pending = {node}, [node]
+    while pending:
+        before = set(pending.pop().all_input_nodes) - needed
         needed |= before
-        open_ones += before
+        pending += before
     prefix, suffix = fx.Graph(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for step in graph.nodes:
@@ -83,26 +83,26 @@ def _cut_at(node: fx.Node, graph: fx.Graph, late: set[fx.Node]) -> tuple[fx.Grap
     prefix.output(copies[node])
     copies = {node: suffix.placeholder("activations")}
     for step in graph.nodes:
-        if step in late:
+        if step in learning:
             copies[step] = suffix.node_copy(step, copies.__getitem__)
     return prefix, suffix
 
 
 def _traced(network: nn.Module) -> fx.Graph:
     """The network as a graph, the same in training and in evaluation."""
-    was = network.training
+    was_training = network.training
     arguments = inspect.signature(network.forward).parameters.values()
-    usual = {a.name: a.default for a in arguments if a.default is not a.empty}
+    defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
     try:
         training, evaluation = (
-            _Tracer().trace(network.train(mode), usual) for mode in (True, False)
+            _Tracer().trace(network.train(mode), defaults) for mode in (True, False)
         )
     except Exception as error:  # tracing runs the network's own code on stand-ins
-        raise IndivisibleError(f"it cannot be traced ({reason(error)})") from error
+        raise CannotSplitError(f"it cannot be traced ({reason(error)})") from error
     finally:
-        network.train(was)
+        network.train(was_training)
     if str(training) != str(evaluation):
-        raise IndivisibleError("it is another function in training than in evaluation")
+        raise CannotSplitError("it is another function in training than in evaluation")
     return evaluation
 
 
@@ -118,9 +118,9 @@ class _Tracer(fx.Tracer):
         return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _learning(network: nn.Module, graph: fx.Graph) -> set[fx.Node]:
+def _learning_nodes(network: nn.Module, graph: fx.Graph) -> set[fx.Node]:
     """The steps that depend on a weight that learns."""
-    late: set[fx.Node] = set()
+    learning: set[fx.Node] = set()
     for node in graph.nodes:
         learns = False
         if node.op == "call_module":
@@ -128,9 +128,9 @@ def _learning(network: nn.Module, graph: fx.Graph) -> set[fx.Node]:
             learns = any(p.requires_grad for p in module.parameters())
         elif node.op == "get_attr":
             learns = bool(getattr(_attribute(network, str(node.target)), "requires_grad", False))
-        if learns or any(before in late for before in node.all_input_nodes):
-            late.add(node)
-    return late
+        if learns or any(before in learning for before in node.all_input_nodes):
+            learning.add(node)
+    return learning
 
 
 def _attribute(network: nn.Module, name: str) -> Any:  # noqa: ANN401 - whatever is there
@@ -144,23 +144,25 @@ def _values(network: nn.Module, graph: fx.Graph, example: torch.Tensor) -> dict[
     """What every step gives for an example."""
     values: dict[fx.Node, Any] = {}
 
-    class Kept(fx.Interpreter):
+    class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as the base class has it
             values[n] = super().run_node(n)
             return values[n]
 
-    was = network.training
+    was_training = network.training
     try:
         with torch.inference_mode():
             # Memory of a step's value is needed until the end: the crossing is not known yet.
-            Kept(fx.GraphModule(network.eval(), graph), garbage_collect_values=False).run(example)
+            Recorder(fx.GraphModule(network.eval(), graph), garbage_collect_values=False).run(
+                example
+            )
     finally:
-        network.train(was)
+        network.train(was_training)
     return values
 
 
-def _settled(
-    network: nn.Module, graph: fx.Graph, late: set[fx.Node], values: dict[fx.Node, Any]
+def _smallest_boundary(
+    network: nn.Module, graph: fx.Graph, learning: set[fx.Node], values: dict[fx.Node, Any]
 ) -> tuple[fx.Node, ...]:
     """The activations that cross, as few as can be had by moving cheap steps to what learns.
 
@@ -168,13 +170,13 @@ def _settled(
     and the like, which would keep the same activation twice.
     """
     while True:
-        crossing = _crossing(graph, late)
-        moved = {n for n in crossing if n.op == "get_attr" or not _is_activation(values[n])}
-        if not moved and len(crossing) > 1:
-            moved = {n for n in crossing if _is_plain(network, n)}
-        if not moved:
-            return crossing
-        late |= moved
+        boundary = _boundary(graph, learning)
+        to_move = {n for n in boundary if n.op == "get_attr" or not _is_activation(values[n])}
+        if not to_move and len(boundary) > 1:
+            to_move = {n for n in boundary if _is_plain(network, n)}
+        if not to_move:
+            return boundary
+        learning |= to_move
 
 
 def _is_activation(value: object) -> bool:
@@ -190,5 +192,7 @@ def _is_plain(network: nn.Module, node: fx.Node) -> bool:
     return module is None or not any(True for _ in module.parameters())
 
 
-def _crossing(graph: fx.Graph, late: set[fx.Node]) -> tuple[fx.Node, ...]:
-    return tuple(n for n in graph.nodes if n not in late and any(user in late for user in n.users))
+def _boundary(graph: fx.Graph, learning: set[fx.Node]) -> tuple[fx.Node, ...]:
+    return tuple(
+        n for n in graph.nodes if n not in learning and any(user in learning for user in n.users)
+    )

@@ -57,7 +57,7 @@ def with_head(network: nn.Module, layer: nn.Module) -> nn.Module:
     return changed
 
 
-def linear_headed(network: nn.Module) -> nn.Module:
+def with_linear_head(network: nn.Module) -> nn.Module:
     """The same function with a fully connected head where timm wrote it as a 1x1 convolution.
 
     Args:
@@ -96,8 +96,10 @@ def check_head(network: nn.Module, image_size: int) -> None:
     try:
         with torch.inference_mode():
             logits = with_head(network, layer).eval()(example)
-            wanted = layer(backbone(network)(example))
-            fits = torch.allclose(logits, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+            expected = layer(backbone(network)(example))
+            fits = torch.allclose(
+                logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+            )
     except Exception as error:  # whatever a strange network does with such an input
         raise ModelFileError(
             f"{kind} cannot be run on images of {image_size} px, float32 (2, 3, S, S) "
@@ -152,7 +154,7 @@ def _holds_blocks(module: nn.Module) -> bool:
     return len(parts) > 1 and alike and any(True for _ in parts[0].children())
 
 
-def set_size(network: nn.Module, image_size: int) -> None:
+def set_input_size(network: nn.Module, image_size: int) -> None:
     """Makes a network that is built for one input size take another. Changes the network.
 
     Vision transformers of timm interpolate their position embeddings; networks that take any
@@ -192,13 +194,15 @@ def create(architecture: str, num_classes: int) -> nn.Module:
     """
     name = architecture.removeprefix("timm:")
     if not timm.is_model(name.split(".", 1)[0]):
-        known = timm.list_models()
-        raise ModelFileError(f"timm has no architecture {name!r}. {near_names(name, known)}")
+        names_in_timm = timm.list_models()
+        raise ModelFileError(
+            f"timm has no architecture {name!r}. {near_names(name, names_in_timm)}"
+        )
     try:
         network = timm.create_model(name, pretrained=False, num_classes=num_classes)
     except RuntimeError as error:
         raise ModelFileError(f"timm cannot build {name!r} ({reason(error)}).") from error
-    return linear_headed(network).eval()
+    return with_linear_head(network).eval()
 
 
 def fit_to_shapes(

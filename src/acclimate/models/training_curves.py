@@ -15,7 +15,7 @@ COLUMNS = (
 """`step` counts what was done to the classifier, from 1: it may be fine-tuned twice."""
 
 
-class Traced(Protocol):
+class StepWithCurve(Protocol):
     """A step of a card."""
 
     @property
@@ -27,7 +27,7 @@ class Traced(Protocol):
         """Figures an epoch, the start first; empty where nothing was trained."""
 
 
-def write_curves(steps: Iterable[Traced], path: Path) -> None:
+def write_curves(steps: Iterable[StepWithCurve], path: Path) -> None:
     """Writes a line an epoch; what is unknown is empty. Without a training, nothing.
 
     Args:

@@ -53,7 +53,7 @@ def as_classifier(
     return pretrained((settings or Model()).model_copy(update={"name": text}))
 
 
-def sized(
+def resized_classifier(
     model: AnyModel,
     contract: InputContract | None,
     image_size: int | None,

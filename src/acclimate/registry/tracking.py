@@ -13,11 +13,11 @@ from acclimate.errors import reason
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
 
-for _chatty in ("alembic", "mlflow"):  # they tell of every table they make
-    logging.getLogger(_chatty).setLevel(logging.WARNING)
+for _logger in ("alembic", "mlflow"):  # they tell of every table they make
+    logging.getLogger(_logger).setLevel(logging.WARNING)
 
 _EXPERIMENT = "acclimate"
-_AT_ONCE = 1000
+_PER_REQUEST = 1000
 """Metrics that MLflow takes in one request."""
 
 
@@ -59,8 +59,8 @@ def _send(uri: str, name: str, classifier: Classifier, metrics: list[Metric]) ->
         "stages": ", ".join(step.stage for step in classifier.card.steps),
     }
     client.log_batch(run, params=[Param(key, value) for key, value in facts.items()])
-    for start in range(0, len(metrics), _AT_ONCE):
-        client.log_batch(run, metrics=metrics[start : start + _AT_ONCE])
+    for start in range(0, len(metrics), _PER_REQUEST):
+        client.log_batch(run, metrics=metrics[start : start + _PER_REQUEST])
     client.set_terminated(run)
     return run
 

@@ -29,8 +29,8 @@ _PAST = "acclimate.past_champions"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULT = Register()
 
-for _chatty in ("alembic", "mlflow"):  # they tell of every table they make
-    logging.getLogger(_chatty).setLevel(logging.WARNING)
+for _logger in ("alembic", "mlflow"):  # they tell of every table they make
+    logging.getLogger(_logger).setLevel(logging.WARNING)
 logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs what it then raises
 
 
@@ -127,13 +127,13 @@ class Registry:
             for file, value in documents.items():
                 write_json(part / f"{file}.json", value)
             self.signer.sign(part)
-        if not self._known(name):
+        if not self._exists(name):
             self.client.create_registered_model(name)
         tags = {**facts, "digest": digest, "folder": f"{name}/{folder.name}"}
-        made = self.client.create_model_version(
+        created = self.client.create_model_version(
             name, folder.as_uri(), tags={k: str(v) for k, v in tags.items()}
         )
-        return self._version(made)
+        return self._version(created)
 
     def names(self) -> list[str]:
         """The models there are."""
@@ -209,7 +209,7 @@ class Registry:
         if now == version.number:
             return version
         if now is not None:
-            self._remember(name, [*self._past(name), now])
+            self._set_past_champions(name, [*self._past_champions(name), now])
         self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
         return self.version(name, str(version.number))
 
@@ -227,13 +227,13 @@ class Registry:
             NotTrusted: Its signature does not fit.
         """
         self.versions(name)
-        past = self._past(name)
+        past = self._past_champions(name)
         if not past:
             raise ModelFileError(f"{name} has no earlier champion to go back to.", where=self.store)
         version = self.version(name, str(past[-1]))
         self.verify(version)
         self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
-        self._remember(name, past[:-1])
+        self._set_past_champions(name, past[:-1])
         return self.version(name, str(version.number))
 
     def verify(self, version: Version) -> None:
@@ -278,7 +278,7 @@ class Registry:
         with atomic_folder(folder) as part:
             shutil.copytree(version.folder, part, dirs_exist_ok=True)
 
-    def _known(self, name: str) -> bool:
+    def _exists(self, name: str) -> bool:
         try:
             self.client.get_registered_model(name)
         except MlflowException:
@@ -287,7 +287,7 @@ class Registry:
 
     def _find(self, name: str) -> list[Version]:
         _check_name(name)
-        if not self._known(name):
+        if not self._exists(name):
             return []
         # The aliases stand in the model's own record only.
         model = self.client.get_registered_model(name)
@@ -298,23 +298,23 @@ class Registry:
         versions = [self._version(v, tuple(sorted(aliases.get(str(v.version), [])))) for v in found]
         return sorted(versions, key=lambda v: v.number)
 
-    def _version(self, made: ModelVersion, aliases: tuple[str, ...] = ()) -> Version:
-        tags = dict(made.tags)
+    def _version(self, created: ModelVersion, aliases: tuple[str, ...] = ()) -> Version:
+        tags = dict(created.tags)
         return Version(
-            name=made.name,
-            number=int(made.version),
+            name=created.name,
+            number=int(created.version),
             aliases=aliases,
-            created=datetime.fromtimestamp(made.creation_timestamp / 1000, UTC),
+            created=datetime.fromtimestamp(created.creation_timestamp / 1000, UTC),
             # Below the store wherever that stands now: a store may be moved or mounted elsewhere.
-            folder=inside(self.store / "models", tags.get("folder", made.name)),
+            folder=inside(self.store / "models", tags.get("folder", created.name)),
             facts=tags,
         )
 
-    def _past(self, name: str) -> list[int]:
+    def _past_champions(self, name: str) -> list[int]:
         tags = self.client.get_registered_model(name).tags
         return [int(n) for n in json.loads(tags.get(_PAST, "[]"))]
 
-    def _remember(self, name: str, numbers: list[int]) -> None:
+    def _set_past_champions(self, name: str, numbers: list[int]) -> None:
         self.client.set_registered_model_tag(name, _PAST, json.dumps(numbers))
 
 

@@ -13,7 +13,7 @@ from acclimate.data.images.contract import Pixels
 from acclimate.data.images.decode import SUFFIXES
 from acclimate.data.sources.folders import unlisted
 from acclimate.errors import DataError, UnreadableImage
-from acclimate.evaluation.tta import over_views, safe_views, softmax
+from acclimate.evaluation.tta import averaged_over_views, safe_views, softmax
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import RUNTIMES, Logits, best_runtime
 
@@ -63,7 +63,7 @@ def predict(
     """
     run = RUNTIMES[best_runtime(classifier, context.device)](classifier, context.device)
     if tta:
-        run = over_views(run, safe_views(classifier))
+        run = averaged_over_views(run, safe_views(classifier))
 
     def load(path: Path) -> Pixels | str:
         try:

@@ -19,7 +19,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import (
     agreement,
     export,
-    graph_of,
+    export_network,
     read_metadata,
     to_onnx,
     with_metadata,
@@ -251,4 +251,4 @@ def test_a_file_that_is_no_onnx_is_refused(content):
 
 def test_an_onnx_file_of_somebody_else_is_refused():
     with pytest.raises(ModelFileError, match="carries no input contract and classes"):
-        read_metadata(graph_of(Plain().eval(), 32, "logits"))
+        read_metadata(export_network(Plain().eval(), 32, "logits"))

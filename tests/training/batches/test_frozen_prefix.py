@@ -14,7 +14,7 @@ from acclimate.context import Context, derive_seed
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
-from acclimate.models.split_network import divide
+from acclimate.models.split_network import split_network
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.training.batches.frozen_prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
 from acclimate.training.batches.training_images import TrainingImages
@@ -37,7 +37,7 @@ def divided(start):
     network = copy.deepcopy(start.module()).eval().requires_grad_(False)
     for _, module in blocks(network)[-4:]:
         module.requires_grad_(True)
-    return divide(network, start.contract.image_size)
+    return split_network(network, start.contract.image_size)
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
     for _, module in blocks(network)[-4:]:
         module.requires_grad_(True)
     views = TrainingImages(dataset, choose_policy(), blank.contract)
-    shape = divide(network, blank.contract.image_size).shape
+    shape = split_network(network, blank.contract.image_size).shape
     images, val = (len(dataset.rows(split)) for split in ("train", "val"))
     room = (2.5 * images + val) * 2 * int(np.prod(shape)) / 1e9
     runs = {

@@ -17,7 +17,7 @@ from acclimate.cleaning.duplicates.radius_neighbors import Points, neighbourhood
 from acclimate.cleaning.duplicates.thumbnail_pairs import FEW, Scored, best_of, random_pairs, reach
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.features.extract import keep_extracted
+from acclimate.features.extract import extract_to_disk
 from acclimate.features.store import Features
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
@@ -59,7 +59,7 @@ def features_of(dataset: Dataset, rows: Rows, context: Context) -> FeatureRows:
     Returns:
         The features of each row, on disk.
     """
-    return keep_extracted(pretrained(Model()), dataset, rows, context)
+    return extract_to_disk(pretrained(Model()), dataset, rows, context)
 
 
 def feature_threshold(features: FeatureRows, least: float, seed: int) -> float:

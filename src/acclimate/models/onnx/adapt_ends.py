@@ -16,8 +16,8 @@ from onnx.compose import add_prefix
 
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError, reason
-from acclimate.models.onnx.file import parsed
-from acclimate.models.runtime import inferring, session_of
+from acclimate.models.onnx.file import parse_graph
+from acclimate.models.runtime import create_session, session_runner
 from acclimate.models.settings import OnnxFile
 
 _BYTES = "tensor(uint8)"
@@ -26,17 +26,17 @@ _FLOATS = {
     "tensor(float16)": onnx.TensorProto.FLOAT16,
 }
 _NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, _BYTES: np.uint8}
-_LOOKS = 8
+_SAMPLES = 8
 """Images that tell probabilities from logits: no eight rows of logits all add up to 1."""
 _NEAR_ONE = 1e-2
 """How far from 1 probabilities may add up in float16."""
-_LEAST = 1e-30
+_MIN_PROBABILITY = 1e-30
 """Of probabilities: float32 still holds it, and its logarithm is a number."""
 _PREFIX = "given/"
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdaptedGraph:
     """A graph with our ends.
 
     Attributes:
@@ -51,7 +51,7 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class _Input:
+class _InputSpec:
     """What a graph takes."""
 
     name: str
@@ -70,7 +70,7 @@ class _Step:
     attributes: dict[str, object] = field(default_factory=dict)
 
 
-def adapted(graph: bytes, described: OnnxFile) -> Adapted:
+def adapt_ends(graph: bytes, described: OnnxFile) -> AdaptedGraph:
     """A foreign graph with the ends that ours have.
 
     Args:
@@ -83,26 +83,26 @@ def adapted(graph: bytes, described: OnnxFile) -> Adapted:
     Raises:
         ModelFileError: It cannot be run, is no image classifier, or is not as described.
     """
-    session = session_of(graph, "cpu")
+    session = create_session(graph, "cpu")
     given, output = _only(session.get_inputs(), session.get_outputs())
-    taken = _taken(given, described)
-    contract = _contract(taken, described)
+    input_spec = _read_input(given, described)
+    contract = _contract(input_spec, described)
     if output.type not in _FLOATS:
         raise ModelFileError(f"ONNX file gives {output.type}, not float32 or float16.")
-    said = _said_of_noise(session, taken, contract)
-    if said.shape[1] != len(described.classes):
+    outputs = _outputs_on_noise(session, input_spec, contract)
+    if outputs.shape[1] != len(described.classes):
         raise ModelFileError(
-            f"ONNX file knows {said.shape[1]} classes, and {len(described.classes)} are named.",
+            f"ONNX file knows {outputs.shape[1]} classes, and {len(described.classes)} are named.",
             hint="Name all of them in the order of its outputs: `classes: [ant, bee]`.",
         )
     after = [_Step("Cast", attributes={"to": onnx.TensorProto.FLOAT})]
-    notes = [f"The graph was given with the input {_told(given)}."]
-    if _are_probabilities(said, described):
-        after += [_Step("Max", _LEAST), _Step("Log")]
+    notes = [f"The graph was given with the input {_shape_text(given)}."]
+    if _are_probabilities(outputs, described):
+        after += [_Step("Max", _MIN_PROBABILITY), _Step("Log")]
         notes.append("Its outputs are probabilities: their logarithms are the logits.")
-    model = add_prefix(parsed(graph), _PREFIX)
-    _join(model.graph, taken, _PREFIX + output.name, after, len(described.classes))
-    return Adapted(bytes(model.SerializeToString()), contract, tuple(notes))
+    model = add_prefix(parse_graph(graph), _PREFIX)
+    _join(model.graph, input_spec, _PREFIX + output.name, after, len(described.classes))
+    return AdaptedGraph(bytes(model.SerializeToString()), contract, tuple(notes))
 
 
 def _only(
@@ -118,17 +118,17 @@ def _only(
     return inputs[0], outputs[0]
 
 
-def _told(given: ort.NodeArg) -> str:
+def _shape_text(given: ort.NodeArg) -> str:
     return f"{given.type} ({', '.join('?' if n is None else str(n) for n in given.shape)})"
 
 
-def _taken(given: ort.NodeArg, described: OnnxFile) -> _Input:
+def _read_input(given: ort.NodeArg, described: OnnxFile) -> _InputSpec:
     """What the input is, from its shape and type."""
     shape = list(given.shape)
     fitting = given.type in _FLOATS or given.type == _BYTES
     if not fitting or len(shape) != 4 or 3 not in (shape[1], shape[3]):
         raise ModelFileError(
-            f"ONNX file takes {_told(given)}, not images of three colors.",
+            f"ONNX file takes {_shape_text(given)}, not images of three colors.",
             hint="It must take float32, float16 or uint8, (B, 3, S, S) or (B, S, S, 3).",
         )
     channels_last = shape[1] != 3
@@ -139,14 +139,14 @@ def _taken(given: ort.NodeArg, described: OnnxFile) -> _Input:
             f"ONNX file takes exactly {batch} images at once.",
             hint="Export it with a free batch dimension, or with a batch of 1.",
         )
-    return _Input(given.name, given.type, batch, size, channels_last)
+    return _InputSpec(given.name, given.type, batch, size, channels_last)
 
 
 def _size(given: ort.NodeArg, sides: Sequence[int | str | None], described: OnnxFile) -> int:
     """The side of the images in px: the graph's own, or the described one where that is free."""
     own = {side for side in sides if isinstance(side, int)}
     if len(own) > 1:
-        raise ModelFileError(f"ONNX file takes {_told(given)}, not square images.")
+        raise ModelFileError(f"ONNX file takes {_shape_text(given)}, not square images.")
     size = own.pop() if own else described.image_size
     if size == "auto":
         raise ModelFileError(
@@ -159,10 +159,10 @@ def _size(given: ort.NodeArg, sides: Sequence[int | str | None], described: Onnx
     return size
 
 
-def _contract(taken: _Input, described: OnnxFile) -> InputContract:
-    if taken.kind != _BYTES:
+def _contract(input_spec: _InputSpec, described: OnnxFile) -> InputContract:
+    if input_spec.kind != _BYTES:
         return InputContract(
-            taken.size, described.mean, described.std, described.interpolation, described.crop
+            input_spec.size, described.mean, described.std, described.interpolation, described.crop
         )
     if {"mean", "std"} & described.model_fields_set:
         raise ModelFileError(
@@ -170,38 +170,41 @@ def _contract(taken: _Input, described: OnnxFile) -> InputContract:
             hint="Leave mean and std out of its description.",
         )
     plain = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return InputContract(taken.size, *plain, described.interpolation, described.crop)
+    return InputContract(input_spec.size, *plain, described.interpolation, described.crop)
 
 
-def _before(taken: _Input) -> list[_Step]:
+def _pre_steps(input_spec: _InputSpec) -> list[_Step]:
     """From float32 (B, 3, S, S) to what the graph takes."""
     steps = []
-    if taken.kind == _BYTES:
+    if input_spec.kind == _BYTES:
         # Casting cuts off: half a step makes it round. A resized view may reach beyond [0, 1].
         steps += [_Step("Mul", 255.0), _Step("Add", 0.5), _Step("Max", 0.0), _Step("Min", 255.0)]
-    kind = _FLOATS.get(taken.kind, onnx.TensorProto.UINT8)
+    kind = _FLOATS.get(input_spec.kind, onnx.TensorProto.UINT8)
     if kind != onnx.TensorProto.FLOAT:
         steps.append(_Step("Cast", attributes={"to": kind}))
-    if taken.channels_last:
+    if input_spec.channels_last:
         steps.append(_Step("Transpose", attributes={"perm": [0, 2, 3, 1]}))
     return steps
 
 
 def _join(
-    body: onnx.GraphProto, taken: _Input, output: str, after: Sequence[_Step], classes: int
+    body: onnx.GraphProto, input_spec: _InputSpec, output: str, after: Sequence[_Step], classes: int
 ) -> None:
     """Puts a graph between its new ends."""
-    inner, batch = _PREFIX + taken.name, taken.batch or "batch"
+    inner, batch = _PREFIX + input_spec.name, input_spec.batch or "batch"
     nodes = list(body.node)
-    ahead = _chain(_before(taken), "images", inner, body)
-    behind = _chain(after, output, "logits", body)
+    pre = _chain(_pre_steps(input_spec), "images", inner, body)
+    post = _chain(after, output, "logits", body)
     del body.node[:]
-    body.node.extend([*ahead, *nodes, *behind])
+    body.node.extend([*pre, *nodes, *post])
     # Graphs of before 2019 list their weights as inputs too.
     weights = [one for one in body.input if one.name != inner]
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
-        for name, shape in (("images", (3, taken.size, taken.size)), ("logits", (classes,)))
+        for name, shape in (
+            ("images", (3, input_spec.size, input_spec.size)),
+            ("logits", (classes,)),
+        )
     ]
     del body.input[:], body.output[:]
     body.input.extend([ends[0], *weights])
@@ -225,30 +228,30 @@ def _chain(
     return nodes
 
 
-def _said_of_noise(
-    session: ort.InferenceSession, taken: _Input, contract: InputContract
+def _outputs_on_noise(
+    session: ort.InferenceSession, input_spec: _InputSpec, contract: InputContract
 ) -> NDArray[np.float32]:
     """What the graph says of images of noise, float32 (n, C)."""
-    shape = (_LOOKS, taken.size, taken.size, 3)
+    shape = (_SAMPLES, input_spec.size, input_spec.size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    inputs = noise.transpose(0, 3, 1, 2) if taken.kind == _BYTES else contract.normalize(noise)
-    if taken.channels_last:
+    inputs = noise.transpose(0, 3, 1, 2) if input_spec.kind == _BYTES else contract.normalize(noise)
+    if input_spec.channels_last:
         inputs = inputs.transpose(0, 2, 3, 1)
     try:
-        said = inferring(session)(np.ascontiguousarray(inputs, _NUMPY[taken.kind]))
+        outputs = session_runner(session)(np.ascontiguousarray(inputs, _NUMPY[input_spec.kind]))
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
         raise ModelFileError(
-            f"ONNX file fails on images of {taken.size} px ({reason(error)})."
+            f"ONNX file fails on images of {input_spec.size} px ({reason(error)})."
         ) from error
-    if said.ndim != 2 or len(said) != _LOOKS:
+    if outputs.ndim != 2 or len(outputs) != _SAMPLES:
         raise ModelFileError(
-            f"ONNX file gives {said.shape} for {_LOOKS} images, not one number a class."
+            f"ONNX file gives {outputs.shape} for {_SAMPLES} images, not one number a class."
         )
-    return said
+    return outputs
 
 
-def _are_probabilities(said: NDArray[np.float32], described: OnnxFile) -> bool:
+def _are_probabilities(outputs: NDArray[np.float32], described: OnnxFile) -> bool:
     if described.outputs != "auto":
         return described.outputs == "probabilities"
-    within = bool((said >= 0).all() and (said <= 1 + _NEAR_ONE).all())
-    return within and float(np.abs(said.sum(1) - 1).max()) <= _NEAR_ONE
+    within = bool((outputs >= 0).all() and (outputs <= 1 + _NEAR_ONE).all())
+    return within and float(np.abs(outputs.sum(1) - 1).max()) <= _NEAR_ONE

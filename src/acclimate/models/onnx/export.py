@@ -23,8 +23,8 @@ from acclimate.errors import AcclimateError, ModelFileError, RecipeError, reason
 from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier, StepRecord, plain
 from acclimate.models.device import on_cpu
-from acclimate.models.onnx.adapt_ends import adapted
-from acclimate.models.onnx.file import parsed, read_graph
+from acclimate.models.onnx.adapt_ends import adapt_ends
+from acclimate.models.onnx.file import parse_graph, read_graph
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.settings import Export, OnnxFile
 from acclimate.settings import from_keywords
@@ -93,10 +93,10 @@ def agreement(classifier: Classifier, dataset: Dataset, images: int) -> dict[str
     rows = dataset.rows("val") if len(dataset.rows("val")) else dataset.rows()
     # Spread over the table, which stands class after class.
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int))]
-    ours, theirs = run_torch(classifier, "cpu"), run_onnx(classifier, "cpu")
+    torch_run, onnx_run = run_torch(classifier, "cpu"), run_onnx(classifier, "cpu")
     worst, same = 0.0, 0
     for batch in in_order(dataset, chosen, classifier.contract):
-        a, b = ours(batch.images), theirs(batch.images)
+        a, b = torch_run(batch.images), onnx_run(batch.images)
         worst = max(worst, float(np.abs(a - b).max()))
         same += int((a.argmax(1) == b.argmax(1)).sum())
     return {
@@ -150,7 +150,7 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
     Raises:
         ModelFileError: The file is no ONNX, or carries none.
     """
-    model = parsed(graph)
+    model = parse_graph(graph)
     try:
         props = {p.key: p.value for p in model.metadata_props}
         contract = json.loads(props[KEY_CONTRACT])
@@ -181,16 +181,16 @@ def from_onnx(path: Path, described: OnnxFile | None = None) -> Classifier:
     """
     try:
         graph = read_graph(path)
-        told = described or _description(path)
-        if told is not None:
-            return _foreign(graph, path, told)
+        description = described or _description(path)
+        if description is not None:
+            return _from_foreign(graph, path, description)
         contract, classes = read_metadata(graph)
     except AcclimateError as error:
         raise ModelFileError(error.message, where=error.where or path, hint=error.hint) from error
-    return _known(graph, path, classes, contract)
+    return _as_classifier(graph, path, classes, contract)
 
 
-def _known(
+def _as_classifier(
     graph: bytes, path: Path, classes: tuple[str, ...], contract: InputContract, *steps: StepRecord
 ) -> Classifier:
     precision = "int8" if is_quantized(graph) else "float32"
@@ -198,13 +198,13 @@ def _known(
     return Classifier(f"module:{path.stem}", None, classes, contract, card, precision, graph)
 
 
-def _foreign(graph: bytes, path: Path, told: OnnxFile) -> Classifier:
-    if len(set(told.classes)) < len(told.classes):
+def _from_foreign(graph: bytes, path: Path, description: OnnxFile) -> Classifier:
+    if len(set(description.classes)) < len(description.classes):
         raise ModelFileError("classes names one of them twice.", where=path)
-    made = adapted(graph, told)
-    step = StepRecord("read", plain(told), notes=made.notes)
-    found = _known(made.graph, path, told.classes, made.contract, step)
-    return replace(found, graph=with_metadata(made.graph, found))
+    adapted = adapt_ends(graph, description)
+    step = StepRecord("read", plain(description), notes=adapted.notes)
+    found = _as_classifier(adapted.graph, path, description.classes, adapted.contract, step)
+    return replace(found, graph=with_metadata(adapted.graph, found))
 
 
 def _description(path: Path) -> OnnxFile | None:
@@ -223,7 +223,7 @@ def is_quantized(graph: bytes) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(graph).graph.node)
 
 
-def graph_of(network: nn.Module, image_size: int, output: str) -> bytes:
+def export_network(network: nn.Module, image_size: int, output: str) -> bytes:
     """A network as ONNX with a free batch dimension.
 
     Args:
@@ -274,5 +274,5 @@ def _silenced() -> Iterator[None]:
                 log.setLevel(level)
 
 
-EXPORTERS: dict[str, Callable[[nn.Module, int, str], bytes]] = {"onnx": graph_of}
+EXPORTERS: dict[str, Callable[[nn.Module, int, str], bytes]] = {"onnx": export_network}
 """(network, image size, name of the output) to the bytes of a file."""

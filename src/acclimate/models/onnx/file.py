@@ -30,7 +30,7 @@ def read_graph(path: Path) -> bytes:
         content = read_bounded(path, MAX_BYTES)
     except DataError as error:
         raise ModelFileError(error.message, where=path) from error
-    model = parsed(content)
+    model = parse_graph(content)
     outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
     if not outside:
         return content
@@ -38,7 +38,7 @@ def read_graph(path: Path) -> bytes:
         if sum(map(_bytes_of, outside)) + len(content) > MAX_BYTES:
             raise ValueError(f"they are larger than {MAX_BYTES:,} bytes")
         for tensor in outside:
-            _bring_in(tensor, path.parent)
+            _load_external(tensor, path.parent)
         return bytes(model.SerializeToString())
     except (DataError, OSError, ValueError, KeyError, onnx.checker.ValidationError) as error:
         raise ModelFileError(
@@ -48,7 +48,7 @@ def read_graph(path: Path) -> bytes:
         ) from error
 
 
-def parsed(graph: bytes) -> onnx.ModelProto:
+def parse_graph(graph: bytes) -> onnx.ModelProto:
     """The message that an ONNX file holds.
 
     Args:
@@ -77,11 +77,11 @@ def _bytes_of(tensor: onnx.TensorProto) -> int:
     return size
 
 
-def _bring_in(tensor: onnx.TensorProto, folder: Path) -> None:
-    told = {entry.key: entry.value for entry in tensor.external_data}
-    place = inside(folder, told.get("location", ""))  # ONNX refuses links and `..` once more
-    if "length" not in told and place.stat().st_size > MAX_BYTES:
+def _load_external(tensor: onnx.TensorProto, folder: Path) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    place = inside(folder, entries.get("location", ""))  # ONNX refuses links and `..` once more
+    if "length" not in entries and place.stat().st_size > MAX_BYTES:
         raise ValueError(f"{place.name} is larger than {MAX_BYTES:,} bytes")
-    if int(told.get("length", 0)) > _bytes_of(tensor):
+    if int(entries.get("length", 0)) > _bytes_of(tensor):
         raise ValueError(f"{tensor.name!r} is said to be longer than its shape")
     load_external_data_for_tensor(tensor, str(folder))

@@ -18,12 +18,12 @@ from onnx import numpy_helper
 from torch import nn
 
 from acclimate.errors import ModelFileError
-from acclimate.models.onnx.file import parsed
+from acclimate.models.onnx.file import parse_graph
 from acclimate.models.onnx.torch_operators import OPERATIONS, Operation
 
 _TAKE_WEIGHTS = ("Conv", "Gemm", "MatMul")
 """Operators whose second and third input are weights, where these are not computed."""
-_MOST = 2**31 - 128
+_MAX_BIAS = 2**31 - 128
 """The largest float32 that 32 bits hold. ONNX Runtime widens the scale of a channel that is nearly
 dead until its bias just fits: without a bound the first step would flip its sign."""
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
@@ -46,7 +46,7 @@ class Weight(nn.Module):
     def __init__(self, numbers: Numbers, scale: Numbers, zero: Numbers, axis: int) -> None:
         super().__init__()
         self.kind, self.dimensions = numbers.dtype, numbers.ndim
-        self.bounds = -_MOST, _MOST
+        self.bounds = -_MAX_BIAS, _MAX_BIAS
         if self.kind in _BYTES:
             # No number leaves the range that its tensor has: 7-bit weights stay 7-bit ones.
             self.bounds = int(numbers.min()), int(numbers.max())
@@ -72,7 +72,7 @@ class Weight(nn.Module):
             self.weight, self.scale, self.zero, self.axis, *self.bounds
         )
 
-    def written(self) -> Numbers:
+    def to_numbers(self) -> Numbers:
         """The numbers for the graph."""
         weight = self.weight.detach()
         if self.kind != np.float32:
@@ -93,13 +93,13 @@ class _Node:
 
     Attributes:
         compute: What it computes.
-        told: Its attributes.
+        attributes: Its attributes.
         inputs: Names of values, "" where one is left out.
         output: Name of its value.
     """
 
     compute: Operation
-    told: Mapping[str, Any]
+    attributes: Mapping[str, Any]
     inputs: tuple[str, ...]
     output: str
 
@@ -117,19 +117,19 @@ class IntegerGraph(nn.Module):
     def __init__(self, graph: bytes) -> None:
         super().__init__()
         self._graph = graph
-        body = parsed(graph).graph
+        body = parse_graph(graph).graph
         self._input, self._output = body.input[0].name, body.output[0].name
         self.weights = nn.ModuleDict()
         """One part of the network for all: as layers, those near the input would hardly learn."""
-        self._stands: dict[str, str] = {}
+        self._tensor_names: dict[str, str] = {}
         """Key of a weight to the tensor of the graph that it is written to."""
         self._weights: dict[str, str] = {}
         """Name of a value to the weight that it is."""
         self._constants: dict[str, str] = {}
         """Name of a value to the buffer that it is."""
         self._nodes = self._read(body)
-        self._over = self._last_uses()
-        if not any(weight.kind in _BYTES for weight in self._all()):
+        self._last_used = self._last_uses()
+        if not any(weight.kind in _BYTES for weight in self._weight_list()):
             raise ModelFileError("the ONNX graph has no weights of 8 bits.")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -137,9 +137,11 @@ class IntegerGraph(nn.Module):
         values: dict[str, torch.Tensor | None] = {"": None, self._input: images}
         values |= {name: getattr(self, buffer) for name, buffer in self._constants.items()}
         values |= {name: self.weights[key]() for name, key in self._weights.items()}
-        for node, over in zip(self._nodes, self._over, strict=True):
-            values[node.output] = node.compute(node.told, *(values[name] for name in node.inputs))
-            for name in over:
+        for node, dead in zip(self._nodes, self._last_used, strict=True):
+            values[node.output] = node.compute(
+                node.attributes, *(values[name] for name in node.inputs)
+            )
+            for name in dead:
                 del values[name]
         logits = values[self._output]
         assert logits is not None
@@ -147,77 +149,83 @@ class IntegerGraph(nn.Module):
 
     def graph(self) -> bytes:
         """The ONNX graph with the weights as they are now."""
-        model = parsed(self._graph)
-        written = {
-            name: weight.written()
-            for name, weight in zip(self._stands.values(), self._all(), strict=True)
+        model = parse_graph(self._graph)
+        to_numbers = {
+            name: weight.to_numbers()
+            for name, weight in zip(self._tensor_names.values(), self._weight_list(), strict=True)
         }
         for tensor in model.graph.initializer:
-            if tensor.name in written:
-                tensor.CopyFrom(numpy_helper.from_array(written[tensor.name], tensor.name))
+            if tensor.name in to_numbers:
+                tensor.CopyFrom(numpy_helper.from_array(to_numbers[tensor.name], tensor.name))
         return bytes(model.SerializeToString())
 
-    def _all(self) -> list[Weight]:
+    def _weight_list(self) -> list[Weight]:
         return [weight for weight in self.weights.values() if isinstance(weight, Weight)]
 
     def _read(self, body: onnx.GraphProto) -> list[_Node]:
         """The operations; weights and constants are set apart."""
-        known = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
+        initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
         taking = [node for node in body.node if node.op_type in _TAKE_WEIGHTS]
-        learning = {name for node in taking for name in node.input[1:3]}
+        learnable = {name for node in taking for name in node.input[1:3]}
         nodes = []
         for node in body.node:
-            told = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-            if node.op_type == "DequantizeLinear" and node.input[0] in known:
-                first, *rest = (known[name] for name in node.input)
+            attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+            if node.op_type == "DequantizeLinear" and node.input[0] in initializers:
+                first, *rest = (initializers[name] for name in node.input)
                 zero = rest[1] if len(rest) > 1 else np.zeros(rest[0].size, first.dtype)
-                weight = Weight(first, rest[0], zero, told.get("axis", 1))
-                self._hold(node.input[0], node.output[0], weight, node.output[0] in learning)
+                weight = Weight(first, rest[0], zero, attributes.get("axis", 1))
+                self._add_weight(node.input[0], node.output[0], weight, node.output[0] in learnable)
                 continue
-            _check(node, told, known)
-            nodes.append(_Node(OPERATIONS[node.op_type], told, tuple(node.input), node.output[0]))
-        for name in dict.fromkeys(name for node in nodes for name in node.inputs if name in known):
-            numbers = known[name]
-            if name in learning and numbers.dtype == np.float32:
-                alone = Weight(numbers, np.ones(1, np.float32), np.zeros(1), 0)
-                self._hold(name, name, alone, learns=True)
+            _check(node, attributes, initializers)
+            nodes.append(
+                _Node(OPERATIONS[node.op_type], attributes, tuple(node.input), node.output[0])
+            )
+        for name in dict.fromkeys(
+            name for node in nodes for name in node.inputs if name in initializers
+        ):
+            numbers = initializers[name]
+            if name in learnable and numbers.dtype == np.float32:
+                float_weight = Weight(numbers, np.ones(1, np.float32), np.zeros(1), 0)
+                self._add_weight(name, name, float_weight, learnable_value=True)
             else:
-                self._keep(name, torch.tensor(numbers))
+                self._add_constant(name, torch.tensor(numbers))
         return nodes
 
-    def _hold(self, tensor: str, value: str, weight: Weight, learns: bool) -> None:
-        if not learns:
-            self._keep(value, weight.weight.detach())
+    def _add_weight(self, tensor: str, value: str, weight: Weight, learnable_value: bool) -> None:
+        if not learnable_value:
+            self._add_constant(value, weight.weight.detach())
             return
-        keys = {name: key for key, name in self._stands.items()}
+        keys = {name: key for key, name in self._tensor_names.items()}
         key = keys.get(tensor, str(len(self.weights)))
         if tensor not in keys:
-            self.weights[key], self._stands[key] = weight, tensor
+            self.weights[key], self._tensor_names[key] = weight, tensor
         self._weights[value] = key
 
-    def _keep(self, value: str, constant: torch.Tensor) -> None:
+    def _add_constant(self, value: str, constant: torch.Tensor) -> None:
         buffer = f"constant{len(self._constants)}"
         self.register_buffer(buffer, constant, persistent=False)
         self._constants[value] = buffer
 
     def _last_uses(self) -> list[list[str]]:
         """Values that nothing needs after each node: kept, those of val would fill the memory."""
-        seen, over = {"", self._output, *self._constants}, []
+        used_later, dead = {"", self._output, *self._constants}, []
         for node in reversed(self._nodes):
-            over.append([name for name in dict.fromkeys(node.inputs) if name not in seen])
-            seen.update(node.inputs)
-        return over[::-1]
+            dead.append([name for name in dict.fromkeys(node.inputs) if name not in used_later])
+            used_later.update(node.inputs)
+        return dead[::-1]
 
 
-def _check(node: onnx.NodeProto, told: Mapping[str, Any], known: Mapping[str, Numbers]) -> None:
+def _check(
+    node: onnx.NodeProto, attributes: Mapping[str, Any], initializers: Mapping[str, Numbers]
+) -> None:
     """Refuses what PyTorch would compute otherwise than ONNX Runtime."""
     fault = None
     if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
         fault = f"the operator {node.op_type}"
-    elif len(node.output) > 1 or told.get("auto_pad", b"NOTSET") != b"NOTSET":
+    elif len(node.output) > 1 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         fault = f"a {node.op_type} of a kind"
     elif node.op_type == "QuantizeLinear":
-        zero = known.get(node.input[2]) if len(node.input) > 2 else None
+        zero = initializers.get(node.input[2]) if len(node.input) > 2 else None
         if zero is None or zero.size != 1 or zero.dtype not in _BYTES:
             fault = "activations of other than 8 bits"
     if fault:

@@ -20,9 +20,9 @@ from acclimate.data.images.pixel_cache import GB
 from acclimate.errors import count as plural
 from acclimate.files import free_bytes
 from acclimate.models.device import on_cpu
-from acclimate.models.onnx.export import graph_of
+from acclimate.models.onnx.export import export_network
 from acclimate.models.runtime import run_frozen
-from acclimate.models.split_network import Division, IndivisibleError, divide
+from acclimate.models.split_network import CannotSplitError, SplitNetwork, split_network
 from acclimate.settings import Auto
 from acclimate.training.batches.activation_cache import Activations, Kept, bytes_of
 from acclimate.training.batches.train_batches import ImageBatches, TrainBatch, ValBatch
@@ -37,7 +37,9 @@ view: 0.841 in 531 s."""
 _BATCH = 64
 
 
-def views_that_fit(division: Division, data: TrainingImages, wanted: int, context: Context) -> int:
+def views_that_fit(
+    division: SplitNetwork, data: TrainingImages, wanted: int, context: Context
+) -> int:
     """How many views of each training image can be kept: those wanted, or what the disk takes.
 
     Args:
@@ -68,7 +70,7 @@ class Prefix:
 
     def __init__(
         self,
-        division: Division,
+        division: SplitNetwork,
         data: TrainingImages,
         count: int,
         device: torch.device,
@@ -82,7 +84,7 @@ class Prefix:
 
         def graph() -> bytes:
             size = data.contract.image_size
-            return graph_of(on_cpu(copy.deepcopy(division.prefix)), size, "activations")
+            return export_network(on_cpu(copy.deepcopy(division.prefix)), size, "activations")
 
         self._infer = run_frozen(division.prefix, data.contract, device, graph)
 
@@ -147,7 +149,7 @@ class ActivationBatches:
         prefix: Runs the images.
     """
 
-    def __init__(self, source: ImageBatches, division: Division, prefix: Prefix) -> None:
+    def __init__(self, source: ImageBatches, division: SplitNetwork, prefix: Prefix) -> None:
         self.source, self.division, self.prefix = source, division, prefix
         self.steps, self.images, self.val_images = source.steps, source.images, source.val_images
         self.data = source.data
@@ -227,7 +229,7 @@ def _frozen_part(
         try:
             most = VIEWS if wanted == "auto" else wanted
             division, fitting = split_at_frozen(network, data, most, context)
-        except IndivisibleError as error:
+        except CannotSplitError as error:
             reason = str(error)
     if reason is not None:
         return FrozenPart(f"run at every step, since {reason}")
@@ -251,7 +253,7 @@ def _frozen_part(
 
 def split_at_frozen(
     network: nn.Module, data: TrainingImages, wanted: int, context: Context
-) -> tuple[Division, int]:
+) -> tuple[SplitNetwork, int]:
     """A network cut where its frozen part ends.
 
     Args:
@@ -264,12 +266,12 @@ def split_at_frozen(
         Both parts, and of how many views the activations can be kept, one at least.
 
     Raises:
-        IndivisibleError: It cannot be cut, or not even one view can be kept.
+        CannotSplitError: It cannot be cut, or not even one view can be kept.
     """
-    division = divide(network, data.contract.image_size)
+    division = split_network(network, data.contract.image_size)
     fitting = views_that_fit(division, data, wanted, context)
     if not fitting:
-        raise IndivisibleError(f"not even one view of each image fits {context.cache_gb:g} GB")
+        raise CannotSplitError(f"not even one view of each image fits {context.cache_gb:g} GB")
     return division, fitting
 
 

@@ -79,8 +79,8 @@ def reestimate_batch_norm(network: nn.Module, data: TrainingImages, context: Con
         data.contract,
         data.eval_pictures,
         data.dataset,
-        measured_on=rows,
-        judged_on=data.dataset.rows("val") if len(data.dataset.rows("val")) else rows,
+        statistics_rows=rows,
+        loss_rows=data.dataset.rows("val") if len(data.dataset.rows("val")) else rows,
         norms=[norm for module in trained for norm in module.modules()],
     )
     kept = "kept" if after < before else "not kept"
