@@ -29,11 +29,11 @@ from acclimate.models.settings import Model
 
 ROWS = {
     "all": {},
-    "head": {"trained": "head"},
-    "last": {"trained": "last", "trained_blocks": 5},
-    "surgical": {"trained": "surgical", "trained_blocks": 5},
-    "lora": {"trained": "lora"},
-    "lora-fast": {"trained": "lora", "learning_rate": 2e-3},
+    "head": {"trainable": "head"},
+    "last": {"trainable": "last", "trainable_blocks": 5},
+    "surgical": {"trainable": "surgical", "trainable_blocks": 5},
+    "lora": {"trainable": "lora"},
+    "lora-fast": {"trainable": "lora", "learning_rate": 2e-3},
     "reestimate": {"batch_norm": "reestimate"},
     "cosine": {"head": "cosine"},
     "mlp": {"head": "mlp"},

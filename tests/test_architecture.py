@@ -95,7 +95,9 @@ TABLES = {
     ),
     "acclimate.training.optim.optimizers:OPTIMIZERS": "acclimate.training.settings:OptimizerName",
     "acclimate.models.heads:HEADS": "acclimate.fine_tuning.settings:HeadName",
-    "acclimate.fine_tuning.trainable_layers:TRAINED": "acclimate.fine_tuning.settings:TrainedName",
+    "acclimate.fine_tuning.trainable_layers:TRAINABLE": (
+        "acclimate.fine_tuning.settings:TrainableName"
+    ),
     "acclimate.training.optim.schedules:SCHEDULES": "acclimate.training.settings:ScheduleName",
     "acclimate.compression.prune:PRUNERS": "acclimate.compression.settings:PrunerName",
     "acclimate.compression.importance:IMPORTANCES": "acclimate.compression.settings:ImportanceName",

@@ -3,6 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from acclimate.errors import RecipeError
 from acclimate.recipe import Recipe
 from acclimate.settings import Auto, Fraction, OpenFraction, Points, Settings, describe, json_schema
 
@@ -21,6 +22,28 @@ class Dish(Settings):
 
 
 SECTIONS = {name: type(value) for name, value in Recipe() if isinstance(value, Settings)}
+
+
+RENAMED = [(name, *pair) for name, kind in SECTIONS.items() for pair in kind.RENAMED.items()]
+
+
+@pytest.mark.parametrize(("section", "old", "new"), RENAMED)
+def test_the_old_name_of_a_setting_is_answered_with_the_new_one(section, old, new):
+    assert new in SECTIONS[section].model_fields
+    assert old not in SECTIONS[section].model_fields
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(assignments=[f"{section}.{old}=1"])
+    name = f"{section}.{old}"
+    assert str(caught.value) == (
+        f"--set {name}: {name} is not a setting. It is now called {new!r}."
+    )
+
+
+def test_settings_that_were_renamed_for_all_training_are_known_to_each_stage():
+    assert ("fine_tune", "trained", "trainable") in RENAMED
+    assert ("distill", "hard_labels", "hard_label_weight") in RENAMED
+    for section in ("fine_tune", "distill", "prune"):
+        assert (section, "accumulate", "accumulation_steps") in RENAMED
 
 
 def test_settings_do_not_change():

@@ -15,7 +15,7 @@ from kit import CONTRACT
 
 SMALL = (
     "--set", "epochs=2", "--set", "batch_size=16", "--set", "search.learning_rate=[3e-3, 3e-2]",
-    "--set", "augment.policy=basic", "--set", "search.trained=[all, last]",
+    "--set", "augment.policy=basic", "--set", "search.trainable=[all, last]",
 )  # fmt: skip
 
 
@@ -111,22 +111,22 @@ def test_another_data_set_is_refused_with_one_sentence(acclimate, arguments, wor
 
 
 def test_minutes_without_trials_are_those_of_the_training(acclimate, arguments):
-    done = acclimate(*arguments, "-o", "leaf.model", "--minutes", 5, "--set", "epochs=2")
+    done = acclimate(*arguments, "-o", "leaf.model", "--max-minutes", 5, "--set", "epochs=2")
     assert done.code == 2
-    assert "minutes and epochs (2) both say when to end: give one of them." in done.err
+    assert "max_minutes and epochs (2) are both set: give one of them." in done.err
 
 
 def test_minutes_in_the_recipe_do_not_go_with_trials(acclimate, arguments, tmp_path):
-    given = ("-o", "leaf.model", "--trials", 2, "--set", "minutes=5")
+    given = ("-o", "leaf.model", "--trials", 2, "--set", "max_minutes=5")
     done = acclimate(*arguments, *given)
     assert (done.code, done.out) == (2, "")
     assert done.lines[-1] == (
-        "error: fine_tune.minutes: minutes 5 end a single training, and a search compares "
-        "trainings of equal length. Leave it out; --minutes bounds the whole search."
+        "error: fine_tune.max_minutes: max_minutes 5 ends a single training, and a search "
+        "compares trainings of equal length. Leave it out; --max-minutes bounds the whole search."
     )
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flag", ["--trials=0", "--minutes=0"])
+@pytest.mark.parametrize("flag", ["--trials=0", "--max-minutes=0"])
 def test_bounds_of_nothing_are_refused(acclimate, arguments, flag):
     assert acclimate(*arguments, "-o", "leaf.model", flag).code == 2

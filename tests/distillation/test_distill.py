@@ -125,8 +125,8 @@ def told_by(model, dataset, count=8):
         return model.module()(inputs_of(dataset, model.contract, count)[0])
 
 
-def objective_for(teacher, contract, hard_labels, temperature=2.0):
-    settings = Distill(method="soft", temperature=temperature, hard_labels=hard_labels)
+def objective_for(teacher, contract, hard_label_weight, temperature=2.0):
+    settings = Distill(method="soft", temperature=temperature, hard_label_weight=hard_label_weight)
     asked = Teachers([teacher], teacher.classes, contract, device="cpu")
     objective = teaching(asked, settings)
     return lambda logits, inputs, targets: objective(logits, LossInputs(inputs, targets, None))
@@ -235,8 +235,8 @@ def test_a_quantized_student_recovers_within_its_8_bits(
     rough, teacher, dataset, policy, context, tmp_path
 ):
     rough.save(tmp_path / "rough")
-    settings = Distill(student=str(tmp_path / "rough"), epochs=3, batch_size=18, hard_labels=0.0,
-                       learning_rate=3e-3)  # fmt: skip
+    settings = Distill(student=str(tmp_path / "rough"), epochs=3, batch_size=18,
+                       hard_label_weight=0.0, learning_rate=3e-3)  # fmt: skip
     after = distill(teacher, dataset, policy, settings, context=context)
     assert (after.precision, after.network) == ("int8", None)
     # The graph is what it was but for its numbers, and says itself what the network said.
@@ -280,7 +280,7 @@ def test_several_teachers_are_named_in_the_card(teacher, pupil, dataset, context
 def test_a_student_may_be_given_and_functions_may_teach(dataset, context):
     start = small("test_mambaout", CONTRACT)
     still = choose_policy(Augment(policy="none"))
-    settings = Distill(epochs=2, batch_size=18, learning_rate=2e-3, hard_labels=0.0)
+    settings = Distill(epochs=2, batch_size=18, learning_rate=2e-3, hard_label_weight=0.0)
     sure = torch.eye(10)[3] * 8
     taught = distill(
         lambda images: sure.expand(len(images), 10), dataset, still, settings,
@@ -315,7 +315,9 @@ def test_an_exported_teacher_without_its_network_teaches_the_same(
 def test_every_method_brings_the_student_nearer_to_its_teacher(
     method, teacher, blank, dataset, policy, context
 ):
-    settings = Distill(method=method, epochs=4, batch_size=18, learning_rate=3e-3, hard_labels=0.0)
+    settings = Distill(
+        method=method, epochs=4, batch_size=18, learning_rate=3e-3, hard_label_weight=0.0
+    )
     after = distill(teacher, dataset, policy, settings, context=context, start=blank)
     wanted = logits(teacher, dataset).argmax(1)
     agree = [float((logits(m, dataset).argmax(1) == wanted).float().mean()) for m in (blank, after)]
@@ -330,7 +332,9 @@ def test_teachers_are_asked_about_the_plain_view_where_views_are_compared(
     method, teacher, blank, dataset, context
 ):
     policy = choose_policy(Augment(crop_area=1.0, operations_per_image=2, consistency=3.0))
-    settings = Distill(method=method, epochs=4, batch_size=18, learning_rate=3e-3, hard_labels=0.0)
+    settings = Distill(
+        method=method, epochs=4, batch_size=18, learning_rate=3e-3, hard_label_weight=0.0
+    )
     after = distill(teacher, dataset, policy, settings, context=context, start=blank)
     wanted = logits(teacher, dataset).argmax(1)
     agree = [float((logits(m, dataset).argmax(1) == wanted).float().mean()) for m in (blank, after)]

@@ -25,7 +25,7 @@ SHORT, LONG = 1e-5, 1e4
 @pytest.fixture
 def choose(start, dataset, policy, context):
     def chosen(network=None, here=context, policy=policy, dataset=dataset, sizes=(), **settings):
-        made = FineTune(trained="auto", batch_size=30, **settings)
+        made = FineTune(trainable="auto", batch_size=30, **settings)
         views = TrainingImages(dataset, policy, start.contract, here, sizes=sizes)
         plan = make_plan(made, len(dataset.rows("train")), here)
         return choose_trained(network or start.module(), views, cross_entropy, plan, here)
@@ -38,7 +38,7 @@ def test_without_a_bound_of_time_all_layers_learn(choose):
 
 
 def test_where_too_few_steps_fit_the_first_third_is_frozen(choose, start):
-    choice = choose(minutes=SHORT)
+    choice = choose(max_minutes=SHORT)
     assert choice.last == 13
     assert [name for name, _ in blocks(start.module())][-14] == "blocks.3.0"
     assert choice.reason == (
@@ -48,7 +48,7 @@ def test_where_too_few_steps_fit_the_first_third_is_frozen(choose, start):
 
 
 def test_where_enough_steps_fit_all_layers_learn(choose):
-    choice = choose(minutes=LONG)
+    choice = choose(max_minutes=LONG)
     assert choice.last is None
     assert choice.reason.startswith("all layers, since about ")
 
@@ -56,11 +56,11 @@ def test_where_enough_steps_fit_all_layers_learn(choose):
 def test_where_nothing_would_be_kept_all_layers_learn(choose, context):
     mixed = choose_policy(Augment(mixup=0.2))
     nothing = "all layers, since nothing frozen would be kept: "
-    assert choose(minutes=SHORT, policy=mixed) == Choice(None, f"{nothing}images are mixed")
-    assert choose(minutes=SHORT, sizes=(24, 32)) == Choice(None, f"{nothing}images grow")
-    balanced = choose(minutes=SHORT, balance="sampling")
+    assert choose(max_minutes=SHORT, policy=mixed) == Choice(None, f"{nothing}images are mixed")
+    assert choose(max_minutes=SHORT, sizes=(24, 32)) == Choice(None, f"{nothing}images grow")
+    balanced = choose(max_minutes=SHORT, balance="sampling")
     assert balanced == Choice(None, f"{nothing}classes are balanced")
-    full = choose(minutes=SHORT, here=replace(context, cache_gb=1e-9))
+    full = choose(max_minutes=SHORT, here=replace(context, cache_gb=1e-9))
     assert full.last is None
     assert full.reason.endswith("minutes left: not even one view of each image fits 1e-09 GB")
 
@@ -70,25 +70,25 @@ def test_a_network_without_blocks_learns_whole(choose):
         nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(4, 10),
     )  # fmt: skip
-    choice = choose(small.eval(), minutes=SHORT)
+    choice = choose(small.eval(), max_minutes=SHORT)
     assert choice.last is None
     assert choice.reason.endswith("kept: the network has only 1 block beside its head")
 
 
 def test_what_was_decided_stands_when_the_training_goes_on(choose, context, tmp_path, dataset):
     here = replace(context, workspace=tmp_path)
-    first = choose(minutes=SHORT, here=here)
+    first = choose(max_minutes=SHORT, here=here)
     assert first.last == 13
-    assert choose(minutes=LONG, here=here) == first
+    assert choose(max_minutes=LONG, here=here) == first
     # Another training in the same place decides for itself.
     other = dataset.with_columns({"keep": [row > 3 for row in range(len(dataset.keep))]})
-    assert choose(minutes=LONG, here=here, dataset=other).last is None
+    assert choose(max_minutes=LONG, here=here, dataset=other).last is None
 
 
 def test_timing_a_few_steps_changes_nothing(start, dataset, policy, context):
     network = copy.deepcopy(start.module())
     views = TrainingImages(dataset, policy, start.contract, context)
-    plan = make_plan(FineTune(minutes=LONG, batch_norm="train"), len(views.rows), context)
+    plan = make_plan(FineTune(max_minutes=LONG, batch_norm="train"), len(views.rows), context)
     random = torch.get_rng_state()
     steps = steps_in_budget(network, views, cross_entropy, plan, context)
     assert steps > ENOUGH
@@ -102,16 +102,16 @@ def test_a_stage_goes_by_the_choice_and_its_card_says_why(
 ):
     recorder = Recorder()
     here = replace(context, workspace=tmp_path, progress=recorder)
-    settings = FineTune(trained="auto", minutes=SHORT, batch_size=30, class_statistics=False)
+    settings = FineTune(trainable="auto", max_minutes=SHORT, batch_size=30, class_statistics=False)
     model = fine_tune(start, dataset, policy, settings, context=here)
     step = model.card.steps[-1]
     reason = "the last 13 of 20 blocks, since only about 0 steps of all layers fit the "
-    assert any(line.startswith(f"  trained: {reason}") for line in recorder.lines)
+    assert any(line.startswith(f"  trainable: {reason}") for line in recorder.lines)
     assert any(line.startswith("frozen part: run once for each of 4 ") for line in recorder.lines)
-    assert step.settings["trained"] == "auto"
+    assert step.settings["trainable"] == "auto"
     assert step.notes[0].startswith("Trained: the head and the last blocks (blocks.3.0, ")
     assert step.notes[1].startswith("Frozen part: run once for each of 4 views of each image (")
-    assert any(note.startswith(f"trained: {reason}") for note in step.notes)
+    assert any(note.startswith(f"trainable: {reason}") for note in step.notes)
     ours, before = model.module().state_dict(), start.module().state_dict()
     frozen = ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")
     assert all(torch.equal(t, before[n]) for n, t in ours.items() if n.startswith(frozen))
@@ -121,19 +121,21 @@ def test_all_layers_by_choice_are_all_layers_by_name(start, dataset, policy, con
     chosen, named = (
         fine_tune(
             start, dataset, policy,
-            FineTune(trained=trained, epochs=1, batch_size=60, class_statistics=False),
+            FineTune(trainable=trained, epochs=1, batch_size=60, class_statistics=False),
             context=context,
         )
         for trained in ("auto", "all")
     )  # fmt: skip
-    assert "trained: all layers, since no minutes bound the time." in chosen.card.steps[-1].notes
+    assert "trainable: all layers, since no minutes bound the time." in chosen.card.steps[-1].notes
     ours, theirs = (model.module().state_dict() for model in (chosen, named))
     assert all(torch.equal(t, theirs[name]) for name, t in ours.items())
 
 
 def test_a_rate_is_found_where_the_parts_are_left_to_us(start, dataset, policy, context):
     chosen, named = (
-        find_rate(start, dataset, policy, FineTune(trained=trained, batch_size=2), context=context)
+        find_rate(
+            start, dataset, policy, FineTune(trainable=trained, batch_size=2), context=context
+        )
         for trained in ("auto", "all")
     )
     assert chosen == named

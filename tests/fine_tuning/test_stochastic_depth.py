@@ -80,7 +80,7 @@ def test_a_network_without_branches_says_so():
 
 
 def test_a_network_learns_with_both(imagenet, dataset, policy, context):
-    options = {"epochs": 2, "batch_size": 30, "trained": "last", "learning_rate": 1e-3}
+    options = {"epochs": 2, "batch_size": 30, "trainable": "last", "learning_rate": 1e-3}
     drawn = FineTune(dropout=0.5, drop_path=0.3, **options)
     model = fine_tune(imagenet, dataset, policy, drawn, context=context)
     figures = model.card.steps[-1].figures

@@ -42,7 +42,7 @@ def asked(views_of, policy, classifier, context, **settings):
 def test_every_choice_learns_and_leaves_the_rest_alone(
     trained, blank, dataset, policy, context, tmp_path
 ):
-    settings = FineTune(trained=trained, trained_blocks=2, **FAST)
+    settings = FineTune(trainable=trained, trainable_blocks=2, **FAST)
     model = fine_tune(blank, dataset, policy, settings, context=context)
     figures = model.card.steps[-1].figures
     assert figures["start_val_accuracy"] < 0.2
@@ -67,7 +67,7 @@ def test_every_choice_learns_and_leaves_the_rest_alone(
 
 def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, policy, context):
     network = with_head(start.module(), head(start.module()))
-    question = asked(dataset, policy, start, context, trained="last", trained_blocks=1)
+    question = asked(dataset, policy, start, context, trainable="last", trainable_blocks=1)
     told = freeze_layers(network, question)
     assert told.startswith("the head and the last blocks (bn2): ")
     seen = []
@@ -79,7 +79,7 @@ def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, 
 
 def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, policy, context):
     network = with_head(start.module(), head(start.module()))
-    question = asked(dataset, policy, start, context, trained="surgical", trained_blocks=2)
+    question = asked(dataset, policy, start, context, trainable="surgical", trainable_blocks=2)
     norms = relative_gradients(network, question)
     assert [*norms, "classifier"] == [name for name, _ in blocks(network)]
     assert all(p.grad is None for p in network.parameters())
@@ -94,15 +94,17 @@ def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, pol
 
 def test_surgical_with_several_processes_is_refused(start, dataset, policy, context, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    question = asked(dataset, policy, start, context, trained="surgical")
-    with pytest.raises(RecipeError, match=r"chooses its blocks in one process.*give trained=last"):
+    question = asked(dataset, policy, start, context, trainable="surgical")
+    with pytest.raises(
+        RecipeError, match=r"chooses its blocks in one process.*give trainable=last"
+    ):
         freeze_layers(start.module(), question)
 
 
 def test_a_killed_training_of_adapters_goes_on_to_the_same_weights(
     blank, dataset, policy, context, tmp_path
 ):
-    settings = FineTune(trained="lora", epochs=2, batch_size=30, learning_rate=2e-3)
+    settings = FineTune(trainable="lora", epochs=2, batch_size=30, learning_rate=2e-3)
     whole = fine_tune(blank, dataset, policy, settings, context=context)
 
     tmp_path.joinpath("work").mkdir()

@@ -21,9 +21,9 @@ from acclimate.models.pretrained import wrap
 from kit import CONTRACT, Recorder
 
 GIVEN = FineTune(epochs=2, batch_size=18)
-RATES = Search(learning_rate=(3e-3, 3e-2), trained=("all", "last"), mixup=())
+RATES = Search(learning_rate=(3e-3, 3e-2), trainable=("all", "last"), mixup=())
 ONLY_RATES = Search(
-    weight_decay=None, layer_decay=None, label_smoothing=None, dropout=None, trained=(), mixup=()
+    weight_decay=None, layer_decay=None, label_smoothing=None, dropout=None, trainable=(), mixup=()
 )
 SIX = Budget(6)
 
@@ -192,7 +192,7 @@ def test_what_is_given_is_told_and_left(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
     settings = FineTune(epochs=1, batch_size=60, layer_decay=0.5)
-    ranges = Search(label_smoothing=None, dropout=None, mixup=(), trained=())
+    ranges = Search(label_smoothing=None, dropout=None, mixup=(), trainable=())
     made = search(
         blank, dataset, policy, settings, ranges, budget=Budget(2), folder=tmp_path / "s",
         context=here,
@@ -233,7 +233,7 @@ def test_heads_that_features_like_best_come_second_and_bad_ones_are_left_out(
 def test_minutes_bound_the_whole_search(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    budget = Budget(500, minutes=0.08)
+    budget = Budget(500, max_minutes=0.08)
     began = time.monotonic()
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     assert 1 <= len(made.trials) < 500
@@ -248,7 +248,7 @@ def test_minutes_bound_the_whole_search(given, context, tmp_path):
 def test_time_that_is_up_within_the_first_trial_leaves_what_it_came_to(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    budget = Budget(5, minutes=1e-6)
+    budget = Budget(5, max_minutes=1e-6)
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     (only,) = made.trials
     assert (only.outcome, only.epochs) == ("out of time", 1)
@@ -293,11 +293,11 @@ def refusal(kind, *given, budget=SIX, **more):
 
 def test_minutes_of_a_training_do_not_go_with_a_search(given, context, tmp_path):
     blank, dataset, policy, _ = given
-    settings = FineTune(minutes=5)
+    settings = FineTune(max_minutes=5)
     told = refusal(RecipeError, blank, dataset, policy, settings, folder=tmp_path / "s")
     assert told == (
-        "fine_tune.minutes: minutes 5 end a single training, and a search compares trainings of "
-        "equal length. Leave it out; --minutes bounds the whole search."
+        "fine_tune.max_minutes: max_minutes 5 ends a single training, and a search compares "
+        "trainings of equal length. Leave it out; --max-minutes bounds the whole search."
     )
     assert not (tmp_path / "s").exists()
 

@@ -22,7 +22,7 @@ def test_by_default_all_is_tried_around_what_fine_tuning_takes():
     assert list(found.ranges) == list(found.default)
     assert found.default["learning_rate"] == 5e-4
     assert found.ranges["learning_rate"] == Between(5e-5, 5e-3, log=True)
-    assert found.ranges["trained"] == OneOf(("all", "last", "lora"))
+    assert found.ranges["trainable"] == OneOf(("all", "last", "lora"))
     assert found.fixed == {}
     assert all(kind.holds(found.default[name]) for name, kind in found.ranges.items())
 
@@ -32,10 +32,10 @@ def test_the_range_of_the_rate_goes_by_the_optimizer():
 
 
 def test_what_is_given_stays_as_it_is_and_auto_is_not_given():
-    found = spaced(FineTune(label_smoothing=0.1, learning_rate="auto", trained="last"))
-    assert found.fixed == {"label_smoothing": 0.1, "trained": "last"}
+    found = spaced(FineTune(label_smoothing=0.1, learning_rate="auto", trainable="last"))
+    assert found.fixed == {"label_smoothing": 0.1, "trainable": "last"}
     assert "learning_rate" in found.ranges
-    assert {"label_smoothing", "trained"}.isdisjoint(found.ranges)
+    assert {"label_smoothing", "trainable"}.isdisjoint(found.ranges)
 
 
 def test_a_printed_recipe_leaves_what_is_auto_in_it_to_the_search(tmp_path):
@@ -49,14 +49,14 @@ def test_a_head_that_is_kept_is_not_tried():
 
 
 def test_a_range_may_be_narrowed_or_left_out():
-    search = Search(learning_rate=(1e-4, 1e-3), dropout=None, head=(), trained=("all",))
+    search = Search(learning_rate=(1e-4, 1e-3), dropout=None, head=(), trainable=("all",))
     found = spaced(FineTune(), search)
     assert found.ranges["learning_rate"] == Between(1e-4, 1e-3, log=True)
-    assert {"dropout", "head", "trained"}.isdisjoint(found.ranges)
+    assert {"dropout", "head", "trainable"}.isdisjoint(found.ranges)
 
 
 def test_one_choice_that_is_not_the_default_is_tried():
-    assert spaced(FineTune(), Search(trained=("lora",))).ranges["trained"] == OneOf(("lora",))
+    assert spaced(FineTune(), Search(trainable=("lora",))).ranges["trainable"] == OneOf(("lora",))
 
 
 def test_a_range_from_zero_goes_by_differences():

@@ -29,7 +29,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint
 @pytest.fixture(scope="module")
 def learnt(imagenet, dataset, policy, context):
     """The digits with each head, by its name. Never changed."""
-    settings = {"epochs": 3, "batch_size": 30, "learning_rate": 1e-3, "trained": "last"}
+    settings = {"epochs": 3, "batch_size": 30, "learning_rate": 1e-3, "trainable": "last"}
     return {
         kind: fine_tune(imagenet, dataset, policy, FineTune(head=kind, **settings), context=context)
         for kind in OTHERS
@@ -83,7 +83,7 @@ def test_a_new_head_can_be_fitted_on_its_features(kind, learnt, dataset, context
 
 
 def test_a_model_goes_on_with_its_head_or_with_the_one_asked_for(learnt, dataset, policy, context):
-    settings = {"epochs": 1, "batch_size": 60, "trained": "head"}
+    settings = {"epochs": 1, "batch_size": 60, "trainable": "head"}
     kept = fine_tune(learnt["mlp"], dataset, policy, FineTune(**settings), context=context)
     assert head_kind(kept.module()) == "mlp"
     asked = FineTune(head="linear", **settings)

@@ -198,23 +198,23 @@ def test_a_falling_rate_for_a_rule_that_averages_is_refused():
 
 
 def test_epochs_and_minutes_together_are_refused():
-    with pytest.raises(ValidationError, match=r"and epochs \(3\) both say when to end"):
-        FineTune(epochs=3, minutes=10)
-    assert make_plan(FineTune(minutes=10), 1000, HERE).minutes == 10
+    with pytest.raises(ValidationError, match=r"and epochs \(3\) are both set"):
+        FineTune(epochs=3, max_minutes=10)
+    assert make_plan(FineTune(max_minutes=10), 1000, HERE).max_minutes == 10
 
 
 def test_more_parts_than_the_batch_has_images_are_refused():
     with pytest.raises(RecipeError) as caught:
-        make_plan(FineTune(batch_size=4, accumulate=5), 1000, HERE)
+        make_plan(FineTune(batch_size=4, accumulation_steps=5), 1000, HERE)
     assert str(caught.value) == (
-        "accumulate: accumulate 5 is more than the batch has images (4). "
+        "accumulation_steps: accumulation_steps 5 is larger than the batch size (4). "
         "Lower it, or raise batch_size."
     )
 
 
-@pytest.mark.parametrize(("sharpness", "radius"), [("none", 0.0), ("sam", 0.05), ("asam", 0.5)])
-def test_each_kind_of_sharpness_has_a_radius_of_its_own(sharpness, radius):
-    assert make_plan(FineTune(sharpness=sharpness), 1000, HERE).sharpness_radius == radius
+@pytest.mark.parametrize(("sam", "radius"), [("none", 0.0), ("sam", 0.05), ("asam", 0.5)])
+def test_each_kind_of_sharpness_has_a_radius_of_its_own(sam, radius):
+    assert make_plan(FineTune(sam=sam), 1000, HERE).sam_radius == radius
 
 
 @pytest.mark.parametrize("kind", [FineTune, Distill])
@@ -233,8 +233,8 @@ def test_images_are_altered_by_threads_unless_a_device_is_asked_for_or_is_a_gpu(
     ("given", "batch"),
     [
         ({"batch_size": 1}, "a batch of 1 leaves"),
-        ({"batch_size": 8, "accumulate": 8}, "a batch of 8 in 8 parts leaves"),
-        ({"batch_size": 8, "accumulate": 5}, "a batch of 8 in 5 parts leaves"),
+        ({"batch_size": 8, "accumulation_steps": 8}, "a batch of 8 in 8 parts leaves"),
+        ({"batch_size": 8, "accumulation_steps": 5}, "a batch of 8 in 5 parts leaves"),
     ],
 )
 def test_batch_norm_does_not_learn_from_one_image(given, batch):
@@ -242,7 +242,7 @@ def test_batch_norm_does_not_learn_from_one_image(given, batch):
         make_plan(FineTune(batch_norm="train", **given), 100, HERE)
     assert str(caught.value) == (
         f"batch_norm: batch_norm: train needs two images at a time, and {batch} one: alone it has "
-        "no statistics. Raise batch_size, lower accumulate, or leave batch_norm at frozen."
+        "no statistics. Raise batch_size, lower accumulation_steps, or leave batch_norm at frozen."
     )
     make_plan(FineTune(**given), 100, HERE)
     assert make_plan(FineTune(batch_norm="train"), 9, HERE).batch_size == 2

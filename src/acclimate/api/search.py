@@ -24,7 +24,7 @@ def search(
     folder: Path,
     *,
     trials: int,
-    minutes: float | None = None,
+    max_minutes: float | None = None,
     policy: Policy | None = None,
     ranges: Mapping[str, Any] | None = None,
     contract: InputContract | None = None,
@@ -41,7 +41,7 @@ def search(
         data: Folder, list or data set; its val split chooses.
         folder: For the trials and the best classifier; the same call goes on from them.
         trials: How often the whole network is trained, those of an earlier call counted.
-        minutes: For all of it.
+        max_minutes: For all of it.
         policy: Augmentation, from `augment()`.
         ranges: Fields of `Search`, in place of its own ranges.
         contract: What a module of your own expects of pixels.
@@ -60,7 +60,7 @@ def search(
         policy,
         from_keywords(FineTune, settings),
         from_keywords(Search, ranges or {}),
-        budget=Budget(trials, minutes),
+        budget=Budget(trials, max_minutes),
         folder=Path(folder),
         context=here,
     )

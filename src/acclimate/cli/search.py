@@ -21,7 +21,7 @@ def trial_flags(command: Command) -> Command:
     """The flags that bound a search."""
     for option in (
         click.option(
-            "--minutes",
+            "--max-minutes",
             type=click.FloatRange(0, min_open=True),
             help="For the whole search; without --trials, for the training.",
         ),
@@ -34,8 +34,8 @@ def trial_flags(command: Command) -> Command:
 
 
 def minutes_of_training(flags: Flags) -> dict[str, float | None]:
-    """The setting that --minutes stands for where there is no search."""
-    return {} if flags.get("trials") else {"fine_tune.minutes": flags.get("minutes")}
+    """The setting that --max-minutes sets when there is no search."""
+    return {} if flags.get("trials") else {"fine_tune.max_minutes": flags.get("max_minutes")}
 
 
 def searching(
@@ -69,7 +69,7 @@ def searching(
         if own_policy or "mixup" in recipe.augment.model_fields_set:
             context.progress.info("mixup: as given")
             ranges = ranges.model_copy(update={"mixup": ()})
-        budget = Budget(flags["trials"], flags["minutes"])
+        budget = Budget(flags["trials"], flags["max_minutes"])
         found = search(
             classifier, dataset, policy, settings, ranges,
             budget=budget, folder=search_folder(out), context=context,

@@ -34,7 +34,7 @@ from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Session
 
 _JUDGED_ON = 256
-_TEACHING = Distill(method="soft", temperature=2.0, hard_labels=0.3)
+_TEACHING = Distill(method="soft", temperature=2.0, hard_label_weight=0.3)
 _DEFAULT = Prune()
 _HERE = Context()
 

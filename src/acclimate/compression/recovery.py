@@ -45,7 +45,7 @@ def taught(
     lesson = Distill(
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        minutes=settings.minutes,
+        max_minutes=settings.max_minutes,
         layer_decay=1.0,  # a graph has no blocks
     )
     made = distill(teacher, dataset, policy, lesson, context=context, start=small)

@@ -1,11 +1,12 @@
 """Settings of the compression room."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from acclimate.settings import Auto, OpenFraction, Points, Settings
-from acclimate.training.settings import LayerDecay, Minutes, Training
+from acclimate.training.settings import LayerDecay, MaxMinutes, Training
 
 PrunerName = Literal["structured"]
 ImportanceName = Literal["magnitude", "taylor"]
@@ -35,6 +36,8 @@ class Prune(Training):
 class Quantize(Settings):
     """How weights and activations become 8-bit integers, and what that lost is learnt again."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"minutes": "max_minutes"}
+
     method: QuantizerName = "static"
     """Ranges of activations are measured on a calibration set, once."""
     calibration_images: PositiveInt = 256
@@ -47,7 +50,7 @@ class Quantize(Settings):
     """Passes over the training images while it is taught; auto is about 200 steps."""
     learning_rate: PositiveFloat = 1e-4
     """Peak rate while it is taught: its weights fit already, but for their rounding."""
-    minutes: Minutes = None
+    max_minutes: MaxMinutes = None
     """Time for teaching it, in place of epochs."""
     keep_head_float: bool = False
     """Leave the last layer in float32."""

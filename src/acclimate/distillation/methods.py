@@ -39,13 +39,13 @@ class Distillation:
     Attributes:
         loss: Lesson to one number an image, (b,).
         temperature: Where the setting is auto.
-        hard_labels: Weight of the true labels where the setting is auto.
+        hard_label_weight: Weight of the true labels where the setting is auto.
         features: Whether it compares features, beside logits.
     """
 
     loss: Callable[[Lesson], torch.Tensor]
     temperature: float
-    hard_labels: float
+    hard_label_weight: float
     features: bool = False
 
 
@@ -174,9 +174,9 @@ def _hints(lesson: Lesson) -> torch.Tensor:
 
 # Published: DKD and DIST add themselves to a cross-entropy of weight 1, DIST with weight 2.
 DISTILLATIONS: dict[str, Distillation] = {
-    "soft": Distillation(_soft, temperature=2.0, hard_labels=0.3),
-    "dkd": Distillation(_dkd, temperature=4.0, hard_labels=0.5),
-    "dist": Distillation(_dist, temperature=1.0, hard_labels=1 / 3),
-    "hints": Distillation(_hints, temperature=2.0, hard_labels=0.3, features=True),
+    "soft": Distillation(_soft, temperature=2.0, hard_label_weight=0.3),
+    "dkd": Distillation(_dkd, temperature=4.0, hard_label_weight=0.5),
+    "dist": Distillation(_dist, temperature=1.0, hard_label_weight=1 / 3),
+    "hints": Distillation(_hints, temperature=2.0, hard_label_weight=0.3, features=True),
 }
 """Methods, each with its temperature and its weight of the true labels."""

@@ -27,7 +27,11 @@ def teaching(
     """
     method = DISTILLATIONS[settings.method]
     temperature = method.temperature if settings.temperature == "auto" else settings.temperature
-    hard = method.hard_labels if settings.hard_labels == "auto" else settings.hard_labels
+    hard = (
+        method.hard_label_weight
+        if settings.hard_label_weight == "auto"
+        else settings.hard_label_weight
+    )
 
     def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
         output = ask(loss_inputs)

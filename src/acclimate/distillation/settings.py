@@ -1,5 +1,6 @@
 """Settings of distillation."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -13,6 +14,11 @@ DistillationName = Literal["soft", "dkd", "dist", "hints"]
 class Distill(Training):
     """How a student learns from a teacher."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        **Training.RENAMED,
+        "hard_labels": "hard_label_weight",
+    }
+
     AUTO_STEPS: ClassVar[int] = 200
     """It starts from weights that fit already."""
 
@@ -22,7 +28,7 @@ class Distill(Training):
     """Learnt: soft probabilities, those decoupled (dkd), correlations (dist), or features too."""
     temperature: PositiveFloat | Auto = "auto"
     """Softens both sides, so that the teacher's second thoughts are heard; auto is the method's."""
-    hard_labels: Fraction | Auto = "auto"
+    hard_label_weight: Fraction | Auto = "auto"
     """Weight of the true labels beside the teacher's; auto is the method's."""
     teachers: tuple[str, ...] = ()
     """More teachers beside the given one: names, model folders, `.onnx` files."""

@@ -54,8 +54,8 @@ class Choice:
     def applied(self, settings: FineTune) -> FineTune:
         """The settings with the choice in the place of "auto"."""
         if self.last is None:
-            return settings.model_copy(update={"trained": "all"})
-        return settings.model_copy(update={"trained": "last", "trained_blocks": self.last})
+            return settings.model_copy(update={"trainable": "all"})
+        return settings.model_copy(update={"trainable": "last", "trainable_blocks": self.last})
 
 
 def choose_trained(
@@ -129,7 +129,7 @@ def _decided(
     plan: TrainPlan,
     context: Context,
 ) -> Choice:
-    if plan.minutes is None:
+    if plan.max_minutes is None:
         return Choice(None, "all layers, since no minutes bound the time")
     blocks = len(body(network))
     last = blocks - round(blocks * _FROZEN)
@@ -139,7 +139,7 @@ def _decided(
     if reason is not None:
         return Choice(None, f"all layers, since nothing frozen would be kept: {reason}")
     steps = steps_in_budget(network, views, objective, plan, context)
-    told = f"about {steps:.2g} steps of all layers fit the {plan.minutes:.2g} minutes left"
+    told = f"about {steps:.2g} steps of all layers fit the {plan.max_minutes:.2g} minutes left"
     if steps >= ENOUGH:
         return Choice(None, f"all layers, since {told}")
     reason = _indivisible(network, last, views, context)
@@ -153,7 +153,7 @@ def _indivisible(
 ) -> str | None:
     """Why the activations before the last blocks cannot be kept; None where they can."""
     ours = copy.deepcopy(network)
-    wanted = FineTune(trained="last", trained_blocks=last)
+    wanted = FineTune(trainable="last", trainable_blocks=last)
     freeze_layers(ours, Question(wanted, views, context))
     try:
         split_at_frozen(ours, views, 1, context)
@@ -181,8 +181,8 @@ def steps_in_budget(
     Returns:
         By the fastest of a few steps at a rate of zero.
     """
-    assert plan.minutes is not None
-    seconds = 60 * plan.minutes
+    assert plan.max_minutes is not None
+    seconds = 60 * plan.max_minutes
     began = time.monotonic()
     fastest, tried = math.inf, 0
     # Dropout draws from the global generator, whose numbers belong to the training.

@@ -105,7 +105,7 @@ def fine_tune(
             recorded={"policy": views.policy.as_record()},
         )  # fmt: skip
     merge(fit.network)
-    if settings.trained != "all":
+    if settings.trainable != "all":
         fit.network.requires_grad_(True)
     frozen = [f"Frozen part: {part.told}."] if part else []
     notes = (
@@ -140,7 +140,7 @@ def _sizes(settings: FineTune, classifier: Classifier, plan: TrainPlan) -> tuple
     """Side in px of the training images in each epoch; empty where they do not grow."""
     if settings.start_size is None:
         return ()
-    if plan.minutes is not None:
+    if plan.max_minutes is not None:
         raise RecipeError(
             "start_size grows with the epochs, and minutes leave their number open.",
             where="start_size",
@@ -173,15 +173,15 @@ def prepare(
     Raises:
         RecipeError: The choice cannot be made here, or an image size does not fit the network.
     """
-    if settings.trained == "auto":
+    if settings.trainable == "auto":
         choice = choose_trained(start.module(), views, objective, session.time_left, context)
         settings = choice.applied(settings)
-        session.decide(settings, "trained", choice.reason)
+        session.decide(settings, "trainable", choice.reason)
     network = copy.deepcopy(start.module())
     constrain(network)
     learning = freeze_layers(network, Question(settings, views, context))
-    if settings.trained != "all":
-        context.progress.info(f"trained: {learning}")
+    if settings.trainable != "all":
+        context.progress.info(f"trainable: {learning}")
     if views.sizes:
         check_sizes(network, views.sizes, start.name)
         shown = ", ".join(f"{size} px" for size in views.sizes)
@@ -193,7 +193,7 @@ def _after_prefix(
     network: nn.Module, views: TrainingImages, plan: TrainPlan, settings: FineTune, context: Context
 ) -> FrozenPart | None:
     """What becomes of the frozen first part; None where there is none."""
-    if settings.trained in ("all", "lora"):
+    if settings.trainable in ("all", "lora"):
         return None
     return frozen_prefix(network, views, plan, settings.prefix_views, context)
 

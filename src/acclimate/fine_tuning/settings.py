@@ -1,6 +1,7 @@
 """Settings of fine-tuning."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -9,12 +10,18 @@ from acclimate.settings import Auto, Fraction, OpenFraction
 from acclimate.training.settings import Training
 
 LossName = Literal["cross_entropy", "focal", "generalized_cross_entropy", "symmetric_cross_entropy"]
-TrainedName = Literal["all", "head", "last", "surgical", "lora"]
+TrainableName = Literal["all", "head", "last", "surgical", "lora"]
 HeadName = Literal["linear", "cosine", "mlp"]
 
 
 class FineTune(Training):
     """How a classifier learns the user's classes."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        **Training.RENAMED,
+        "trained": "trainable",
+        "trained_blocks": "trainable_blocks",
+    }
 
     loss: LossName = "cross_entropy"
     """What is made small; the generalized and the symmetric one bear wrong labels."""
@@ -26,9 +33,9 @@ class FineTune(Training):
     """For rare classes: as many images of each class an epoch, or logits moved by their share."""
     label_weights: bool = False
     """Labels that `inspect` suspects count less."""
-    trained: TrainedName | Auto = "all"
+    trainable: TrainableName | Auto = "all"
     """Which weights learn; surgical asks the gradients, lora adds adapters, auto asks the time."""
-    trained_blocks: PositiveInt = 3
+    trainable_blocks: PositiveInt = 3
     """How many blocks beside the head, for last and surgical."""
     lora_rank: PositiveInt = 8
     """Rank of the adapters."""

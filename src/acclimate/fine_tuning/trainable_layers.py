@@ -53,7 +53,7 @@ def freeze_layers(network: nn.Module, question: Question) -> str:
     Raises:
         RecipeError: The choice cannot be made here.
     """
-    told = TRAINED[question.settings.trained](network, question)
+    told = TRAINABLE[question.settings.trainable](network, question)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     whole = sum(p.numel() for p in network.parameters())
     return f"{told}: {count:,} of {whole:,} numbers"
@@ -69,7 +69,7 @@ def _head(network: nn.Module, question: Question) -> str:
 
 
 def _last(network: nn.Module, question: Question) -> str:
-    names = [name for name, _ in body(network)][-question.settings.trained_blocks :]
+    names = [name for name, _ in body(network)][-question.settings.trainable_blocks :]
     _only(network, names)
     return f"the head and the last blocks ({', '.join(names)})"
 
@@ -82,12 +82,12 @@ def _surgical(network: nn.Module, question: Question) -> str:
     """
     if process_count() > 1:
         raise RecipeError(
-            "trained=surgical chooses its blocks in one process.",
-            where="trained",
-            hint="With several, give trained=last.",
+            "trainable=surgical chooses its blocks in one process.",
+            where="trainable",
+            hint="With several, give trainable=last.",
         )
     norms = relative_gradients(network, question)
-    keep = sorted(norms, key=norms.__getitem__, reverse=True)[: question.settings.trained_blocks]
+    keep = sorted(norms, key=norms.__getitem__, reverse=True)[: question.settings.trainable_blocks]
     names = [name for name, _ in body(network) if name in keep]
     _only(network, names)
     shown = ", ".join(f"{name} {norms[name]:.2g}" for name in names)
@@ -158,7 +158,7 @@ def _only(network: nn.Module, names: tuple[str, ...] | list[str]) -> None:
         network.get_submodule(name).requires_grad_(True)
 
 
-TRAINED: dict[str, Callable[[nn.Module, Question], str]] = {
+TRAINABLE: dict[str, Callable[[nn.Module, Question], str]] = {
     "all": _all,
     "head": _head,
     "last": _last,

@@ -38,11 +38,11 @@ class Budget:
 
     Attributes:
         trials: Of the whole network, those of an earlier call counted.
-        minutes: For all of it, those of an earlier call counted; None for no such bound.
+        max_minutes: For all of it, those of an earlier call counted; None for no such bound.
     """
 
     trials: int
-    minutes: float | None = None
+    max_minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def search(
 
 
 def _check(dataset: Dataset, settings: FineTune) -> None:
-    if settings.minutes is not None:
+    if settings.max_minutes is not None:
         raise RecipeError(
-            f"minutes {settings.minutes:g} end a single training, and a search compares trainings "
-            "of equal length.",
-            where="fine_tune.minutes",
-            hint="Leave it out; --minutes bounds the whole search.",
+            f"max_minutes {settings.max_minutes:g} ends a single training, and a search compares "
+            "trainings of equal length.",
+            where="fine_tune.max_minutes",
+            hint="Leave it out; --max-minutes bounds the whole search.",
         )
     if settings.keep_classes:
         raise RecipeError(
@@ -184,9 +184,9 @@ class _Search:
 
     def left(self) -> float:
         """Seconds of the budget; infinite without one."""
-        if self.budget.minutes is None:
+        if self.budget.max_minutes is None:
             return math.inf
-        return 60 * self.budget.minutes - self._elapsed()
+        return 60 * self.budget.max_minutes - self._elapsed()
 
     def _elapsed(self) -> float:
         return self.elapsed + time.monotonic() - self.began

@@ -40,7 +40,7 @@ def space(
         "label_smoothing": settings.label_smoothing,
         "dropout": settings.dropout,
         "head": "linear" if kind == "auto" else kind,
-        "trained": settings.trained,
+        "trainable": settings.trainable,
         "mixup": mixup,
     }
     ranges: dict[str, Range] = {}
@@ -59,7 +59,7 @@ def _range(name: str, wanted: Any, usual: Any) -> Range | None:  # noqa: ANN401 
         return None
     if wanted == "auto":
         return Between(usual / _WIDER, usual * _WIDER, log=True) if usual > 0 else None
-    if name in ("head", "trained", "mixup"):
+    if name in ("head", "trainable", "mixup"):
         choices = tuple(dict.fromkeys(wanted))
         return None if choices == (usual,) else OneOf(choices)
     low, high = wanted

@@ -1,10 +1,11 @@
 """Settings of the search for settings."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat
 
-from acclimate.fine_tuning.settings import HeadName, TrainedName
+from acclimate.fine_tuning.settings import HeadName, TrainableName
 from acclimate.settings import Auto, OpenFraction, Settings
 from acclimate.training.settings import LayerDecay
 
@@ -27,6 +28,8 @@ class Search(Settings):
     Both ends of a range belong to it.
     """
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"trained": "trainable"}
+
     learning_rate: _Rates | Auto | None = "auto"
     """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
     weight_decay: _Amounts | Auto | None = "auto"
@@ -39,7 +42,7 @@ class Search(Settings):
     """Lowest and highest; tried on kept features first."""
     head: tuple[HeadName, ...] = ("linear", "cosine", "mlp")
     """Those that kept features do not rule out are trained with the whole network."""
-    trained: tuple[TrainedName, ...] = ("all", "last", "lora")
+    trainable: tuple[TrainableName, ...] = ("all", "last", "lora")
     """Which weights learn."""
     mixup: tuple[NonNegativeFloat, ...] = (0.0, 0.2)
     """Of the section augment."""

@@ -20,8 +20,8 @@ from acclimate.hyperparameter_search.space import Between, Range, Space
 Outcome = Literal["done", "pruned", "diverged", "refused", "out of time"]
 
 _RANDOM = 8
-"""Trials before the sampler learns from them, the two that are given included. After four, two of
-them random, it never tried more than one choice of `trained`; Optuna's 10 are half of a search."""
+"""Trials before the sampler learns from them, the two given ones included. After four, two of them
+random, it never tried more than one choice of `trainable`; Optuna's 10 are half of a search."""
 
 _JUDGES = 4
 """Whole trainings before others are judged by their median."""

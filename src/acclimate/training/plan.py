@@ -47,10 +47,10 @@ class TrainPlan:
             fit the time, at least 5.
         precision: As Lightning Fabric names it.
         device: "cpu", "cuda:0", …
-        minutes: For the training, val included; None where epochs end it.
-        accumulate: Parts in which a batch is worked off.
-        sharpness: "none", "sam" or "asam".
-        sharpness_radius: Of the ball in which they look.
+        max_minutes: For the training, val included; None where epochs end it.
+        accumulation_steps: Parts in which a batch is worked off.
+        sam: "none", "sam" or "asam".
+        sam_radius: Of the ball in which they look.
         find_rate: Whether a range test is still to say what `learning_rate` is.
         reasons: Why each number that was "auto" is what it is.
         averaging: A name in `AVERAGES`.
@@ -73,10 +73,10 @@ class TrainPlan:
     patience: int
     precision: str
     device: str
-    minutes: float | None = None
-    accumulate: int = 1
-    sharpness: str = "none"
-    sharpness_radius: float = 0.0
+    max_minutes: float | None = None
+    accumulation_steps: int = 1
+    sam: str = "none"
+    sam_radius: float = 0.0
     find_rate: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
     averaging: str = "none"
@@ -123,10 +123,10 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
         patience=_patience(settings, epochs, reasons),
         precision=_precision(settings, device, reasons),
         device=str(device),
-        minutes=settings.minutes,
-        accumulate=_accumulate(settings, batch_size),
-        sharpness=settings.sharpness,
-        sharpness_radius=_radius(settings, reasons),
+        max_minutes=settings.max_minutes,
+        accumulation_steps=_accumulation_steps(settings, batch_size),
+        sam=settings.sam,
+        sam_radius=_radius(settings, reasons),
         find_rate=settings.learning_rate == "find",
         reasons=reasons,
         averaging=_averaging(settings),
@@ -164,8 +164,8 @@ def _batch_size(
 def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str, str]) -> int:
     if settings.epochs != "auto":
         return settings.epochs
-    if settings.minutes is not None:
-        reasons["epochs"] = f"as many as fit {settings.minutes:g} minutes"
+    if settings.max_minutes is not None:
+        reasons["epochs"] = f"as many as fit {settings.max_minutes:g} minutes"
         return UNBOUNDED
     reasons["epochs"] = (
         f"about {settings.AUTO_STEPS} steps of {batch_size} over {images:,} images, "
@@ -216,31 +216,37 @@ def _warmup(settings: Training, schedule: str, reasons: dict[str, str]) -> float
     return warmup
 
 
-def _accumulate(settings: Training, batch_size: int) -> int:
-    if settings.accumulate > batch_size:
+def _accumulation_steps(settings: Training, batch_size: int) -> int:
+    if settings.accumulation_steps > batch_size:
         raise RecipeError(
-            f"accumulate {settings.accumulate} is more than the batch has images ({batch_size}).",
-            where="accumulate",
+            f"accumulation_steps {settings.accumulation_steps} is larger than the batch size "
+            f"({batch_size}).",
+            where="accumulation_steps",
             hint="Lower it, or raise batch_size.",
         )
-    if settings.batch_norm == "train" and batch_size // process_count() // settings.accumulate < 2:
-        parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    if (
+        settings.batch_norm == "train"
+        and batch_size // process_count() // settings.accumulation_steps < 2
+    ):
+        parts = (
+            f" in {settings.accumulation_steps} parts" if settings.accumulation_steps > 1 else ""
+        )
         raise RecipeError(
             f"batch_norm: train needs two images at a time, and a batch of {batch_size}{parts} "
             "leaves one: alone it has no statistics.",
             where="batch_norm",
-            hint="Raise batch_size, lower accumulate, or leave batch_norm at frozen.",
+            hint="Raise batch_size, lower accumulation_steps, or leave batch_norm at frozen.",
         )
-    return settings.accumulate
+    return settings.accumulation_steps
 
 
 def _radius(settings: Training, reasons: dict[str, str]) -> float:
-    if settings.sharpness == "none":
+    if settings.sam == "none":
         return 0.0
-    if settings.sharpness_radius != "auto":
-        return settings.sharpness_radius
-    radius = _RADII[settings.sharpness]
-    reasons["sharpness_radius"] = f"{radius:g} for {settings.sharpness}"
+    if settings.sam_radius != "auto":
+        return settings.sam_radius
+    radius = _RADII[settings.sam]
+    reasons["sam_radius"] = f"{radius:g} for {settings.sam}"
     return radius
 
 
@@ -249,7 +255,7 @@ def _patience(settings: Training, epochs: int, reasons: dict[str, str]) -> int:
         return settings.patience
     # The rate falls to zero at the planned end: stopping early gives away the best part.
     reasons["patience"] = "half of the epochs, at least 5"
-    return 0 if settings.minutes is not None else max(5, math.ceil(epochs / 2))
+    return 0 if settings.max_minutes is not None else max(5, math.ceil(epochs / 2))
 
 
 def _precision(settings: Training, device: torch.device, reasons: dict[str, str]) -> str:

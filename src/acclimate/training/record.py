@@ -14,7 +14,7 @@ from acclimate.training.plan import TrainPlan
 
 def log_plan(plan: TrainPlan, context: Context) -> None:
     """Says the numbers that were chosen, and why."""
-    epochs, minutes = count(plan.epochs, "epoch"), plan.minutes
+    epochs, minutes = count(plan.epochs, "epoch"), plan.max_minutes
     ending = epochs if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
     context.progress.info(
         f"plan: {ending}, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "

@@ -1,5 +1,6 @@
 """Settings that every stage that trains shares."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
@@ -15,23 +16,30 @@ from acclimate.settings import Auto, OpenFraction, Settings
 
 OptimizerName = Literal["adamw", "sgd", "lion", "muon", "schedule_free"]
 ScheduleName = Literal["cosine", "linear", "one_cycle", "constant"]
-SharpnessName = Literal["none", "sam", "asam"]
+SamName = Literal["none", "sam", "asam"]
 AveragingName = Literal["none", "ema", "swa", "soup"]
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
 
 
-def _instead_of_epochs(minutes: float | None, info: ValidationInfo) -> float | None:
+def _instead_of_epochs(max_minutes: float | None, info: ValidationInfo) -> float | None:
     epochs = info.data.get("epochs", "auto")
-    if minutes is not None and epochs != "auto":
-        raise ValueError(f"and epochs ({epochs}) both say when to end: give one of them")
-    return minutes
+    if max_minutes is not None and epochs != "auto":
+        raise ValueError(f"and epochs ({epochs}) are both set: give one of them")
+    return max_minutes
 
 
-Minutes = Annotated[PositiveFloat | None, AfterValidator(_instead_of_epochs)]
+MaxMinutes = Annotated[PositiveFloat | None, AfterValidator(_instead_of_epochs)]
 
 
 class Training(Settings):
     """What every stage that trains can be told."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "accumulate": "accumulation_steps",
+        "minutes": "max_minutes",
+        "sharpness": "sam",
+        "sharpness_radius": "sam_radius",
+    }
 
     AUTO_STEPS: ClassVar[int] = 400
     """About what a fitted head and a pretrained body need: measured on CIFAR-10's 2,000 images (6
@@ -63,15 +71,15 @@ class Training(Settings):
     """auto is mixed precision on a GPU and 32 bits on a CPU."""
     averaging: AveragingName = "none"
     """Weights averaged over steps (ema, swa: the last quarter), or over the best epochs (soup)."""
-    minutes: Minutes = None
+    max_minutes: MaxMinutes = None
     """Time for the whole stage, in place of epochs; the rate falls to zero as it runs out."""
-    accumulate: PositiveInt = 1
+    accumulation_steps: PositiveInt = 1
     """Parts in which each batch is worked off: less memory, the same gradient."""
     augment_on: Literal["cpu", "device"] | Auto = "auto"
     """Images are altered by the decoding threads, or in batches on the device; auto: on a GPU."""
-    sharpness: SharpnessName = "none"
+    sam: SamName = "none"
     """sam or asam look for flat minima, by two passes a step."""
-    sharpness_radius: PositiveFloat | Auto = "auto"
+    sam_radius: PositiveFloat | Auto = "auto"
     """How far around the weights they look; auto is 0.05 for sam, 0.5 for asam."""
     class_statistics: bool = True
     """Keep each class's mean features with the model: classes can then be added without images."""

@@ -88,7 +88,12 @@ def test_val_is_seen_as_evaluation_sees_it(divided, views, start):
 
 
 LAST = FineTune(
-    trained="last", trained_blocks=4, epochs=3, batch_size=18, learning_rate=2e-3, averaging="ema"
+    trainable="last",
+    trainable_blocks=4,
+    epochs=3,
+    batch_size=18,
+    learning_rate=2e-3,
+    averaging="ema",
 )
 
 
@@ -147,7 +152,7 @@ def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
     reasons = {
         "images are mixed": {"policy": choose_policy(Augment(mixup=0.2))},
         "views are compared": {"policy": choose_policy(Augment(consistency=12))},
-        "its first layer learns": {"trained_blocks": 99},
+        "its first layer learns": {"trainable_blocks": 99},
         "classes are balanced": {"balance": "sampling"},
         "images grow": {"start_size": 24},
     }

@@ -55,7 +55,7 @@ def test_training_images_have_the_epochs_size_and_val_its_own(imagenet, dataset,
 
 def test_a_network_learns_with_growing_images(imagenet, dataset, policy, context):
     larger = resized(imagenet, 64)
-    options = {"epochs": 3, "batch_size": 30, "trained": "last", "learning_rate": 1e-3}
+    options = {"epochs": 3, "batch_size": 30, "trainable": "last", "learning_rate": 1e-3}
     model = fine_tune(larger, dataset, policy, FineTune(start_size=32, **options), context=context)
     step = model.card.steps[-1]
     assert model.contract.image_size == 64

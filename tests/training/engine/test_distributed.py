@@ -71,7 +71,7 @@ hints = Distill(epochs=2, batch_size=18, learning_rate=3e-3, method="hints")
 taught = distill(tuned, dataset, policy, hints, context=Context(device="cpu"), start=start)
 answers["hinted"] = taught.digest
 answers["hinted_best"] = taught.card.steps[-1].figures["best_epoch"]
-left = FineTune(trained="auto", minutes=1e-5, batch_size=18, class_statistics=False)
+left = FineTune(trainable="auto", max_minutes=1e-5, batch_size=18, class_statistics=False)
 chosen = stage.fine_tune(start, dataset, policy, left, context=Context(device="cpu"))
 answers["chosen"] = [chosen.digest, *chosen.card.steps[-1].notes]
 (out / f"{rank}.json").write_text(json.dumps(answers))
@@ -234,7 +234,9 @@ def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, con
     assert first["hinted_best"] > 0
     assert first["chosen"] == second["chosen"]
     assert first["chosen"][1].startswith("Trained: all layers")
-    alone = "trained: all layers, since nothing frozen would be kept: there are several processes."
+    alone = (
+        "trainable: all layers, since nothing frozen would be kept: there are several processes."
+    )
     assert alone in first["chosen"]
 
 

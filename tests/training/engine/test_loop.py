@@ -483,8 +483,8 @@ def test_from_mixed_images_a_network_learns_and_is_less_sure(run, dataset, polic
         {"optimizer": "muon"},
         {"optimizer": "schedule_free"},
         {"optimizer": "sgd", "schedule": "one_cycle"},
-        {"sharpness": "sam", "accumulate": 2},
-        {"sharpness": "asam"},
+        {"sam": "sam", "accumulation_steps": 2},
+        {"sam": "asam"},
     ],
     ids=repr,
 )
@@ -502,7 +502,7 @@ def test_every_way_to_learn_goes_on_with_the_same_weights(run, tmp_path, setting
 
 def test_a_batch_worked_off_in_parts_gives_the_same_step(run):
     one = FineTune(epochs=1, batch_size=60, optimizer="sgd", learning_rate=1e-2)
-    parts = one.model_copy(update={"accumulate": 7})
+    parts = one.model_copy(update={"accumulation_steps": 7})
     whole, parted = run(one), run(parts)
     assert parted.curve[1].train_loss == pytest.approx(whole.curve[1].train_loss, rel=1e-4)
     assert parted.curve[1].val_loss == pytest.approx(whole.curve[1].val_loss, rel=1e-4)
@@ -510,8 +510,8 @@ def test_a_batch_worked_off_in_parts_gives_the_same_step(run):
 
 def test_looking_for_flat_minima_takes_other_steps(run):
     plain = FineTune(epochs=1, batch_size=60, optimizer="sgd", learning_rate=1e-2)
-    results = [run(plain.model_copy(update={"sharpness": s})) for s in ("none", "sam")]
-    far = run(plain.model_copy(update={"sharpness": "sam", "sharpness_radius": 1e-9}))
+    results = [run(plain.model_copy(update={"sam": s})) for s in ("none", "sam")]
+    far = run(plain.model_copy(update={"sam": "sam", "sam_radius": 1e-9}))
     start, found, near = (
         torch.cat([p.detach().flatten() for p in made.network.parameters()])
         for made in (*results, far)
@@ -543,5 +543,5 @@ def test_a_start_that_is_merely_as_good_is_not_called_torn_away(run, good):
 def test_batch_norm_learns_from_a_short_last_batch_in_parts(run, dataset):
     images = len(dataset.rows("train"))
     size = next(n for n in range(12, images) if images % n in (2, 3))
-    settings = FineTune(epochs=1, batch_size=size, accumulate=4, batch_norm="train")
+    settings = FineTune(epochs=1, batch_size=size, accumulation_steps=4, batch_norm="train")
     assert len(run(settings).curve) == 2

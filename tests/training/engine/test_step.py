@@ -130,7 +130,7 @@ COMPARED = replace(ALTERED, consistency=12.0)
 def test_views_are_compared_with_the_same_result_in_pieces(run):
     settings = SETTINGS.model_copy(update={"optimizer": "sgd"})
     split, whole = Small(), Small()
-    pieced, _ = run(split, settings, seen=COMPARED, accumulate=3)
+    pieced, _ = run(split, settings, seen=COMPARED, accumulation_steps=3)
     together, _ = run(whole, settings, seen=COMPARED)
     assert whole.tried == [90] * 6
     assert split.tried == [30] * 18

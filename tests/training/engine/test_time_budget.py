@@ -48,7 +48,7 @@ def test_by_steps_the_clock_changes_nothing(clock):
 
 
 def test_with_a_budget_the_rate_goes_by_the_time_that_is_gone(clock):
-    made = budget(minutes=10, warmup=0.1)
+    made = budget(max_minutes=10, warmup=0.1)
     assert made.factor(0) < 1e-4
     clock.now += 60
     assert made.factor(1) == pytest.approx(1.0, abs=1e-3)
@@ -60,7 +60,7 @@ def test_with_a_budget_the_rate_goes_by_the_time_that_is_gone(clock):
 
 
 def test_time_is_left_for_another_step_and_another_validation(clock):
-    made = budget(minutes=10)
+    made = budget(max_minutes=10)
     made.note_validation(10.0)
     made.factor(0)
     clock.now += 5
@@ -73,7 +73,7 @@ def test_time_is_left_for_another_step_and_another_validation(clock):
 
 
 def test_a_validation_between_two_epochs_is_no_long_step(clock):
-    made = budget(steps=2, minutes=10)
+    made = budget(steps=2, max_minutes=10)
     made.factor(0)
     clock.now += 1
     made.factor(1)
@@ -85,29 +85,29 @@ def test_a_validation_between_two_epochs_is_no_long_step(clock):
 
 
 def test_a_rate_is_never_below_zero_even_late(clock):
-    made = budget(minutes=1)
+    made = budget(max_minutes=1)
     clock.now += 1000
     assert 0 <= made.factor(0) < 1e-6
 
 
 def test_time_before_a_kill_counts(clock):
-    assert budget(minutes=10, spent=601.0).over()
-    assert not budget(minutes=10, spent=500.0).over()
+    assert budget(max_minutes=10, spent=601.0).over()
+    assert not budget(max_minutes=10, spent=500.0).over()
 
 
 def test_patience_is_half_of_the_epochs_that_fit(clock):
-    made = budget(minutes=10)
+    made = budget(max_minutes=10)
     clock.now += 60
     assert made.patience(4) == 20
     clock.now += 500
     assert made.patience(4) == 5
-    assert budget(minutes=10, patience=3).patience(4) == 3
+    assert budget(max_minutes=10, patience=3).patience(4) == 3
 
 
 def test_the_time_for_what_comes_before_is_taken_off(clock):
-    plan = make_plan(FineTune(minutes=10), 1000, HERE)
-    assert with_time_left(plan, clock.now - 120).minutes == pytest.approx(8)
-    assert with_time_left(plan, clock.now - 1e4).minutes == 0
+    plan = make_plan(FineTune(max_minutes=10), 1000, HERE)
+    assert with_time_left(plan, clock.now - 120).max_minutes == pytest.approx(8)
+    assert with_time_left(plan, clock.now - 1e4).max_minutes == 0
     counted = make_plan(FineTune(epochs=2), 1000, HERE)
     assert with_time_left(counted, clock.now - 120) is counted
 
@@ -131,7 +131,7 @@ def timed(dataset, policy, context, monkeypatch):
             optimizer.step = stepped
             return optimizer
 
-        settings = FineTune(minutes=seconds / 60, batch_size=60, learning_rate=1e-2)
+        settings = FineTune(max_minutes=seconds / 60, batch_size=60, learning_rate=1e-2)
         plan = make_plan(settings, len(dataset.rows("train")), context)
         views = TrainingImages(dataset, policy, CONTRACT)
         here = replace(context, **facts)

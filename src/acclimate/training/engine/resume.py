@@ -10,7 +10,9 @@ from acclimate.models.classifier import plain
 from acclimate.training.plan import TrainPlan
 from acclimate.training.settings import Training
 
-_OF_THE_MACHINE = ("device", "minutes", "accumulate", "augment_on_device", "find_rate", "reasons")
+_OF_THE_MACHINE = (
+    "device", "max_minutes", "accumulation_steps", "augment_on_device", "find_rate", "reasons",
+)  # fmt: skip
 """Of a plan: where and how long, which a training may take up otherwise than it was left."""
 
 

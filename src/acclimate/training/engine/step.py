@@ -107,7 +107,7 @@ class Step:
         set_rates(self.optimizer, self.plan.schedule, rate)
         before = [(buffer, buffer.clone()) for buffer in _statistics(self.network)]
         loss = self._gradients(batch, seed, before)
-        if self.plan.sharpness != "none" and math.isfinite(loss):
+        if self.plan.sam != "none" and math.isfinite(loss):
             self._look_around(batch, seed, before)
         fault = self._update(loss, batch)
         if fault is not None:
@@ -120,8 +120,8 @@ class Step:
     def _look_around(self, batch: TrainBatch, seed: int, before: Kept) -> None:
         """Replaces the gradients by those at the worst weights nearby."""
         weights = (p for group in self.optimizer.param_groups for p in group["params"])
-        adaptive = self.plan.sharpness == "asam"
-        were = climb(weights, self.plan.sharpness_radius, adaptive=adaptive)
+        adaptive = self.plan.sam == "asam"
+        were = climb(weights, self.plan.sam_radius, adaptive=adaptive)
         self.optimizer.zero_grad()
         _put_back(before)
         self._gradients(batch, seed, before)
@@ -217,7 +217,7 @@ class Step:
         needed = -(-self._largest(batch) // self.micro_batch) if self.micro_batch else 1
         # A short last batch is cut less: where batch norm learns, each piece has two images.
         least = 1 if self.plan.freeze_batch_norm else 2
-        return max(needed, min(self.plan.accumulate, max(1, self._largest(batch) // least)))
+        return max(needed, min(self.plan.accumulation_steps, max(1, self._largest(batch) // least)))
 
     def _without_numbers(self, batch: TrainBatch) -> tuple[int, ...]:
         """Rows, of all processes, whose pixels are not all finite."""

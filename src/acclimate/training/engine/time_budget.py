@@ -43,7 +43,7 @@ class TimeBudget:
     def factor(self, step: int) -> float:
         """Part of the peak rates at a step, counted from the training's first."""
         plan = self.plan
-        if plan.minutes is None:
+        if plan.max_minutes is None:
             return factor(plan.schedule, step, self.steps * plan.epochs, plan.warmup)
         now = self.seconds
         if step % self.steps:  # what lies between two epochs is no step
@@ -59,7 +59,7 @@ class TimeBudget:
 
     def over(self) -> bool:
         """Whether the budget leaves no time for another step and a validation."""
-        if self.plan.minutes is None:
+        if self.plan.max_minutes is None:
             return False
         return self._shared(self.seconds + self._a_step) >= self._usable()
 
@@ -72,19 +72,19 @@ class TimeBudget:
 
     def done(self, step: int) -> float:
         """Part of the training that is over after a step, in (0, 1]."""
-        if self.plan.minutes is None:
+        if self.plan.max_minutes is None:
             return (step + 1) / (self.steps * self.plan.epochs)
         return min(1.0, self._shared(self.seconds) / max(1e-3, self._usable()))
 
     def of_all(self, epoch: int, mark: str = "/") -> str:
         """An epoch's number, and how far that is."""
-        if self.plan.minutes is None:
+        if self.plan.max_minutes is None:
             return f"epoch {epoch}{mark}{self.plan.epochs}"
-        return f"epoch {epoch} ({self.seconds / 60:.3g} of {self.plan.minutes:.3g} min)"
+        return f"epoch {epoch} ({self.seconds / 60:.3g} of {self.plan.max_minutes:.3g} min)"
 
     def _budget(self) -> float:
-        assert self.plan.minutes is not None
-        return 60 * self.plan.minutes
+        assert self.plan.max_minutes is not None
+        return 60 * self.plan.max_minutes
 
     def _usable(self) -> float:
         return self._budget() - self._reserve
@@ -104,6 +104,6 @@ def with_time_left(plan: TrainPlan, began: float) -> TrainPlan:
     Returns:
         The plan; the same where epochs end it.
     """
-    if plan.minutes is None:
+    if plan.max_minutes is None:
         return plan
-    return replace(plan, minutes=max(0.0, plan.minutes - (time.monotonic() - began) / 60))
+    return replace(plan, max_minutes=max(0.0, plan.max_minutes - (time.monotonic() - began) / 60))
