@@ -105,8 +105,8 @@ def test_another_data_set_is_refused_with_one_sentence(acclimate, arguments, wor
     other = acclimate("fine-tune", start, arguments[2], *given, "--force")
     assert (other.code, other.out) == (2, "")
     assert other.lines[-1] == (
-        f"error: {tmp_path}/leaf.model.search: a search stands here whose model was another. "
-        "Choose another place with --out, or delete that folder."
+        f"error: {tmp_path}/leaf.model.search: the folder holds a search whose model differs from "
+        "this one. Choose another place with --out, or delete that folder."
     )
 
 

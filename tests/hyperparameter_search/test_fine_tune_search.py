@@ -67,9 +67,9 @@ def test_the_best_settings_alone_give_the_same_model(found, blank, dataset, cont
     assert figures["val_accuracy"] == found.best.val_accuracy
 
 
-def test_the_card_says_that_val_was_asked_often(found):
+def test_the_card_says_that_val_chose_the_best_of_many(found):
     assert found.classifier.card.steps[-1].notes[-1] == (
-        "Best of 6 trials on val, which flatters it there: only test says how good it is."
+        "Best of 6 trials on val, so its val accuracy is too high; see its test accuracy."
     )
 
 
@@ -127,18 +127,19 @@ def test_a_best_model_that_is_gone_or_damaged_is_made_again(found, given, contex
     here = replace(context, progress=recorder)
     again = search(*given, RATES, budget=SIX, folder=copied, context=here)
     assert again.classifier.digest == found.classifier.digest
-    told = f"search: the classifier of trial {found.best.number + 1} is gone, and is trained again"
-    assert told in recorder.lines
+    number = found.best.number + 1
+    expected = f"search: the classifier of trial {number} is missing; training it again"
+    assert expected in recorder.lines
     assert Classifier.load(copied / "best").digest == found.best.digest
 
 
 @pytest.mark.parametrize(
     ("what", "changed"),
     [
-        ("settings were", {"settings": GIVEN.model_copy(update={"epochs": 3})}),
-        ("settings were", {"ranges": Search(mixup=())}),
-        ("seed was", {"context": 1}),
-        ("augmentation was", {"policy": None}),
+        ("settings differ", {"settings": GIVEN.model_copy(update={"epochs": 3})}),
+        ("settings differ", {"ranges": Search(mixup=())}),
+        ("seed differs", {"context": 1}),
+        ("augmentation differs", {"policy": None}),
     ],
 )
 def test_another_search_is_not_gone_on_with(given, context, copied, what, changed):
@@ -152,8 +153,8 @@ def test_another_search_is_not_gone_on_with(given, context, copied, what, change
             changed.get("ranges", RATES), budget=SIX, folder=copied, context=here,
         )  # fmt: skip
     assert str(caught.value) == (
-        f"{copied}: a search stands here whose {what} another. Choose another place with --out, "
-        "or delete that folder."
+        f"{copied}: the folder holds a search whose {what} from this one. Choose another place "
+        "with --out, or delete that folder."
     )
     assert (copied / "trials.csv").read_bytes() == before
 
@@ -223,17 +224,17 @@ def test_heads_that_features_like_best_come_second_and_bad_ones_are_left_out(
     first, second, *rest = (t.values for t in made.trials)
     assert first["head"] == "linear"
     assert second == {**first, **best.values}
-    left = competitive_heads(made.on_features, kinds, len(dataset.rows("val")))
-    assert {values["head"] for values in rest} <= set(left)
-    told = f"  head: {', '.join(left)}; others are worse on kept features"
-    assert (told in recorder.lines) == (len(left) < 2)
+    kept = competitive_heads(made.on_features, kinds, len(dataset.rows("val")))
+    assert {values["head"] for values in rest} <= set(kept)
+    expected = f"  head: {', '.join(kept)}; the others are worse on cached features"
+    assert (expected in recorder.lines) == (len(kept) < 2)
     assert made.classifier.classes == dataset.classes
 
 
 def test_minutes_bound_the_whole_search(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    budget = Budget(500, max_minutes=0.08)
+    budget = Budget(500, max_max_minutes=0.08)
     began = time.monotonic()
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     assert 1 <= len(made.trials) < 500
@@ -248,14 +249,13 @@ def test_minutes_bound_the_whole_search(given, context, tmp_path):
 def test_time_that_is_up_within_the_first_trial_leaves_what_it_came_to(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    budget = Budget(5, max_minutes=1e-6)
+    budget = Budget(5, max_max_minutes=1e-6)
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     (only,) = made.trials
     assert (only.outcome, only.epochs) == ("out of time", 1)
     assert made.classifier.digest == only.digest
     assert recorder.lines[-1] == (
-        "search: time was up after epoch 1 of 2 of the first trial; its recipe alone would train "
-        "to the end"
+        "search: the time ended in epoch 1 of 2 of the first trial; its recipe trains to the end"
     )
 
 
@@ -293,11 +293,11 @@ def refusal(kind, *given, budget=SIX, **more):
 
 def test_minutes_of_a_training_do_not_go_with_a_search(given, context, tmp_path):
     blank, dataset, policy, _ = given
-    settings = FineTune(max_minutes=5)
-    told = refusal(RecipeError, blank, dataset, policy, settings, folder=tmp_path / "s")
-    assert told == (
-        "fine_tune.max_minutes: max_minutes 5 ends a single training, and a search compares "
-        "trainings of equal length. Leave it out; --max-minutes bounds the whole search."
+    settings = FineTune(minutes=5)
+    message = refusal(RecipeError, blank, dataset, policy, settings, folder=tmp_path / "s")
+    assert message == (
+        "fine_tune.minutes: minutes 5 end a single training, and a search compares trainings of "
+        "equal length. Leave it out; --minutes bounds the whole search."
     )
     assert not (tmp_path / "s").exists()
 
@@ -306,32 +306,32 @@ def test_without_val_nothing_can_be_chosen(given, context, tmp_path):
     blank, dataset, policy, settings = given
     keep = dataset.keep.copy()
     keep[dataset.rows("val")] = False
-    told = refusal(
+    message = refusal(
         DataError, blank, dataset.with_columns({"keep": keep}), policy, settings,
         folder=tmp_path / "s",
     )  # fmt: skip
-    assert "there are no images in the val split, which chooses." in told
+    assert "the val split has no images, and the search needs them to compare trials." in message
 
 
 def test_nothing_to_search_is_refused(given, tmp_path):
     nothing = ONLY_RATES.model_copy(update={"learning_rate": None})
-    told = refusal(RecipeError, *given, nothing, folder=tmp_path / "s")
-    assert told == (
-        "fine_tune: every setting is given: there is nothing to search. Leave some of them out, "
-        "or at auto."
+    message = refusal(RecipeError, *given, nothing, folder=tmp_path / "s")
+    assert message == (
+        "fine_tune: every setting is given, so there is nothing to search. Leave some settings "
+        "out, or set them to auto."
     )
 
 
 def test_a_folder_of_somebody_elses_or_of_a_search_under_way_is_left(given, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
-    told = refusal(OutputError, *given, folder=tmp_path / "mine")
-    assert "something stands here that is no search of acclimate's." in told
+    message = refusal(OutputError, *given, folder=tmp_path / "mine")
+    assert "something stands here that is no search of acclimate's." in message
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["letter.txt"]
     (tmp_path / "busy").mkdir()
     with FileLock(tmp_path / "busy" / ".lock"):
-        told = refusal(OutputError, *given, folder=tmp_path / "busy")
-    assert "another search is working in this folder." in told
+        message = refusal(OutputError, *given, folder=tmp_path / "busy")
+    assert "another search is working in this folder." in message
 
 
 def test_settings_that_fit_no_trial_end_the_search(given, context, tmp_path):
@@ -350,22 +350,22 @@ def test_where_every_trial_diverges_the_search_says_so_and_leaves_the_table(
     blank, dataset, policy, _ = given
     settings = FineTune(epochs=1, batch_size=18, learning_rate=1e30)
     ranges = ONLY_RATES.model_copy(update={"weight_decay": (0.01, 0.1)})
-    told = refusal(
+    message = refusal(
         RecipeError, blank, dataset, policy, settings, ranges, budget=Budget(2),
         folder=tmp_path / "s", context=context,
     )  # fmt: skip
     table = tmp_path / "s" / "trials.csv"
-    assert told == (
-        f"{table}: no trial came to its end: all of them diverged or were ended early. Give a "
-        "lower learning_rate."
+    assert message == (
+        f"{table}: no trial was trained to the end: all diverged or were pruned. Give a lower "
+        "learning_rate."
     )
     assert table.read_text().count("diverged") == 2
 
 
 def test_several_processes_are_refused(given, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    told = refusal(RecipeError, *given, folder=tmp_path / "s")
-    assert told == "a search runs in one process. Start it without torchrun."
+    message = refusal(RecipeError, *given, folder=tmp_path / "s")
+    assert message == "a search runs in one process. Start it without torchrun."
 
 
 def test_a_search_that_keeps_classes_is_refused(blank, dataset, tmp_path):
@@ -374,6 +374,7 @@ def test_a_search_that_keeps_classes_is_refused(blank, dataset, tmp_path):
             blank, dataset, settings=FineTune(keep_classes=True), budget=SIX, folder=tmp_path / "s"
         )
     assert str(caught.value) == (
-        "fine_tune.keep_classes: a search cannot keep classes: without images of all of them "
-        "nothing is trained that trials could compare. Leave it out, or fine-tune without --trials."
+        "fine_tune.keep_classes: keep_classes cannot be used in a search: if images of old "
+        "classes are missing, nothing is trained that trials could compare. Leave it out, or "
+        "fine-tune without --trials."
     )

@@ -62,18 +62,18 @@ def test_the_sampler_learns_where_it_is_good(opened):
 def test_a_trial_that_a_kill_left_goes_on_under_its_number_with_its_values(opened):
     opened(one)
 
-    def left(trials):
+    def interrupted(trials):
         trial = trials.start(SPACE)
         trial.report(1, 0.5, 7.0)
         return trial.number, dict(trial.values)
 
     def found(trials):
         trial = trials.start(SPACE)
-        told = trial.number, dict(trial.values), trial.elapsed
+        message = trial.number, dict(trial.values), trial.elapsed
         trials.finish(trial, FinishedTrial(trial.number, trial.values, "done", 0.5))
-        return told
+        return message
 
-    number, values = opened(left)
+    number, values = opened(interrupted)
     assert opened(found) == (number, values, 7.0)
     assert [t.number for t in opened(lambda trials: trials.finished)] == [0, 1]
 
@@ -87,9 +87,9 @@ def test_a_trial_is_hopeless_below_the_median_of_four_once_the_patience_is_over(
 
     def judged(trials):
         trial = trials.start(SPACE)
-        told = [trial.report(epoch, 0.1, 1.0) for epoch in (1, 2)]
+        message = [trial.report(epoch, 0.1, 1.0) for epoch in (1, 2)]
         trials.finish(trial, FinishedTrial(trial.number, trial.values, "pruned"))
-        return told
+        return message
 
     for _ in range(3):
         opened(whole, 2)
@@ -138,6 +138,7 @@ def test_a_file_that_is_no_database_is_refused_and_left(tmp_path):
     with pytest.raises(ModelFileError) as caught, open_storage(file):
         pass
     assert str(caught.value) == (
-        f"{file}: file cannot be read as the trials of a search. Move it away to begin anew."
+        f"{file}: not a readable database of search trials. "
+        "Move the file away to start a new search."
     )
     assert file.read_text() == "mine\n" * 500

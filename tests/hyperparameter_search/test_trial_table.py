@@ -1,7 +1,7 @@
 """Trials as a table, and as a line."""
 
 from acclimate.hyperparameter_search.study import FinishedTrial
-from acclimate.hyperparameter_search.trial_table import line, to_csv
+from acclimate.hyperparameter_search.trial_table import describe_trial, to_csv
 
 DONE = FinishedTrial(
     0, {"learning_rate": 0.00123456789, "head": "mlp"}, "done", 0.75, 0.5, 3, 1.25, "abc"
@@ -20,5 +20,5 @@ def test_every_trial_has_a_line_and_what_is_unknown_is_empty():
 
 
 def test_a_line_says_how_it_ended_and_with_what():
-    assert line(DONE) == "val accuracy 0.750, 1 s; learning_rate 0.0012, head mlp"
-    assert line(LOST) == "diverged after 0 epochs, 2 s; learning_rate 5"
+    assert describe_trial(DONE) == "val accuracy 0.750, 1 s; learning_rate 0.0012, head mlp"
+    assert describe_trial(LOST) == "diverged after 0 epochs, 2 s; learning_rate 5"

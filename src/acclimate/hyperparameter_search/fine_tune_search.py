@@ -1,4 +1,4 @@
-"""A search for good settings: heads on kept features first, then the whole network, by val."""
+"""Hyperparameter search: heads on cached features first, then the whole network."""
 
 import math
 import shutil
@@ -23,7 +23,7 @@ from acclimate.hyperparameter_search.head_trials import competitive_heads, run_h
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.hyperparameter_search.space import OneOf, Space
 from acclimate.hyperparameter_search.study import FinishedTrial, RunningTrial, Study, open_storage
-from acclimate.hyperparameter_search.trial_table import line, to_csv, told
+from acclimate.hyperparameter_search.trial_table import describe_trial, format_values, to_csv
 from acclimate.models.classifier import Classifier, is_model_folder
 
 DATABASE, TABLE, RECIPE, BEST = "trials.sqlite", "trials.csv", "recipe.yaml", "best"
@@ -37,8 +37,8 @@ class Budget:
     """When a search ends.
 
     Attributes:
-        trials: Of the whole network, those of an earlier call counted.
-        max_minutes: For all of it, those of an earlier call counted; None for no such bound.
+        trials: Number of trials of the whole network, those of an earlier call included.
+        max_minutes: Time for the whole search, earlier calls included; None for no limit.
     """
 
     trials: int
@@ -47,16 +47,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search leaves.
+    """The result of a search.
 
     Attributes:
-        classifier: Of the best trial.
-        settings: It was trained with.
-        policy: It was trained with.
-        best: The trial.
-        on_features: The trials on kept features, in order.
-        trials: Those of the whole network, in order; the first one is the default.
-        folder: Holds the trials, and the best classifier.
+        classifier: Classifier of the best trial.
+        settings: Settings of the best trial.
+        policy: Augmentation of the best trial.
+        best: The best trial.
+        on_features: The trials on cached features, in order.
+        trials: The trials of the whole network, in order; the first one is the default.
+        folder: Holds the trials and the best classifier.
     """
 
     classifier: Classifier
@@ -79,37 +79,37 @@ def search(
     folder: Path,
     context: Context = _HERE,
 ) -> SearchResult:
-    """Fine-tunes again and again with other settings, and keeps what val likes best.
+    """Fine-tunes with different settings and keeps the model that is best on val.
 
-    The first trial is what `fine_tune` does with these settings, so that the best one is never
-    below it. Then a tree-structured Parzen estimator chooses (Bergstra et al. 2011; Optuna), and
-    trials that fall behind the median are ended. Where it was killed, it goes on.
+    The first trial uses the default settings, so the best one is never below `fine_tune` on val.
+    Then a tree-structured Parzen estimator proposes settings (Bergstra et al. 2011; Optuna), and
+    trials below the median are pruned. The same call resumes a search that was killed.
 
     Args:
         classifier: As for `fine_tune`.
-        dataset: Cleaned and split; val chooses.
+        dataset: Cleaned and split; val decides which trial is best.
         policy: Augmentation; the default one when None.
-        settings: What is given in them stays as it is.
-        ranges: Of the rest.
+        settings: Settings of fine-tuning; those that are given keep their values.
+        ranges: Ranges of the others.
         budget: When to end.
-        folder: For the trials and the best classifier so far; made if it is not there.
-        context: The run; its workspace is not used.
+        folder: For the trials and the best classifier so far; created if it does not exist.
+        context: Seed, device, progress; its workspace is not used.
 
     Returns:
         The best trial, its classifier, and all trials.
 
     Raises:
-        RecipeError: There is nothing to search, or the settings do not go with a search.
-        DataError: There is no val split to choose by.
-        OutputError: The folder holds another search, or another process works in it.
+        RecipeError: There is nothing to search, or a setting cannot be used in a search.
+        DataError: There is no val split.
+        OutputError: The folder holds another search, or another process uses it.
     """
     _check(dataset, settings)
     job = SearchJob(classifier, dataset, policy or choose_policy(), settings, ranges, context)
     if not job.space.ranges:
         raise RecipeError(
-            "every setting is given: there is nothing to search.",
+            "every setting is given, so there is nothing to search.",
             where="fine_tune",
-            hint="Leave some of them out, or at auto.",
+            hint="Leave some settings out, or set them to auto.",
         )
     with _locked(folder), open_storage(folder / DATABASE) as storage:
         return _Search(job, budget, folder, storage).run()
@@ -125,8 +125,8 @@ def _check(dataset: Dataset, settings: FineTune) -> None:
         )
     if settings.keep_classes:
         raise RecipeError(
-            "a search cannot keep classes: without images of all of them nothing is trained that "
-            "trials could compare.",
+            "keep_classes cannot be used in a search: if images of old classes are missing, "
+            "nothing is trained that trials could compare.",
             where="fine_tune.keep_classes",
             hint="Leave it out, or fine-tune without --trials.",
         )
@@ -135,7 +135,7 @@ def _check(dataset: Dataset, settings: FineTune) -> None:
     check_trainable(dataset)
     if not len(dataset.rows("val")):
         raise DataError(
-            "there are no images in the val split, which chooses.",
+            "the val split has no images, and the search needs them to compare trials.",
             where=dataset.root,
             hint="Add some, or set clean.val above 0.",
         )
@@ -158,7 +158,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class _Search:
-    """A search under way."""
+    """A running search."""
 
     def __init__(self, job: SearchJob, budget: Budget, folder: Path, storage: RDBStorage) -> None:
         self.job, self.budget, self.folder = job, budget, folder
@@ -174,16 +174,16 @@ class _Search:
         )
         other = self.trials.changed_input(job.made_of())
         if other is not None:
+            verb = "differ" if other == "settings" else "differs"
             raise OutputError(
-                f"a search stands here whose {other} {'were' if other == 'settings' else 'was'} "
-                "another.",
+                f"the folder holds a search whose {other} {verb} from this one.",
                 where=folder,
                 hint="Choose another place with --out, or delete that folder.",
             )
         self.elapsed = self.trials.elapsed
 
-    def left(self) -> float:
-        """Seconds of the budget; infinite without one."""
+    def seconds_left(self) -> float:
+        """Seconds that are left of the budget; infinite without one."""
         if self.budget.max_minutes is None:
             return math.inf
         return 60 * self.budget.max_minutes - self._elapsed()
@@ -192,13 +192,13 @@ class _Search:
         return self.elapsed + time.monotonic() - self.began
 
     def run(self) -> SearchResult:
-        """Heads, then whole networks, until the budget is used up."""
+        """Runs trials of heads, then of the whole network, until the budget is used up."""
         self.info(
             f"search: {count(self.budget.trials, 'trial')} of {', '.join(self.job.space.ranges)}"
         )
         for name, value in self.job.space.fixed.items():
             self.info(f"  {name}: {value}, as given")
-        on_features = run_head_trials(self.job, self.heads, self.left)
+        on_features = run_head_trials(self.job, self.heads, self.seconds_left)
         firsts = self._first_trials(on_features)
         wanted = self._without_worse_heads(on_features)
         while (number := self.trials.next_number) < self.budget.trials and self._has_time_left():
@@ -209,57 +209,59 @@ class _Search:
         return self._result()
 
     def _first_trials(self, on_features: Sequence[FinishedTrial]) -> list[Mapping[str, Any]]:
-        """The default, so that no search ends below it; then with what features like best."""
+        """The default settings, then the defaults with the best values found on features."""
         default = self.job.space.default
         if not on_features:
             return [default]
         best = max(on_features, key=lambda t: t.rank)
         self.info(
-            f"on kept features: val accuracy {best.val_accuracy:.3f} at best, with "
-            f"{told(best.values)} ({count(len(on_features), 'trial')})"
+            f"on cached features: best val accuracy {best.val_accuracy:.3f} with "
+            f"{format_values(best.values)} ({count(len(on_features), 'trial')})"
         )
         seeded = {**default, **best.values}
         return [default] if seeded == default else [default, seeded]
 
     def _without_worse_heads(self, on_features: Sequence[FinishedTrial]) -> Space:
-        """What is tried, without the heads that kept features rule out."""
+        """The search space without the heads that are worse on cached features."""
         kinds = self.job.space.ranges.get("head")
         if not isinstance(kinds, OneOf) or not on_features:
             return self.job.space
         names = [str(kind) for kind in kinds.choices]
         fit = competitive_heads(on_features, names, len(self.job.dataset.rows("val")))
         if len(fit) < len(names):
-            self.info(f"  head: {', '.join(fit)}; others are worse on kept features")
+            self.info(f"  head: {', '.join(fit)}; the others are worse on cached features")
         return self.job.space.with_heads(fit)
 
     def _has_time_left(self) -> bool:
-        """Whether there is time for another trial, by the mean of those before."""
+        """Whether there is time for another trial of mean length."""
         if not self.trials.finished:
-            return True  # what was asked for at least
+            return True  # at least one trial is always run
         whole = [t.seconds for t in self.trials.finished if t.outcome == "done"]
-        fits = self.left() > (sum(whole) / len(whole) if whole else 0.0)
+        fits = self.seconds_left() > (sum(whole) / len(whole) if whole else 0.0)
         if not fits:
             self.info("search: no time is left for another trial")
         return fits
 
     def _run_one(self, trial: RunningTrial) -> None:
-        """Trains one network, and keeps it if it is the best."""
+        """Trains one network and saves it if it is the best."""
         place = self.folder / f"trial-{trial.number}"
         self.elapsed += trial.elapsed
         before = self._best()
-        finished, model = run_trial(self.job, trial, place, self.left)
+        finished, model = run_trial(self.job, trial, place, self.seconds_left)
         kept = before is None or finished.rank > before.rank
         if model is not None and kept:
-            # Before the trial is over: a kill between the two makes it anew from its checkpoint.
+            # Saved before the trial is finished: after a kill it is made again from its checkpoint.
             model.save(self.folder / BEST)
         self.trials.finish(trial, finished)
         self.trials.save_elapsed(self._elapsed())
         shutil.rmtree(place, ignore_errors=True)
         mark = " (best)" if model is not None and kept else ""
-        self.info(f"trial {trial.number + 1}/{self.budget.trials}: {line(finished)}{mark}")
+        self.info(
+            f"trial {trial.number + 1}/{self.budget.trials}: {describe_trial(finished)}{mark}"
+        )
 
     def _best(self) -> FinishedTrial | None:
-        """The best trial of which a classifier was made."""
+        """The best trial that has a classifier."""
         return max(
             (t for t in self.trials.finished if t.digest), key=lambda t: t.rank, default=None
         )
@@ -269,14 +271,14 @@ class _Search:
         self._write_table()
         if best is None:
             raise RecipeError(
-                "no trial came to its end: all of them diverged or were ended early.",
+                "no trial was trained to the end: all diverged or were pruned.",
                 where=self.folder / TABLE,
                 hint="Give a lower learning_rate.",
             )
         if best.outcome == "out of time":
             self.info(
-                f"search: time was up after epoch {best.epochs} of {self.job.plan.epochs} of the "
-                "first trial; its recipe alone would train to the end"
+                f"search: the time ended in epoch {best.epochs} of {self.job.plan.epochs} of the "
+                "first trial; its recipe trains to the end"
             )
         settings, policy = self.job.with_values(best.values)
         return SearchResult(
@@ -285,7 +287,7 @@ class _Search:
         )  # fmt: skip
 
     def _kept(self, best: FinishedTrial) -> Classifier:
-        """The best trial's classifier; made again where somebody took it away."""
+        """The best trial's classifier; trained again if its folder is gone."""
         place = self.folder / BEST
         if is_model_folder(place):
             try:
@@ -293,9 +295,9 @@ class _Search:
                 if found.digest == best.digest:
                     return found
             except ModelFileError:
-                pass  # half of it is gone; there is another way
+                pass  # incomplete: it is trained again below
         self.info(
-            f"search: the classifier of trial {best.number + 1} is gone, and is trained again"
+            f"search: the classifier of trial {best.number + 1} is missing; training it again"
         )
         again = self.folder / f"trial-{best.number}"
         model = self.job.fine_tuned(best.values, again)
@@ -305,7 +307,7 @@ class _Search:
 
     def _with_note(self, model: Classifier) -> Classifier:
         asked = count(len(self.trials.finished), "trial")
-        note = f"Best of {asked} on val, which flatters it there: only test says how good it is."
+        note = f"Best of {asked} on val, so its val accuracy is too high; see its test accuracy."
         *before, last = model.card.steps
         step = replace(last, notes=(*last.notes, note))
         return replace(model, card=replace(model.card, steps=(*before, step)))

@@ -1,4 +1,4 @@
-"""What a search tries: of each setting a range or some choices, and what it is without a search."""
+"""The search space of fine-tuning."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ from acclimate.hyperparameter_search.space import Between, OneOf, Range, Space
 from acclimate.training.plan import TrainPlan
 
 ON_FEATURES = ("head", "label_smoothing", "dropout")
-"""Settings that say something on kept features alone."""
+"""Settings that can be compared on cached features, without the backbone."""
 
 _WIDER = 10.0
-"""Rates ten times as high mostly spoil a fitted start, ten times as low hardly move from it."""
+"""Rates ten times as high mostly destroy a fitted head; rates ten times as low hardly learn."""
 
 
 def space(
     search: Search, settings: FineTune, plan: TrainPlan, *, mixup: float, head: str | None
 ) -> Space:
-    """What a search tries, and what it leaves alone.
+    """Builds the search space.
 
-    What was given is not tried; "auto" leaves the choice to us, so it counts as not given.
+    A setting that was given keeps its value; "auto" counts as not given.
 
     Args:
-        search: The ranges wanted.
-        settings: Of fine-tuning; remembers which of them were given.
-        plan: Of these settings: its numbers stand for "auto".
-        mixup: Of the policy.
-        head: Kind of a head that is kept, since it knows the classes; None where one is fitted.
+        search: The ranges.
+        settings: Settings of fine-tuning, which know which of them were given.
+        plan: Plan of these settings: its numbers stand for "auto".
+        mixup: MixUp of the augmentation policy.
+        head: Kind of the classifier's own head if it is kept; None if a new one is fitted.
 
     Returns:
         The space.
@@ -54,7 +54,7 @@ def space(
 
 
 def _range(name: str, wanted: Any, usual: Any) -> Range | None:  # noqa: ANN401 - of any setting
-    """One setting's range; None where it is not to be tried, or there is nothing to choose."""
+    """One setting's range; None if it is not searched or has only one value."""
     if wanted is None or wanted == ():
         return None
     if wanted == "auto":

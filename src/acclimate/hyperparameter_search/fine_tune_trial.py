@@ -1,4 +1,4 @@
-"""One trial of a search: a whole network, trained with settings of its own."""
+"""One trial of a search: the whole network, trained with the trial's settings."""
 
 import copy
 import math
@@ -40,12 +40,12 @@ class SearchJob:
     """What all trials of a search have in common.
 
     Attributes:
-        classifier: Where each of them starts.
-        dataset: What they learn.
+        classifier: The classifier that each trial fine-tunes.
+        dataset: The images.
         policy: Augmentation.
-        settings: What is given in them is the same for all.
-        ranges: Of the rest.
-        context: The run.
+        settings: Settings of fine-tuning; those that are given keep their values.
+        ranges: Ranges of the others.
+        context: Seed, device, progress.
     """
 
     classifier: Classifier
@@ -57,26 +57,26 @@ class SearchJob:
 
     @cached_property
     def plan(self) -> TrainPlan:
-        """Of the first trial; all have its number of epochs."""
+        """Plan of the first trial; all trials have its number of epochs."""
         return make_plan(self.settings, len(self.dataset.rows("train")), self.context)
 
     @cached_property
     def kept_head(self) -> str | None:
-        """Kind of the head that is kept, since it knows the classes; None where one is fitted."""
+        """Kind of the classifier's own head if it is kept; None if a new one is fitted."""
         kind = head_kind(self.classifier.module())
         knows = self.classifier.classes == self.dataset.classes
         return kind if knows and self.settings.head in ("auto", kind) else None
 
     @cached_property
     def space(self) -> Space:
-        """What is tried."""
+        """The search space."""
         ranges = self.ranges
-        if len(head_names(self.classifier.module())) > 1:  # only plain ones can stand for both
+        if len(head_names(self.classifier.module())) > 1:  # only linear heads can replace both
             ranges = ranges.model_copy(update={"head": ("linear",)})
         return space(ranges, self.settings, self.plan, mixup=self.policy.mixup, head=self.kept_head)
 
     def made_of(self) -> dict[str, str]:
-        """What must be the same for trials to be compared, name to digest."""
+        """Name and digest of each input that all trials must share."""
         weighted = self.settings.label_weights
         return {
             "model": self.classifier.digest,
@@ -87,7 +87,7 @@ class SearchJob:
         }
 
     def with_values(self, values: Mapping[str, Any]) -> tuple[FineTune, Policy]:
-        """Settings and policy with a trial's values in them."""
+        """Settings and policy with the values of a trial."""
         own = {name: value for name, value in values.items() if name != "mixup"}
         policy = replace(self.policy, mixup=values["mixup"]) if "mixup" in values else self.policy
         return self.settings.model_copy(update=own), policy
@@ -95,12 +95,12 @@ class SearchJob:
     def fine_tuned(
         self, values: Mapping[str, Any], place: Path, epoch_callback: EpochCallback | None = None
     ) -> Classifier:
-        """The classifier that a trial's values give.
+        """Fine-tunes with the values of a trial.
 
         Args:
-            values: Setting to value.
-            place: For its checkpoints.
-            epoch_callback: Asked after each epoch whether to go on.
+            values: Value of each searched setting.
+            place: Folder for its checkpoints.
+            epoch_callback: Called after each epoch; returns whether to continue.
 
         Returns:
             The classifier.
@@ -118,7 +118,7 @@ class SearchJob:
         )
 
     def own_module(self) -> nn.Module | None:
-        """What holds the weights of a network of the user's own; timm's are built by name."""
+        """A module for the weights of the user's own network; None for timm's networks."""
         if self.classifier.architecture.startswith("timm:"):
             return None
         network = copy.deepcopy(self.classifier.module())
@@ -128,32 +128,32 @@ class SearchJob:
 
 
 def run_trial(
-    job: SearchJob, trial: RunningTrial, place: Path, left: Callable[[], float]
+    job: SearchJob, trial: RunningTrial, place: Path, seconds_left: Callable[[], float]
 ) -> tuple[FinishedTrial, Classifier | None]:
     """Trains one network.
 
     Args:
-        job: What it has in common with the others.
-        trial: Its values; is told of each epoch.
-        place: For its checkpoints.
-        left: Seconds until it must end.
+        job: What all trials have in common.
+        trial: The trial; each epoch is reported to it.
+        place: Folder for its checkpoints.
+        seconds_left: Returns the seconds until it must end.
 
     Returns:
-        How it ended, and its classifier where it was not ended early.
+        How it ended, and its classifier if it was not pruned.
 
     Raises:
-        RecipeError: The first trial: what was given does not fit the data or the network.
+        RecipeError: In the first trial: a given setting does not fit the data or the network.
     """
     began = time.monotonic() - trial.elapsed
     seen: list[Epoch] = []
     outcome: Outcome = "done"
 
-    def epoch_callback(line: Epoch) -> bool:
+    def epoch_callback(epoch: Epoch) -> bool:
         nonlocal outcome
-        seen.append(line)
-        if trial.report(line.epoch, line.val_accuracy, time.monotonic() - began):
+        seen.append(epoch)
+        if trial.report(epoch.epoch, epoch.val_accuracy, time.monotonic() - began):
             raise _PrunedError
-        if line.epoch < job.plan.epochs and left() < line.seconds / line.epoch:
+        if epoch.epoch < job.plan.epochs and seconds_left() < epoch.seconds / epoch.epoch:
             outcome = "out of time"
         return outcome == "done"
 
@@ -177,7 +177,7 @@ def run_trial(
 
 
 def _of(model: Classifier, finished: FinishedTrial) -> FinishedTrial:
-    """The same with what the classifier's card says of the weights that were kept."""
+    """Adds the figures of the weights that were kept, from the classifier's card."""
     step = model.card.steps[-1]
     loss = step.curve[int(step.figures["best_epoch"])]["val_loss"]
     return replace(
@@ -187,4 +187,4 @@ def _of(model: Classifier, finished: FinishedTrial) -> FinishedTrial:
 
 
 class _PrunedError(Exception):
-    """Ends a trial that fell behind the others."""
+    """Ends a trial that is pruned."""

@@ -1,4 +1,4 @@
-"""The cheap part of a search: heads trained on features that are kept, a second or so each."""
+"""The cheap part of a search: heads trained on cached features, in about a second each."""
 
 import copy
 import time
@@ -34,10 +34,10 @@ from acclimate.training.engine.loop import TrainResult
 from acclimate.training.session import Session
 
 TRIED = 12
-"""A second or so each."""
+"""Number of trials of heads; each takes about a second."""
 
 _AT_ONCE = 1024
-"""Features of val at once."""
+"""Batch size on val."""
 
 
 class FeatureBatches:
@@ -85,14 +85,14 @@ class FeatureBatches:
 class HeadTrials:
     """Trains heads of several kinds on the same features.
 
-    Each begins as fine-tuning would begin it: fitted, an MLP's hidden layer at random.
+    Each starts from the head that fine-tuning would start from.
 
     Args:
-        classifier: Its backbone makes the features.
+        classifier: Its backbone computes the features.
         dataset: With train and val.
-        settings: Of fine-tuning; what is not tried.
-        context: The run.
-        kept: Whether the classifier's own head is where each trial begins.
+        settings: Settings of fine-tuning that are not searched.
+        context: Seed, device.
+        kept: Whether each trial starts from the classifier's own head.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class HeadTrials:
         self.dataset, self.settings = dataset, settings
         self.context = replace(context, workspace=None, progress=silent)
         self._own = _head_only(classifier) if kept else None
-        # The very images that the probe looks at: their features are there, and fit the memory.
+        # The same images that the probe uses: their features are cached and fit into memory.
         rng = np.random.default_rng(context.seed_for("probe"))
         most = Probe().max_images
         train, val = (balanced(dataset, dataset.rows(s), most, rng) for s in ("train", "val"))
@@ -117,16 +117,16 @@ class HeadTrials:
         self._starts: dict[str, nn.Module] = {}
 
     def train(self, settings: FineTune) -> TrainResult:
-        """A head trained as some settings say.
+        """Trains a head.
 
         Args:
-            settings: Kind of head, smoothing, dropout and the rest.
+            settings: Kind of head, label smoothing, dropout and the rest.
 
         Returns:
-            The head and its curve; the start is not kept, since it is the same for all.
+            The head and its curve; the start does not count, since it is the same for all trials.
 
         Raises:
-            DivergedError: The numbers ran away.
+            DivergedError: Loss or gradient is not finite.
         """
         if settings.head not in self._starts:
             self._starts[settings.head] = self._own or self._fitted(settings.head)
@@ -159,24 +159,24 @@ class HeadTrials:
 
 
 def _head_only(classifier: Classifier) -> nn.Module:
-    """A copy of a classifier's last layer alone: what is before it makes the features."""
+    """A copy of the classifier's last layer as a network of its own."""
     network = nn.Sequential()
     network.add_module("head", copy.deepcopy(head(classifier.module())))
     return network.eval()
 
 
 def run_head_trials(
-    job: SearchJob, trials: Study, left: Callable[[], float]
+    job: SearchJob, trials: Study, seconds_left: Callable[[], float]
 ) -> list[FinishedTrial]:
-    """What heads make of kept features; one of each kind first, then what the sampler chooses.
+    """Runs the trials of heads: one of each kind first, then those that the sampler proposes.
 
     Args:
-        job: What is searched.
-        trials: Those of an earlier call count.
-        left: Seconds until the search must end.
+        job: What all trials have in common.
+        trials: The study; trials of an earlier call count.
+        seconds_left: Returns the seconds until the search must end.
 
     Returns:
-        All trials; none where no setting that is tried says something on features.
+        All trials; empty if no searched setting can be compared on features.
     """
     part = job.space.part(ON_FEATURES)
     if not part.ranges:
@@ -186,7 +186,7 @@ def run_head_trials(
     if isinstance(kinds, OneOf):
         firsts = [{**part.default, "head": kind} for kind in kinds.choices]
     bare: HeadTrials | None = None
-    while (number := trials.next_number) < TRIED and left() > 0:
+    while (number := trials.next_number) < TRIED and seconds_left() > 0:
         trial = trials.start(part, firsts[number] if number < len(firsts) else None)
         kept = job.kept_head is not None
         bare = bare or HeadTrials(job.classifier, job.dataset, job.settings, job.context, kept=kept)
@@ -209,15 +209,15 @@ def run_head_trials(
 def competitive_heads(
     trials: Sequence[FinishedTrial], kinds: Iterable[str], images: int
 ) -> tuple[str, ...]:
-    """The kinds of heads that kept features do not rule out.
+    """The kinds of heads whose val accuracy is within one standard error of the best.
 
     Args:
-        trials: Trials of heads on kept features.
-        kinds: That there are.
-        images: In val.
+        trials: Trials of heads on cached features.
+        kinds: All kinds.
+        images: Number of val images.
 
     Returns:
-        Those within one standard error of the best: less cannot be told apart on so few images.
+        The kinds, in the order given.
     """
     best = {
         kind: max(

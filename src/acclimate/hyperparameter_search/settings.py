@@ -1,4 +1,4 @@
-"""Settings of the search for settings."""
+"""Settings of the hyperparameter search."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -23,26 +23,27 @@ _Parts = Annotated[tuple[OpenFraction, OpenFraction], AfterValidator(_ascending)
 
 
 class Search(Settings):
-    """What `fine-tune --trials` tries; settings that are given are not tried, null and [] neither.
+    """What `fine-tune --trials` searches over.
 
-    Both ends of a range belong to it.
+    A setting that is given in `fine_tune` keeps its value in every trial; null or [] takes one out
+    of the search. Ranges include both ends.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {"trained": "trainable"}
 
     learning_rate: _Rates | Auto | None = "auto"
-    """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
+    """Range; auto is from a tenth to ten times the default learning rate."""
     weight_decay: _Amounts | Auto | None = "auto"
-    """Lowest and highest; auto: from a tenth of what fine-tuning takes to ten times that."""
+    """Range; auto is from a tenth to ten times the default weight decay."""
     layer_decay: _LayerDecays | None = (0.6, 1.0)
-    """Lowest and highest."""
+    """Range of the learning rate's factor from each block to the one before it."""
     label_smoothing: _Parts | None = (0.0, 0.3)
-    """Lowest and highest; tried on kept features first."""
+    """Range; searched on cached features first."""
     dropout: _Parts | None = (0.0, 0.5)
-    """Lowest and highest; tried on kept features first."""
+    """Range; searched on cached features first."""
     head: tuple[HeadName, ...] = ("linear", "cosine", "mlp")
-    """Those that kept features do not rule out are trained with the whole network."""
+    """Kinds of heads. Those that are worse on cached features are not trained further."""
     trainable: tuple[TrainableName, ...] = ("all", "last", "lora")
     """Which weights learn."""
     mixup: tuple[NonNegativeFloat, ...] = (0.0, 0.2)
-    """Of the section augment."""
+    """Values of `augment.mixup`."""

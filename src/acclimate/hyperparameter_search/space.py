@@ -10,9 +10,9 @@ class Between:
     """A range of numbers.
 
     Attributes:
-        low: Belongs to it.
-        high: Belongs to it.
-        log: Whether factors count, and not differences.
+        low: Lower end, included.
+        high: Upper end, included.
+        log: Whether to sample on a logarithmic scale.
     """
 
     low: float
@@ -20,13 +20,13 @@ class Between:
     log: bool = False
 
     def holds(self, value: object) -> bool:
-        """Whether a value is in it."""
+        """Whether a value lies in the range."""
         return isinstance(value, (int, float)) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Some choices.
+    """A set of choices.
 
     Attributes:
         choices: Names or numbers.
@@ -35,7 +35,7 @@ class OneOf:
     choices: tuple[str | float, ...]
 
     def holds(self, value: object) -> bool:
-        """Whether a value is among them."""
+        """Whether a value is one of the choices."""
         return value in self.choices
 
 
@@ -44,12 +44,12 @@ Range = Between | OneOf
 
 @dataclass(frozen=True)
 class Space:
-    """What a search tries.
+    """The search space.
 
     Attributes:
-        ranges: Setting to range.
-        default: What each of them is without a search, in numbers; it need not be in the range.
-        fixed: Settings that stay as they were given, with their values.
+        ranges: Name of each searched setting and its range.
+        default: Value of each of them without a search; it may lie outside of the range.
+        fixed: Settings that were given, with their values.
     """
 
     ranges: Mapping[str, Range]
@@ -57,12 +57,12 @@ class Space:
     fixed: Mapping[str, Any]
 
     def part(self, names: tuple[str, ...]) -> "Space":
-        """The same for some of the settings."""
+        """The space of some of the settings."""
         ranges = {name: kind for name, kind in self.ranges.items() if name in names}
         return Space(ranges, {name: self.default[name] for name in ranges}, self.fixed)
 
     def with_heads(self, heads: tuple[str, ...]) -> "Space":
-        """The same with these heads alone."""
+        """The space with these kinds of heads only."""
         return Space({**self.ranges, "head": OneOf(heads)}, self.default, self.fixed)
 
     def as_record(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The trials of a search: chosen by Optuna, kept in SQLite, gone on with after a kill."""
+"""The trials of a search: chosen by Optuna, stored in SQLite, resumed after a kill."""
 
 import math
 import sqlite3
@@ -20,27 +20,27 @@ from acclimate.hyperparameter_search.space import Between, Range, Space
 Outcome = Literal["done", "pruned", "diverged", "refused", "out of time"]
 
 _RANDOM = 8
-"""Trials before the sampler learns from them, the two given ones included. After four, two of them
+"""Random trials before the sampler starts, the two given ones included. With four, two of them
 random, it never tried more than one choice of `trainable`; Optuna's 10 are half of a search."""
 
-_JUDGES = 4
-"""Whole trainings before others are judged by their median."""
+_BEFORE_PRUNING = 4
+"""Complete trials before others are pruned by their median."""
 
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A trial that has ended.
+    """A finished trial.
 
     Attributes:
-        number: From 0, in the order of their beginning.
-        values: Setting to what was tried.
+        number: From 0, in the order in which trials started.
+        values: Value of each searched setting.
         outcome: Whether it was trained to the end, and if not, why.
-        val_accuracy: In [0, 1], of the weights that were kept; NaN where there are none.
-        val_loss: Of the same weights; NaN where it is not known.
-        epochs: That were trained.
-        seconds: That it took, before and after a kill.
-        digest: Of its classifier; empty where nothing is kept of it.
-        note: What went wrong, a sentence; empty where nothing did.
+        val_accuracy: Accuracy of the best weights, in [0, 1]; NaN if there are none.
+        val_loss: Loss of the same weights; NaN if it is not known.
+        epochs: Number of epochs trained.
+        seconds: Time it took, before and after a kill.
+        digest: Digest of its classifier; empty if there is none.
+        note: What went wrong, a sentence; empty if nothing did.
     """
 
     number: int
@@ -55,24 +55,24 @@ class FinishedTrial:
 
     @property
     def rank(self) -> tuple[float, float, float]:
-        """The higher, the better: whole trainings first, then val accuracy, then val loss."""
+        """Sorts trials, best last: complete ones first, then by val accuracy, then by val loss."""
         accuracy = -1.0 if math.isnan(self.val_accuracy) else self.val_accuracy
         loss = math.inf if math.isnan(self.val_loss) else self.val_loss
         return float(self.outcome == "done"), accuracy, -loss
 
 
 class RunningTrial:
-    """A trial under way.
+    """A running trial.
 
     Args:
-        trial: Optuna's.
-        values: Setting to what is tried.
+        trial: The trial in Optuna.
+        values: Value of each searched setting.
 
     Attributes:
-        trial: Optuna's.
+        trial: The trial in Optuna.
         number: From 0.
-        values: Setting to what is tried.
-        spent: Seconds that it took before it was killed.
+        values: Value of each searched setting.
+        elapsed: Seconds that it took before it was killed.
     """
 
     def __init__(self, trial: Trial, values: Mapping[str, Any]) -> None:
@@ -81,17 +81,17 @@ class RunningTrial:
         self.elapsed = float(trial.user_attrs.get("seconds", 0.0))
 
     def report(self, epoch: int, accuracy: float, seconds: float) -> bool:
-        """Notes an epoch.
+        """Reports an epoch.
 
         Args:
-            epoch: From 1: the start is the same for all, and would hide what came of it.
-            accuracy: On val.
-            seconds: Since this trial began, resumed time included.
+            epoch: From 1: the start is the same for all trials.
+            accuracy: Accuracy on val.
+            seconds: Time since this trial started, resumed time included.
 
         Returns:
-            Whether the trial is hopeless: so far below the median of those that ended.
+            Whether to prune the trial: it is below the median of the finished ones.
         """
-        with _quiet():  # an epoch that was done again after a kill is reported already
+        with _quiet():  # an epoch that is repeated after a kill was reported before
             self.trial.report(accuracy, epoch)
             self.trial.set_user_attr("seconds", seconds)
             return self.trial.should_prune()
@@ -100,14 +100,14 @@ class RunningTrial:
 class Study:
     """The trials of one phase of a search, in a database that outlives the process.
 
-    Sampler and pruner depend on the trials before and on the trial's number alone: a search that
-    was killed goes on to what it would have come to.
+    Sampler and pruner depend only on the earlier trials and on the trial's number, so a search
+    that was killed and resumed ends with the same result.
 
     Args:
-        storage: Of the search.
-        name: Of the phase.
-        seed: (number) to the sampler's seed for that trial.
-        patience: Epochs before any trial is judged.
+        storage: Database of the search.
+        name: Name of the phase.
+        seed: (trial number) to the sampler's seed.
+        patience: Epochs before a trial may be pruned.
     """
 
     def __init__(
@@ -124,37 +124,36 @@ class Study:
             study_name=name,
             direction="maximize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(_JUDGES, n_warmup_steps=patience),
+            pruner=optuna.pruners.MedianPruner(_BEFORE_PRUNING, n_warmup_steps=patience),
         )
 
     @property
     def finished(self) -> list[FinishedTrial]:
-        """All that have ended, in order."""
+        """The finished trials, in order."""
         return [
             FinishedTrial(**t.user_attrs["ended"]) for t in self._trials() if t.state.is_finished()
         ]
 
     @property
     def elapsed(self) -> float:
-        """Seconds that all of the search took up to its last trial that ended."""
+        """Seconds that the whole search took up to its last finished trial."""
         return float(self._study.user_attrs.get("seconds", 0.0))
 
     def save_elapsed(self, seconds: float) -> None:
-        """Writes down how long all of the search took so far."""
+        """Stores how long the whole search took so far."""
         self._study.set_user_attr("seconds", seconds)
 
     @property
     def next_number(self) -> int:
-        """Of the trial that `begin` gives."""
+        """Number of the trial that `start` returns."""
         return len(self.finished)
 
     def start(self, space: Space, first: Mapping[str, Any] | None = None) -> RunningTrial:
-        """The trial that a kill left under way, or the next one.
+        """Starts the next trial, or resumes the one that was running when the process was killed.
 
         Args:
-            space: What is tried.
-            first: Values in place of the sampler's; those outside of their range are tried all
-                the same.
+            space: The search space.
+            first: Values in place of the sampler's; they may lie outside of their range.
 
         Returns:
             The trial.
@@ -169,7 +168,7 @@ class Study:
             if first and not begun:
                 self._study.enqueue_trial(known)
             if begun and begun[0].state == TrialState.RUNNING:
-                # Under its own number: Optuna would leave it under way for ever.
+                # Under its own number: Optuna would leave it running.
                 trial = Trial(self._study, self._id_of(begun[0]))
             else:
                 trial = self._study.ask()
@@ -180,10 +179,10 @@ class Study:
         return RunningTrial(trial, values)
 
     def finish(self, trial: RunningTrial, finished: FinishedTrial) -> None:
-        """Writes down how a trial ended.
+        """Stores how a trial ended.
 
         Args:
-            trial: It is over with this.
+            trial: The running trial.
             finished: How it ended. A trial that was not trained to the end is reported as pruned,
                 with the accuracy that it reached: Optuna learns nothing from failed trials.
         """
@@ -196,13 +195,13 @@ class Study:
         )
 
     def changed_input(self, made_of: Mapping[str, str]) -> str | None:
-        """Remembers what the trials are made of, the first time, and compares it later.
+        """Stores the digests of all inputs of the trials the first time, and compares them later.
 
         Args:
-            made_of: Name to digest.
+            made_of: Name and digest of each input.
 
         Returns:
-            The name of what is another than it was; None where all is the same.
+            Name of the first input that differs; None if all are the same.
         """
         before = self._study.user_attrs.get("made_of")
         if before is None:
@@ -214,7 +213,7 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _id_of(self, trial: FrozenTrial) -> int:
-        """The key of a trial in the database, which counts the trials of all phases."""
+        """Id of a trial in the database, which numbers the trials of all phases."""
         study = self._storage.get_study_id_from_name(self._study.study_name)
         return self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
 
@@ -227,30 +226,30 @@ def _suggested(trial: Trial, name: str, kind: Range) -> Any:  # noqa: ANN401 - o
 
 @contextmanager
 def open_storage(file: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """The database of a search.
+    """Opens the database of a search.
 
     Args:
-        file: Made if it is not there.
+        file: Path of the database; created if it does not exist.
 
     Yields:
-        optuna.storages.RDBStorage: Closed in the end.
+        optuna.storages.RDBStorage: Closed at the end.
 
     Raises:
-        ModelFileError: The file is no such database, or a damaged one.
+        ModelFileError: The file is not such a database, or is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with _quiet():
-            # A creator and not a path in the URL, where some letters would mean something else.
+            # A creator, since some characters of a path have a meaning of their own in a URL.
             storage = optuna.storages.RDBStorage(
                 "sqlite://",
                 engine_kwargs={"creator": lambda: sqlite3.connect(file), "poolclass": NullPool},
             )
     except (SQLAlchemyError, RuntimeError) as error:
         raise ModelFileError(
-            "file cannot be read as the trials of a search.",
+            "not a readable database of search trials.",
             where=file,
-            hint="Move it away to begin anew.",
+            hint="Move the file away to start a new search.",
         ) from error
     try:
         yield storage
@@ -261,7 +260,7 @@ def open_storage(file: Path) -> Iterator[optuna.storages.RDBStorage]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna warns of what is meant here: a value that is given, an epoch that is known."""
+    """Silences Optuna's warnings about given values and repeated epochs, which are intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""The trials of a search in a table, and one of them in a line."""
+"""The trials of a search as a CSV table, and one trial as a line of text."""
 
 import csv
 import io
@@ -13,11 +13,11 @@ _FACTS = ("number", "outcome", "val_accuracy", "val_loss", "epochs", "seconds")
 
 
 def to_csv(phases: Mapping[str, Sequence[FinishedTrial]], names: Iterable[str]) -> str:
-    """Every trial that has ended, one a line.
+    """All finished trials, one per row.
 
     Args:
-        phases: Name of each phase to its trials.
-        names: Of the settings that are tried.
+        phases: Name of each phase and its trials.
+        names: Names of the searched settings.
 
     Returns:
         CSV.
@@ -34,21 +34,21 @@ def to_csv(phases: Mapping[str, Sequence[FinishedTrial]], names: Iterable[str]) 
     return buffer.getvalue()
 
 
-def told(values: Mapping[str, Any]) -> str:
-    """A trial's values in a line."""
+def format_values(values: Mapping[str, Any]) -> str:
+    """The values of a trial as text."""
     return ", ".join(
         f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()
     )
 
 
-def line(finished: FinishedTrial) -> str:
-    """How a trial ended, in words."""
+def describe_trial(finished: FinishedTrial) -> str:
+    """How a trial ended, as text."""
     known = not math.isnan(finished.val_accuracy)
     words = [f"val accuracy {finished.val_accuracy:.3f}"] if known else []
     if finished.outcome != "done":
         words.insert(0, f"{finished.outcome} after {count(finished.epochs, 'epoch')}")
-    return ", ".join([*words, f"{finished.seconds:.0f} s"]) + f"; {told(finished.values)}"
+    return ", ".join([*words, f"{finished.seconds:.0f} s"]) + f"; {format_values(finished.values)}"
 
 
 def _cell(value: object) -> str:
