@@ -9,7 +9,7 @@ from torch import nn
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.fine_tuning.auto_freeze import ENOUGH, Choice, choose_trained, steps_in_budget
+from acclimate.fine_tuning.auto_freeze import ENOUGH, Choice, choose_trainable, steps_in_budget
 from acclimate.fine_tuning.find_learning_rate import find_rate
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -28,13 +28,13 @@ def choose(start, dataset, policy, context):
         made = FineTune(trainable="auto", batch_size=30, **settings)
         views = TrainingImages(dataset, policy, start.contract, here, sizes=sizes)
         plan = make_plan(made, len(dataset.rows("train")), here)
-        return choose_trained(network or start.module(), views, cross_entropy, plan, here)
+        return choose_trainable(network or start.module(), views, cross_entropy, plan, here)
 
     return chosen
 
 
 def test_without_a_bound_of_time_all_layers_learn(choose):
-    assert choose() == Choice(None, "all layers, since no minutes bound the time")
+    assert choose() == Choice(None, "all layers, since there is no time budget")
 
 
 def test_where_too_few_steps_fit_the_first_third_is_frozen(choose, start):
@@ -42,8 +42,8 @@ def test_where_too_few_steps_fit_the_first_third_is_frozen(choose, start):
     assert choice.last == 13
     assert [name for name, _ in blocks(start.module())][-14] == "blocks.3.0"
     assert choice.reason == (
-        "the last 13 of 20 blocks, since only about 0 steps of all layers fit the 1e-05 minutes "
-        "left"
+        "the last 13 of 20 blocks, since only about 0 steps of all layers fit into the 1e-05 "
+        "minutes left"
     )
 
 
@@ -55,7 +55,7 @@ def test_where_enough_steps_fit_all_layers_learn(choose):
 
 def test_where_nothing_would_be_kept_all_layers_learn(choose, context):
     mixed = choose_policy(Augment(mixup=0.2))
-    nothing = "all layers, since nothing frozen would be kept: "
+    nothing = "all layers, since activations of a frozen part cannot be kept: "
     assert choose(max_minutes=SHORT, policy=mixed) == Choice(None, f"{nothing}images are mixed")
     assert choose(max_minutes=SHORT, sizes=(24, 32)) == Choice(None, f"{nothing}images grow")
     balanced = choose(max_minutes=SHORT, balance="sampling")
@@ -72,7 +72,7 @@ def test_a_network_without_blocks_learns_whole(choose):
     )  # fmt: skip
     choice = choose(small.eval(), max_minutes=SHORT)
     assert choice.last is None
-    assert choice.reason.endswith("kept: the network has only 1 block beside its head")
+    assert choice.reason.endswith("kept: the network has only 1 block before its head")
 
 
 def test_what_was_decided_stands_when_the_training_goes_on(choose, context, tmp_path, dataset):
@@ -105,7 +105,7 @@ def test_a_stage_goes_by_the_choice_and_its_card_says_why(
     settings = FineTune(trainable="auto", max_minutes=SHORT, batch_size=30, class_statistics=False)
     model = fine_tune(start, dataset, policy, settings, context=here)
     step = model.card.steps[-1]
-    reason = "the last 13 of 20 blocks, since only about 0 steps of all layers fit the "
+    reason = "the last 13 of 20 blocks, since only about 0 steps of all layers fit into the "
     assert any(line.startswith(f"  trainable: {reason}") for line in recorder.lines)
     assert any(line.startswith("frozen part: run once for each of 4 ") for line in recorder.lines)
     assert step.settings["trainable"] == "auto"
@@ -126,7 +126,7 @@ def test_all_layers_by_choice_are_all_layers_by_name(start, dataset, policy, con
         )
         for trained in ("auto", "all")
     )  # fmt: skip
-    assert "trainable: all layers, since no minutes bound the time." in chosen.card.steps[-1].notes
+    assert "trainable: all layers, since there is no time budget." in chosen.card.steps[-1].notes
     ours, theirs = (model.module().state_dict() for model in (chosen, named))
     assert all(torch.equal(t, theirs[name]) for name, t in ours.items())
 

@@ -86,10 +86,10 @@ def test_old_classes_come_first_in_their_order_and_new_ones_after(old, dataset, 
         network=with_head(old.module(), flipped(head(old.module()))),
         statistics=None,
     )
-    growth = class_increment_of(turned, dataset, KEEP)
-    assert growth.dataset.classes == (*"76543210", "8", "9")
-    assert growth.added == ("8", "9")
-    assert growth.absent == ()
+    increment = class_increment_of(turned, dataset, KEEP)
+    assert increment.dataset.classes == (*"76543210", "8", "9")
+    assert increment.added == ("8", "9")
+    assert increment.absent == ()
 
 
 def flipped(layer):
@@ -117,7 +117,7 @@ def test_what_it_cost_the_old_classes_is_measured_without_their_images(old, new,
     assert 0.4 < figures["new_accuracy"] <= 1
     assert 0 <= figures["old_agreement"] <= 1
     line = next(line for line in recorder.lines if line.startswith("old classes: accuracy"))
-    assert "held features of" in line
+    assert "stored features of" in line
     assert f"{figures['old_accuracy_after']:.3f} after" in line
     assert step.notes[-1] == f"O{line[1:]}."
 
@@ -187,7 +187,7 @@ def test_some_old_classes_at_hand_are_judged_by_images_and_others_by_features(
     line = next(line for line in recorder.lines if line.startswith("old classes: accuracy"))
     images = dataset.counts("val")["0"]
     held = sum(n for digit, n in dataset.counts("val").items() if 0 < int(digit) < OLD)
-    assert f"on {images} val images and the held features of {held} images" in line
+    assert f"on {images} val images and stored features of {held} images" in line
 
 
 @pytest.mark.slow
@@ -213,24 +213,24 @@ def refused(old, dataset, settings=KEEP):
 
 def test_a_model_without_statistics_cannot_keep_what_has_no_images(old, new):
     assert refused(replace(old, statistics=None), new) == (
-        f"{old.name}: data has no training images of 8 classes ('0', '1', '2', …), and the model "
-        "holds no class statistics to keep them by. Add images of them, or fine-tune the old "
-        "classes again with class_statistics."
+        f"{old.name}: the data has no training images of 8 classes ('0', '1', '2', …), and the "
+        "model has no class statistics of them. Add images of them, or fine-tune the old classes "
+        "again with class_statistics."
     )
 
 
 def test_no_new_class_and_some_old_ones_missing_is_refused(old, dataset):
     assert refused(old, of(dataset, 0, 1)) == (
-        "keep_classes: data has no class that the model does not know, and lacks 6 classes ('2', "
-        "'3', '4', …). Add images of the classes that it lacks, or leave keep_classes out to "
-        "learn the data's classes alone."
+        "keep_classes: the data has no new class, and no images of 6 classes ('2', '3', '4', …). "
+        "Add images of these classes, or leave keep_classes out to train on the data's classes "
+        "only."
     )
 
 
 def test_a_model_that_was_never_fine_tuned_has_nothing_to_keep(imagenet, new):
     assert refused(imagenet, new) == (
-        f"keep_classes: {imagenet.name} has no classes to keep: it was never fine-tuned. Leave "
-        "keep_classes out the first time."
+        f"keep_classes: {imagenet.name} was never fine-tuned, so it has no classes to keep. Leave "
+        "keep_classes out."
     )
 
 
@@ -240,17 +240,17 @@ def test_two_spellings_of_one_class_are_refused(old, new):
     names[names == "8"] = "cat "
     spelt = replace(new.with_columns({"label": names}), classes=("9", "cat "))
     assert refused(named, spelt) == (
-        "keep_classes: data has the class 'cat ' and the model knows 'Cat'. Write it 'Cat' if it "
-        "is that one, or give it a name that differs more."
+        "keep_classes: the data has the class 'cat ' and the model has 'Cat'. Rename it to 'Cat' "
+        "if it is the same class, or to a clearly different name."
     )
 
 
 def test_another_head_and_a_new_class_without_training_images_are_refused(old, new, dataset):
     assert refused(old, new, replace_settings(head="mlp")) == (
-        "head: the model has a linear head, which grows as it is. Leave it at auto."
+        "head: the model has a linear head, and keep_classes keeps its kind. Leave it at auto."
     )
     keep = new.keep & ~((new.labels == 1) & (new.splits == 0))
-    assert "data has no training images of 1 class ('9')" in refused(
+    assert "the data has no training images of 1 class ('9')" in refused(
         old, new.with_columns({"keep": keep})
     )
 
@@ -258,7 +258,7 @@ def test_another_head_and_a_new_class_without_training_images_are_refused(old, n
 def test_a_cosine_head_needs_images_of_the_old_classes(old, new):
     network = with_head(old.module(), head(old.module()))
     replace_head(network, "cosine", OLD)
-    assert "a cosine head cannot be made without" in refused(replace(old, network=network), new)
+    assert "which a cosine head needs" in refused(replace(old, network=network), new)
 
 
 def test_with_nothing_new_it_goes_on_from_its_own_head(old, dataset, policy, context):

@@ -15,7 +15,7 @@ from acclimate.cleaning.clean import clean
 from acclimate.data.dataset import SPLITS
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, ModelFileError, RecipeError
-from acclimate.fine_tuning.fine_tune import fine_tune, make_objective, without_val
+from acclimate.fine_tuning.fine_tune import fine_tune, make_objective, val_gap_note
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
@@ -283,19 +283,19 @@ def test_classes_missing_in_val_are_named_and_learnt_all_the_same(blank, dataset
         blank, dataset.with_columns({"split": moved}), policy, SHORT,
         context=replace(context, progress=recorder),
     )  # fmt: skip
-    said = (
-        "Val has no images of 2 classes ('3', '7'): which epoch is best is chosen without them; "
-        "add some to val, or raise clean.val."
+    warning = (
+        "Val has no images of 2 classes ('3', '7'), so they do not count when the best epoch is "
+        "chosen. Add some to val, or raise clean.val."
     )
-    assert said in recorder.lines
-    assert said in tuned.card.steps[-1].notes
+    assert warning in recorder.lines
+    assert warning in tuned.card.steps[-1].notes
 
 
 def test_where_val_holds_every_class_or_is_none_nothing_is_said(dataset):
-    assert without_val(dataset) is None
+    assert val_gap_note(dataset) is None
     splits = [SPLITS[i] if i >= 0 else None for i in dataset.splits]
     none = ["train" if split == "val" else split for split in splits]
-    assert without_val(dataset.with_columns({"split": none})) is None
+    assert val_gap_note(dataset.with_columns({"split": none})) is None
 
 
 def test_a_network_without_a_head_to_replace_is_refused():

@@ -52,9 +52,9 @@ def test_what_is_measured_is_the_accuracy_of_both(start, never_three, dataset, c
 def test_the_class_that_lost_most_is_named_first(start, never_three, dataset, context):
     told = forgetting(
         never_three, start, dataset.with_classes(never_three.classes, ""), context
-    ).told
-    assert "(most lost: '3' " in told
-    assert told.split("(most lost: '3' ")[1].startswith(("1.00 to 0.00", "0.75 to 0.00"))
+    ).summary
+    assert "(largest losses: '3' " in told
+    assert told.split("(largest losses: '3' ")[1].startswith(("1.00 to 0.00", "0.75 to 0.00"))
     assert told.endswith("val images")
 
 
@@ -65,7 +65,7 @@ def test_without_images_the_held_features_say_the_same(start, never_three, datas
     assert not len(without.rows("val"))
     seen, held = (forgetting(never_three, holding, d, context) for d in (wide, without))
     assert dict(held.figures) == pytest.approx(dict(seen.figures))
-    assert "on the held features of " in held.told
+    assert "on stored features of " in held.summary
 
 
 def test_where_nothing_is_at_hand_that_is_said(start, never_three, dataset, context):
@@ -73,9 +73,7 @@ def test_where_nothing_is_at_hand_that_is_said(start, never_three, dataset, cont
     without = wide.with_columns({"keep": wide.keep & (wide.splits == 0)})
     found = forgetting(never_three, start, without, context)
     assert found.figures == {}
-    assert found.told == (
-        "old classes: no image of 10 classes was at hand: what it cost there is not known"
-    )
+    assert found.summary == ("old classes: 10 classes without images: not measured")
 
 
 def test_held_features_of_another_backbone_judge_nothing(start, never_three, dataset, context):
@@ -94,7 +92,7 @@ def test_new_images_tell_how_alike_both_see_the_old_classes(start, dataset, cont
     found = forgetting(same, seven, dataset, context)
     assert found.figures["old_agreement"] == 1
     assert found.figures["new_accuracy"] == 0
-    assert "the likeliest is the same as before for 100 % of their images" in found.told
+    assert "the likeliest is the same as before for 100 % of their images" in found.summary
 
 
 def first_rows(classifier, rows):

@@ -110,10 +110,13 @@ def test_groups_of_the_optimizer_keep_their_rates():
     optimizer = torch.optim.AdamW(
         [{"params": mine[0].parameters(), "lr": 1e-4}, {"params": mine[-1].parameters()}], lr=1e-2
     )
-    groups = from_dataloader.moved(optimizer, mine, ours, None)
+    groups = from_dataloader.groups_for_copy(optimizer, mine, ours, None)
     assert [g["peak"] for g in groups] == [1e-4, 1e-2]
     assert groups[0]["params"][0] is ours[0].weight
-    assert [g["peak"] for g in from_dataloader.moved(optimizer, mine, ours, 0.5)] == [0.5, 0.5]
+    assert [g["peak"] for g in from_dataloader.groups_for_copy(optimizer, mine, ours, 0.5)] == [
+        0.5,
+        0.5,
+    ]
 
 
 def test_an_optimizer_of_another_model_is_refused():
@@ -122,8 +125,8 @@ def test_an_optimizer_of_another_model_is_refused():
     with pytest.raises(RecipeError) as caught:
         acclimate.fine_tune(network(), train, optimizer=stranger, device="cpu", epochs=1)
     assert str(caught.value) == (
-        "optimizer: SGD is over parameters that are not the model's. Make it of "
-        "model.parameters(), of the very model that you give."
+        "optimizer: SGD holds parameters of another model. Create it from model.parameters() of "
+        "the model that you pass."
     )
 
 
@@ -243,7 +246,7 @@ def test_a_checkpoint_of_other_images_or_another_loss_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "where"), [
-    ({"batch_norm": "reestimate"}, "batch_norm: statistics cannot be measured anew"),
+    ({"batch_norm": "reestimate"}, "batch_norm: batch_norm=reestimate needs images"),
     ({"augment_on": "device"}, "augment_on: augment_on does not apply to a DataLoader"),
 ])  # fmt: skip
 def test_what_a_loader_cannot_do_is_refused(given, where):

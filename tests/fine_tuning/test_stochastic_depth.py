@@ -11,7 +11,7 @@ from torch import nn
 
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.fine_tuning.stochastic_depth import stochastic
+from acclimate.fine_tuning.stochastic_depth import stochastic_layers
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 NETWORKS = {
@@ -53,7 +53,7 @@ def test_it_acts_in_training_only_and_is_gone_afterwards(name, rates):
         network = NETWORKS[name]()
         open_branches(network)
         before, kinds = network.eval()(IMAGES), [type(m) for m in network.modules()]
-        with stochastic(network, *rates) as missing:
+        with stochastic_layers(network, *rates) as missing:
             assert missing == ""
             assert torch.equal(network.eval()(IMAGES), before)
             drawn = [still(network)(IMAGES) for _ in range(6)]
@@ -66,7 +66,7 @@ def test_it_acts_in_training_only_and_is_gone_afterwards(name, rates):
 
 def test_the_rate_rises_with_depth_over_residual_branches_only():
     network = timm.create_model("tf_efficientnet_lite0", num_classes=5)
-    with stochastic(network, 0.0, 0.2):
+    with stochastic_layers(network, 0.0, 0.2):
         rates = [m.drop_prob for m in network.modules() if isinstance(m, DropPath)]
         with_skip = [m for m in network.modules() if getattr(m, "has_skip", False)]
         assert len(rates) == len(with_skip) == 9
@@ -75,8 +75,8 @@ def test_the_rate_rises_with_depth_over_residual_branches_only():
 
 def test_a_network_without_branches_says_so():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))
-    with stochastic(network, 0.0, 0.2) as missing:
-        assert missing == "Sequential has no residual branches that drop_path could drop."
+    with stochastic_layers(network, 0.0, 0.2) as missing:
+        assert missing == "Sequential has no residual branches, so drop_path has no effect."
 
 
 def test_a_network_learns_with_both(imagenet, dataset, policy, context):

@@ -9,7 +9,7 @@ from torch import nn
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.fine_tuning.trainable_layers import Question, freeze_layers, relative_gradients
+from acclimate.fine_tuning.trainable_layers import freeze_layers, relative_gradients
 from acclimate.models.classifier import Classifier
 from acclimate.models.structure import blocks, head, with_head
 from acclimate.training.batches.training_images import TrainingImages
@@ -33,9 +33,10 @@ def changed(before, after):
     return {name for name in then if not torch.equal(then[name], now[name])}
 
 
-def asked(views_of, policy, classifier, context, **settings):
-    views = TrainingImages(views_of, policy, classifier.contract, context)
-    return Question(FineTune(**settings), views, context)
+def layer_choice(dataset, policy, classifier, context, **settings):
+    """The arguments of `freeze_layers` after the network."""
+    images = TrainingImages(dataset, policy, classifier.contract, context)
+    return FineTune(**settings), images, context
 
 
 @pytest.mark.parametrize("trained", ["head", "last", "surgical", "lora"])
@@ -67,9 +68,9 @@ def test_every_choice_learns_and_leaves_the_rest_alone(
 
 def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, policy, context):
     network = with_head(start.module(), head(start.module()))
-    question = asked(dataset, policy, start, context, trainable="last", trainable_blocks=1)
-    told = freeze_layers(network, question)
-    assert told.startswith("the head and the last blocks (bn2): ")
+    choice = layer_choice(dataset, policy, start, context, trainable="last", trainable_blocks=1)
+    description = freeze_layers(network, *choice)
+    assert description.startswith("the head and the last blocks (bn2): ")
     seen = []
     network.bn2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     logits = network(torch.zeros(2, 3, 32, 32))
@@ -79,26 +80,24 @@ def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, 
 
 def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, policy, context):
     network = with_head(start.module(), head(start.module()))
-    question = asked(dataset, policy, start, context, trainable="surgical", trainable_blocks=2)
-    norms = relative_gradients(network, question)
+    choice = layer_choice(dataset, policy, start, context, trainable="surgical", trainable_blocks=2)
+    norms = relative_gradients(network, *choice[1:])
     assert [*norms, "classifier"] == [name for name, _ in blocks(network)]
     assert all(p.grad is None for p in network.parameters())
-    freeze_layers(network, question)
-    asking = {
+    freeze_layers(network, *choice)
+    trainable = {
         name
         for name, module in blocks(network)
         if any(p.requires_grad for p in module.parameters())
     }
-    assert asking == {*sorted(norms, key=norms.get)[-2:], "classifier"}
+    assert trainable == {*sorted(norms, key=norms.get)[-2:], "classifier"}
 
 
 def test_surgical_with_several_processes_is_refused(start, dataset, policy, context, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    question = asked(dataset, policy, start, context, trainable="surgical")
-    with pytest.raises(
-        RecipeError, match=r"chooses its blocks in one process.*give trainable=last"
-    ):
-        freeze_layers(start.module(), question)
+    choice = layer_choice(dataset, policy, start, context, trainable="surgical")
+    with pytest.raises(RecipeError, match=r"chooses its blocks in one process.*use trainable=last"):
+        freeze_layers(start.module(), *choice)
 
 
 def test_a_killed_training_of_adapters_goes_on_to_the_same_weights(

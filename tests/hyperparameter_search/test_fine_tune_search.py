@@ -234,7 +234,7 @@ def test_heads_that_features_like_best_come_second_and_bad_ones_are_left_out(
 def test_minutes_bound_the_whole_search(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    budget = Budget(500, max_max_minutes=0.08)
+    budget = Budget(500, max_minutes=0.08)
     began = time.monotonic()
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     assert 1 <= len(made.trials) < 500
@@ -249,7 +249,7 @@ def test_minutes_bound_the_whole_search(given, context, tmp_path):
 def test_time_that_is_up_within_the_first_trial_leaves_what_it_came_to(given, context, tmp_path):
     recorder = Recorder()
     here = replace(context, progress=recorder)
-    budget = Budget(5, max_max_minutes=1e-6)
+    budget = Budget(5, max_minutes=1e-6)
     made = search(*given, RATES, budget=budget, folder=tmp_path / "s", context=here)
     (only,) = made.trials
     assert (only.outcome, only.epochs) == ("out of time", 1)

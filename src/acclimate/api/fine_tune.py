@@ -14,7 +14,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune as _fine_tune
-from acclimate.fine_tuning.from_dataloader import fit_dataloader, like
+from acclimate.fine_tuning.from_dataloader import factory_like, fit_dataloader
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
@@ -116,7 +116,7 @@ def fine_tune(
     _refuse("a data set, which has its own", val=val)
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_said_by(own, settings), **settings}
-        own = like(own)
+        own = factory_like(own)
     start = resized_classifier(model, contract, image_size)
     dataset = as_dataset(data, context=here)
     made = from_keywords(FineTune, settings)

@@ -1,11 +1,11 @@
-"""Classes that come later: the new ones are learnt, the old ones are kept.
+"""Class-incremental learning: adds the data's classes to those that a model knows.
 
-Where images of every old class are at hand they are trained on beside the new ones (rehearsal).
-Where they are not, or too few, the backbone stays as it is and the head is made of class
-statistics: those that came with the model, and those of the new images. Distilling the old model
-into the new one on new images alone (Li and Hoiem 2016, "Learning without Forgetting", arXiv
-1606.09282) was tried and dropped: of digits 0.003 of the old classes was left, and 0.978 by
-statistics; see benchmarks/RESULTS.md.
+If there are images of every old class, the model is trained on old and new images (rehearsal).
+Otherwise the backbone stays frozen and the head is computed from class statistics: those stored
+with the model, and those of the new images. Distilling the old model into the new one on new images
+alone (Li and Hoiem 2016, "Learning without Forgetting", arXiv 1606.09282) was tried and dropped: on
+digits it kept an accuracy of 0.003 on the old classes, statistics kept 0.978; see
+benchmarks/RESULTS.md.
 """
 
 from dataclasses import dataclass, replace
@@ -26,22 +26,22 @@ from acclimate.models.structure import with_head
 _WHERE = "keep_classes"
 _SHOWN = 3
 _ENOUGH = 10
-"""Training images of an old class from which on they are trained on. On digits training and class
-statistics kept the old classes about equally well at 5 images, training did better at 20."""
+"""Training images of an old class that rehearsal needs. On digits rehearsal and class statistics
+kept the old classes about equally well with 5 images; rehearsal was better with 20."""
 _FEW = 0.5
-"""Of the largest class's images: below that an old class is shown more often."""
+"""Share of the largest new class: an old class with fewer images is shown more often."""
 
 
 @dataclass(frozen=True)
 class ClassIncrement:
-    """A classifier that is to learn more classes.
+    """A classifier and the classes that are added to it.
 
     Attributes:
-        before: As it is now.
-        dataset: The images, of its classes in their order and then of the new ones.
+        before: The classifier.
+        dataset: The images; its classes are those of the classifier, then the new ones.
         added: The new classes.
-        absent: Its own classes of which there are no training images, or too few.
-        digest: Of the images, with their own classes.
+        absent: Classes of the classifier with no training images, or too few.
+        digest: Digest of the data as it was given.
     """
 
     before: Classifier
@@ -54,27 +54,27 @@ class ClassIncrement:
 def class_increment_of(
     classifier: Classifier, dataset: Dataset, settings: FineTune
 ) -> ClassIncrement:
-    """What is old and what is new.
+    """Finds out which classes are old and which are new.
 
     Args:
         classifier: Fine-tuned before.
-        dataset: With images of the new classes, and of any of the old ones.
-        settings: Of the training.
+        dataset: Images of the new classes, and of any old ones.
+        settings: Settings of fine-tuning.
 
     Returns:
-        The growth.
+        The classifier and the classes that are added.
 
     Raises:
-        RecipeError: There is nothing to keep, nothing to add, or it cannot be told what is new.
+        RecipeError: There is no class to keep or to add, or two names differ in case only.
         ModelFileError: Images of old classes are needed and there are none.
-        DataError: The images cannot be learnt from.
+        DataError: The data cannot be used for training.
     """
     network = classifier.module()
     if not classifier.card.steps:
         raise RecipeError(
-            f"{classifier.name} has no classes to keep: it was never fine-tuned.",
+            f"{classifier.name} was never fine-tuned, so it has no classes to keep.",
             where=_WHERE,
-            hint="Leave keep_classes out the first time.",
+            hint="Leave keep_classes out.",
         )
     added = tuple(name for name in dataset.classes if name not in classifier.classes)
     _check_names(classifier, added)
@@ -84,18 +84,18 @@ def class_increment_of(
     absent = tuple(name for name in classifier.classes if counts[name] < limit)
     if absent and not added:
         raise RecipeError(
-            f"data has no class that the model does not know, and lacks {_named(absent)}.",
+            f"the data has no new class, and no images of {_list_classes(absent)}.",
             where=_WHERE,
-            hint="Add images of the classes that it lacks, or leave keep_classes out to learn the "
-            "data's classes alone.",
+            hint="Add images of these classes, or leave keep_classes out to train on the data's "
+            "classes only.",
         )
     if process_count() > 1:
         raise RecipeError(
-            "classes are added in one process.", where=_WHERE, hint="Start it without torchrun."
+            "keep_classes runs in one process.", where=_WHERE, hint="Start it without torchrun."
         )
     if settings.head not in ("auto", head_kind(network)):
         raise RecipeError(
-            f"the model has a {head_kind(network)} head, which grows as it is.",
+            f"the model has a {head_kind(network)} head, and keep_classes keeps its kind.",
             where="head",
             hint="Leave it at auto.",
         )
@@ -108,47 +108,48 @@ def class_increment_of(
 
 
 def _check_names(classifier: Classifier, added: tuple[str, ...]) -> None:
-    """Two spellings of one class would be learnt as two that nothing tells apart."""
-    plainly = {name.strip().casefold(): name for name in classifier.classes}
+    """Refuses two spellings of one class, which would become two classes."""
+    known_names = {name.strip().casefold(): name for name in classifier.classes}
     for name in added:
-        known = plainly.get(name.strip().casefold())
+        known = known_names.get(name.strip().casefold())
         if known is not None:
             raise RecipeError(
-                f"data has the class {name!r} and the model knows {known!r}.",
+                f"the data has the class {name!r} and the model has {known!r}.",
                 where=_WHERE,
-                hint=f"Write it {known!r} if it is that one, or give it a name that differs more.",
+                hint=f"Rename it to {known!r} if it is the same class, or to a clearly different "
+                "name.",
             )
 
 
 def _has_statistics(classifier: Classifier) -> bool:
-    """Whether a head can be made of them: directions of one length cannot."""
+    """Whether a head can be computed from statistics; a cosine head cannot."""
     return classifier.statistics is not None and head_kind(classifier.module()) != "cosine"
 
 
 def _check_absent(classifier: Classifier, absent: tuple[str, ...]) -> None:
     if classifier.statistics is None:
         raise ModelFileError(
-            f"data has no training images of {_named(absent)}, and the model holds no class "
-            "statistics to keep them by.",
+            f"the data has no training images of {_list_classes(absent)}, and the model has no "
+            "class statistics of them.",
             where=classifier.name,
             hint="Add images of them, or fine-tune the old classes again with class_statistics.",
         )
     if head_kind(classifier.module()) == "cosine":
         raise ModelFileError(
-            f"data has no training images of {_named(absent)}, and a cosine head cannot be made "
-            "without.",
+            f"the data has no training images of {_list_classes(absent)}, which a cosine head "
+            "needs.",
             where=classifier.name,
             hint="Add images of them.",
         )
 
 
 def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
-    """Each class of the data has training images, were it the only one."""
+    """Refuses a new class without training images."""
     counts = dataset.counts("train")
     empty = tuple(name for name in added if not counts[name])
     if empty:
         raise RecipeError(
-            f"data has no training images of {_named(empty)}.",
+            f"the data has no training images of {_list_classes(empty)}.",
             where=dataset.root,
             hint="Add some to train, or leave the class out with "
             "--set data.leave_out_classes=[...].",
@@ -156,32 +157,34 @@ def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
 
 
 def from_class_statistics(
-    growth: ClassIncrement, settings: FineTune, context: Context
+    increment: ClassIncrement, settings: FineTune, context: Context
 ) -> Classifier:
-    """The classifier with more classes where some of the old ones have no images.
+    """Adds classes if some of the old ones have no images: computes the head from statistics.
 
-    Nothing but the head changes: what the features of the old classes are like stays true.
+    The backbone does not change, so the statistics of the old classes stay valid.
 
     Args:
-        growth: What is old and what is new.
-        settings: For the card.
-        context: The run.
+        increment: The classifier and the classes that are added.
+        settings: Settings of fine-tuning, for the card.
+        context: Seed, device, progress.
 
     Returns:
         The classifier.
     """
-    told = (
-        f"the head alone, from class statistics: there are fewer than {_ENOUGH} training images of "
-        f"{_named(growth.absent)}"
+    description = (
+        f"the head only, from class statistics: there are fewer than {_ENOUGH} training images of "
+        f"{_list_classes(increment.absent)}"
     )
-    context.progress.info(f"trained: {told}; epochs, rate and augmentation do not matter")
-    before, dataset = growth.before, growth.dataset
-    known = cast("ClassStatistics", before.statistics)  # without them `growth_of` refuses
+    context.progress.info(
+        f"trained: {description}; epochs, learning rate and augmentation are not used"
+    )
+    before, dataset = increment.before, increment.dataset
+    known = cast("ClassStatistics", before.statistics)  # without them `class_increment_of` refuses
     fresh = class_statistics(before, dataset, dataset.rows("train"), context)
     statistics = known.with_more_classes(len(dataset.classes)).merged(fresh)
     made = before.after(
-        StepRecord("fine_tune", plain(settings), {}, (f"Trained: {told}.",)),
-        dataset=growth.digest,
+        StepRecord("fine_tune", plain(settings), {}, (f"Trained: {description}.",)),
+        dataset=increment.digest,
         network=with_head(before.module(), fit_discriminant(statistics)).eval(),
         classes=dataset.classes,
         statistics=statistics,
@@ -189,23 +192,23 @@ def from_class_statistics(
     return with_forgetting_report(made, before, dataset, context)
 
 
-def rehearsal_settings(growth: ClassIncrement, settings: FineTune, context: Context) -> FineTune:
-    """The settings that train on old and new images: classes are balanced where few are old.
+def rehearsal_settings(increment: ClassIncrement, settings: FineTune, context: Context) -> FineTune:
+    """The settings for training on old and new images; balances the classes if few are old.
 
     Args:
-        growth: What is old and what is new.
-        settings: As given.
-        context: Hears of a change.
+        increment: The classifier and the classes that are added.
+        settings: Settings of fine-tuning, as given.
+        context: Progress.
 
     Returns:
         The settings.
     """
-    counts = growth.dataset.counts("train")
-    fewest = min(counts[name] for name in growth.before.classes)
-    most = max(counts[name] for name in growth.added) if growth.added else 0
-    # A head of class statistics is no start: trained features move away under it (digits: a train
-    # loss of 5). So a plain one is fitted to all images, of the kind that the model has.
-    settings = settings.model_copy(update={"head": head_kind(growth.before.module())})
+    counts = increment.dataset.counts("train")
+    fewest = min(counts[name] for name in increment.before.classes)
+    most = max(counts[name] for name in increment.added) if increment.added else 0
+    # A head from class statistics is a bad start: the features move away while training (train
+    # loss of 5 on digits). So a head of the model's kind is fitted to all images.
+    settings = settings.model_copy(update={"head": head_kind(increment.before.module())})
     if settings.balance != "none" or fewest >= _FEW * most:
         return settings
     context.progress.info(
@@ -214,6 +217,6 @@ def rehearsal_settings(growth: ClassIncrement, settings: FineTune, context: Cont
     return settings.model_copy(update={"balance": "sampling"})
 
 
-def _named(names: tuple[str, ...]) -> str:
-    """A few classes, and how many there are."""
+def _list_classes(names: tuple[str, ...]) -> str:
+    """The number of classes and a few of their names."""
     return f"{count(len(names), 'class', 'classes')} ({listed(names, _SHOWN)})"

@@ -1,4 +1,4 @@
-"""The range test on a classifier and data, as fine-tuning would begin with them."""
+"""Runs the range test on a classifier and data, from the start of fine-tuning."""
 
 import time
 
@@ -26,27 +26,27 @@ def find_rate(
     *,
     context: Context = _HERE,
 ) -> RateCurve:
-    """Which learning rate suits a classifier and data, by a range test from a fitted head.
+    """Finds a learning rate for a classifier and data, by a range test from a fitted head.
 
     Args:
         classifier: Unchanged.
         dataset: Cleaned and split.
         policy: Augmentation; the default one when None.
-        settings: Optimizer, batch and the rest; its rate only says where the range lies.
+        settings: Optimizer, batch size and the rest; its learning rate sets the range.
         context: Seed, device, progress.
 
     Returns:
-        The curve, and the suggestion.
+        The curve and the suggested rate.
 
     Raises:
-        DataError: The data cannot be learnt from.
+        DataError: The data cannot be used for training.
         RecipeError: Settings do not fit the data.
     """
     began = time.monotonic()
     check_trainable(dataset)
     session = Session("fine_tune", settings, len(dataset.rows("train")), context, began=began)
     start = with_fitted_head(classifier, dataset, settings.head, context)
-    views = TrainingImages(dataset, policy or choose_policy(), start.contract, context)
+    images = TrainingImages(dataset, policy or choose_policy(), start.contract, context)
     objective = make_objective(settings, dataset)
-    ready = prepare(session, settings, start, views, objective, context)
-    return range_test(ready.network, views, objective, session.plan, context=context)
+    ready = prepare(session, settings, start, images, objective, context)
+    return range_test(ready.network, images, objective, session.plan, context=context)

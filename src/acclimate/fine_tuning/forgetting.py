@@ -1,4 +1,4 @@
-"""What new classes cost the old ones."""
+"""How much accuracy on the old classes is lost when classes are added."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,37 +20,37 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Forgetting:
-    """What a classifier lost.
+    """The measured forgetting of a classifier.
 
     Attributes:
-        figures: For the card: `old_accuracy_before` and `old_accuracy_after` where they can be
-            judged; `new_accuracy` and `old_agreement` (how often the likeliest old class is the
-            same) on new classes' images.
-        told: In words, without a full stop.
+        figures: For the card: `old_accuracy_before` and `old_accuracy_after` if they can be
+            measured; `new_accuracy` and `old_agreement` (how often the most likely old class is
+            the same as before) on images of new classes.
+        summary: In words, without a full stop.
     """
 
     figures: Mapping[str, float]
-    told: str
+    summary: str
 
 
 def with_forgetting_report(
     made: Classifier, before: Classifier, dataset: Dataset, context: Context
 ) -> Classifier:
-    """The classifier whose last step says what the new classes cost the old ones.
+    """Measures forgetting and adds it to the last step of the card.
 
     Args:
-        made: Of the classes of before, in their order, and then of new ones.
-        before: What it was made from.
-        dataset: Of the classes of made; only val judges.
-        context: The run; hears it in one line.
+        made: The new classifier: the classes of before, in their order, then the new ones.
+        before: The classifier that it was trained from.
+        dataset: Data with the classes of made; only val is used.
+        context: Device and progress.
 
     Returns:
-        The same classifier with more on its card.
+        The new classifier with the figures on its card.
     """
     found = forgetting(made, before, dataset, context)
-    context.progress.info(found.told)
+    context.progress.info(found.summary)
     step = made.card.steps[-1]
-    note = f"{found.told[0].upper()}{found.told[1:]}."
+    note = f"{found.summary[0].upper()}{found.summary[1:]}."
     step = replace(step, figures={**step.figures, **found.figures}, notes=(*step.notes, note))
     card = replace(made.card, parent=before.digest, steps=(*made.card.steps[:-1], step))
     return replace(made, card=card)
@@ -59,53 +59,56 @@ def with_forgetting_report(
 def forgetting(
     made: Classifier, before: Classifier, dataset: Dataset, context: Context
 ) -> Forgetting:
-    """Sets a classifier of more classes against the one that it was made from.
+    """Compares a classifier with added classes with the one that it was trained from.
 
-    Old classes that val has images of are judged by these; the others, where the backbone was
-    left alone, by the features that the old model holds of the val images it was chosen by.
+    Old classes are measured on their val images. Old classes without val images are measured on
+    the val features stored in the old model, if the backbone did not change.
 
     Args:
-        made: Of the classes of before, in their order, and then of new ones.
-        before: What it was made from.
-        dataset: Of the classes of made; only val judges.
-        context: The run.
+        made: The new classifier: the classes of before, in their order, then the new ones.
+        before: The classifier that it was trained from.
+        dataset: Data with the classes of made; only val is used.
+        context: Device and progress.
 
     Returns:
-        Figures and words.
+        Figures and a summary.
     """
     rows, old = dataset.rows("val"), len(before.classes)
     labels = dataset.labels[rows]
     ours, theirs = (
         predict_logits(one, dataset, rows, context, task="old classes") for one in (before, made)
     )
-    said = _Said(labels, ours, theirs)
-    seen, held = said.of((labels >= 0) & (labels < old)), _held(made, before, np.unique(labels))
+    pairs = _LogitPairs(labels, ours, theirs)
+    seen, held = (
+        pairs.select((labels >= 0) & (labels < old)),
+        _held(made, before, np.unique(labels)),
+    )
     figures: dict[str, float] = {}
     parts = []
-    if len(judged := seen.and_of(held)):
-        figures = {"old_accuracy_before": judged.before, "old_accuracy_after": judged.after}
+    if len(old_images := seen.join(held)):
+        figures = {"old_accuracy_before": old_images.before, "old_accuracy_after": old_images.after}
         by = [
             count(len(seen), "val image") if len(seen) else "",
-            f"the held features of {count(len(held), 'image')}" if len(held) else "",
+            f"stored features of {count(len(held), 'image')}" if len(held) else "",
         ]
-        parts.append(f"{judged.told(made.classes)}, on {' and '.join(filter(None, by))}")
-    if unknown := old - len(np.unique(judged.labels)):
+        parts.append(f"{old_images.summary(made.classes)}, on {' and '.join(filter(None, by))}")
+    if unknown := old - len(np.unique(old_images.labels)):
         classes = count(unknown, "class", "classes")
-        parts.append(f"no image of {classes} was at hand: what it cost there is not known")
-    new = said.of(labels >= old)
+        parts.append(f"{classes} without images: not measured")
+    new = pairs.select(labels >= old)
     if len(new):
         same = float((new.ours.argmax(1) == new.theirs[:, :old].argmax(1)).mean())
         figures |= {"new_accuracy": new.after, "old_agreement": same}
         parts.append(
-            f"new ones: accuracy {new.after:.3f}; of the old ones the likeliest is the same as "
-            f"before for {100 * same:.0f} % of their images"
+            f"new classes: accuracy {new.after:.3f}; on their images the most likely old class is "
+            f"the same as before for {100 * same:.0f} %"
         )
     return Forgetting(figures, f"old classes: {'; '.join(parts)}")
 
 
 @dataclass(frozen=True)
-class _Said:
-    """Labels of some images, int64 (n,), and both models' logits of them."""
+class _LogitPairs:
+    """Labels of images, int64 (n,), and the logits of the old and the new model."""
 
     labels: NDArray[np.int64]
     ours: Logits
@@ -114,10 +117,10 @@ class _Said:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def of(self, chosen: NDArray[np.bool_]) -> Self:
+    def select(self, chosen: NDArray[np.bool_]) -> Self:
         return type(self)(self.labels[chosen], self.ours[chosen], self.theirs[chosen])
 
-    def and_of(self, other: Self) -> Self:
+    def join(self, other: Self) -> Self:
         labels = np.concatenate([self.labels, other.labels])
         ours, theirs = (self.ours, other.ours), (self.theirs, other.theirs)
         return type(self)(labels, np.concatenate(ours), np.concatenate(theirs))
@@ -130,10 +133,13 @@ class _Said:
     def after(self) -> float:
         return float(self._right(self.theirs).mean())
 
-    def told(self, classes: tuple[str, ...]) -> str:
+    def summary(self, classes: tuple[str, ...]) -> str:
         """Accuracies in words, and the classes that lost most."""
         recalls = {
-            label: (self.of(self.labels == label).before, self.of(self.labels == label).after)
+            label: (
+                self.select(self.labels == label).before,
+                self.select(self.labels == label).after,
+            )
             for label in np.unique(self.labels).tolist()
         }
         lost = {label: then - now for label, (then, now) in recalls.items() if then > now}
@@ -142,22 +148,22 @@ class _Said:
             f"{classes[i]!r} {recalls[i][0]:.2f} to {recalls[i][1]:.2f}" for i in worst
         )
         words = f"accuracy {self.before:.3f} before, {self.after:.3f} after"
-        return f"{words} (most lost: {named})" if named else words
+        return f"{words} (largest losses: {named})" if named else words
 
     def _right(self, logits: Logits) -> NDArray[np.bool_]:
         return np.asarray(logits.argmax(1) == self.labels)
 
 
-def _held(made: Classifier, before: Classifier, seen: NDArray[np.int64]) -> _Said:
-    """What both heads say of the features that the old model holds, of classes not seen."""
+def _held(made: Classifier, before: Classifier, seen: NDArray[np.int64]) -> _LogitPairs:
+    """Logits of both heads for the stored features of old classes without val images."""
     old, new = len(before.classes), len(made.classes)
     statistics = before.statistics
     bodies = [digest_weights(backbone(one.module())) for one in (before, made)]
     if statistics is None or bodies[0] != bodies[1]:
         nothing = (np.empty((0, classes), np.float32) for classes in (old, new))
-        return _Said(np.empty(0, np.int64), *nothing)
+        return _LogitPairs(np.empty(0, np.int64), *nothing)
     chosen = ~np.isin(statistics.held_labels, seen)
     features = torch.from_numpy(statistics.held[chosen])
     with torch.inference_mode():
         ours, theirs = (head(one.module())(features).numpy() for one in (before, made))
-    return _Said(statistics.held_labels[chosen], ours, theirs)
+    return _LogitPairs(statistics.held_labels[chosen], ours, theirs)

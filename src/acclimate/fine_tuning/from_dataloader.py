@@ -1,4 +1,4 @@
-"""Fine-tuning as it is written by hand: a module, an optimizer, a DataLoader."""
+"""Fine-tunes the user's own module on the user's own DataLoader."""
 
 import copy
 import inspect
@@ -19,11 +19,11 @@ from acclimate.training.optim.optimizers import Groups, OptimizerFactory
 from acclimate.training.session import Session
 from acclimate.training.settings import Training
 
-_APPLY = frozenset(
+_SUPPORTED = frozenset(
     {*Training.model_fields, "loss", "label_smoothing"}
     - {"batch_size", "class_statistics", "augment_on"}
 )
-"""What means something without a table of images."""
+"""Settings that can be used without a data set."""
 
 
 def fit_dataloader(
@@ -35,27 +35,28 @@ def fit_dataloader(
     context: Context,
     optimizer: torch.optim.Optimizer | OptimizerFactory | None = None,
 ) -> TrainResult:
-    """Trains a copy of a module on batches as they come; the head is left as it is.
+    """Trains a copy of a module on the batches of a DataLoader; the head keeps its shape.
 
     Args:
         network: Takes float32 (B, 3, H, W), returns logits (B, C). Unchanged.
         loader: Pairs of images, float (B, 3, H, W), normalized, and labels, int (B,) or
-            probabilities (B, C); with a length.
-        val: The same; without it the last epoch is kept.
-        settings: Of a training; the size of batches is the loader's.
+            probabilities (B, C); it must have a length.
+        val: The same for val; without it the last epoch is kept.
+        settings: Settings of fine-tuning; the batch size is the loader's.
         context: Seed, device, workspace, progress.
-        optimizer: An optimizer over the network's parameters, whose class, options and groups are
-            taken, with what it leaves out frozen; or parameter groups to an optimizer.
+        optimizer: An optimizer over the network's parameters: its class, options and groups are
+            used, and parameters outside of it are frozen. Or a function from parameter groups to
+            an optimizer.
 
     Returns:
         The trained copy, its curve, its best epoch.
 
     Raises:
-        DataError: The loader's batches are not what they must be.
+        DataError: The batches do not have the expected form.
         ModelFileError: The network cannot be run on them.
         RecipeError: A setting needs a data set, or the training diverges.
     """
-    odd = sorted(settings.model_fields_set - _APPLY)
+    odd = sorted(settings.model_fields_set - _SUPPORTED)
     if odd:
         raise RecipeError(
             f"{odd[0]} does not apply to a DataLoader of your own.",
@@ -64,14 +65,14 @@ def fit_dataloader(
         )
     if settings.batch_norm == "reestimate":
         raise RecipeError(
-            "statistics cannot be measured anew on a DataLoader of your own, whose images are not "
-            "to be had as evaluation sees them.",
+            "batch_norm=reestimate needs images without augmentation, which a DataLoader does not "
+            "give.",
             where="batch_norm",
             hint="Leave it at frozen, or give train.",
         )
     if settings.learning_rate == "find":
         raise RecipeError(
-            "a rate cannot be found on a DataLoader of your own.",
+            "learning_rate=find does not work with a DataLoader of your own.",
             where="learning_rate",
             hint="Give a number, or leave it at auto.",
         )
@@ -80,9 +81,11 @@ def fit_dataloader(
     ours = copy.deepcopy(network)
     if isinstance(optimizer, torch.optim.Optimizer):
         given = settings.learning_rate
-        groups = moved(optimizer, network, ours, None if isinstance(given, str) else given)
+        groups = groups_for_copy(
+            optimizer, network, ours, None if isinstance(given, str) else given
+        )
         numbers["learning_rate"] = groups[0]["peak"]
-        optimizer = _another(optimizer, groups)
+        optimizer = _of_same_class(optimizer, groups)
     settings = settings.model_copy(update=numbers)
     session = Session("fine_tune", settings, source.images, context)
     loss = LOSSES[settings.loss]
@@ -93,19 +96,19 @@ def fit_dataloader(
     return session.fit(ours, source, objective, optimizer=optimizer).result
 
 
-def moved(
+def groups_for_copy(
     optimizer: torch.optim.Optimizer, theirs: nn.Module, ours: nn.Module, rate: float | None
 ) -> Groups:
-    """An optimizer's groups over the same parameters of a copy.
+    """The parameter groups of an optimizer, over the parameters of a copy of the network.
 
     Args:
         optimizer: Over parameters of `theirs`. Unchanged.
         theirs: The user's network.
-        ours: A copy of it; what the optimizer leaves out is frozen in it.
-        rate: In place of the groups' own; None keeps those.
+        ours: A copy of it, in which parameters outside of the optimizer are frozen.
+        rate: Learning rate of all groups; None keeps their own.
 
     Returns:
-        The groups, each with its `peak` rate.
+        The groups, each with its peak learning rate in `peak`.
 
     Raises:
         RecipeError: The optimizer holds parameters of another network.
@@ -116,9 +119,9 @@ def moved(
     for group in optimizer.param_groups:
         if not all(id(p) in names for p in group["params"]):
             raise RecipeError(
-                f"{type(optimizer).__name__} is over parameters that are not the model's.",
+                f"{type(optimizer).__name__} holds parameters of another model.",
                 where="optimizer",
-                hint="Make it of model.parameters(), of the very model that you give.",
+                hint="Create it from model.parameters() of the model that you pass.",
             )
         peak = float(group["lr"] if rate is None else rate)
         params = [copies[names[id(p)]] for p in group["params"]]
@@ -129,25 +132,25 @@ def moved(
     return groups
 
 
-def like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:
-    """What makes an optimizer of the same class and options over other groups.
+def factory_like(optimizer: torch.optim.Optimizer) -> OptimizerFactory:
+    """A function that creates an optimizer of the same class and options over other groups.
 
     Args:
-        optimizer: Its options are taken, but for the rate, which groups say themselves.
+        optimizer: Its options are used, except for the learning rate, which the groups hold.
 
     Returns:
-        Parameter groups to an optimizer.
+        A function from parameter groups to an optimizer.
     """
 
     def factory(groups: Groups) -> torch.optim.Optimizer:
-        return _another(optimizer, groups)(groups)
+        return _of_same_class(optimizer, groups)(groups)
 
     factory.__qualname__ = type(optimizer).__qualname__
     return factory
 
 
-def _another(optimizer: torch.optim.Optimizer, groups: Groups) -> OptimizerFactory:
-    """What makes one of the same class over these groups, whatever it is given."""
+def _of_same_class(optimizer: torch.optim.Optimizer, groups: Groups) -> OptimizerFactory:
+    """A function that creates an optimizer of the same class over these groups."""
     kind = type(optimizer)
     known = inspect.signature(kind).parameters  # `defaults` may hold more than that
     options = {name: value for name, value in optimizer.defaults.items() if name in known}

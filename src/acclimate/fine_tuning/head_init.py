@@ -19,13 +19,13 @@ from acclimate.models.structure import head
 def with_fitted_head(
     classifier: Classifier, dataset: Dataset, kind: str, context: Context
 ) -> Classifier:
-    """A classifier of the data's classes whose head fits its frozen features.
+    """Gives a classifier a head for the data's classes, fitted on frozen features.
 
     Args:
-        classifier: One that has the classes and the head already comes back as it is.
+        classifier: Returned unchanged if it has these classes and this kind of head.
         dataset: Cleaned and split.
         kind: A name in `HEADS`, or "auto".
-        context: The run.
+        context: Seed, device, progress.
 
     Returns:
         The classifier.

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth on a network that was built without them."""
+"""Dropout and stochastic depth for a network that was built without them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ _NAMES = ("drop_path", "drop_path1", "drop_path2")
 
 
 @contextmanager
-def stochastic(network: nn.Module, dropout: float, drop_path: float) -> Iterator[str]:
-    """Drops features and residual branches at random while the network is in training mode.
+def stochastic_layers(network: nn.Module, dropout: float, drop_path: float) -> Iterator[str]:
+    """Adds dropout and stochastic depth to a network, until the context ends.
 
-    Dropout (Srivastava et al. 2014) acts on what the last layer reads, stochastic depth (Huang et
-    al. 2016, arXiv 1603.09382) on residual branches, rising linearly from the input to the rate
-    given. Both are gone when the context ends.
+    Dropout (Srivastava et al. 2014) acts on the input of the last layer, stochastic depth (Huang
+    et al. 2016, arXiv 1603.09382) on residual branches, with a rate that rises linearly from the
+    first branch to the last.
 
     Args:
         network: Changed in place while the context lasts.
@@ -29,7 +29,7 @@ def stochastic(network: nn.Module, dropout: float, drop_path: float) -> Iterator
         drop_path: Probability at the last branch, in [0, 1); 0 changes nothing.
 
     Yields:
-        str: What could not be done, one sentence; empty when all was.
+        str: A warning if the network has no residual branches; otherwise empty.
     """
     hooks = []
     if dropout:
@@ -40,7 +40,7 @@ def stochastic(network: nn.Module, dropout: float, drop_path: float) -> Iterator
     before = [(parent, name, getattr(parent, name)) for parent, name in branches]
     for index, (parent, name) in enumerate(branches, 1):
         setattr(parent, name, _depth(getattr(parent, name), drop_path * index / len(branches)))
-    without = f"{type(network).__name__} has no residual branches that drop_path could drop."
+    without = f"{type(network).__name__} has no residual branches, so drop_path has no effect."
     try:
         yield without if drop_path and not branches else ""
     finally:
@@ -67,11 +67,11 @@ def _depth(before: nn.Module | None, probability: float) -> nn.Module:
 
 
 def _branches(network: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Where timm and torchvision put stochastic depth, from input to head."""
+    """The places where timm and torchvision put stochastic depth, from input to head."""
     found: list[tuple[nn.Module, str]] = []
     for module in network.modules():
         if getattr(module, "has_skip", True) is False:
-            continue  # a block without a residual branch: its only path is not to be dropped
+            continue  # a block without a residual branch: its only path must not be dropped
         for name in _NAMES:
             there = getattr(module, name, "absent")
             if there is None or isinstance(there, (DropPath, nn.Identity)):

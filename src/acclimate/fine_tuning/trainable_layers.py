@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,83 +19,73 @@ from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import blocks
 from acclimate.training.batches.training_images import TrainingImages
 
-_JUDGED_ON = 256
+_GRADIENT_IMAGES = 256
 
 
-@dataclass(frozen=True)
-class Question:
-    """What a choice of parts may look at.
+def freeze_layers(
+    network: nn.Module, settings: FineTune, images: TrainingImages, context: Context
+) -> str:
+    """Freezes the weights that are not to be trained. Changes the network.
 
-    Attributes:
-        settings: How many blocks, which rank.
-        views: The images; only those of train are looked at.
-        context: Seed and device.
-    """
-
-    settings: FineTune
-    views: TrainingImages
-    context: Context
-
-
-def freeze_layers(network: nn.Module, question: Question) -> str:
-    """Freezes what is not to be trained. Changes the network.
-
-    Below the lowest trained block no gradient is computed: nothing there asks for one.
+    Below the lowest trained block no gradient is computed, since nothing there requires one.
 
     Args:
         network: With a fitted head.
-        question: Settings and images.
+        settings: Which weights learn, how many blocks, which rank.
+        images: The images; only training images are used.
+        context: Seed and device.
 
     Returns:
-        What is trained, in words.
+        Which weights are trained, in words.
 
     Raises:
-        RecipeError: The choice cannot be made here.
+        RecipeError: The choice needs a single process.
     """
-    told = TRAINABLE[question.settings.trainable](network, question)
+    description = TRAINABLE[settings.trainable](network, settings, images, context)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     whole = sum(p.numel() for p in network.parameters())
-    return f"{told}: {count:,} of {whole:,} numbers"
+    return f"{description}: {count:,} of {whole:,} parameters"
 
 
-def _all(network: nn.Module, question: Question) -> str:
+def _all(network: nn.Module, settings: FineTune, images: TrainingImages, context: Context) -> str:
     return "all layers"
 
 
-def _head(network: nn.Module, question: Question) -> str:
-    _only(network, ())
-    return "the head alone"
+def _head(network: nn.Module, settings: FineTune, images: TrainingImages, context: Context) -> str:
+    _train_only(network, ())
+    return "the head only"
 
 
-def _last(network: nn.Module, question: Question) -> str:
-    names = [name for name, _ in body(network)][-question.settings.trainable_blocks :]
-    _only(network, names)
+def _last(network: nn.Module, settings: FineTune, images: TrainingImages, context: Context) -> str:
+    names = [name for name, _ in body_blocks(network)][-settings.trainable_blocks :]
+    _train_only(network, names)
     return f"the head and the last blocks ({', '.join(names)})"
 
 
-def _surgical(network: nn.Module, question: Question) -> str:
-    """The blocks with the longest gradients for their size (Lee et al. 2022, arXiv 2210.11466).
+def _surgical(
+    network: nn.Module, settings: FineTune, images: TrainingImages, context: Context
+) -> str:
+    """The blocks with the largest relative gradient norm (Lee et al. 2022, arXiv 2210.11466).
 
-    Their relative gradient norm: blocks that the new data would change most, relative to what
-    they hold. Where inputs look new these are the first ones, where labels are new the last.
+    These are the blocks that the new data would change most, relative to their weights. If the
+    images look different these are the first blocks; if the labels are different, the last.
     """
     if process_count() > 1:
         raise RecipeError(
             "trainable=surgical chooses its blocks in one process.",
             where="trainable",
-            hint="With several, give trainable=last.",
+            hint="With several processes, use trainable=last.",
         )
-    norms = relative_gradients(network, question)
-    keep = sorted(norms, key=norms.__getitem__, reverse=True)[: question.settings.trainable_blocks]
-    names = [name for name, _ in body(network) if name in keep]
-    _only(network, names)
+    norms = relative_gradients(network, images, context)
+    keep = sorted(norms, key=norms.__getitem__, reverse=True)[: settings.trainable_blocks]
+    names = [name for name, _ in body_blocks(network) if name in keep]
+    _train_only(network, names)
     shown = ", ".join(f"{name} {norms[name]:.2g}" for name in names)
-    return f"the head and the blocks of the largest relative gradient ({shown})"
+    return f"the head and the blocks with the largest relative gradient ({shown})"
 
 
-def _lora(network: nn.Module, question: Question) -> str:
-    settings = question.settings
-    seed = question.context.seed_for("lora")
+def _lora(network: nn.Module, settings: FineTune, images: TrainingImages, context: Context) -> str:
+    seed = context.seed_for("lora")
     adapted, whole = adapt(network, settings.lora_rank, settings.lora_alpha, seed)
     return (
         f"the head, adapters of rank {settings.lora_rank} on {adapted} layers, and {whole} layers "
@@ -104,28 +93,30 @@ def _lora(network: nn.Module, question: Question) -> str:
     )
 
 
-def relative_gradients(network: nn.Module, question: Question) -> dict[str, float]:
-    """The length of each block's gradient over the length of its weights.
+def relative_gradients(
+    network: nn.Module, images: TrainingImages, context: Context
+) -> dict[str, float]:
+    """The norm of each block's gradient divided by the norm of its weights.
 
     Args:
         network: With a fitted head; unchanged.
-        question: Up to 256 training images are looked at, without augmentation.
+        images: Up to 256 training images are used, without augmentation.
+        context: Seed and device.
 
     Returns:
-        Name of each block before the head to its figure, in depth order.
+        Name of each block before the head and its figure, in order of depth.
     """
-    context, views = question.context, question.views
-    rows = views.dataset.rows("train")
+    rows = images.dataset.rows("train")
     rng = np.random.default_rng(context.seed_for("surgical"))
-    rows = np.sort(rng.permutation(rows)[:_JUDGED_ON])
+    rows = np.sort(rng.permutation(rows)[:_GRADIENT_IMAGES])
     device = choose_device(context.device)
     network = on_device(network, device).eval()
-    to_input = Normalizer(views.contract, device)
-    for batch in in_order(views.dataset, rows, views.contract, pictures=views.eval_pictures):
+    to_input = Normalizer(images.contract, device)
+    for batch in in_order(images.dataset, rows, images.contract, pictures=images.eval_pictures):
         logits = network(to_input(torch.from_numpy(batch.images)))
         targets = torch.from_numpy(batch.targets).to(device)
         torch.autograd.backward(functional.cross_entropy(logits, targets, reduction="sum"))
-    norms = {name: _relative(module) for name, module in body(network)}
+    norms = {name: _relative(module) for name, module in body_blocks(network)}
     network.zero_grad()
     on_cpu(network)
     return norms
@@ -139,30 +130,30 @@ def _relative(module: nn.Module) -> float:
     return length(gradients) / max(length([p.detach() for p in module.parameters()]), 1e-12)
 
 
-def body(network: nn.Module) -> list[tuple[str, nn.Module]]:
+def body_blocks(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """The blocks before the head.
 
     Args:
         network: Any network.
 
     Returns:
-        Dotted name and module of each, in depth order.
+        Dotted name and module of each, in order of depth.
     """
     root = head_root(network)
     return [(n, m) for n, m in blocks(network) if n != root and not n.startswith(f"{root}.")]
 
 
-def _only(network: nn.Module, names: tuple[str, ...] | list[str]) -> None:
+def _train_only(network: nn.Module, names: tuple[str, ...] | list[str]) -> None:
     network.requires_grad_(False)
     for name in (*names, head_root(network)):
         network.get_submodule(name).requires_grad_(True)
 
 
-TRAINABLE: dict[str, Callable[[nn.Module, Question], str]] = {
+TRAINABLE: dict[str, Callable[[nn.Module, FineTune, TrainingImages, Context], str]] = {
     "all": _all,
     "head": _head,
     "last": _last,
     "surgical": _surgical,
     "lora": _lora,
 }
-"""(network, question) to words; sets which weights ask for gradients."""
+"""(network, settings, images, context) to a description; sets `requires_grad` of the weights."""

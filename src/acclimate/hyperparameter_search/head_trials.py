@@ -17,7 +17,7 @@ from acclimate.features.settings import Probe
 from acclimate.features.store import Features
 from acclimate.fine_tuning.fine_tune import make_objective
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.fine_tuning.stochastic_depth import stochastic
+from acclimate.fine_tuning.stochastic_depth import stochastic_layers
 from acclimate.hyperparameter_search.fine_tune_space import ON_FEATURES
 from acclimate.hyperparameter_search.fine_tune_trial import SearchJob
 from acclimate.hyperparameter_search.space import OneOf
@@ -136,7 +136,7 @@ class HeadTrials:
         examples = self._examples(self._features)
         source = FeatureBatches(*examples, self._rows, session.plan.batch_size, self.context.seed)
         objective = make_objective(settings, self.dataset)
-        with stochastic(network, settings.dropout, 0.0):
+        with stochastic_layers(network, settings.dropout, 0.0):
             return session.fit(network, source, objective, keep_start=False).result
 
     def _fitted(self, kind: str) -> nn.Module:

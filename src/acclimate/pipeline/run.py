@@ -201,7 +201,7 @@ def _check_kept(job: _Job) -> None:
     recipe = job.recipe
     if recipe.fine_tune is None or not recipe.fine_tune.keep_classes:
         return
-    class_increment_of = find("acclimate.fine_tuning.class_incremental:growth_of")
+    class_increment_of = find("acclimate.fine_tuning.class_incremental:class_increment_of")
     model, dataset = job.slots["pretrained"].load(), job.slots["dataset"].load()
     absent = class_increment_of(model, dataset, recipe.fine_tune).absent
     later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]

@@ -1,4 +1,4 @@
-"""Which learning rate: a test over a range of rates."""
+"""The learning-rate finder: a test over a range of rates."""
 
 import copy
 import math
@@ -31,25 +31,25 @@ from acclimate.training.plan import TrainPlan
 
 STEPS = 60
 _BELOW, _ABOVE = 1e-2, 1e3
-"""The range, in parts of the rate that auto takes."""
+"""The range, as factors of the default rate."""
 _SMOOTH = 0.8
-"""Weight of the past in the smoothed loss: about the last five steps."""
-_TORN = 4.0
-"""Times the least loss at which the network is lost, and the test ends."""
+"""Weight of earlier losses in the smoothed loss: about the last five steps."""
+_DIVERGED = 4.0
+"""The test ends when the loss exceeds the least loss by this factor."""
 _SAFETY = 0.1
-"""Part of the rate at the least loss: there the network is at the edge of what it can bear
-(Smith 2015), and a loss that is smoothed sees the edge too late."""
+"""Factor from the rate at the least loss to the suggestion: at the least loss the training is about
+to diverge (Smith 2015), and the smoothed loss rises too late."""
 
 
 @dataclass(frozen=True)
 class RateCurve:
-    """What a range test saw.
+    """The result of a range test.
 
     Attributes:
-        rates: Of the head, rising; one a step.
-        losses: Of each step's batch, before the step.
-        smoothed: The same without the noise of single batches.
-        suggestion: A rate to train at.
+        rates: Learning rate of the head in each step, rising.
+        losses: Loss of each step's batch, before the step.
+        smoothed: The smoothed losses.
+        suggestion: The suggested learning rate.
     """
 
     rates: tuple[float, ...]
@@ -60,45 +60,43 @@ class RateCurve:
 
 def range_test(
     network: nn.Module,
-    views: TrainingImages,
+    images: TrainingImages,
     objective: Objective,
     plan: TrainPlan,
     *,
     context: Context,
     optimizer: OptimizerFactory | None = None,
 ) -> RateCurve:
-    """Trains a network for 60 steps at rates that rise from useless to destructive.
-
-    Then its weights are put back.
+    """Trains a network for 60 steps while the learning rate rises, then restores its weights.
 
     Source: Smith 2015, "Cyclical learning rates", arXiv 1506.01186. The rate rises by the same
     factor each step. The suggestion is a tenth of the rate at which the smoothed loss was least.
 
     Args:
-        network: In the end unchanged, on the plan's device.
-        views: The images; only those of train are seen.
-        objective: What is made small.
-        plan: Numbers; the range goes from a hundredth of its rate to a thousand times it.
+        network: Unchanged at the end, on the plan's device.
+        images: The images; only training images are used.
+        objective: The loss.
+        plan: The plan; the range is from a hundredth of its rate to a thousand times it.
         context: Seed, progress.
         optimizer: In place of the one that the plan names.
 
     Returns:
-        The curve up to where the loss ran away, and the suggestion.
+        The curve up to where the loss diverged, and the suggested rate.
 
     Raises:
-        RecipeError: The loss is no number at the lowest rate already.
+        RecipeError: The loss is not finite at the lowest rate.
     """
     lowest, highest = plan.learning_rate * _BELOW, plan.learning_rate * _ABOVE
     rates = [lowest * (highest / lowest) ** (i / (STEPS - 1)) for i in range(STEPS)]
     losses: list[float] = []
-    # Dropout draws from the global generator, whose numbers belong to the training.
+    # Dropout uses the global generator, whose state belongs to the training.
     with (
         torch.random.fork_rng(),
-        _put_back(network),
+        _restored(network),
         context.progress.task("rates", STEPS, "steps") as task,
     ):
         torch.manual_seed(derive_seed(context.seed, "rates", process_rank()) % 2**63)
-        trial = TrialSteps(network, views, objective, plan, context, optimizer)
+        trial = TrialSteps(network, images, objective, plan, context, optimizer)
         for rate in rates:
             try:
                 losses.append(trial.loss(rate))
@@ -108,7 +106,7 @@ def range_test(
                 break
             task.advance()
             task.note(f"rate {rate:.1e}, loss {losses[-1]:.3f}")
-            if _smoothed(losses)[-1] > _TORN * min(_smoothed(losses)):
+            if _smoothed(losses)[-1] > _DIVERGED * min(_smoothed(losses)):
                 break
     smoothed = _smoothed(losses)
     least = smoothed.index(min(smoothed))
@@ -120,31 +118,31 @@ def range_test(
 def resolve_rate(
     plan: TrainPlan,
     network: nn.Module,
-    views: TrainingImages,
+    images: TrainingImages,
     objective: Objective,
     *,
     context: Context,
     optimizer: OptimizerFactory | None = None,
 ) -> TrainPlan:
-    """The plan with the rate that a range test suggests, where the settings ask for it.
+    """Replaces the plan's learning rate by the suggestion of a range test, if the plan wants one.
 
     Args:
-        plan: Of a stage that trains.
+        plan: The plan.
         network: Unchanged.
-        views: The images.
-        objective: What is made small.
+        images: The images.
+        objective: The loss.
         context: Seed, progress.
         optimizer: In place of the one that the plan names.
 
     Returns:
-        The plan; the same where the rate is known.
+        The plan; unchanged if it does not want a range test.
     """
     if not plan.find_rate:
         return plan
-    found = range_test(network, views, objective, plan, context=context, optimizer=optimizer)
+    found = range_test(network, images, objective, plan, context=context, optimizer=optimizer)
     reason = (
-        f"{found.suggestion:.2g}, a tenth of the rate at which a range test of "
-        f"{len(found.rates)} steps had the least loss"
+        f"{found.suggestion:.2g}, a tenth of the rate with the least loss in a range test of "
+        f"{len(found.rates)} steps"
     )
     context.progress.info(f"learning_rate: {reason}")
     reasons = {**plan.reasons, "learning_rate": reason}
@@ -152,8 +150,8 @@ def resolve_rate(
 
 
 @contextmanager
-def _put_back(network: nn.Module) -> Iterator[None]:
-    """Gives a network its weights back, in place: what hooks into it knows it, and no copy."""
+def _restored(network: nn.Module) -> Iterator[None]:
+    """Restores the weights at the end, in place, since hooks refer to this very network."""
     before, training = copy.deepcopy(network.state_dict()), network.training
     try:
         yield
@@ -164,13 +162,13 @@ def _put_back(network: nn.Module) -> Iterator[None]:
 
 
 class TrialSteps:
-    """The network, and batches for it without end: single steps at any rate.
+    """Single training steps at any learning rate, on an endless stream of batches.
 
     Args:
-        network: Learns; in the end on the plan's device.
-        views: The images; only those of train are seen.
-        objective: What is made small.
-        plan: Numbers.
+        network: Changed in place, and moved to the plan's device.
+        images: The images; only training images are used.
+        objective: The loss.
+        plan: The plan.
         context: Seed.
         optimizer: In place of the one that the plan names.
     """
@@ -178,14 +176,14 @@ class TrialSteps:
     def __init__(
         self,
         network: nn.Module,
-        views: TrainingImages,
+        images: TrainingImages,
         objective: Objective,
         plan: TrainPlan,
         context: Context,
         optimizer: OptimizerFactory | None = None,
     ) -> None:
         fabric = launched(plan)
-        views = views if views.context else replace(views, context=context)
+        images = images if images.context else replace(images, context=context)
         plain = on_device(network, fabric.device)
         groups = parameter_groups(
             plain,
@@ -197,25 +195,25 @@ class TrialSteps:
         built = fabric.setup_optimizers(built)
         set_mode(plain, freeze_batch_norm=plan.freeze_batch_norm)
         train_mode(built)
-        to_input = Normalizer(views.contract, fabric.device)
+        to_input = Normalizer(images.contract, fabric.device)
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
-        # One cycle's momentum goes with its schedule, not with a rate that only rises.
+        # One cycle's momentum belongs to its schedule, not to a rate that only rises.
         self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.info)
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
-        self._batches = _endless(ImageBatches(views, plan.batch_size, seed, on=on))
+        self._batches = _repeat_epochs(ImageBatches(images, plan.batch_size, seed, on=on))
 
     def loss(self, rate: float) -> float:
-        """A batch's mean loss, before a step at a rate.
+        """Takes a step and returns the mean loss of its batch before the step.
 
         Args:
-            rate: Of the head.
+            rate: Learning rate of the head.
 
         Returns:
             The loss.
 
         Raises:
-            RecipeError: Loss or gradient is no number.
+            RecipeError: Loss or gradient is not finite.
         """
         batch = next(self._batches)
         self._seed += 1
@@ -229,13 +227,13 @@ def _constant(plan: TrainPlan) -> TrainPlan:
     return replace(plan, schedule="constant")
 
 
-def _endless(source: ImageBatches) -> Iterator[TrainBatch]:
+def _repeat_epochs(source: ImageBatches) -> Iterator[TrainBatch]:
     for epoch in count(1):
         yield from source.train_batches(epoch)
 
 
 def _smoothed(losses: list[float]) -> list[float]:
-    """Running means in which the past fades; their first values are not drawn to zero."""
+    """Exponential moving averages, corrected for their start at zero."""
     means: list[float] = []
     total = weight = 0.0
     for loss in losses:

@@ -95,7 +95,7 @@ class Session:
     def find_rate(
         self,
         network: nn.Module,
-        views: TrainingImages,
+        images: TrainingImages,
         objective: Objective,
         optimizer: OptimizerFactory | None = None,
     ) -> None:
@@ -103,12 +103,12 @@ class Session:
 
         Args:
             network: In the end unchanged.
-            views: The images.
+            images: The images.
             objective: The loss.
             optimizer: In place of the one that the plan names.
         """
         self.plan = resolve_rate(
-            self.plan, network, views, objective, context=self._context, optimizer=optimizer
+            self.plan, network, images, objective, context=self._context, optimizer=optimizer
         )
 
     def fit(

@@ -235,7 +235,8 @@ def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, con
     assert first["chosen"] == second["chosen"]
     assert first["chosen"][1].startswith("Trained: all layers")
     alone = (
-        "trainable: all layers, since nothing frozen would be kept: there are several processes."
+        "trainable: all layers, since activations of a frozen part cannot be kept: "
+        "there are several processes."
     )
     assert alone in first["chosen"]
 
