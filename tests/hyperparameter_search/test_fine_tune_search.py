@@ -293,11 +293,11 @@ def refusal(kind, *given, budget=SIX, **more):
 
 def test_minutes_of_a_training_do_not_go_with_a_search(given, context, tmp_path):
     blank, dataset, policy, _ = given
-    settings = FineTune(minutes=5)
+    settings = FineTune(max_minutes=5)
     message = refusal(RecipeError, blank, dataset, policy, settings, folder=tmp_path / "s")
     assert message == (
-        "fine_tune.minutes: minutes 5 end a single training, and a search compares trainings of "
-        "equal length. Leave it out; --minutes bounds the whole search."
+        "fine_tune.max_minutes: max_minutes 5 ends a single training, and a search compares "
+        "trainings of equal length. Leave it out; --max-minutes bounds the whole search."
     )
     assert not (tmp_path / "s").exists()
 
