@@ -1,7 +1,7 @@
 """Label errors found, against labels swapped on purpose: precision and recall.
 
 In each folder of `<class>/<image>` 5 % of the labels are swapped, to any other class or to the one
-that it is most often taken for, then `inspect` looks. Run:
+that it is most often taken for, then `inspect` checks. Run:
 
     python benchmarks/label_quality.py --data photos/ --data others/
 """
@@ -20,7 +20,7 @@ from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.sources.read import read
-from acclimate.inspection.feature_view import View
+from acclimate.inspection.feature_view import FeatureView
 from acclimate.inspection.inspect import inspect
 from acclimate.inspection.label_errors import out_of_fold
 from acclimate.inspection.settings import Inspect
@@ -28,7 +28,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
-_SETTINGS = Inspect(looks=("label_errors",))
+_SETTINGS = Inspect(checks=("label_errors",))
 _HERE = Context()
 
 
@@ -47,7 +47,7 @@ class Found:
 def confusable(dataset: Dataset, classifier: Classifier, context: Context) -> np.ndarray:
     """(C,): the class that each class is most often taken for, by the probe on true labels."""
     settings = Inspect()
-    view = View(classifier, dataset, context, settings)
+    view = FeatureView(classifier, dataset, context, settings)
     rows = dataset.rows()
     guesses = out_of_fold(view, rows)
     table = np.stack([guesses[dataset.labels[rows] == c].mean(0) for c in range(guesses.shape[1])])
@@ -127,8 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--also", action="append", default=[], help="more networks")
-    parser.add_argument("--judge", action="append", help="nearness, fine_tuning; both beside")
+    parser.add_argument("--extra_models", action="append", default=[], help="more networks")
+    parser.add_argument("--estimator", action="append", help="kernel, fine_tuning, or both")
     parser.add_argument("--epochs", type=int, help="of each training of fine_tuning")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--rate", type=float, default=0.05)
@@ -137,9 +137,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     settings = Inspect(
-        looks=("label_errors",),
-        also=tuple(args.also),
-        judges=tuple(args.judge or ["nearness"]),
+        checks=("label_errors",),
+        extra_models=tuple(args.extra_model),
+        estimators=tuple(args.estimator or ["kernel"]),
         epochs=args.epochs or "auto",
     )
     context = Context(cache=args.cache) if args.cache else Context()

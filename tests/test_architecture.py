@@ -81,7 +81,7 @@ def test_no_command_waits_for_a_library_it_does_not_use(module, heavy):
 TABLES = {
     "acclimate.cleaning.clean:CHECKS": "acclimate.cleaning.settings:CheckName",
     "acclimate.inspection.inspect:INSPECTIONS": "acclimate.inspection.settings:InspectionName",
-    "acclimate.inspection.label_errors:JUDGES": "acclimate.inspection.settings:JudgeName",
+    "acclimate.inspection.label_errors:ESTIMATORS": "acclimate.inspection.settings:EstimatorName",
     "acclimate.augmentation.operations:OPERATIONS": "acclimate.augmentation.settings:OperationName",
     "acclimate.augmentation.policy:POLICIES": "acclimate.augmentation.settings:PolicyName",
     "acclimate.models.runtime:RUNTIMES": "acclimate.models.settings:RuntimeName",

@@ -269,12 +269,13 @@ def test_a_models_folder_starts_from_the_recipes_own_folder_too(write, tmp_path,
     assert Path(getattr(getattr(recipe, section), key)) == tmp_path / "mine.model"
 
 
-def test_more_teachers_folders_start_from_there_as_well(write, tmp_path):
-    names = "./mine.model, ../far.onnx, efficientnet-lite1"
-    recipe = Recipe.load(write(f"distill: {{teachers: [{names}]}}\n"))
-    mine, far, named = recipe.distill.teachers
+@pytest.mark.parametrize(("section", "key"), [("distill", "teachers"), ("inspect", "extra_models")])
+def test_folders_in_a_list_of_models_start_from_there_as_well(write, tmp_path, section, key):
+    names = "./mine.model, ../far.onnx, efficientnet-lite1, models:leaf@champion"
+    recipe = Recipe.load(write(f"{section}: {{{key}: [{names}]}}\n"))
+    mine, far, *named = getattr(getattr(recipe, section), key)
     assert (Path(mine), Path(far)) == (tmp_path / "mine.model", tmp_path / "../far.onnx")
-    assert named == "efficientnet-lite1"
+    assert named == ["efficientnet-lite1", "models:leaf@champion"]
 
 
 def test_a_models_name_is_no_path(write):

@@ -203,7 +203,8 @@ _PATHS = (("data", "path"), ("model", "weights"), ("registry", "store"), ("regis
 
 
 _PERHAPS_PATHS = (("model", "name"), ("distill", "student"))
-"""A model may be a name or a folder; a folder is told by its leading ./ or ../."""
+_PERHAPS_PATH_LISTS = (("distill", "teachers"), ("inspect", "extra_models"))
+"""A model may be a name or a folder; a folder starts with ./ or ../."""
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
@@ -212,12 +213,13 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
             inner[key] = _from(folder, inner[key], name_or_path=(section, key) in _PERHAPS_PATHS)
-    distill = values.get("distill")
-    if isinstance(distill, dict) and isinstance(distill.get("teachers"), list):
-        distill["teachers"] = [
-            _from(folder, text, name_or_path=True) if isinstance(text, str) else text
-            for text in distill["teachers"]
-        ]
+    for section, key in _PERHAPS_PATH_LISTS:
+        inner = values.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(key), list):
+            inner[key] = [
+                _from(folder, text, name_or_path=True) if isinstance(text, str) else text
+                for text in inner[key]
+            ]
     data = values.get("data")
     domains = data.get("test_domains") if isinstance(data, dict) else None
     if isinstance(domains, dict):

@@ -73,8 +73,8 @@ CASES = {
         "nosuch.json: no such file. `acclimate augment` writes one.",
     ),
     "an empty list in --set": (
-        ["inspect", "model", "photos", "-o", "out.parquet", "--set", "judges=[]"],
-        "--set judges: inspect.judges must not be empty. Got [].",
+        ["inspect", "model", "photos", "-o", "out.parquet", "--set", "estimators=[]"],
+        "--set estimators: inspect.estimators must not be empty. Got [].",
     ),
     "a list without paths": (
         ["clean", "nopath.csv", "-o", "out.parquet"],

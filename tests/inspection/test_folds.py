@@ -1,4 +1,4 @@
-"""Nobody is judged by what learnt from them."""
+"""Each image is predicted by models that were fitted without it."""
 
 import numpy as np
 from hypothesis import given
@@ -8,15 +8,15 @@ from acclimate.inspection.folds import Folds
 
 
 @given(seed=st.integers(0, 10_000), number=st.integers(2, 6), size=st.integers(1, 60))
-def test_every_image_is_judged_once_and_never_by_what_learnt_from_it(seed, number, size):
+def test_every_image_is_predicted_once_and_never_by_a_model_that_learnt_from_it(seed, number, size):
     rng = np.random.default_rng(seed)
-    of = rng.integers(-1, number, size)
-    taught = np.flatnonzero(of >= 0)
-    judged = np.flatnonzero(rng.random(size) < 0.8)
-    folds = Folds(judged, taught, of, number)
-    shares = np.zeros(len(judged))
-    for part in range(number):
-        places = folds.asked_of(part)
-        assert not np.isin(judged[places], folds.learnt_from(part)).any()
-        shares[places] += folds.share(places)[:, 0]
-    assert np.allclose(shares, 1)
+    fold = rng.integers(-1, number, size)
+    known = np.flatnonzero(fold >= 0)
+    rows = np.flatnonzero(rng.random(size) < 0.8)
+    folds = Folds(rows, known, fold, number)
+    weights = np.zeros(len(rows))
+    for held_out in range(number):
+        places = folds.held_out(held_out)
+        assert not np.isin(rows[places], folds.train(held_out)).any()
+        weights[places] += folds.weight(places)[:, 0]
+    assert np.allclose(weights, 1)

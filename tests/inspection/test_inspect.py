@@ -1,4 +1,4 @@
-"""Suspected labels and strangers: found, said, never dropped unless told."""
+"""Label errors and outliers are flagged, and dropped only if a setting says so."""
 
 import shutil
 from dataclasses import replace
@@ -15,20 +15,21 @@ from acclimate.data.dataset import SCHEMA, SPLITS
 from acclimate.data.sample_data import write_digits
 from acclimate.data.sources.fix_list import apply_fixes, fixes_as_csv, suggested_fixes
 from acclimate.data.sources.read import read
-from acclimate.errors import DataError
+from acclimate.errors import DataError, RecipeError
 from acclimate.inspection.inspect import INSPECTIONS, inspect
 from acclimate.inspection.settings import Inspect
 from acclimate.models.pretrained import pretrained, wrap
 from acclimate.models.settings import Model
+from acclimate.settings import from_keywords
 
 CLASSES = ("0", "1", "4", "6", "7")
 WRONG = 8
-"""Labels of train that are swapped, and as many of test."""
+"""Number of swapped labels in train, and again in test."""
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, context):
-    """Five digits that a frozen network tells apart, 60 of each."""
+    """Five digits that a frozen network can separate, 60 of each."""
     folder = tmp_path_factory.mktemp("inspect") / "digits"
     write_digits(folder, per_class=60)
     for place in folder.glob("*/*"):
@@ -39,7 +40,7 @@ def dataset(tmp_path_factory, context):
 
 @pytest.fixture(scope="module")
 def imagenet():
-    """At a size that shows it the strokes."""
+    """At a size that shows the strokes."""
     return pretrained(Model(image_size=96))
 
 
@@ -84,8 +85,8 @@ def test_the_label_before_the_swap_is_suggested(found, swapped, dataset):
     assert {row for row, name in enumerate(suggested) if name is not None} == flagged(found)
 
 
-def test_more_networks_answer_in_the_mean(found, imagenet, swapped, context, tmp_path):
-    """The same network asked twice says the same; one that sees nothing pulls every score."""
+def test_the_predictions_of_more_networks_are_averaged(found, imagenet, swapped, context, tmp_path):
+    """The same network twice changes nothing; one with zero weights lowers every score."""
     imagenet.save(tmp_path / "same")
     blind = timm.create_model("test_efficientnet", num_classes=4)
     with torch.no_grad():
@@ -93,7 +94,9 @@ def test_more_networks_answer_in_the_mean(found, imagenet, swapped, context, tmp
             weight.zero_()
     wrap(blind).save(tmp_path / "blind")
     twice, mixed = (
-        inspect(imagenet, swapped[0], Inspect(also=(str(tmp_path / name),)), context=context)
+        inspect(
+            imagenet, swapped[0], Inspect(extra_models=(str(tmp_path / name),)), context=context
+        )
         for name in ("same", "blind")
     )
     assert np.allclose(scores(twice, "label_error"), scores(found, "label_error"), equal_nan=True)
@@ -104,25 +107,25 @@ def test_more_networks_answer_in_the_mean(found, imagenet, swapped, context, tmp
 
 def test_swapped_labels_score_higher_than_others(found, swapped):
     score = scores(found, "label_error")
-    judged = np.isfinite(score)
-    assert ((score[judged] >= 0) & (score[judged] <= 1)).all()
-    others = np.setdiff1d(np.flatnonzero(judged), swapped[1])
+    scored = np.isfinite(score)
+    assert ((score[scored] >= 0) & (score[scored] <= 1)).all()
+    others = np.setdiff1d(np.flatnonzero(scored), swapped[1])
     assert np.median(score[swapped[1]]) > np.quantile(score[others], 0.95)
 
 
-def test_only_kept_labelled_images_of_ones_own_domain_are_judged(found):
-    judged = np.flatnonzero(np.isfinite(scores(found, "label_error")))
-    assert judged.tolist() == found.rows().tolist()
+def test_only_kept_labelled_images_of_the_own_domain_are_scored(found):
+    scored = np.flatnonzero(np.isfinite(scores(found, "label_error")))
+    assert scored.tolist() == found.rows().tolist()
 
 
-def test_flags_change_no_digest_so_that_nothing_is_trained_anew(found, swapped):
+def test_flags_change_no_digest_so_that_nothing_is_trained_again(found, swapped):
     assert found.digest == swapped[0].digest
     assert found.table.schema.equals(SCHEMA)
     for name in ("path", "label", "split", "keep", "reasons", "digest"):
         assert found.table[name].equals(swapped[0].table[name])
 
 
-def test_the_same_seed_says_the_same_twice_and_a_second_look_adds_nothing(
+def test_the_same_seed_gives_the_same_flags_and_a_second_inspection_adds_nothing(
     found, imagenet, swapped, context
 ):
     assert inspect(imagenet, swapped[0], context=context).table.equals(found.table)
@@ -131,8 +134,8 @@ def test_the_same_seed_says_the_same_twice_and_a_second_look_adds_nothing(
     assert again.notes == found.notes
 
 
-def test_test_labels_are_judged_and_judge_nothing(found, imagenet, swapped, context):
-    """With all test labels rotated, what is said of train and val stays the very same."""
+def test_test_labels_are_scored_and_influence_no_other_score(found, imagenet, swapped, context):
+    """With all test labels rotated, the scores of train and val stay the same."""
     other, _ = swapped
     test = set(other.rows("test").tolist())
     labels = [
@@ -150,7 +153,7 @@ def test_test_labels_are_judged_and_judge_nothing(found, imagenet, swapped, cont
 def test_a_copy_in_another_fold_cannot_vouch_for_its_own_wrong_label(
     imagenet, dataset, digits, context, tmp_path
 ):
-    """Each wrong image stands three times: as one cluster it is found, as three it hides."""
+    """Each wrong image has three copies: as one cluster they are found, apart they hide."""
     rng = np.random.default_rng(0)
     wrong = rng.choice(dataset.rows("train"), 6, replace=False)
     rows = [*range(len(dataset)), *np.repeat(wrong, 3).tolist()]
@@ -169,7 +172,9 @@ def test_a_copy_in_another_fold_cannot_vouch_for_its_own_wrong_label(
     assert known.mean() > apart.mean() + 0.2
 
 
-def test_a_person_who_said_keep_is_not_asked_again(found, imagenet, swapped, context, tmp_path):
+def test_an_image_that_a_fix_list_keeps_is_not_flagged_again(
+    found, imagenet, swapped, context, tmp_path
+):
     row = min(flagged(found) & set(swapped[1].tolist()))
     path = tmp_path / "fixes.csv"
     path.write_text(f"path,action\n{found.paths[row]},keep\n")
@@ -179,17 +184,15 @@ def test_a_person_who_said_keep_is_not_asked_again(found, imagenet, swapped, con
     assert flagged(kept) == flagged(found) - {row}
 
 
-def test_the_suggested_list_mends_most_of_the_labels(found, swapped, dataset, tmp_path):
+def test_the_suggested_fixes_correct_wrong_labels(found, swapped, dataset, tmp_path):
     path = tmp_path / "fixes.csv"
     path.write_text(fixes_as_csv([f for f in suggested_fixes(found) if f.action == "relabel"]))
-    mended = apply_fixes(swapped[0], path)
+    fixed = apply_fixes(swapped[0], path)
     before = (swapped[0].labels != dataset.labels).sum()
-    assert (mended.labels != dataset.labels).sum() < 0.8 * before
+    assert (fixed.labels != dataset.labels).sum() < 0.8 * before
 
 
-def test_nothing_is_dropped_unless_told_and_then_from_train_alone(
-    found, imagenet, swapped, context
-):
+def test_drop_removes_flagged_images_from_train_alone(found, imagenet, swapped, context):
     settings = Inspect(drop=("label_errors",))
     left = inspect(imagenet, swapped[0], settings, context=context)
     gone = set(np.flatnonzero(found.keep & ~left.keep).tolist())
@@ -202,13 +205,13 @@ def test_nothing_is_dropped_unless_told_and_then_from_train_alone(
 
 def test_dropping_never_empties_a_class(imagenet, dataset, context):
     flags = [["label_error"] if label == 0 else [] for label in dataset.labels]
-    settings = Inspect(drop=("label_errors",), looks=())
-    with pytest.raises(DataError, match="no training image is left of class '0'"):
+    settings = Inspect(drop=("label_errors",), checks=())
+    with pytest.raises(DataError, match="leaves no training image of class '0'"):
         inspect(imagenet, dataset.with_columns({"flags": flags}), settings, context=context)
 
 
-def test_classes_that_overlap_are_named(imagenet, dataset, context):
-    """Half of the ones are called seven: the two classes look the same."""
+def test_classes_that_overlap_are_reported(imagenet, dataset, context):
+    """Half of the ones are labelled 7, so the two classes look the same."""
     label = dataset.table["label"].to_pylist()
     for number, row in enumerate(np.flatnonzero(dataset.labels == CLASSES.index("1"))):
         label[row] = "7" if number % 2 else "1"
@@ -217,28 +220,28 @@ def test_classes_that_overlap_are_named(imagenet, dataset, context):
     assert not any("'0' and" in note for note in notes)
 
 
-def test_strangers_are_far_from_all_others(imagenet, dataset, context, tmp_path):
+def test_planted_outliers_are_flagged(imagenet, dataset, context, tmp_path):
     folder = tmp_path / "digits"
     shutil.copytree(dataset.root, folder)
     rng = np.random.default_rng(0)
-    strangers = []
+    planted = []
     for number, label in enumerate(CLASSES):
         pixels = np.zeros((40, 40, 3), np.uint8)
         pixels[:, ::4] = rng.integers(0, 256, 3)
         pixels[number * 5 :] = rng.integers(0, 256, 3)
-        path = folder / ("train" if number % 2 else "test") / label / "stranger.png"
+        path = folder / ("train" if number % 2 else "test") / label / "planted.png"
         Image.fromarray(pixels).save(path)
-        strangers.append(path.relative_to(folder).as_posix())
+        planted.append(path.relative_to(folder).as_posix())
     listed = clean(read(folder), Clean(checks=("unreadable", "duplicates")), context=context)
-    seen = inspect(imagenet, listed, context=context)
-    rows = [seen.paths.index(path) for path in strangers]
-    assert flagged(seen, "outlier") >= set(rows)
-    assert len(flagged(seen, "outlier")) <= len(rows) + 0.02 * len(seen)
-    score = scores(seen, "outlier")[seen.rows()]
+    inspected = inspect(imagenet, listed, context=context)
+    rows = [inspected.paths.index(path) for path in planted]
+    assert flagged(inspected, "outlier") >= set(rows)
+    assert len(flagged(inspected, "outlier")) <= len(rows) + 0.02 * len(inspected)
+    score = scores(inspected, "outlier")[inspected.rows()]
     assert ((score >= 0) & (score < 1)).all()
 
 
-def test_images_without_labels_are_looked_at_for_strangers_alone(imagenet, dataset, context):
+def test_unlabelled_images_are_checked_for_outliers_only(imagenet, dataset, context):
     bare = replace(
         dataset.with_columns(
             {
@@ -248,35 +251,43 @@ def test_images_without_labels_are_looked_at_for_strangers_alone(imagenet, datas
         ),
         classes=(),
     )
-    seen = inspect(imagenet, bare, context=context)
-    assert seen.table["label_error"].null_count == len(seen)
-    assert np.isfinite(scores(seen, "outlier")[seen.rows()]).all()
+    inspected = inspect(imagenet, bare, context=context)
+    assert inspected.table["label_error"].null_count == len(inspected)
+    assert np.isfinite(scores(inspected, "outlier")[inspected.rows()]).all()
 
 
-def test_a_class_of_few_images_is_not_judged(imagenet, dataset, context):
+def test_labels_of_a_class_with_few_images_are_not_scored(imagenet, dataset, context):
     home = dataset.rows()
     sevens = [r for r in home if dataset.labels[r] == 4 and SPLITS[dataset.splits[r]] != "test"]
     keep = dataset.keep.copy()
     keep[sevens[4:]] = False
-    seen = inspect(imagenet, dataset.with_columns({"keep": keep}), context=context)
-    score = scores(seen, "label_error")
+    inspected = inspect(imagenet, dataset.with_columns({"keep": keep}), context=context)
+    score = scores(inspected, "label_error")
     assert np.isnan(score[sevens[:4]]).all()
     assert np.isfinite(score[[r for r in home if dataset.labels[r] == 3]]).all()
 
 
-def test_a_listing_that_nobody_looked_at_is_told(imagenet, digits, context):
-    with pytest.raises(DataError, match="images were listed but never looked at"):
+def test_images_that_were_never_read_are_refused(imagenet, digits, context):
+    with pytest.raises(DataError, match="the images are listed but were never read"):
         inspect(imagenet, read(digits), context=context)
 
 
-def test_the_table_of_looks_is_the_default():
-    assert Inspect().looks == tuple(INSPECTIONS)
+def test_the_table_of_checks_is_the_default():
+    assert Inspect().checks == tuple(INSPECTIONS)
 
 
-def test_two_classes_of_which_one_is_a_single_image_are_no_failure(imagenet, dataset, context):
+def test_a_class_with_a_single_image_does_not_fail(imagenet, dataset, context):
     home = [r for r in dataset.rows("train") if dataset.labels[r] in (0, 1)]
     keep = np.zeros(len(dataset), bool)
     keep[[r for r in home if dataset.labels[r] == 0]] = True
     keep[next(r for r in home if dataset.labels[r] == 1)] = True
-    seen = inspect(imagenet, dataset.with_columns({"keep": keep}), context=context)
-    assert flagged(seen) == set()
+    inspected = inspect(imagenet, dataset.with_columns({"keep": keep}), context=context)
+    assert flagged(inspected) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("looks", "checks"), ("judges", "estimators"), ("also", "extra_models")]
+)
+def test_the_old_name_of_a_setting_is_answered_with_the_new_one(old, new):
+    with pytest.raises(RecipeError, match=f"It is now called '{new}'"):
+        from_keywords(Inspect, {old: ()})

@@ -1,1 +1,1 @@
-"""What networks say of the images and of their labels."""
+"""Label errors and outliers, found with pretrained networks."""

@@ -1,4 +1,4 @@
-"""The images as the frozen backbone sees them: read from the store, a block at a time."""
+"""The images of an inspection and their features, read from the store in blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from acclimate.inspection.settings import Inspect
 from acclimate.models.classifier import Classifier
 
 _BLOCK = 20_000
-"""Images whose features are held at once: 100 MB of 1,280 numbers."""
+"""Images whose features are in memory at once: 100 MB at 1,280 features each."""
 
 
 @dataclass(frozen=True)
-class View:
-    """Which images are looked at, and which of them others are measured by.
+class FeatureView:
+    """The images to inspect, and the subset that estimators learn from.
 
     Attributes:
-        classifier: Its backbone is used.
+        classifier: Its backbone extracts the features.
         dataset: Cleaned and split.
         context: The run; its cache keeps the features.
-        settings: Who judges, from which score on; how many images the reference holds at most.
+        settings: Estimators, thresholds, and the maximum size of the reference.
     """
 
     classifier: Classifier
@@ -41,31 +41,31 @@ class View:
         rows = self.dataset.rows()
         if self.dataset.table["digest"].take(rows).null_count:
             raise DataError(
-                "images were listed but never looked at.",
+                "the images are listed but were never read.",
                 where=self.dataset.root,
                 hint="Clean the data first, with 'unreadable' among clean.checks.",
             )
         return rows
 
     @cached_property
-    def learning(self) -> Rows:
-        """int64: those that do not judge: nothing is measured by a test image."""
+    def non_test(self) -> Rows:
+        """int64: all rows but those of test, which nothing learns from."""
         return np.setdiff1d(self.rows, self.dataset.rows("test"))
 
     @cached_property
     def reference(self) -> Rows:
-        """int64: at most `max_images` of `learning`, as many of each class as there are."""
+        """int64: a class-balanced sample of `non_test`, at most `max_images` rows."""
         rng = np.random.default_rng(self.context.seed_for("inspect"))
-        return balanced(self.dataset, self.learning, self.settings.max_images, rng)
+        return balanced(self.dataset, self.non_test, self.settings.max_images, rng)
 
     def features(self, rows: Rows, *, intermediate: bool = False) -> Features:
-        """float32, (n, D), of some rows; (n, D + M) with what the network knew halfway."""
+        """float32, (n, D), of the given rows; (n, D + M) with features of intermediate blocks."""
         return extract(self.classifier, self.dataset, rows, self.context, intermediate=intermediate)
 
     def blocks(
         self, rows: Rows, *, intermediate: bool = False
     ) -> Iterator[tuple[NDArray[np.int64], Features]]:
-        """Some rows in blocks.
+        """The features of the given rows, in blocks.
 
         Args:
             rows: Any number.

@@ -1,4 +1,4 @@
-"""Who judges whom: parts of the images, each judged by what learnt without it."""
+"""Cross-validation folds: each image is predicted by a model that was fitted without it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,70 +7,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.inspection.feature_view import View
+from acclimate.inspection.feature_view import FeatureView
 
 Logits = NDArray[np.float32]
-"""(n, C), on any scale: how sure a judge may be is measured afterwards."""
+"""(n, C), on any scale: they are calibrated afterwards."""
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Images in parts.
+    """Which rows each fold's model learns from and predicts.
 
     Attributes:
-        judged: int64, (n,): the rows that are judged.
-        taught: int64, (m,): the labelled rows that judges learn from.
-        of: int64, (N,): the part of each row that may teach, -1 of those that never do.
-        number: How many parts.
+        rows: int64, (n,): the rows to predict.
+        known: int64, (m,): the labelled rows that models learn from.
+        fold: int64, (N,): the fold of each row that models may learn from, -1 for all others.
+        number: Number of folds.
     """
 
-    judged: Rows
-    taught: Rows
-    of: NDArray[np.int64]
+    rows: Rows
+    known: Rows
+    fold: NDArray[np.int64]
     number: int
 
-    def learnt_from(self, part: int) -> Rows:
-        """int64: the rows that the judge of a part learns from."""
-        found: Rows = self.taught[self.of[self.taught] != part]
+    def train(self, fold: int) -> Rows:
+        """int64: the rows that a fold's model learns from."""
+        found: Rows = self.known[self.fold[self.known] != fold]
         return found
 
-    def asked_of(self, part: int) -> NDArray[np.int64]:
-        """int64: places in `judged` of whom that judge speaks; strangers are judged by all."""
-        of = self.of[self.judged]
-        return np.flatnonzero((of == part) | (of < 0))
+    def held_out(self, fold: int) -> NDArray[np.int64]:
+        """int64: positions in `rows` that a fold's model predicts.
 
-    def share(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32, (k, 1): what a single judge's answer counts at these places."""
-        alone = self.of[self.judged[places]] >= 0
-        return np.where(alone, 1, 1 / self.number).astype(np.float32)[:, None]
+        Rows that belong to no fold are predicted by the models of all folds.
+        """
+        folds = self.fold[self.rows]
+        return np.flatnonzero((folds == fold) | (folds < 0))
+
+    def weight(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32, (k, 1): the weight of one model's prediction at these positions."""
+        in_one_fold = self.fold[self.rows[places]] >= 0
+        return np.where(in_one_fold, 1, 1 / self.number).astype(np.float32)[:, None]
 
 
-Judge = Callable[[View, Folds], Logits]
-"""What networks that never saw an image say of it: one row for each that is judged."""
+Estimator = Callable[[FeatureView, Folds], Logits]
+"""Out-of-fold logits: one row for each of `Folds.rows`."""
 
 
-def dealt(dataset: Dataset, rows: Rows, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Deals images into parts, stratified by class.
+def stratified_folds(
+    dataset: Dataset, rows: Rows, number: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Assigns images to folds, stratified by class.
 
-    Near-duplicates stay together, or a copy would confirm a wrong label.
+    Near-duplicates share a fold. Otherwise a copy would confirm its own wrong label.
 
     Args:
         dataset: With labels and clusters.
-        rows: Those that may teach.
-        number: How many parts.
-        rng: Deals.
+        rows: The rows to assign.
+        number: Number of folds.
+        rng: Shuffles the images.
 
     Returns:
-        int64, (N,): the part of each of those rows, -1 elsewhere.
+        int64, (N,): the fold of each of those rows, -1 elsewhere.
     """
     cluster = np.asarray(dataset.table["cluster"].to_numpy(zero_copy_only=False), np.float64)[rows]
-    alone = np.isnan(cluster) | (cluster < 0)
-    block = np.where(alone, -1.0 - np.arange(len(rows)), cluster)
+    single = np.isnan(cluster) | (cluster < 0)
+    block = np.where(single, -1.0 - np.arange(len(rows)), cluster)
     _, first, block = np.unique(block, return_index=True, return_inverse=True)
     order = rng.permutation(len(first))
     order = order[np.argsort(dataset.labels[rows[first[order]]], kind="stable")]
-    parts = np.empty(len(first), np.int64)
-    parts[order] = np.arange(len(first)) % number
-    of = np.full(len(dataset), -1, np.int64)
-    of[rows] = parts[block]
-    return of
+    fold_of_block = np.empty(len(first), np.int64)
+    fold_of_block[order] = np.arange(len(first)) % number
+    fold = np.full(len(dataset), -1, np.int64)
+    fold[rows] = fold_of_block[block]
+    return fold

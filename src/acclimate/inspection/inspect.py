@@ -1,4 +1,4 @@
-"""The stage: what networks say about the images and their labels."""
+"""The inspect stage: flags label errors and outliers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, count
-from acclimate.inspection.feature_view import View
+from acclimate.inspection.feature_view import FeatureView
 from acclimate.inspection.label_errors import FLAG as LABEL_ERROR
 from acclimate.inspection.label_errors import label_errors
 from acclimate.inspection.outliers import FLAG as OUTLIER
@@ -29,29 +29,29 @@ def inspect(
 ) -> Dataset:
     """Flags labels that are probably wrong and images that are far from all others.
 
-    The features are those that the probe needs too: they are computed once. Nothing is dropped
-    unless `drop` says so, and from train alone; what a person told to keep is not flagged.
+    The probe uses the same features, so they are computed once. Only findings named in `drop` are
+    dropped, and only from train. Images that a fix list keeps are not flagged.
 
     Args:
-        classifier: Pretrained; its head is left off.
+        classifier: Pretrained; its head is not used.
         dataset: Cleaned and split.
-        settings: What is looked for, and from which score on.
+        settings: Checks to run, and their thresholds.
         context: The run.
 
     Returns:
         The same rows, with scores and flags.
 
     Raises:
-        DataError: The images were never looked at, or dropping leaves a class without any.
+        DataError: The images were never read, or dropping leaves a class without training images.
     """
-    view = View(classifier, dataset, context, settings)
-    for name in settings.looks:
+    view = FeatureView(classifier, dataset, context, settings)
+    for name in settings.checks:
         dataset = INSPECTIONS[name](dataset, view)
     return _dropped(dataset, settings, context) if settings.drop else dataset
 
 
 def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
-    """What `drop` names is left out of train; val and test stay as they were."""
+    """Drops the findings named in `drop` from train; val and test stay as they were."""
     keep = dataset.keep.copy()
     reasons = dataset.table["reasons"].to_pylist()
     flags = dataset.table["flags"].to_pylist()
@@ -60,25 +60,25 @@ def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
         found = [reason for flag, reason in dropped.items() if flag in (flags[row] or [])]
         keep[row] = not found
         reasons[row] = [*reasons[row], *found]
-    left = dataset.with_columns({"keep": keep, "reasons": reasons})
-    before, after = dataset.counts("train"), left.counts("train")
+    rest = dataset.with_columns({"keep": keep, "reasons": reasons})
+    before, after = dataset.counts("train"), rest.counts("train")
     empty = [name for name, n in after.items() if n == 0 < before[name]]
     if empty:
         raise DataError(
-            f"no training image is left of class {empty[0]!r}.",
+            f"dropping the flagged images leaves no training image of class {empty[0]!r}.",
             where=dataset.root,
-            hint="Set inspect.drop to [], and decide by a fix list.",
+            hint="Set inspect.drop to [] and use a fix list instead.",
         )
-    gone = int(np.count_nonzero(dataset.keep)) - int(np.count_nonzero(keep))
-    context.progress.info(f"inspect: {count(gone, 'training image')} left out")
-    return replace(left, notes=dataset.notes)
+    number = int(np.count_nonzero(dataset.keep)) - int(np.count_nonzero(keep))
+    context.progress.info(f"inspect: dropped {count(number, 'training image')}")
+    return replace(rest, notes=dataset.notes)
 
 
 _FLAGS = {"label_errors": LABEL_ERROR, "outliers": OUTLIER}
 _REASONS = {"label_errors": "label is probably wrong", "outliers": "far from all other images"}
 
-INSPECTIONS: dict[str, Callable[[Dataset, View], Dataset]] = {
+INSPECTIONS: dict[str, Callable[[Dataset, FeatureView], Dataset]] = {
     "label_errors": label_errors,
     "outliers": outliers,
 }
-"""(dataset, view) to the data set with its scores and flags filled."""
+"""(dataset, view) to the data set with scores and flags filled."""

@@ -1,8 +1,8 @@
-"""Labels that the image speaks against, by confident learning.
+"""Label errors, by confident learning.
 
 Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset
-Labels", JAIR 70, arXiv 1911.00068, through cleanlab (Apache-2.0 since 2.9). It reports nothing to
-anybody and is imported here only.
+Labels", JAIR 70, arXiv 1911.00068, through cleanlab (Apache-2.0 since 2.9). cleanlab sends no
+telemetry, and only this file imports it.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from acclimate.data.sources.fix_list import is_kept
 from acclimate.errors import count
 from acclimate.evaluation.tta import softmax
 from acclimate.features.fit_head import calibrated
-from acclimate.inspection.feature_view import View
-from acclimate.inspection.fine_tuned_judge import by_fine_tuning
-from acclimate.inspection.folds import Folds, Judge, dealt
-from acclimate.inspection.kernel_judge import by_nearness
+from acclimate.inspection.feature_view import FeatureView
+from acclimate.inspection.fine_tuned_estimator import fine_tuned_logits
+from acclimate.inspection.folds import Estimator, Folds, stratified_folds
+from acclimate.inspection.kernel_estimator import kernel_logits
 from acclimate.registry.resolve import resized_classifier
 
 Probabilities = NDArray[np.float32]
@@ -29,51 +29,51 @@ Probabilities = NDArray[np.float32]
 
 FLAG = "label_error"
 _NOTE = "classes overlap: "
-_LEAST = 5
-"""Images of a class below which its labels are not judged: four others teach too little."""
+_MIN_CLASS_SIZE = 5
+"""Labels of smaller classes are not checked: fewer than four other images teach too little."""
 _CONFIDENT = 0.5
-"""Part of its usual that another class's probability must reach; see `judge`."""
-_SURE = 5_000
-"""Images by which it is measured how sure a judge may be."""
-_MOST_PAIRS = 5
-"""Overlapping pairs that are named."""
-_FEW, _SLIGHT = 3, 0.05
-"""Images, and part of both classes, below which a pair does not overlap but errs now and then."""
+"""Share of a class's threshold that its probability must reach; see `find_label_issues`."""
+_CALIBRATION_IMAGES = 5_000
+_MAX_PAIRS = 5
+"""Overlapping pairs of classes to report."""
+_MIN_CONFUSED, _MIN_CONFUSED_SHARE = 3, 0.05
+"""Confused images, and their share of both classes, below which a pair is not reported."""
 
 
-def label_errors(dataset: Dataset, view: View) -> Dataset:
+def label_errors(dataset: Dataset, view: FeatureView) -> Dataset:
     """Scores every label, and flags those that are probably wrong.
 
-    Each image is judged by what learnt without it and without its near-duplicates. Test images
-    teach nobody: they are judged by the judges of all folds, for their owner to see.
+    Each image is predicted by a model that was fitted without it and without its near-duplicates.
+    Nothing learns from test images: they get the mean prediction of all folds' models, and their
+    flags are for the user to see.
 
     Args:
         dataset: Cleaned and split.
-        view: The features; who judges, how many folds, from which score on.
+        view: The features, the estimators, the number of folds and the threshold.
 
     Returns:
         The data set with `label_error` (in [0, 1], high is suspicious), `suggested_label` (null
-        where nothing is suggested) and `flags` filled, and a note for each pair of classes that
-        overlap.
+        without a suggestion) and `flags` filled, and a note for each pair of classes that overlap.
     """
-    rows = _judged(dataset, view)
+    rows = _checked_rows(dataset, view)
     notes = tuple(note for note in dataset.notes if not note.startswith(_NOTE))
     score = np.full(len(dataset), np.nan)
     suggested: list[str | None] = [None] * len(dataset)
-    told = dataset.table["flags"].to_pylist()
-    learning = rows[np.isin(rows, view.learning)]
-    if len(np.unique(dataset.labels[learning])) >= 2:
-        guesses = out_of_fold(view, rows)
-        known = np.isin(rows, learning)
-        verdict = judge(dataset.labels[rows], guesses, known, view.settings.label_error)
-        score[rows] = verdict.score
-        for place in np.flatnonzero(verdict.wrong):
+    flags = dataset.table["flags"].to_pylist()
+    known = np.isin(rows, view.non_test)
+    if len(np.unique(dataset.labels[rows[known]])) >= 2:
+        probabilities = out_of_fold(view, rows)
+        issues = find_label_issues(
+            dataset.labels[rows], probabilities, known, view.settings.label_error
+        )
+        score[rows] = issues.score
+        for place in np.flatnonzero(issues.is_issue):
             row = int(rows[place])
-            if is_kept(told[row]):
+            if is_kept(flags[row]):
                 continue
-            suggested[row] = dataset.classes[int(verdict.better[place])]
-        overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], guesses[known])
-        for line in [f"{count(_number(suggested), 'label')} may be wrong", *overlaps]:
+            suggested[row] = dataset.classes[int(issues.suggested[place])]
+        overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], probabilities[known])
+        for line in [_number_found(suggested), *overlaps]:
             view.context.progress.info(f"inspect: {line}")
         notes += tuple(overlaps)
     found = dataset.with_columns(
@@ -86,126 +86,129 @@ def label_errors(dataset: Dataset, view: View) -> Dataset:
     return replace(found, notes=notes)
 
 
-def _number(suggested: Sequence[str | None]) -> int:
-    return sum(name is not None for name in suggested)
+def _number_found(suggested: Sequence[str | None]) -> str:
+    number = sum(name is not None for name in suggested)
+    return f"{count(number, 'label')} may be wrong" if number else "no label errors found"
 
 
-def _judged(dataset: Dataset, view: View) -> Rows:
-    """The labelled rows of classes that have enough images to say anything."""
+def _checked_rows(dataset: Dataset, view: FeatureView) -> Rows:
+    """The labelled rows of classes with enough images."""
     rows = view.rows[dataset.labels[view.rows] >= 0]
-    learning = dataset.labels[view.learning]
-    sizes = np.bincount(learning[learning >= 0], minlength=len(dataset.classes))
-    return rows[sizes[dataset.labels[rows]] >= _LEAST]
+    labels = dataset.labels[view.non_test]
+    sizes = np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
+    return rows[sizes[dataset.labels[rows]] >= _MIN_CLASS_SIZE]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the predictions say about labels.
+class LabelIssues:
+    """What confident learning finds for each label.
 
     Attributes:
-        score: float64, (N,), in [0, 1]: how much the image speaks against its label.
-        wrong: bool, (N,): probably wrong.
-        better: int64, (N,): the class that the image looks most like, its own left aside.
+        score: float64, (N,), in [0, 1]: how suspicious the label is.
+        is_issue: bool, (N,): whether the label is probably wrong.
+        suggested: int64, (N,): the most probable other class.
     """
 
     score: NDArray[np.float64]
-    wrong: NDArray[np.bool_]
-    better: NDArray[np.int64]
+    is_issue: NDArray[np.bool_]
+    suggested: NDArray[np.int64]
 
 
-def judge(
-    labels: NDArray[np.int64], guesses: Probabilities, known: NDArray[np.bool_], least: float
-) -> Verdict:
-    """Confident learning's answer for each label.
+def find_label_issues(
+    labels: NDArray[np.int64],
+    probabilities: Probabilities,
+    known: NDArray[np.bool_],
+    threshold: float,
+) -> LabelIssues:
+    """Confident learning's result for each label.
 
-    All is measured by how sure judges usually are of a class: the mean probability of its own
-    images, the paper's threshold. The score is the mean of two shares: that of the best other class
-    beside the given one, which ranks swaps to like classes better, and what the given class lacks
-    to its usual, which ranks swaps to any class better. A label is probably wrong where the score
-    reaches the least and judges are confident of the other class. The paper asks for the whole
-    threshold; half of it finds a tenth more of planted errors at the same precision.
+    All probabilities are divided by the paper's class threshold: the mean probability of a class
+    for its own images. The score is the mean of two terms. One is the best other class's share of
+    itself and the given class, which ranks swaps between similar classes better. The other is how
+    far the given class stays below its threshold, which ranks swaps to any class better. A label is
+    an issue if its score reaches `threshold` and the other class reaches half of its own class
+    threshold. The paper requires the whole class threshold; half of it finds a tenth more of the
+    planted errors at the same precision.
 
     Args:
         labels: int64, (N,).
-        guesses: float32, (N, C), out of fold.
-        known: bool, (N,): the images whose labels may set thresholds; test images may not.
-        least: Score from which on a label counts as wrong, in [0, 1].
+        probabilities: float32, (N, C), out of fold.
+        known: bool, (N,): the images that set class thresholds; test images do not.
+        threshold: Score from which a label counts as wrong, in [0, 1].
 
     Returns:
-        One answer a label.
+        The result for each label, in the same order.
     """
-    usual = np.full(guesses.shape[1], np.inf)
-    there = np.unique(labels[known])
-    compact = np.searchsorted(there, labels[known])
-    usual[there] = get_confident_thresholds(compact, guesses[known][:, there])
+    usual = np.full(probabilities.shape[1], np.inf)
+    present = np.unique(labels[known])
+    compact = np.searchsorted(present, labels[known])
+    usual[present] = get_confident_thresholds(compact, probabilities[known][:, present])
     place = np.arange(len(labels))
-    own = guesses[place, labels].astype(np.float64)
-    others = guesses.copy()
+    own = probabilities[place, labels].astype(np.float64)
+    others = probabilities.copy()
     others[place, labels] = -1
-    better = others.argmax(1)
-    rival = guesses[place, better] / usual[better]  # 0 of a class that nobody is known of
+    suggested = others.argmax(1)
+    other = probabilities[place, suggested] / usual[suggested]  # 0 for a class without known images
     own /= np.where(np.isfinite(usual), usual, 1.0)[labels]
-    score = (rival / np.maximum(rival + own, 1e-12) + np.maximum(0, 1 - own)) / 2
-    wrong = (rival >= _CONFIDENT) & (score >= least)
-    return Verdict(score, wrong, better)
+    score = (other / np.maximum(other + own, 1e-12) + np.maximum(0, 1 - own)) / 2
+    return LabelIssues(score, (other >= _CONFIDENT) & (score >= threshold), suggested)
 
 
-def out_of_fold(view: View, rows: Rows) -> Probabilities:
-    """What judges that never saw an image say about it: their mean, since they err on others.
+def out_of_fold(view: FeatureView, rows: Rows) -> Probabilities:
+    """The mean out-of-fold probabilities of all estimators and networks.
 
     Args:
-        view: The images, the network that looks at them first, who judges.
-        rows: Which images to judge.
+        view: The images, the first network and the settings.
+        rows: The rows to predict.
 
     Returns:
         float32, (n, C), in the order of the rows.
     """
     dataset, settings = view.dataset, view.settings
     rng = np.random.default_rng(view.context.seed_for("label_errors"))
-    taught = view.reference[dataset.labels[view.reference] >= 0]
-    folds = Folds(rows, taught, dealt(dataset, view.learning, settings.folds, rng), settings.folds)
-    sure = np.flatnonzero(np.isin(rows, balanced(dataset, taught, _SURE, rng)))
+    known = view.reference[dataset.labels[view.reference] >= 0]
+    fold = stratified_folds(dataset, view.non_test, settings.folds, rng)
+    folds = Folds(rows, known, fold, settings.folds)
+    calibration = np.flatnonzero(np.isin(rows, balanced(dataset, known, _CALIBRATION_IMAGES, rng)))
     size = view.classifier.contract.image_size
     views = [view]
-    for name in settings.also:
-        views.append(
-            replace(
-                view,
-                classifier=resized_classifier(name, None, size, registry=view.context.registry),
-            )
-        )
-    total = np.zeros((len(rows), len(dataset.classes)), np.float32)
+    for name in settings.extra_models:
+        model = resized_classifier(name, None, size, registry=view.context.registry)
+        views.append(replace(view, classifier=model))
+    mean = np.zeros((len(rows), len(dataset.classes)), np.float32)
     for one in views:
-        for judge_name in settings.judges:
-            said = JUDGES[judge_name](one, folds)
-            scale, _ = calibrated(said[sure].astype(np.float64), dataset.labels[rows[sure]])
-            total += softmax(scale * said) / (len(views) * len(settings.judges))
-    return total
+        for estimator in settings.estimators:
+            logits = ESTIMATORS[estimator](one, folds)
+            scale, _ = calibrated(
+                logits[calibration].astype(np.float64), dataset.labels[rows[calibration]]
+            )
+            mean += softmax(scale * logits) / (len(views) * len(settings.estimators))
+    return mean
 
 
 def _overlaps(
-    classes: tuple[str, ...], labels: NDArray[np.int64], guesses: Probabilities
+    classes: tuple[str, ...], labels: NDArray[np.int64], probabilities: Probabilities
 ) -> list[str]:
-    """The pairs of classes that are most often confidently taken for each other."""
-    there = np.unique(labels)
+    """The pairs of classes that are most often confidently confused."""
+    present = np.unique(labels)
     joint = compute_confident_joint(
-        np.searchsorted(there, labels), guesses[:, there], calibrate=False
+        np.searchsorted(present, labels), probabilities[:, present], calibrate=False
     )
     both = np.triu(joint + joint.T, 1)
-    sizes = np.bincount(labels, minlength=len(classes))[there]
-    parts = both / np.maximum(1, sizes[:, None] + sizes[None])
+    sizes = np.bincount(labels, minlength=len(classes))[present]
+    shares = both / np.maximum(1, sizes[:, None] + sizes[None])
     lines = []
-    for pair in np.argsort(-parts, axis=None, kind="stable")[:_MOST_PAIRS]:
-        one, other = np.unravel_index(pair, parts.shape)
-        if both[one, other] < _FEW or parts[one, other] < _SLIGHT:
+    for pair in np.argsort(-shares, axis=None, kind="stable")[:_MAX_PAIRS]:
+        one, other = np.unravel_index(pair, shares.shape)
+        if both[one, other] < _MIN_CONFUSED or shares[one, other] < _MIN_CONFUSED_SHARE:
             break
-        names = f"{classes[there[one]]!r} and {classes[there[other]]!r}"
+        names = f"{classes[present[one]]!r} and {classes[present[other]]!r}"
         lines.append(
             f"{_NOTE}{names}: {int(both[one, other]):,} of their "
-            f"{int(sizes[one] + sizes[other]):,} images look like the other"
+            f"{int(sizes[one] + sizes[other]):,} images look like the other class"
         )
     return lines
 
 
-JUDGES: dict[str, Judge] = {"nearness": by_nearness, "fine_tuning": by_fine_tuning}
-"""(view, folds) to what networks that never saw an image say of it."""
+ESTIMATORS: dict[str, Estimator] = {"kernel": kernel_logits, "fine_tuning": fine_tuned_logits}
+"""(view, folds) to out-of-fold logits."""

@@ -1,33 +1,35 @@
-"""Settings of the inspecting room."""
+"""Settings of the inspection room."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from acclimate.settings import Auto, Fraction, Settings
 
 InspectionName = Literal["label_errors", "outliers"]
-JudgeName = Literal["nearness", "fine_tuning"]
+EstimatorName = Literal["kernel", "fine_tuning"]
 
 
 class Inspect(Settings):
-    """What networks say of the labels, and of strangers among the images."""
+    """Finds label errors and outliers with pretrained networks."""
 
-    looks: tuple[InspectionName, ...] = ("label_errors", "outliers")
-    """What is looked for, in order."""
-    judges: Annotated[tuple[JudgeName, ...], Field(min_length=1)] = ("nearness",)
-    """By what similar images are called; or (finds more) by a training for each fold."""
-    also: tuple[str, ...] = ()
-    """More pretrained networks that judge labels, at the first's size: finds more, costs more."""
+    RENAMED: ClassVar = {"looks": "checks", "judges": "estimators", "also": "extra_models"}
+
+    checks: tuple[InspectionName, ...] = ("label_errors", "outliers")
+    """Checks to run, in this order."""
+    estimators: Annotated[tuple[EstimatorName, ...], Field(min_length=1)] = ("kernel",)
+    """Cross-validated classifiers that check labels; fine_tuning finds more and trains per fold."""
+    extra_models: tuple[str, ...] = ()
+    """More networks that check labels, at the first one's image size; slower, and finds more."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
-    """Parts of the images, each judged by what learnt from the others."""
+    """Number of cross-validation folds."""
     epochs: PositiveInt | Auto = "auto"
-    """Passes over the images in each training of fine_tuning; auto as in fine-tune."""
+    """Training epochs per fold with fine_tuning; auto as in fine-tune."""
     label_error: Fraction = 0.9
-    """Score from which on a label is flagged as probably wrong."""
+    """Score from which a label is flagged as probably wrong."""
     outlier: Fraction = 0.5
-    """Score from which on an image is flagged as far from all others."""
+    """Score from which an image is flagged as an outlier."""
     max_images: Annotated[int, Field(ge=2)] = 20_000
-    """Images that judges learn from, and that distances are measured to, at most."""
+    """Maximum number of images to learn from and to measure distances to."""
     drop: tuple[InspectionName, ...] = ()
-    """What is left out of train instead of being flagged only."""
+    """Findings to drop from train; all others are only flagged."""
