@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
@@ -87,8 +87,8 @@ def made_ready(folder: Path, seed: int, args: argparse.Namespace, cache: Path) -
     dataset = clean(read(folder), context=context)
     dataset = fewer(dataset, args.images, seed, test=2 * args.images)
     start = probe(pretrained(Model(image_size=args.image_size)), dataset, context=context)
-    asked = safe_policy(start, dataset, context=context)
-    mixed = safe_policy(start, dataset, Augment(mixup=0.2), context=context)
+    asked = auto_policy(start, dataset, context=context)
+    mixed = auto_policy(start, dataset, Augment(mixup=0.2), context=context)
 
     def policies(row: str) -> Policy:
         if row == "MixUp 0.2":

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from acclimate.augmentation.batched_operations import finished
-from acclimate.augmentation.operations import OPERATIONS, side_of
+from acclimate.augmentation.batched_operations import finish_batch
+from acclimate.augmentation.operations import OPERATIONS, size_of
 from acclimate.augmentation.policy import POLICIES
-from acclimate.augmentation.sampled import Drawn
+from acclimate.augmentation.sampled import SampledTransform
 
 BATCH, ROUNDS = 64, 5
 SEEN = {
@@ -45,23 +45,23 @@ def median_ms(work: Callable[[], object], device: torch.device) -> float:
 
 
 def measure(name: str, images: np.ndarray, device: torch.device) -> dict[str, object]:
-    policy, side = SEEN[name], side_of(images[0])
+    policy, size = SEEN[name], size_of(images[0])
 
-    def draw() -> list[Drawn]:
-        return [policy.draw(side, np.random.default_rng(seed)) for seed in range(BATCH)]
+    def sample() -> list[SampledTransform]:
+        return [policy.sample_transform(size, np.random.default_rng(seed)) for seed in range(BATCH)]
 
-    drawn = draw()
+    sampled = sample()
 
     def alone() -> np.ndarray:
-        return np.stack([one.apply(image) for one, image in zip(drawn, images, strict=True)])
+        return np.stack([one.apply(image) for one, image in zip(sampled, images, strict=True)])
 
     def together() -> torch.Tensor:
-        return finished(images, [[one] for one in drawn], device)
+        return finish_batch(images, [[one] for one in sampled], device)
 
     apart = np.abs(alone().astype(int) - together().cpu().numpy())
     return {
         "policy": name,
-        "draws, ms an image": round(median_ms(draw, device) / BATCH, 3),
+        "sampling, ms per image": round(median_ms(sample, device) / BATCH, 3),
         "one thread, ms an image": round(median_ms(alone, device) / BATCH, 2),
         "device, ms an image": round(median_ms(together, device) / BATCH, 2),
         "mean difference": round(float(apart.mean()), 4),

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
@@ -110,7 +110,7 @@ def measure(
 ) -> dict[str, object]:
     began = time.perf_counter()
     settings = Augment.model_validate(POLICIES[policy])
-    chosen = safe_policy(start, dataset, settings, context=context)
+    chosen = auto_policy(start, dataset, settings, context=context)
     asked = time.perf_counter() - began
     tuned = fine_tune(start, dataset, chosen, FineTune(epochs=args.epochs), context=context)
     figures = {}

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
@@ -74,7 +74,7 @@ def teacher_of(dataset: Dataset, args: argparse.Namespace, context: Context) -> 
         return Classifier.load(args.teacher)
     start = pretrained(Model(name=args.teacher_model, image_size=args.teacher_size))
     start = probe(start, dataset, context=context)
-    policy = safe_policy(start, dataset, context=context)
+    policy = auto_policy(start, dataset, context=context)
     made = fine_tune(start, dataset, policy, FineTune(epochs=args.epochs), context=context)
     if args.teacher is not None:
         made.save(args.teacher)
@@ -152,7 +152,7 @@ def compared(
     start = probe(small, dataset, context=context)
     known = {"teacher": accuracy(teacher, dataset), "student before": accuracy(start, dataset)}
     print(known, flush=True)
-    policy = safe_policy(start, dataset, context=context)
+    policy = auto_policy(start, dataset, context=context)
     if args.still:
         still(start, teacher, dataset, args, context)
     return [

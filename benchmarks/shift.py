@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset, Rows, balanced
@@ -127,7 +127,7 @@ def networks(
     yield "WiSE-FT", half, seconds
     for name, changes in args.variants.items():
         began = time.perf_counter()
-        policy = safe_policy(start, dataset, context=context)
+        policy = auto_policy(start, dataset, context=context)
         settings = FineTune.model_validate({"epochs": args.epochs, **changes})
         tuned = fine_tune(start, dataset, policy, settings, context=context)
         yield name, tuned.module(), fitted + time.perf_counter() - began

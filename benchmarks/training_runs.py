@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import nn
 
-from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, balanced
@@ -115,7 +115,7 @@ def acclimate(task: Task, cache: Path) -> Record:
 
     start = probe(task.model, task.dataset, context=context)
     curve.judge(start.module())
-    policy = safe_policy(start, task.dataset, context=context)
+    policy = auto_policy(start, task.dataset, context=context)
     with patch.object(stage, "train", watched):  # the stage tells of epochs, not of its network
         tuned = stage.fine_tune(start, task.dataset, policy, FineTune(), context=context)
     curve.judge(tuned.module())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from acclimate.augmentation.batched_operations import BATCHED, alter, finished
+from acclimate.augmentation.batched_operations import BATCHED, apply_batch, finish_batch
 from acclimate.augmentation.mixing import mix
-from acclimate.augmentation.operations import OPERATIONS, side_of
+from acclimate.augmentation.operations import OPERATIONS, size_of
 from acclimate.augmentation.policy import POLICIES
 from acclimate.data.images.contract import InputContract
 
@@ -45,15 +45,17 @@ def flat(level, side=16):
 
 def both(name, image, strengths, seeds=4):
     """Each alone, and all of them in one batch: int64, (n, H, W, 3)."""
-    operation, side = OPERATIONS[name], side_of(image)
-    amounts = [
-        operation.draw(side, strength, np.random.default_rng(seed))
+    operation, side = OPERATIONS[name], size_of(image)
+    params_list = [
+        operation.sample(side, strength, np.random.default_rng(seed))
         for strength in strengths
         for seed in range(seeds)
     ]
-    alone = np.stack([operation.work(image, amount) for amount in amounts])
-    pictures = torch.from_numpy(np.stack([image] * len(amounts))).permute(0, 3, 1, 2).contiguous()
-    together = BATCHED[name](pictures, amounts)
+    alone = np.stack([operation.apply(image, params) for params in params_list])
+    pictures = (
+        torch.from_numpy(np.stack([image] * len(params_list))).permute(0, 3, 1, 2).contiguous()
+    )
+    together = BATCHED[name](pictures, params_list)
     assert together.dtype == torch.uint8
     return alone.astype(int), together.permute(0, 2, 3, 1).numpy().astype(int)
 
@@ -113,17 +115,19 @@ def test_histograms_of_few_levels_are_stretched_as_pillow_does(levels, name, sid
     assert np.abs(alone - together).max() <= (name == "autocontrast")
 
 
-def drawn_of(policy, images, seed=0):
+def sampled_transforms(policy, images, seed=0):
     return [
-        policy.draw(side_of(image), np.random.default_rng((seed, index)))
+        policy.sample_transform(size_of(image), np.random.default_rng((seed, index)))
         for index, image in enumerate(images)
     ]
 
 
 def alone_and_together(policy, images, seed=0):
-    drawn = drawn_of(policy, images, seed)
+    drawn = sampled_transforms(policy, images, seed)
     alone = np.stack([one.apply(image) for one, image in zip(drawn, images, strict=True)])
-    return alone.astype(int), alter(torch.from_numpy(np.stack(images)), drawn).numpy().astype(int)
+    return alone.astype(int), apply_batch(torch.from_numpy(np.stack(images)), drawn).numpy().astype(
+        int
+    )
 
 
 EVERYTHING = replace(
@@ -151,7 +155,8 @@ def test_a_batch_is_not_written_to_and_repeats_under_its_seed(photos):
     images = torch.from_numpy(np.stack([photos[0]] * 8))
     before = images.clone()
     first, again, other = (
-        alter(images, drawn_of(EVERYTHING, images.numpy(), seed)) for seed in (1, 1, 2)
+        apply_batch(images, sampled_transforms(EVERYTHING, images.numpy(), seed))
+        for seed in (1, 1, 2)
     )
     assert torch.equal(images, before)
     assert torch.equal(first, again)
@@ -160,21 +165,23 @@ def test_a_batch_is_not_written_to_and_repeats_under_its_seed(photos):
 
 def test_a_picture_does_not_depend_on_those_beside_it(photos):
     images = np.stack([photos[index % 2] for index in range(12)])
-    drawn = drawn_of(EVERYTHING, images)
-    whole = alter(torch.from_numpy(images), drawn)
-    pairs = [alter(torch.from_numpy(images[i : i + 2]), drawn[i : i + 2]) for i in range(0, 12, 2)]
+    drawn = sampled_transforms(EVERYTHING, images)
+    whole = apply_batch(torch.from_numpy(images), drawn)
+    pairs = [
+        apply_batch(torch.from_numpy(images[i : i + 2]), drawn[i : i + 2]) for i in range(0, 12, 2)
+    ]
     assert (whole.int() - torch.cat(pairs).int()).abs().max() <= 1
 
 
 def test_compared_views_stand_beside_the_plain_one(photos):
     policy = POLICIES["augmix"]
-    begun = [
-        policy.begin(Image.fromarray(photo), CONTRACT, np.random.default_rng(seed))
+    partial = [
+        policy.partial_view(Image.fromarray(photo), CONTRACT, np.random.default_rng(seed))
         for seed, photo in enumerate(photos * 4)
     ]
-    plain = np.stack([one.pixels for one in begun])
-    found = finished(plain, [one.drawn for one in begun], CPU)
-    wanted = np.stack([one.done() for one in begun])
+    plain = np.stack([one.pixels for one in partial])
+    found = finish_batch(plain, [one.transforms for one in partial], CPU)
+    wanted = np.stack([one.finish() for one in partial])
     assert found.shape == (8, 3, 64, 64, 3)
     assert np.array_equal(found[:, 0], plain)
     assert np.abs(found.numpy().astype(int) - wanted).mean() < 0.1

@@ -1,4 +1,4 @@
-"""Mixed images carry mixed labels, in the very proportion of their pixels."""
+"""MixedBatch images carry mixed labels, in the very proportion of their pixels."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ NOTHING = POLICIES["none"]
 CLASSES = 5
 
 
-def draw(seed=0):
+def rng_of(seed=0):
     return np.random.default_rng(seed)
 
 
@@ -35,7 +35,7 @@ def test_targets_are_shares_and_repeat_under_their_seed(labels, mixup, cutmix, s
     policy = replace(NOTHING, mixup=mixup, cutmix=cutmix)
     given_images, ids = flat(labels), np.asarray(labels)
     kept = given_images.copy()
-    first, again = (mix(given_images, ids, CLASSES, policy, draw(seed)) for _ in range(2))
+    first, again = (mix(given_images, ids, CLASSES, policy, rng_of(seed)) for _ in range(2))
     assert np.array_equal(given_images, kept)
     assert first.images.shape == kept.shape
     assert first.images.dtype == np.uint8
@@ -53,7 +53,7 @@ def test_a_label_has_the_share_of_its_pixels(name):
     labels = np.arange(CLASSES)
     mixed_at_all = 0
     for seed in range(40):
-        mixed = mix(flat(labels), labels, CLASSES, policy, draw(seed))
+        mixed = mix(flat(labels), labels, CLASSES, policy, rng_of(seed))
         expected = 50 * (mixed.targets @ labels)
         assert np.allclose(mixed.images.mean((1, 2, 3)), expected, atol=0.6)
         mixed_at_all += int((mixed.targets.max(1) < 0.99).any())
@@ -64,8 +64,8 @@ def test_mixup_blends_and_cutmix_pastes():
     labels = np.asarray([0, 4])
     blends, pastes = 0, 0
     for seed in range(30):
-        blended = mix(flat(labels), labels, CLASSES, replace(NOTHING, mixup=1.0), draw(seed))
-        pasted = mix(flat(labels), labels, CLASSES, replace(NOTHING, cutmix=1.0), draw(seed))
+        blended = mix(flat(labels), labels, CLASSES, replace(NOTHING, mixup=1.0), rng_of(seed))
+        pasted = mix(flat(labels), labels, CLASSES, replace(NOTHING, cutmix=1.0), rng_of(seed))
         assert len(np.unique(blended.images[0])) == 1
         assert set(np.unique(pasted.images)) <= {0, 200}
         blends += int(0 < blended.images[0].mean() < 200)
@@ -78,7 +78,7 @@ def test_a_coin_decides_where_both_are_on():
     both = replace(NOTHING, mixup=1.0, cutmix=1.0)
     labels = np.asarray([0, 4])
     levels = [
-        np.unique(mix(flat(labels), labels, CLASSES, both, draw(s)).images) for s in range(60)
+        np.unique(mix(flat(labels), labels, CLASSES, both, rng_of(s)).images) for s in range(60)
     ]
     pasted = sum(set(found) <= {0, 200} for found in levels)
     assert 20 < pasted < 55
@@ -93,7 +93,7 @@ def test_a_policy_mixes_only_when_asked():
 def test_an_image_without_a_label_adds_nothing_to_the_labels():
     policy = replace(NOTHING, mixup=1.0)
     labels = np.asarray([0, -1, 2, -1])
-    mixed = mix(flat([0, 1, 2, 3]), labels, CLASSES, policy, draw(1))
+    mixed = mix(flat([0, 1, 2, 3]), labels, CLASSES, policy, rng_of(1))
     assert mixed.targets[:, [1, 3, 4]].max() == 0
     assert (mixed.targets.sum(1) < 0.999).any()
     assert np.isclose(mixed.targets.sum(), 2)  # what two labelled images have to give

@@ -49,7 +49,7 @@ def changed(**fields):
     return replace(NOTHING, **fields)
 
 
-def draw(seed=0):
+def rng_of(seed=0):
     return np.random.default_rng(seed)
 
 
@@ -91,7 +91,10 @@ def test_what_is_set_by_hand_takes_the_place_of_the_named_policy(name):
 def test_operations_by_hand_are_done_though_the_named_policy_has_none(name):
     by_hand = choose_policy(Augment(policy=name, operations=("rotate",)))
     assert by_hand.operations == ("rotate",)
-    assert (by_hand.operations_per_image, by_hand.strength) == (1, POLICIES["auto"].strength)
+    assert (by_hand.operations_per_image, by_hand.strength) == (
+        1,
+        POLICIES["auto"].strength,
+    )
     strong = choose_policy(Augment(policy=name, operations=("rotate",), strength=0.9))
     assert strong.strength == 0.9
     off = choose_policy(Augment(policy=name, operations=("rotate",), operations_per_image=0))
@@ -99,7 +102,7 @@ def test_operations_by_hand_are_done_though_the_named_policy_has_none(name):
 
 
 def test_none_shows_what_evaluation_sees():
-    view = POLICIES["none"].apply(picture(), CONTRACT, draw())
+    view = POLICIES["none"].apply(picture(), CONTRACT, rng_of())
     assert np.array_equal(view, CONTRACT.fit(picture()))
 
 
@@ -111,7 +114,7 @@ def test_trivialaugment_turns_further_than_randaugment_and_varies():
     bar[30:34, 4:34] = 255  # from the left to the middle
     ends = []
     for seed in range(60):
-        view = wide.apply(Image.fromarray(bar), replace(CONTRACT, crop=1.0), draw(seed))
+        view = wide.apply(Image.fromarray(bar), replace(CONTRACT, crop=1.0), rng_of(seed))
         y, x = np.argwhere(view[..., 0] > 200).mean(0) - 16
         ends.append(np.degrees(np.arctan2(y, -x)))
     assert max(map(abs, ends)) > 90
@@ -124,7 +127,7 @@ def test_augmix_stays_near_the_image_it_blends_into():
     straight = CONTRACT.fit(picture()).astype(int)
 
     def distance(policy):
-        views = [policy.apply(picture(), CONTRACT, draw(seed)) for seed in range(30)]
+        views = [policy.apply(picture(), CONTRACT, rng_of(seed)) for seed in range(30)]
         assert all(view.dtype == np.uint8 for view in views)
         return np.mean([np.abs(view - straight).mean() for view in views])
 
@@ -135,10 +138,10 @@ def test_compared_views_are_the_plain_one_and_two_that_differ_from_it_and_each_o
     augmix = POLICIES["augmix"]
     differ = 0
     for seed in range(30):
-        plain, *altered = augmix.begin(picture(), CONTRACT, draw(seed)).done()
+        plain, *altered = augmix.partial_view(picture(), CONTRACT, rng_of(seed)).finish()
         unaltered = replace(augmix, operations_per_image=0)
-        assert np.array_equal(plain, unaltered.apply(picture(), CONTRACT, draw(seed)))
-        assert np.array_equal(altered[0], augmix.apply(picture(), CONTRACT, draw(seed)))
+        assert np.array_equal(plain, unaltered.apply(picture(), CONTRACT, rng_of(seed)))
+        assert np.array_equal(altered[0], augmix.apply(picture(), CONTRACT, rng_of(seed)))
         differ += not np.array_equal(altered[0], altered[1])
     assert differ > 25
 
@@ -157,24 +160,24 @@ def test_augmix_compares_views_unless_images_are_mixed_or_nothing_is_altered():
 
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
 def test_views_are_not_compared_where_images_are_mixed(mixing):
-    told = (
-        "consistency compares views of one image, and mixup and cutmix blend several: leave it "
-        "out, or them"
+    message = (
+        "consistency compares views of one image, and mixup and cutmix mix several: set one "
+        "or the other"
     )
     with pytest.raises(RecipeError) as caught:
         from_keywords(Augment, {mixing: 0.2, "consistency": 12})
-    assert str(caught.value) == f"{told}, got 12."
+    assert str(caught.value) == f"{message}, got 12."
     with pytest.raises(DataError) as caught:
         changed(consistency=12, **{mixing: 0.2})
-    assert str(caught.value) == f"{told}."
+    assert str(caught.value) == f"{message}."
 
 
 def test_views_that_nothing_makes_differ_are_not_compared():
     with pytest.raises(RecipeError) as caught:
         choose_policy(Augment(policy="none", consistency=12))
     assert str(caught.value) == (
-        "augment.consistency: consistency compares altered views, and this policy alters none. "
-        "Give operations or color as well, or leave it out."
+        "augment.consistency: consistency needs altered views, and this policy only crops and "
+        "flips. Set operations or color as well, or leave consistency out."
     )
 
 
@@ -184,7 +187,7 @@ def test_an_operation_is_drawn_as_often_as_its_weight_says():
         weights={"invert": 3.0},
     )  # fmt: skip
     straight = CONTRACT.fit(picture())
-    views = [policy.apply(picture(), CONTRACT, draw(seed)) for seed in range(200)]
+    views = [policy.apply(picture(), CONTRACT, rng_of(seed)) for seed in range(200)]
     assert 130 < sum(np.array_equal(view, 255 - straight) for view in views) < 170
 
 
@@ -192,14 +195,16 @@ def test_an_operation_has_its_own_strength_where_it_has_one():
     policy = changed(
         operations=("invert",), operations_per_image=1, strength=0.0, strengths={"invert": 1.0}
     )
-    assert np.array_equal(policy.apply(picture(), CONTRACT, draw()), 255 - CONTRACT.fit(picture()))
+    assert np.array_equal(
+        policy.apply(picture(), CONTRACT, rng_of()), 255 - CONTRACT.fit(picture())
+    )
 
 
 def test_upside_down_and_erased_images_are_as_many_as_asked():
     straight = CONTRACT.fit(picture())
-    turned = [changed(vertical_flip=True).apply(picture(), CONTRACT, draw(s)) for s in range(100)]
+    turned = [changed(vertical_flip=True).apply(picture(), CONTRACT, rng_of(s)) for s in range(100)]
     assert 30 < sum(np.array_equal(view, straight[::-1]) for view in turned) < 70
-    erased = [changed(erasing=0.3).apply(picture(), CONTRACT, draw(s)) for s in range(200)]
+    erased = [changed(erasing=0.3).apply(picture(), CONTRACT, rng_of(s)) for s in range(200)]
     assert 35 < sum(not np.array_equal(view, straight) for view in erased) < 85
 
 
@@ -207,19 +212,21 @@ def test_a_policy_that_does_nothing_shows_what_evaluation_sees(tmp_path):
     for width, height in [(60, 40), (31, 200), (32, 32), (9, 11)]:
         image = picture(width, height)
         image.save(tmp_path / "image.png")
-        seen = NOTHING.apply(image, CONTRACT, draw())
+        seen = NOTHING.apply(image, CONTRACT, rng_of())
         assert np.array_equal(seen, CONTRACT.read(tmp_path / "image.png"))
 
 
 def test_flips_happen_only_when_asked():
     straight = CONTRACT.fit(picture())
     for seed in range(20):
-        assert np.array_equal(NOTHING.apply(picture(), CONTRACT, draw(seed)), straight)
+        assert np.array_equal(NOTHING.apply(picture(), CONTRACT, rng_of(seed)), straight)
 
 
 def test_half_of_the_images_are_mirrored_when_asked():
     straight = CONTRACT.fit(picture())
-    views = [changed(horizontal_flip=True).apply(picture(), CONTRACT, draw(s)) for s in range(200)]
+    views = [
+        changed(horizontal_flip=True).apply(picture(), CONTRACT, rng_of(s)) for s in range(200)
+    ]
     mirrored = [np.array_equal(view, straight[:, ::-1]) for view in views]
     assert all(m or np.array_equal(v, straight) for m, v in zip(mirrored, views, strict=True))
     assert 70 < sum(mirrored) < 130
@@ -234,7 +241,7 @@ def test_half_of_the_images_are_mirrored_when_asked():
 )
 def test_every_view_is_of_the_network_size_and_repeats_under_its_seed(policy, width, height, seed):
     image = picture(width, height)
-    first, again = (policy.apply(image, CONTRACT, draw(seed)) for _ in range(2))
+    first, again = (policy.apply(image, CONTRACT, rng_of(seed)) for _ in range(2))
     assert first.shape == (32, 32, 3)
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
@@ -242,13 +249,13 @@ def test_every_view_is_of_the_network_size_and_repeats_under_its_seed(policy, wi
 
 def test_another_seed_gives_another_view():
     policy = choose_policy()
-    views = {policy.apply(picture(), CONTRACT, draw(seed)).tobytes() for seed in range(20)}
+    views = {policy.apply(picture(), CONTRACT, rng_of(seed)).tobytes() for seed in range(20)}
     assert len(views) > 15
 
 
 def test_the_image_itself_is_not_changed():
     image = picture()
-    choose_policy().apply(image, CONTRACT, draw())
+    choose_policy().apply(image, CONTRACT, rng_of())
     assert np.array_equal(np.asarray(image), np.asarray(picture()))
 
 
@@ -259,7 +266,7 @@ def test_a_crop_shows_at_least_the_area_that_was_asked_for(area):
     image = Image.fromarray(np.stack([across, across.T, across], axis=2))
     shown, ratios = [], []
     for seed in range(60):
-        view = changed(crop_area=area).apply(image, CONTRACT, draw(seed)).astype(int)
+        view = changed(crop_area=area).apply(image, CONTRACT, rng_of(seed)).astype(int)
         step_x = np.diff(view[..., 0], axis=1).mean()  # levels a pixel: the width that is shown
         step_y = np.diff(view[..., 1], axis=0).mean()
         shown.append(step_x * step_y * (32 / side) ** 2)
@@ -272,7 +279,7 @@ def test_a_crop_shows_at_least_the_area_that_was_asked_for(area):
 
 
 def test_colors_wander_only_when_asked():
-    views = {changed(color=0.5).apply(picture(), CONTRACT, draw(s)).tobytes() for s in range(5)}
+    views = {changed(color=0.5).apply(picture(), CONTRACT, rng_of(s)).tobytes() for s in range(5)}
     assert len(views) == 5
 
 
@@ -281,9 +288,9 @@ def test_as_many_operations_are_drawn_as_asked():
     once = changed(operations=("invert",), operations_per_image=1, strength=1.0)
     never = changed(operations=("invert",), operations_per_image=0, strength=1.0)
     straight = CONTRACT.fit(picture())
-    assert np.array_equal(never.apply(picture(), CONTRACT, draw()), straight)
-    assert np.array_equal(once.apply(picture(), CONTRACT, draw()), 255 - straight)
-    assert np.array_equal(twice.apply(picture(), CONTRACT, draw()), straight)
+    assert np.array_equal(never.apply(picture(), CONTRACT, rng_of()), straight)
+    assert np.array_equal(once.apply(picture(), CONTRACT, rng_of()), 255 - straight)
+    assert np.array_equal(twice.apply(picture(), CONTRACT, rng_of()), straight)
 
 
 @settings(
@@ -330,21 +337,24 @@ def test_an_unknown_operation_is_answered_with_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "file is not valid JSON (Expecting property name enclosed in double quotes"),
         ("[1, 2]", "file is not a policy ("),
         ("{}", "file is not a policy ('format')."),
         ('{"format": 1, "operations": []}', "file is not a policy ("),
-        ('{"format": 99, "operations": []}', "policy was written by a newer acclimate."),
+        (
+            '{"format": 99, "operations": []}',
+            "policy was written by a newer acclimate. Upgrade acclimate.",
+        ),
     ],
 )
-def test_a_file_that_is_no_policy_is_refused(tmp_path, content, told):
+def test_a_file_that_is_no_policy_is_refused(tmp_path, content, message):
     path = tmp_path / "policy.json"
     path.write_text(content)
     with pytest.raises(DataError) as caught:
         Policy.load(path)
-    assert str(caught.value).startswith(f"{path}: {told}")
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def digit(shifted):
         return np.asarray(image.convert("RGB"))
 
 
-def draw(seed):
+def rng_of(seed):
     return np.random.default_rng(seed)
 
 
@@ -43,14 +43,14 @@ def test_the_suite_covers_all_eighteen_operations():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape_and_type_stay(name, shape):
     for strength in STRENGTHS:
-        changed = OPERATIONS[name](picture(*shape), strength, draw(0))
+        changed = OPERATIONS[name](picture(*shape), strength, rng_of(0))
         assert changed.shape == (*shape, 3)
         assert changed.dtype == np.uint8
 
 
 @every
 def test_a_seed_repeats_the_picture(name, digit):
-    first, again = (OPERATIONS[name](digit, 0.7, draw(5)) for _ in range(2))
+    first, again = (OPERATIONS[name](digit, 0.7, rng_of(5)) for _ in range(2))
     assert np.array_equal(first, again)
 
 
@@ -59,18 +59,20 @@ def test_a_seed_repeats_the_picture(name, digit):
 def test_strength_zero_leaves_every_pixel(name, shape):
     image = picture(*shape)
     for seed in range(5):
-        assert np.array_equal(OPERATIONS[name](image, 0.0, draw(seed)), image)
+        assert np.array_equal(OPERATIONS[name](image, 0.0, rng_of(seed)), image)
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "identity"])
 def test_strength_one_changes_a_real_image(name, digit):
     assert any(
-        not np.array_equal(OPERATIONS[name](digit, 1.0, draw(seed)), digit) for seed in range(3)
+        not np.array_equal(OPERATIONS[name](digit, 1.0, rng_of(seed)), digit) for seed in range(3)
     )
 
 
 def test_identity_changes_nothing_at_any_strength(digit):
-    assert all(np.array_equal(OPERATIONS["identity"](digit, s, draw(0)), digit) for s in STRENGTHS)
+    assert all(
+        np.array_equal(OPERATIONS["identity"](digit, s, rng_of(0)), digit) for s in STRENGTHS
+    )
 
 
 @every
@@ -78,10 +80,10 @@ def test_the_given_image_is_not_written_to(name):
     image = picture()
     kept = image.copy()
     for strength in STRENGTHS:
-        OPERATIONS[name](image, strength, draw(1))
+        OPERATIONS[name](image, strength, rng_of(1))
     assert np.array_equal(image, kept)
     image.flags.writeable = False
-    assert OPERATIONS[name](image, 1.0, draw(1)).shape == image.shape
+    assert OPERATIONS[name](image, 1.0, rng_of(1)).shape == image.shape
 
 
 @every
@@ -90,7 +92,7 @@ def test_threads_draw_the_same_as_one_after_another(name):
 
     def change(job):
         image, seed = job
-        return OPERATIONS[name](image, 0.8, draw(seed))
+        return OPERATIONS[name](image, 0.8, rng_of(seed))
 
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(change, jobs))
@@ -103,5 +105,5 @@ def test_only_the_generator_handed_in_is_drawn_from(name):
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
 
     before = globals_now()
-    OPERATIONS[name](picture(), 1.0, draw(0))
+    OPERATIONS[name](picture(), 1.0, rng_of(0))
     assert globals_now() == before

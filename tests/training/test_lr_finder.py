@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from acclimate.augmentation.batched_operations import finished
+from acclimate.augmentation.batched_operations import finish_batch
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.training_images import TrainingImages
@@ -57,8 +57,8 @@ def test_nothing_is_changed_and_the_same_comes_out_again(tried):
 def test_rates_are_tried_on_images_that_the_device_altered_where_it_does(tried, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "acclimate.training.batches.train_batches.finished",
-        lambda images, drawn, on: asked.append(on) or finished(images, drawn, on),
+        "acclimate.training.batches.train_batches.finish_batch",
+        lambda images, drawn, on: asked.append(on) or finish_batch(images, drawn, on),
     )
     here, there = tried(), tried(augment_on="device")
     assert set(asked) == {torch.device("cpu")}

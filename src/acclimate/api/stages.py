@@ -10,7 +10,7 @@ from typing import Any
 
 from acclimate.api import inputs
 from acclimate.api.inputs import AnyData, as_context, as_dataset, to_judge
-from acclimate.augmentation.auto_policy import safe_policy as _safe_policy
+from acclimate.augmentation.auto_policy import auto_policy as _auto_policy
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.settings import Augment
@@ -139,8 +139,8 @@ def augment(
     if model is None or data is None:
         raise RecipeError("a model and data are needed, or neither.", where="augment")
     here = as_context(context, progress=progress)
-    judge = resized_classifier(model, contract, image_size)
-    return _safe_policy(judge, as_dataset(data, context=here), made, context=here)
+    classifier = resized_classifier(model, contract, image_size)
+    return _auto_policy(classifier, as_dataset(data, context=here), made, context=here)
 
 
 def probe(

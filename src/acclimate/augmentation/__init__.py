@@ -1,1 +1,1 @@
-"""What is done to training images, so that the label stays true."""
+"""Augmentation of training images, and the policy that keeps their labels valid."""

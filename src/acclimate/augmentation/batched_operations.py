@@ -1,8 +1,8 @@
-"""What is done to pictures, done to a whole batch on its device.
+"""Augmentation operations on a whole batch, on its device.
 
-Everything was drawn before (`draws`), so a picture becomes what it becomes alone (`operations`),
-give or take one level: each function here follows what Pillow computes. Pictures are grouped by the
-kind of change that stands at the same place of their lists; all affine ones are one kind.
+All parameters are sampled beforehand (`parameters`), so an image becomes what it becomes alone
+(`operations`), within one level of 255: each function here follows Pillow's computation. Images
+are grouped by the operation at the same position of their lists; all affine ones form one group.
 """
 
 import math
@@ -14,85 +14,87 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from acclimate.augmentation.operations import GREY
-from acclimate.augmentation.parameters import Amount, Move, Patch
-from acclimate.augmentation.sampled import Change, Drawn
+from acclimate.augmentation.parameters import Affine, Params, Patch
+from acclimate.augmentation.sampled import AppliedOp, SampledTransform
 
-Work = Callable[[torch.Tensor, Sequence[Amount]], torch.Tensor]
-"""uint8 (n, 3, H, W), and the amount for each, to uint8 (n, 3, H, W)."""
+BatchedOp = Callable[[torch.Tensor, Sequence[Params]], torch.Tensor]
+"""uint8 (n, 3, H, W), and the parameters of each image, to uint8 (n, 3, H, W)."""
 
 _ALMOST = 1 / 64
-"""Levels. Pillow cuts fractions off in double precision; in single, whole numbers come out a little
-too small now and then."""
+"""Added before fractions are cut off, in levels. Pillow computes in double precision; in single
+precision, whole numbers sometimes come out a little too small."""
 _PASSES = 3
-"""Box filters that Pillow's Gaussian blur is made of."""
+"""Number of box filters in Pillow's Gaussian blur."""
 
 
-def finished(
-    images: NDArray[np.uint8], drawn: Sequence[Sequence[Drawn]], device: torch.device
+def finish_batch(
+    images: NDArray[np.uint8],
+    transforms: Sequence[Sequence[SampledTransform]],
+    device: torch.device,
 ) -> torch.Tensor:
-    """Pictures with all done to them that was drawn.
+    """Images with their sampled transforms applied.
 
     Args:
         images: Cropped and flipped, uint8, (b, S, S, 3).
-        drawn: For each picture, and each of its views that is altered: as many of each.
-        device: Where the work is done.
+        transforms: For each image, one per altered view; all images have equally many.
+        device: The device of the result.
 
     Returns:
         uint8, (b, S, S, 3), on the device; of several views (b, V, S, S, 3), the plain one first.
     """
     plain = torch.from_numpy(images).to(device, non_blocking=True)
-    altered = [alter(plain, view) for view in zip(*drawn, strict=True)]
+    altered = [apply_batch(plain, view) for view in zip(*transforms, strict=True)]
     return torch.stack([plain, *altered], 1) if len(altered) > 1 else altered[0]
 
 
-def alter(images: torch.Tensor, drawn: Sequence[Drawn]) -> torch.Tensor:
-    """A batch with all of it done.
+def apply_batch(images: torch.Tensor, transforms: Sequence[SampledTransform]) -> torch.Tensor:
+    """A batch with one transform applied to each image.
 
     Args:
         images: uint8, (b, S, S, 3). Not changed.
-        drawn: For each image.
+        transforms: One for each image.
 
     Returns:
         uint8, (b, S, S, 3), on the same device.
     """
     pixels = images.permute(0, 3, 1, 2).contiguous()
-    pixels = _changed(pixels, [one.changes for one in drawn])
-    # A policy has as many chains for each image, or none.
-    chains = list(zip(*(one.chains for one in drawn), strict=True))
+    pixels = _apply_ops(pixels, [one.ops for one in transforms])
+    # All images of a policy have the same number of chains.
+    chains = list(zip(*(one.chains for one in transforms), strict=True))
     if chains:
-        blended = _column([one.share for one in drawn], pixels) * pixels.float()
+        blended = _column([one.image_weight for one in transforms], pixels) * pixels.float()
         for chain in chains:
-            shares = _column([link.share for link in chain], pixels)
-            blended += shares * _changed(pixels, [link.changes for link in chain]).float()
+            weights = _column([link.weight for link in chain], pixels)
+            blended += weights * _apply_ops(pixels, [link.ops for link in chain]).float()
         pixels = _bytes(blended.round())
-    pixels = _changed(pixels, [one.last for one in drawn])
+    pixels = _apply_ops(pixels, [one.last_ops for one in transforms])
     return pixels.permute(0, 2, 3, 1).contiguous()
 
 
-def _changed(pixels: torch.Tensor, lists: Sequence[Sequence[Change]]) -> torch.Tensor:
-    for place in range(max(map(len, lists), default=0)):
-        groups: dict[Work, list[int]] = {}
-        for index, changes in enumerate(lists):
-            if place < len(changes):
-                groups.setdefault(BATCHED[changes[place].name], []).append(index)
-        groups.pop(left_alone, None)
+def _apply_ops(pixels: torch.Tensor, ops: Sequence[Sequence[AppliedOp]]) -> torch.Tensor:
+    for place in range(max(map(len, ops), default=0)):
+        groups: dict[BatchedOp, list[int]] = {}
+        for index, own in enumerate(ops):
+            if place < len(own):
+                groups.setdefault(BATCHED[own[place].name], []).append(index)
+        groups.pop(identity, None)
         changed = pixels.clone()
-        for work, indices in groups.items():
+        for apply, indices in groups.items():
             at = torch.tensor(indices, device=pixels.device)
-            changed[at] = work(pixels[at], [lists[index][place].amount for index in indices])
+            changed[at] = apply(pixels[at], [ops[index][place].params for index in indices])
         pixels = changed
     return pixels
 
 
-def left_alone(pixels: torch.Tensor, amounts: Sequence[Amount]) -> torch.Tensor:
-    """The pictures as they are."""
+def identity(pixels: torch.Tensor, params: Sequence[Params]) -> torch.Tensor:
+    """Returns the images as they are."""
     return pixels
 
 
-def moved(pixels: torch.Tensor, moves: Sequence[Move]) -> torch.Tensor:
-    """Turned, slanted or shifted on a grey ground: one grid for each, one sampling for all."""
+def affine(pixels: torch.Tensor, params: Sequence[Affine]) -> torch.Tensor:
+    """Rotates, shears or shifts, with a grey fill: a grid per image, one sampling for all."""
     height, width = pixels.shape[2:]
-    maps = torch.tensor([_inverse(move, height, width) for move in moves], dtype=torch.float32)
+    maps = torch.tensor([_inverse(one, height, width) for one in params], dtype=torch.float32)
     rows = maps.to(pixels.device)[..., None, None]  # (n, 2, 3, 1, 1)
     x = torch.arange(width, device=pixels.device)[None, None, :] + 0.5
     y = torch.arange(height, device=pixels.device)[None, :, None] + 0.5
@@ -106,40 +108,40 @@ def moved(pixels: torch.Tensor, moves: Sequence[Move]) -> torch.Tensor:
     return _bytes(torch.where(inside[:, None], found + _ALMOST, float(GREY)))
 
 
-def _inverse(move: Move, height: int, width: int) -> list[list[float]]:
-    """Where a pixel comes from, as torchvision has it: rows of (x, y, 1)."""
-    turn, sx, sy = (math.radians(a) for a in (move.angle, move.shear_x, move.shear_y))
+def _inverse(params: Affine, height: int, width: int) -> list[list[float]]:
+    """Torchvision's inverse affine matrix, which maps output to input pixels: rows of (x, y, 1)."""
+    turn, sx, sy = (math.radians(a) for a in (params.angle, params.shear_x, params.shear_y))
     a, c = math.cos(turn - sy) / math.cos(sy), math.sin(turn - sy) / math.cos(sy)
     b, d = -a * math.tan(sx) - math.sin(turn), -c * math.tan(sx) + math.cos(turn)
-    # Its determinant is 1: nothing is made larger.
+    # The determinant is 1: the scale does not change.
     middle_x, middle_y = width / 2, height / 2
-    away_x, away_y = middle_x + move.right, middle_y + move.down
+    away_x, away_y = middle_x + params.right, middle_y + params.down
     return [
         [d, -b, middle_x - d * away_x + b * away_y],
         [-c, a, middle_y + c * away_x - a * away_y],
     ]
 
 
-def brightened(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
-    """Darker or brighter."""
+def adjust_brightness(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+    """Makes images darker or brighter."""
     return _from(torch.zeros((), device=pixels.device), pixels, factors)
 
 
-def saturated(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
-    """Paler or more colourful."""
+def adjust_saturation(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+    """Makes colors paler or stronger."""
     return _from(_grey(pixels).float(), pixels, factors)
 
 
-def contrasted(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
-    """Flatter or starker."""
+def adjust_contrast(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+    """Lowers or raises the contrast."""
     grey = _grey(pixels)
     total, count = grey.sum((1, 2, 3), dtype=torch.int64), grey[0].numel()
     mean = (2 * total + count) // (2 * count)  # rounded
     return _from(mean.float()[:, None, None, None], pixels, factors)
 
 
-def sharpened(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
-    """Softer or sharper; the outermost pixels stay."""
+def adjust_sharpness(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
+    """Makes images softer or sharper; the outermost pixels stay."""
     soft = pixels.float()
     if min(pixels.shape[2:]) > 2:
         kernel = torch.ones(3, 1, 3, 3, device=pixels.device)
@@ -150,28 +152,28 @@ def sharpened(pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
     return _from(soft, pixels, factors)
 
 
-def posterized(pixels: torch.Tensor, bits: Sequence[int]) -> torch.Tensor:
-    """Fewer levels a channel."""
+def posterize(pixels: torch.Tensor, bits: Sequence[int]) -> torch.Tensor:
+    """Reduces the bits per channel."""
     masks = torch.tensor([256 - (1 << (8 - kept)) for kept in bits], device=pixels.device)
     return pixels & masks.to(torch.uint8)[:, None, None, None]
 
 
-def solarized(pixels: torch.Tensor, thresholds: Sequence[float]) -> torch.Tensor:
-    """Values from a threshold on inverted."""
+def solarize(pixels: torch.Tensor, thresholds: Sequence[float]) -> torch.Tensor:
+    """Inverts all values from a threshold on."""
     return torch.where(pixels.float() < _column(thresholds, pixels), pixels, 255 - pixels)
 
 
-def stretched(pixels: torch.Tensor, done: Sequence[bool]) -> torch.Tensor:
-    """Levels of each channel stretched to the whole range, where it is done."""
+def autocontrast(pixels: torch.Tensor, apply: Sequence[bool]) -> torch.Tensor:
+    """Stretches each channel to the whole range, for the images where `apply` is true."""
     levels = pixels.float()
     low, high = levels.amin((2, 3), keepdim=True), levels.amax((2, 3), keepdim=True)
     scale = 255 / (high - low).clamp_min(1)
     wide = torch.where(high > low, (levels - low) * scale + _ALMOST, levels)
-    return torch.where(_flags(done, pixels), _bytes(wide), pixels)
+    return torch.where(_flags(apply, pixels), _bytes(wide), pixels)
 
 
-def equalized(pixels: torch.Tensor, done: Sequence[bool]) -> torch.Tensor:
-    """Histogram of each channel flattened, where it is done."""
+def equalize(pixels: torch.Tensor, apply: Sequence[bool]) -> torch.Tensor:
+    """Equalizes the histogram of each channel, for the images where `apply` is true."""
     count, channels = pixels.shape[:2]
     levels = pixels.flatten(2).long()  # (n, 3, H * W)
     ones = torch.ones_like(levels)
@@ -182,17 +184,17 @@ def equalized(pixels: torch.Tensor, done: Sequence[bool]) -> torch.Tensor:
     below = counts.cumsum(2) - counts
     table = ((step // 2 + below) // step.clamp_min(1)).clamp(max=255)
     flat = table.gather(2, levels).view_as(pixels).to(torch.uint8)
-    changes = _flags(done, pixels) & (step > 0)[..., None]
+    changes = _flags(apply, pixels) & (step > 0)[..., None]
     return torch.where(changes, flat, pixels)
 
 
-def inverted(pixels: torch.Tensor, done: Sequence[bool]) -> torch.Tensor:
-    """Light and dark exchanged, where it is done."""
-    return torch.where(_flags(done, pixels), 255 - pixels, pixels)
+def invert(pixels: torch.Tensor, apply: Sequence[bool]) -> torch.Tensor:
+    """Inverts the images where `apply` is true."""
+    return torch.where(_flags(apply, pixels), 255 - pixels, pixels)
 
 
-def blurred(pixels: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
-    """Out of focus: three boxes along rows, then three along columns, of a width for each."""
+def gaussian_blur(pixels: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
+    """Blurs by three box filters along rows, then three along columns, of each image's width."""
     boxes = [_blur_box(sigma) for sigma in sigmas]
     reach = max(len(box) // 2 for box in boxes)
     padded = np.stack([np.pad(box, reach - len(box) // 2) for box in boxes])
@@ -211,7 +213,7 @@ def blurred(pixels: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
 
 
 def _blur_box(sigma: float) -> NDArray[np.float32]:
-    """Of Pillow's blur: its ends are fractions (Gwosdek et al. 2011, extended box filters)."""
+    """Pillow's extended box filter, with fractional ends (Gwosdek et al. 2011)."""
     variance = sigma * sigma / _PASSES
     whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
     part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
@@ -221,14 +223,14 @@ def _blur_box(sigma: float) -> NDArray[np.float32]:
     return np.asarray(box / box.sum(), np.float32)
 
 
-def grained(pixels: torch.Tensor, grains: Sequence[NDArray[np.float32]]) -> torch.Tensor:
-    """With noise added."""
+def add_noise(pixels: torch.Tensor, grains: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+    """Adds noise."""
     grain = torch.from_numpy(np.stack(grains)).to(pixels.device, non_blocking=True)
     return _bytes(pixels + grain.permute(0, 3, 1, 2))
 
 
-def covered(pixels: torch.Tensor, patches: Sequence[Patch]) -> torch.Tensor:
-    """With a rectangle of noise over each."""
+def erase(pixels: torch.Tensor, patches: Sequence[Patch]) -> torch.Tensor:
+    """Covers a rectangle of each image with noise."""
     found = pixels.clone()
     for image, patch in zip(found, patches, strict=True):
         height, width = patch.pixels.shape[:2]
@@ -238,7 +240,7 @@ def covered(pixels: torch.Tensor, patches: Sequence[Patch]) -> torch.Tensor:
 
 
 def _from(under: torch.Tensor, pixels: torch.Tensor, factors: Sequence[float]) -> torch.Tensor:
-    """From something dull (0) through the picture (1) and beyond."""
+    """Interpolates from `under` (factor 0) through the image (factor 1) and beyond."""
     return _bytes(under + _column(factors, pixels) * (pixels.float() - under))
 
 
@@ -250,7 +252,7 @@ def _grey(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _column(values: Sequence[float], pixels: torch.Tensor) -> torch.Tensor:
-    """A number for each picture: (n, 1, 1, 1)."""
+    """One number for each image: (n, 1, 1, 1)."""
     return torch.tensor(values, dtype=torch.float32, device=pixels.device)[:, None, None, None]
 
 
@@ -259,28 +261,28 @@ def _flags(values: Sequence[bool], pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _bytes(levels: torch.Tensor) -> torch.Tensor:
-    """Bounded, and the fraction cut off."""
+    """Clamped to [0, 255], with fractions cut off."""
     return levels.clamp(0, 255).to(torch.uint8)
 
 
-BATCHED: dict[str, Work] = {
-    "identity": left_alone,
-    "shear_x": moved,
-    "shear_y": moved,
-    "translate_x": moved,
-    "translate_y": moved,
-    "rotate": moved,
-    "brightness": brightened,
-    "color": saturated,
-    "contrast": contrasted,
-    "sharpness": sharpened,
-    "posterize": posterized,
-    "solarize": solarized,
-    "autocontrast": stretched,
-    "equalize": equalized,
-    "invert": inverted,
-    "blur": blurred,
-    "noise": grained,
-    "erase": covered,
+BATCHED: dict[str, BatchedOp] = {
+    "identity": identity,
+    "shear_x": affine,
+    "shear_y": affine,
+    "translate_x": affine,
+    "translate_y": affine,
+    "rotate": affine,
+    "brightness": adjust_brightness,
+    "color": adjust_saturation,
+    "contrast": adjust_contrast,
+    "sharpness": adjust_sharpness,
+    "posterize": posterize,
+    "solarize": solarize,
+    "autocontrast": autocontrast,
+    "equalize": equalize,
+    "invert": invert,
+    "blur": gaussian_blur,
+    "noise": add_noise,
+    "erase": erase,
 }
-"""For each of `OPERATIONS`, its work on many pictures."""
+"""For each of `OPERATIONS`, its version for batches."""

@@ -1,4 +1,4 @@
-"""How a policy stands in its file, which may come from a stranger, and what was seen."""
+"""The format of policy files, and the evidence in them."""
 
 from typing import Annotated
 
@@ -11,39 +11,39 @@ _Points = Annotated[float, Field(ge=-100, le=100)]
 
 
 class Evidence(Settings):
-    """What was seen of one operation at one strength, and what follows."""
+    """The test of one operation at one strength, and its result."""
 
     operation: str
-    """A name in the table of operations, or crop, horizontal_flip, vertical_flip, jitter."""
+    """An operation's name, or crop, horizontal_flip, vertical_flip or jitter."""
     strength: Fraction
-    """In [0, 1]; of a crop, the part of the area that may be cut off."""
+    """In [0, 1]; for a crop, the part of the area that may be cut off."""
     images: NonNegativeInt
-    """How many images were judged, each with its copy."""
+    """Number of images, each tested with one augmented copy."""
     plain: Fraction
-    """Accuracy of a probe on the images as they are."""
+    """Accuracy of a probe on the images without augmentation."""
     copies: Fraction
-    """The same probe's accuracy on the copies."""
+    """Accuracy of the same probe on the augmented copies."""
     learnt: Fraction
-    """Accuracy on the copies of a probe that learnt from copies of other images as well."""
+    """Accuracy on the copies of a probe that was also fitted on copies of other images."""
     cost: _Points
-    """Points of accuracy lost on the copies: of flips by the first probe, else by the second."""
+    """Points of accuracy lost on the copies: for flips by the first probe, else by the second."""
     low: _Points
     """Lower end of the cost's 90 % interval."""
     high: _Points
     """Upper end of the cost's 90 % interval."""
     told: Fraction | None = None
-    """Of flips: the share of images that can be told from their copies; a half is none."""
+    """For flips: share of images that a classifier tells from their copies; 0.5 is chance."""
     kept: bool
     """Whether the operation is used at this strength."""
     reason: str
-    """In a few words."""
+    """Why it is used or not."""
 
 
 _Strength = Annotated[float, Field(ge=0, le=10)]
 
 
 class PolicyRecord(Settings):
-    """A policy's file, which may come from a stranger."""
+    """The content of a policy file, validated since it may be untrusted."""
 
     crop_area: Part
     horizontal_flip: bool

@@ -1,4 +1,4 @@
-"""Images, their copies, and the probes that judge whether a copy still shows its label."""
+"""Linear probes that measure whether an augmented copy still shows its label."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.linalg import solve
 
-from acclimate.augmentation.crops import crop
-from acclimate.augmentation.operations import OPERATIONS, flip_y
+from acclimate.augmentation.crops import random_crop
+from acclimate.augmentation.operations import OPERATIONS, vertical_flip
 from acclimate.augmentation.policy import jitter
 from acclimate.context import Context, usable_cores
 from acclimate.data.dataset import Dataset, balanced
@@ -25,26 +25,26 @@ from acclimate.models.classifier import Classifier
 
 _BATCH = 64
 _FOLDS = 4
-_FAR = 5.0
-"""Standardized features beyond this are cut off: copies can lie far from what was fitted."""
+_CLIP = 5.0
+"""Standardized features are clipped here: copies can lie far from the images that were fitted."""
 FLIPS: dict[str, Callable[[Pixels], Pixels]] = {
     "horizontal_flip": mirrored,
-    "vertical_flip": flip_y,
+    "vertical_flip": vertical_flip,
 }
-"""uint8 (S, S, 3) to the same; they have one strength."""
+"""uint8 (S, S, 3) to the same; flips have one strength."""
 Hits = NDArray[np.bool_]
-"""(n,): which of the judged images a probe names right."""
+"""(n,): which images a probe classifies correctly."""
 _Kernel = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What probes say of each judged image: whether it is named right.
+class ProbeHits:
+    """Which images and copies the probes classify correctly.
 
     Attributes:
-        plain: The image as it is, by a probe that learnt from plain images.
+        plain: The image itself, by a probe fitted on plain images.
         copies: Its copy, by the same probe.
-        learnt: Its copy, by a probe that learnt from copies of other images as well.
+        learnt: Its copy, by a probe fitted on copies of other images as well.
     """
 
     plain: Hits
@@ -52,30 +52,29 @@ class Answers:
     learnt: Hits
 
 
-class Judge:
-    """Some images, each judged by probes that learnt from the others.
+class LabelProbe:
+    """A sample of images, each classified by probes that were fitted on the others.
 
-    The probes are ridge regressions on one column a class, solved among the images: no dimension
-    of the features enters but in products, so that one question costs milliseconds beside the
-    pass of the backbone.
+    The probes are ridge regressions with one output per class, solved in the space of images
+    (dual form). So a fit costs milliseconds, next to the backbone's pass over the copies.
 
     Args:
-        classifier: Whose backbone gives the features.
-        dataset: Cleaned and split; val images come first, then training images.
-        most: How many images at most.
-        context: The run; its seed chooses the images and draws the copies.
+        classifier: Its backbone gives the features.
+        dataset: Cleaned and split; val images are taken first, then training images.
+        max_images: Maximum number of images.
+        context: The run; its seed chooses the images and the augmentations.
     """
 
     def __init__(
-        self, classifier: Classifier, dataset: Dataset, most: int, context: Context
+        self, classifier: Classifier, dataset: Dataset, max_images: int, context: Context
     ) -> None:
         self.context, self.contract = context, classifier.contract
         rng = np.random.default_rng(context.seed_for("augment", "images"))
-        val = balanced(dataset, dataset.rows("val"), most, rng)
-        rows = np.sort(np.concatenate([val, _others(dataset, most - len(val), rng)]))
+        val = balanced(dataset, dataset.rows("val"), max_images, rng)
+        rows = np.sort(np.concatenate([val, _train_rows(dataset, max_images - len(val), rng)]))
         self.labels = dataset.labels[rows]
-        self._wanted = np.eye(len(dataset.classes), dtype=np.float32)[self.labels]
-        self._part = _stratified(self.labels, rng)
+        self._targets = np.eye(len(dataset.classes), dtype=np.float32)[self.labels]
+        self._fold = _stratified(self.labels, rng)
         self._infer = load_backbone(classifier, context)
         self._pool = image_threads("augment", usable_cores())
         at_least = round(1.5 * self.contract.image_size)
@@ -83,71 +82,71 @@ class Judge:
         self.images = list(self._pool.map(lambda path: _small(path, at_least), paths))
 
     def close(self) -> None:
-        """Ends the threads that make copies."""
+        """Ends the threads that augment images."""
         self._pool.shutdown()
 
     @cached_property
-    def straight(self) -> list[Pixels]:
-        """The images as evaluation sees them: uint8, (S, S, 3) each."""
+    def plain_images(self) -> list[Pixels]:
+        """The images as in evaluation: uint8, (S, S, 3) each."""
         return [self.contract.fit(image) for image in self.images]
 
-    def ask(self, operation: str, strength: float) -> Answers:
-        """What the probes say of copies of the images.
+    def measure(self, operation: str, strength: float) -> ProbeHits:
+        """Classifies the images and augmented copies of them.
 
         Args:
-            operation: As `copy_of` takes it.
+            operation: As for `augmented_copy`.
             strength: In [0, 1].
 
         Returns:
-            For each image, always in the same order.
+            The hits, always in the same order of images.
         """
         plain, kernel = self._plain
         copies = self._features(lambda index: self._copy(index, operation, strength))
         across, among = copies @ plain.T, copies @ copies.T
         found = np.empty((3, len(self.labels)), np.int64)
         for fold in range(_FOLDS):
-            seen, asked = self._part != fold, self._part == fold
-            first = _fitted(kernel[np.ix_(seen, seen)], self._wanted[seen])
+            train, test = self._fold != fold, self._fold == fold
+            on_plain = _fit(kernel[np.ix_(train, train)], self._targets[train])
             both = np.block(
                 [
-                    [kernel[np.ix_(seen, seen)], across[np.ix_(seen, seen)].T],
-                    [across[np.ix_(seen, seen)], among[np.ix_(seen, seen)]],
+                    [kernel[np.ix_(train, train)], across[np.ix_(train, train)].T],
+                    [across[np.ix_(train, train)], among[np.ix_(train, train)]],
                 ]
             )
-            second = _fitted(both, np.tile(self._wanted[seen], (2, 1)))
-            moved = np.hstack([across[np.ix_(asked, seen)], among[np.ix_(asked, seen)]])
-            found[0, asked] = first(kernel[np.ix_(asked, seen)])
-            found[1, asked] = first(across[np.ix_(asked, seen)])
-            found[2, asked] = second(moved)
-        return Answers(*(found == self.labels))
+            on_both = _fit(both, np.tile(self._targets[train], (2, 1)))
+            copy_rows = np.hstack([across[np.ix_(test, train)], among[np.ix_(test, train)]])
+            found[0, test] = on_plain(kernel[np.ix_(test, train)])
+            found[1, test] = on_plain(across[np.ix_(test, train)])
+            found[2, test] = on_both(copy_rows)
+        return ProbeHits(*(found == self.labels))
 
     def _copy(self, index: int, operation: str, strength: float) -> Pixels:
         seed = self.context.seed_for("augment", operation, strength, index)
         rng = np.random.default_rng(seed)
-        return copy_of(self.images[index], self.contract, operation, strength, rng)
+        return augmented_copy(self.images[index], self.contract, operation, strength, rng)
 
     @cached_property
     def _scale(self) -> tuple[Features, Features, Features]:
-        """Features of the images as they come, their mean and their spread."""
-        raw = self._pass(self.straight.__getitem__)
+        """Raw features of the images, their mean and their standard deviation."""
+        raw = self._extract(self.plain_images.__getitem__)
         return raw, raw.mean(0), raw.std(0) + np.float32(1e-6)
 
     @cached_property
     def _plain(self) -> tuple[Features, _Kernel]:
-        """Standardized features of the images, and their products."""
-        plain = self._standardized(self._scale[0])
+        """Standardized features of the images, and their Gram matrix."""
+        plain = self._standardize(self._scale[0])
         return plain, plain @ plain.T
 
     def _features(self, picture: Callable[[int], Pixels]) -> Features:
-        return self._standardized(self._pass(picture))
+        return self._standardize(self._extract(picture))
 
-    def _standardized(self, features: Features) -> Features:
-        """So scaled that an image's product with itself is about 1."""
+    def _standardize(self, features: Features) -> Features:
+        """Scaled so that an image's dot product with itself is about 1."""
         _, mean, std = self._scale
-        far = np.clip((features - mean) / std, -_FAR, _FAR)
-        return np.asarray(far / np.sqrt(features.shape[1]), np.float32)
+        clipped = np.clip((features - mean) / std, -_CLIP, _CLIP)
+        return np.asarray(clipped / np.sqrt(features.shape[1]), np.float32)
 
-    def _pass(self, picture: Callable[[int], Pixels]) -> Features:
+    def _extract(self, picture: Callable[[int], Pixels]) -> Features:
         found = []
         for start in range(0, len(self.images), _BATCH):
             indices = range(start, min(start + _BATCH, len(self.images)))
@@ -155,39 +154,39 @@ class Judge:
         return np.concatenate(found)
 
 
-def _fitted(kernel: _Kernel, wanted: NDArray[np.float32]) -> Callable[[_Kernel], NDArray[np.int64]]:
-    """A probe: products with what it learnt from, (m, n), to class ids, (m,).
+def _fit(kernel: _Kernel, targets: NDArray[np.float32]) -> Callable[[_Kernel], NDArray[np.int64]]:
+    """A probe: dot products with its training images, (m, n), to class ids, (m,).
 
-    The penalty is an image's product with itself: about the inverse strength of 1e-2 that most
-    data sets choose for the probe.
+    The penalty equals an image's dot product with itself: about the inverse strength of 1e-2 that
+    the probe stage chooses for most data sets.
     """
-    mean = wanted.mean(0)
+    mean = targets.mean(0)
     penalized = kernel + np.eye(len(kernel), dtype=np.float32)
-    weights = solve(penalized, wanted - mean, assume_a="pos", check_finite=False)
+    weights = solve(penalized, targets - mean, assume_a="pos", check_finite=False)
     return lambda products: np.asarray((products @ weights + mean).argmax(1), np.int64)
 
 
-def copy_of(
+def augmented_copy(
     image: Image.Image,
     contract: InputContract,
     operation: str,
     strength: float,
     rng: np.random.Generator,
 ) -> Pixels:
-    """One augmented copy of an image, as the network would see it.
+    """One augmented copy of an image, at the network's input size.
 
     Args:
         image: RGB, any size.
         contract: Gives the size.
-        operation: "crop", "horizontal_flip", "vertical_flip", "jitter", or one of `OPERATIONS`.
-        strength: In [0, 1]; of a crop, the part of the area that may be cut off.
-        rng: Draws everything random.
+        operation: "crop", "horizontal_flip", "vertical_flip", "jitter", or a key of `OPERATIONS`.
+        strength: In [0, 1]; for a crop, the part of the area that may be cut off.
+        rng: Samples everything random.
 
     Returns:
         uint8, (S, S, 3).
     """
     if operation == "crop":
-        return crop(image, contract, 1 - strength, rng)
+        return random_crop(image, contract, 1 - strength, rng)
     pixels = contract.fit(image)
     if operation in FLIPS:
         return FLIPS[operation](pixels)
@@ -196,14 +195,14 @@ def copy_of(
     return OPERATIONS[operation](pixels, strength, rng)
 
 
-def _others(dataset: Dataset, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Training images, as many as are wanted beside those of val."""
+def _train_rows(dataset: Dataset, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Training images that fill up the sample."""
     train = dataset.rows("train")
-    return balanced(dataset, train, most, rng) if most > 0 else train[:0]
+    return balanced(dataset, train, number, rng) if number > 0 else train[:0]
 
 
 def _small(path: Path, at_least: int) -> Image.Image:
-    """An image no larger than crops need: hundreds of them are held at once."""
+    """An image no larger than crops need, since hundreds of them are in memory at once."""
     image = read_image(path, at_least=at_least)
     factor = at_least / min(image.size)
     if factor >= 1:
@@ -213,9 +212,9 @@ def _small(path: Path, at_least: int) -> Image.Image:
 
 
 def _stratified(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """The fold of each image, the classes spread evenly over the folds."""
+    """The fold of each image, stratified by class."""
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
-    part = np.empty(len(labels), np.int64)
-    part[order] = np.arange(len(labels)) % _FOLDS
-    return part
+    fold = np.empty(len(labels), np.int64)
+    fold[order] = np.arange(len(labels)) % _FOLDS
+    return fold

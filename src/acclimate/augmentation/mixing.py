@@ -1,4 +1,4 @@
-"""Pairs of training images made into one, their labels with them."""
+"""MixUp and CutMix: pairs of training images mixed, with their labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from acclimate.augmentation.policy import Policy
 
 _Images = Any
-"""uint8, (B, S, S, 3): pixels in memory, or a tensor on a device."""
+"""uint8, (B, S, S, 3): an array in memory, or a tensor on a device."""
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """A batch whose labels are shared out.
+class MixedBatch:
+    """A batch of mixed images with soft labels.
 
     Attributes:
-        images: uint8, (B, S, S, 3); a tensor where one was given.
-        targets: float32, (B, C): each row sums to 1, less what an unlabelled image had.
+        images: uint8, (B, S, S, 3); a tensor if one was given.
+        targets: float32, (B, C): each row sums to 1, minus the share of unlabelled images.
     """
 
     images: _Images
@@ -27,7 +27,7 @@ class Mixed:
 
 
 def mixes(policy: Policy) -> bool:
-    """Whether a policy mixes images of a batch."""
+    """Whether a policy applies MixUp or CutMix."""
     return policy.mixup > 0 or policy.cutmix > 0
 
 
@@ -37,18 +37,18 @@ def mix(
     num_classes: int,
     policy: Policy,
     rng: np.random.Generator,
-) -> Mixed:
-    """MixUp or CutMix of a batch with itself in another order; a coin decides where both are on.
+) -> MixedBatch:
+    """Mixes a batch with a permutation of itself; with both methods on, each is used half the time.
 
     Args:
         images: uint8, (B, S, S, 3); a tensor is mixed on its device.
-        labels: int64, (B,): class ids; -1 where there is no label.
+        labels: int64, (B,): class ids; -1 for unlabelled images.
         num_classes: C.
         policy: Its `mixup` and `cutmix` are the alphas of a Beta(alpha, alpha).
-        rng: Draws the order, the share and the place.
+        rng: Samples the permutation, the share and the box.
 
     Returns:
-        As many images as given.
+        As many images as were given.
     """
     paste = policy.cutmix > 0 and (policy.mixup == 0 or rng.random() < 0.5)
     alpha = policy.cutmix if paste else policy.mixup
@@ -56,27 +56,27 @@ def mix(
     other = rng.permutation(len(images))
     others = images[other] if isinstance(images, np.ndarray) else images[torch.from_numpy(other)]
     if paste:
-        mixed, share = _pasted(images, others, share, rng)
+        mixed, share = _cutmix(images, others, share, rng)
     else:
-        mixed = _blended(images, others, share)
+        mixed = _mixup(images, others, share)
     hard = np.eye(num_classes, dtype=np.float32)[labels]
     hard[labels < 0] = 0
     targets = np.float32(share) * hard + np.float32(1 - share) * hard[other]
-    return Mixed(mixed, targets)
+    return MixedBatch(mixed, targets)
 
 
-def _blended(images: _Images, others: _Images, share: float) -> _Images:
-    """MixUp (Zhang et al. 2017, arXiv 1710.09412): `share` of each image, the rest of another."""
+def _mixup(images: _Images, others: _Images, share: float) -> _Images:
+    """MixUp (Zhang et al. 2017, arXiv 1710.09412): `share` of an image, the rest of another."""
     if isinstance(images, torch.Tensor):
         return (share * images.float() + (1 - share) * others.float()).round().to(torch.uint8)
     blend = np.float32(share) * images + np.float32(1 - share) * others
     return np.asarray(blend.round(), np.uint8)
 
 
-def _pasted(
+def _cutmix(
     images: _Images, others: _Images, share: float, rng: np.random.Generator
 ) -> tuple[_Images, float]:
-    """CutMix (Yun et al. 2019, arXiv 1905.04899): a box of others, and the share that is left."""
+    """CutMix (Yun et al. 2019, arXiv 1905.04899), and the share of the image outside the box."""
     height, width = images.shape[1:3]
     h, w = (round(side * np.sqrt(1 - share)) for side in (height, width))
     top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)

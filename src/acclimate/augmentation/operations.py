@@ -1,8 +1,8 @@
-"""What can be done to a picture: pure functions on pixels, through torchvision v2.
+"""Augmentation operations: pure functions on pixels, through torchvision v2.
 
-Each takes uint8 (H, W, 3), a strength in [0, 1] and a generator, and gives the same shape. At
-strength 0 each returns its input. torchvision's classes draw from the global generator, which
-threads share, so the draws are our own (`draws`) and only its functions are used.
+Each takes uint8 (H, W, 3), a strength in [0, 1] and a generator, and returns the same shape. At
+strength 0 each returns its input. torchvision's transform classes use the global generator, which
+threads share, so we sample the parameters ourselves (`parameters`) and use only its functionals.
 """
 
 from collections.abc import Callable
@@ -15,160 +15,160 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from acclimate.augmentation import parameters
-from acclimate.augmentation.parameters import Amount, Draw, Move, Patch, Side
+from acclimate.augmentation.parameters import Affine, Params, Patch, Sampler, Size
 from acclimate.data.images.contract import Pixels
 
 GREY = 128
-"""What comes into the picture from outside; black corners would be a feature to learn."""
+"""Fill value outside of the image; black corners would be a feature to learn."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that can be done to a picture.
+    """An augmentation operation.
 
     Attributes:
-        draw: Makes the amount.
-        work: uint8 (H, W, 3) and the amount to the same shape.
+        sample: Samples the parameters.
+        apply: uint8 (H, W, 3) and the parameters to the same shape.
     """
 
-    draw: Draw
-    work: Callable[[Pixels, Amount], Pixels]
+    sample: Sampler
+    apply: Callable[[Pixels, Params], Pixels]
 
     def __call__(self, image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-        """The picture, changed.
+        """Samples the parameters and applies them.
 
         Args:
             image: uint8, (H, W, 3).
-            strength: In [0, 1]; some go beyond.
-            rng: Draws how much.
+            strength: In [0, 1]; some policies go beyond.
+            rng: Samples the parameters.
 
         Returns:
             uint8, (H, W, 3).
         """
-        return self.work(image, self.draw(side_of(image), strength, rng))
+        return self.apply(image, self.sample(size_of(image), strength, rng))
 
 
-def side_of(image: Pixels) -> Side:
+def size_of(image: Pixels) -> Size:
     """Height and width of (H, W, 3)."""
-    return Side(image.shape[0], image.shape[1])
+    return Size(image.shape[0], image.shape[1])
 
 
-def left_alone(image: Pixels, amount: None) -> Pixels:
-    """The image as it is."""
+def identity(image: Pixels, params: None) -> Pixels:
+    """Returns the image as it is."""
     return image
 
 
-def moved(image: Pixels, move: Move) -> Pixels:
-    """Turned, slanted or shifted, on a grey ground."""
-    return _array(
+def affine(image: Pixels, params: Affine) -> Pixels:
+    """Rotates, shears or shifts, with a grey fill."""
+    return _pixels(
         tv.affine(
-            _picture(image),
-            angle=move.angle,
-            translate=[move.right, move.down],
+            _pil(image),
+            angle=params.angle,
+            translate=[params.right, params.down],
             scale=1.0,
-            shear=[move.shear_x, move.shear_y],
+            shear=[params.shear_x, params.shear_y],
             interpolation=InterpolationMode.BILINEAR,
             fill=[GREY] * 3,
         )
     )
 
 
-def brightened(image: Pixels, factor: float) -> Pixels:
-    """Darker or brighter."""
-    return _array(tv.adjust_brightness(_picture(image), factor))
+def adjust_brightness(image: Pixels, factor: float) -> Pixels:
+    """Makes the image darker or brighter."""
+    return _pixels(tv.adjust_brightness(_pil(image), factor))
 
 
-def saturated(image: Pixels, factor: float) -> Pixels:
-    """Paler or more colourful."""
-    return _array(tv.adjust_saturation(_picture(image), factor))
+def adjust_saturation(image: Pixels, factor: float) -> Pixels:
+    """Makes colors paler or stronger."""
+    return _pixels(tv.adjust_saturation(_pil(image), factor))
 
 
-def contrasted(image: Pixels, factor: float) -> Pixels:
-    """Flatter or starker."""
-    return _array(tv.adjust_contrast(_picture(image), factor))
+def adjust_contrast(image: Pixels, factor: float) -> Pixels:
+    """Lowers or raises the contrast."""
+    return _pixels(tv.adjust_contrast(_pil(image), factor))
 
 
-def sharpened(image: Pixels, factor: float) -> Pixels:
-    """Softer or sharper."""
-    return _array(tv.adjust_sharpness(_picture(image), factor))
+def adjust_sharpness(image: Pixels, factor: float) -> Pixels:
+    """Makes the image softer or sharper."""
+    return _pixels(tv.adjust_sharpness(_pil(image), factor))
 
 
-def posterized(image: Pixels, bits: int) -> Pixels:
-    """Fewer levels a channel."""
-    return _array(tv.posterize(_picture(image), bits))
+def posterize(image: Pixels, bits: int) -> Pixels:
+    """Reduces the bits per channel."""
+    return _pixels(tv.posterize(_pil(image), bits))
 
 
-def solarized(image: Pixels, threshold: float) -> Pixels:
-    """Values from a threshold on inverted."""
-    return _array(tv.solarize(_picture(image), threshold))
+def solarize(image: Pixels, threshold: float) -> Pixels:
+    """Inverts all values from a threshold on."""
+    return _pixels(tv.solarize(_pil(image), threshold))
 
 
-def stretched(image: Pixels, done: bool) -> Pixels:
-    """Levels of each channel stretched to the whole range."""
-    return _array(tv.autocontrast(_picture(image))) if done else image
+def autocontrast(image: Pixels, apply: bool) -> Pixels:
+    """Stretches each channel to the whole range."""
+    return _pixels(tv.autocontrast(_pil(image))) if apply else image
 
 
-def equalized(image: Pixels, done: bool) -> Pixels:
-    """Histogram of each channel flattened."""
-    return _array(tv.equalize(_picture(image))) if done else image
+def equalize(image: Pixels, apply: bool) -> Pixels:
+    """Equalizes the histogram of each channel."""
+    return _pixels(tv.equalize(_pil(image))) if apply else image
 
 
-def inverted(image: Pixels, done: bool) -> Pixels:
-    """Light and dark exchanged."""
-    return 255 - image if done else image
+def invert(image: Pixels, apply: bool) -> Pixels:
+    """Inverts all values."""
+    return 255 - image if apply else image
 
 
-def blurred(image: Pixels, sigma: float) -> Pixels:
-    """Out of focus."""
-    # Pillow's own: torchvision's would start PyTorch's threads inside each decoding thread, which
-    # made a whole training epoch 40 % slower.
-    return _array(_picture(image).filter(ImageFilter.GaussianBlur(sigma)))
+def gaussian_blur(image: Pixels, sigma: float) -> Pixels:
+    """Blurs the image."""
+    # Pillow's blur: torchvision's starts PyTorch's threads inside each decoding thread, which made
+    # a whole training epoch 40 % slower.
+    return _pixels(_pil(image).filter(ImageFilter.GaussianBlur(sigma)))
 
 
-def grained(image: Pixels, grain: NDArray[np.float32]) -> Pixels:
-    """With noise added."""
+def add_noise(image: Pixels, grain: NDArray[np.float32]) -> Pixels:
+    """Adds noise."""
     return np.asarray(np.clip(image + grain, 0, 255), np.uint8)
 
 
-def covered(image: Pixels, patch: Patch) -> Pixels:
-    """With a rectangle of noise over it."""
-    found = image.copy()
+def erase(image: Pixels, patch: Patch) -> Pixels:
+    """Covers a rectangle with noise."""
+    erased = image.copy()
     height, width = patch.pixels.shape[:2]
-    found[patch.top : patch.top + height, patch.left : patch.left + width] = patch.pixels
-    return found
+    erased[patch.top : patch.top + height, patch.left : patch.left + width] = patch.pixels
+    return erased
 
 
-def flip_y(image: Pixels) -> Pixels:
-    """Top and bottom exchanged."""
+def vertical_flip(image: Pixels) -> Pixels:
+    """Exchanges top and bottom."""
     return np.ascontiguousarray(image[::-1])
 
 
-def _picture(image: Pixels) -> Image.Image:
+def _pil(image: Pixels) -> Image.Image:
     return Image.fromarray(image)
 
 
-def _array(image: Image.Image) -> Pixels:
+def _pixels(image: Image.Image) -> Pixels:
     return np.asarray(image)
 
 
 OPERATIONS: dict[str, Operation] = {
-    "identity": Operation(parameters.nothing, left_alone),
-    "shear_x": Operation(parameters.shear_x, moved),
-    "shear_y": Operation(parameters.shear_y, moved),
-    "translate_x": Operation(parameters.translate_x, moved),
-    "translate_y": Operation(parameters.translate_y, moved),
-    "rotate": Operation(parameters.rotate, moved),
-    "brightness": Operation(parameters.factor, brightened),
-    "color": Operation(parameters.factor, saturated),
-    "contrast": Operation(parameters.factor, contrasted),
-    "sharpness": Operation(parameters.factor, sharpened),
-    "posterize": Operation(parameters.bits, posterized),
-    "solarize": Operation(parameters.threshold, solarized),
-    "autocontrast": Operation(parameters.chance, stretched),
-    "equalize": Operation(parameters.chance, equalized),
-    "invert": Operation(parameters.chance, inverted),
-    "blur": Operation(parameters.blur_radius, blurred),
-    "noise": Operation(parameters.grain, grained),
-    "erase": Operation(parameters.patch, covered),
+    "identity": Operation(parameters.no_params, identity),
+    "shear_x": Operation(parameters.shear_x, affine),
+    "shear_y": Operation(parameters.shear_y, affine),
+    "translate_x": Operation(parameters.translate_x, affine),
+    "translate_y": Operation(parameters.translate_y, affine),
+    "rotate": Operation(parameters.rotate, affine),
+    "brightness": Operation(parameters.factor, adjust_brightness),
+    "color": Operation(parameters.factor, adjust_saturation),
+    "contrast": Operation(parameters.factor, adjust_contrast),
+    "sharpness": Operation(parameters.factor, adjust_sharpness),
+    "posterize": Operation(parameters.bits, posterize),
+    "solarize": Operation(parameters.threshold, solarize),
+    "autocontrast": Operation(parameters.whether, autocontrast),
+    "equalize": Operation(parameters.whether, equalize),
+    "invert": Operation(parameters.whether, invert),
+    "blur": Operation(parameters.blur_radius, gaussian_blur),
+    "noise": Operation(parameters.grain, add_noise),
+    "erase": Operation(parameters.patch, erase),
 }
 """(uint8 (H, W, 3), strength in [0, 1], generator) to uint8 (H, W, 3)."""

@@ -1,8 +1,8 @@
-"""How much an operation does to a picture: what is random of it, drawn apart from the pixels' work.
+"""Samples the random parameters of operations, separately from applying them to pixels.
 
-So the same draws serve a picture alone (`operations`) and a batch on a device (`batched`). Each
-takes height and width in px, a strength in [0, 1] and a generator. Ranges at strength 1 are
-RandAugment's own (Cubuk et al. 2019, arXiv 1909.13719).
+So the same parameters serve one image (`operations`) and a batch on a device
+(`batched_operations`). Each function takes the image's size, a strength in [0, 1] and a generator.
+The ranges at strength 1 are RandAugment's (Cubuk et al. 2019, arXiv 1909.13719).
 """
 
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from acclimate.data.images.contract import Pixels
 
 
-class Side(NamedTuple):
-    """Of a picture, in px."""
+class Size(NamedTuple):
+    """Height and width of an image, in px."""
 
     height: int
     width: int
 
 
-Amount = Any
-"""What an operation's work takes beside the pixels: its draw says which kind that is."""
+Params = Any
+"""The sampled parameters of an operation; each operation has its own type."""
 
-Draw = Callable[[Side, float, np.random.Generator], Amount]
+Sampler = Callable[[Size, float, np.random.Generator], Params]
 
 
 @dataclass(frozen=True)
-class Move:
-    """An affine map around the middle.
+class Affine:
+    """An affine map around the center.
 
     Attributes:
         angle: Degrees, clockwise.
@@ -49,7 +49,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Patch:
-    """What covers a rectangle.
+    """Pixels that cover a rectangle.
 
     Attributes:
         top: px.
@@ -62,73 +62,73 @@ class Patch:
     pixels: Pixels
 
 
-def _signed(strength: float, most: float, rng: np.random.Generator) -> float:
+def _symmetric(strength: float, most: float, rng: np.random.Generator) -> float:
     return float(rng.uniform(-most, most)) * strength
 
 
-def nothing(side: Side, strength: float, rng: np.random.Generator) -> None:
-    """No amount: None."""
+def no_params(size: Size, strength: float, rng: np.random.Generator) -> None:
+    """No parameters."""
 
 
-def shear_x(side: Side, strength: float, rng: np.random.Generator) -> Move:
-    """Up to 17 degrees."""
-    return Move(shear_x=_signed(strength, 17.2, rng))
+def shear_x(size: Size, strength: float, rng: np.random.Generator) -> Affine:
+    """Shears by up to 17 degrees."""
+    return Affine(shear_x=_symmetric(strength, 17.2, rng))
 
 
-def shear_y(side: Side, strength: float, rng: np.random.Generator) -> Move:
-    """Up to 17 degrees."""
-    return Move(shear_y=_signed(strength, 17.2, rng))
+def shear_y(size: Size, strength: float, rng: np.random.Generator) -> Affine:
+    """Shears by up to 17 degrees."""
+    return Affine(shear_y=_symmetric(strength, 17.2, rng))
 
 
-def translate_x(side: Side, strength: float, rng: np.random.Generator) -> Move:
-    """Up to 45 % of the width."""
-    return Move(right=round(_signed(strength, 0.45, rng) * side.width))
+def translate_x(size: Size, strength: float, rng: np.random.Generator) -> Affine:
+    """Shifts by up to 45 % of the width."""
+    return Affine(right=round(_symmetric(strength, 0.45, rng) * size.width))
 
 
-def translate_y(side: Side, strength: float, rng: np.random.Generator) -> Move:
-    """Up to 45 % of the height."""
-    return Move(down=round(_signed(strength, 0.45, rng) * side.height))
+def translate_y(size: Size, strength: float, rng: np.random.Generator) -> Affine:
+    """Shifts by up to 45 % of the height."""
+    return Affine(down=round(_symmetric(strength, 0.45, rng) * size.height))
 
 
-def rotate(side: Side, strength: float, rng: np.random.Generator) -> Move:
-    """Up to 30 degrees."""
-    return Move(angle=_signed(strength, 30.0, rng))
+def rotate(size: Size, strength: float, rng: np.random.Generator) -> Affine:
+    """Rotates by up to 30 degrees."""
+    return Affine(angle=_symmetric(strength, 30.0, rng))
 
 
-def factor(side: Side, strength: float, rng: np.random.Generator) -> float:
-    """Of brightness and the like: 1 changes nothing, up to 90 % less or more."""
-    return 1 + _signed(strength, 0.9, rng)
+def factor(size: Size, strength: float, rng: np.random.Generator) -> float:
+    """Factor of brightness and the like: up to 90 % above or below 1, which changes nothing."""
+    return 1 + _symmetric(strength, 0.9, rng)
 
 
-def bits(side: Side, strength: float, rng: np.random.Generator) -> int:
-    """Of a channel: from 8 down to 4, beyond strength 1 fewer, and one at least."""
+def bits(size: Size, strength: float, rng: np.random.Generator) -> int:
+    """Bits per channel: from 8 down to 4; beyond strength 1 fewer, but at least 1."""
     return max(1, 8 - round(4 * strength))
 
 
-def threshold(side: Side, strength: float, rng: np.random.Generator) -> float:
-    """From 256, above which nothing lies, down to 0."""
+def threshold(size: Size, strength: float, rng: np.random.Generator) -> float:
+    """Threshold from which values are inverted: from 256 (none) down to 0."""
     return 256 * (1 - strength)
 
 
-def chance(side: Side, strength: float, rng: np.random.Generator) -> bool:
-    """Whether it is done at all."""
+def whether(size: Size, strength: float, rng: np.random.Generator) -> bool:
+    """Whether the operation is applied at all."""
     return bool(rng.random() < strength)
 
 
-def blur_radius(side: Side, strength: float, rng: np.random.Generator) -> float:
+def blur_radius(size: Size, strength: float, rng: np.random.Generator) -> float:
     """Sigma in px, up to 1/20 of the shorter side."""
-    return float(rng.uniform(0, min(side) / 20)) * strength
+    return float(rng.uniform(0, min(size) / 20)) * strength
 
 
-def grain(side: Side, strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Gaussian, float32, (H, W, 3): up to 12 % of the range."""
+def grain(size: Size, strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Gaussian noise, float32, (H, W, 3), with sigma up to 12 % of the range."""
     sigma = rng.uniform(0, 0.12 * 255) * strength
-    return rng.standard_normal((*side, 3), np.float32) * np.float32(sigma)
+    return rng.standard_normal((*size, 3), np.float32) * np.float32(sigma)
 
 
-def patch(side: Side, strength: float, rng: np.random.Generator) -> Patch:
-    """Noise over up to a third of the picture (Zhong et al. 2017, 1708.04896)."""
-    height, width = side
+def patch(size: Size, strength: float, rng: np.random.Generator) -> Patch:
+    """Noise over up to a third of the image (Zhong et al. 2017, arXiv 1708.04896)."""
+    height, width = size
     edge = np.sqrt(rng.uniform(0.02, 0.33) * strength)
     stretch = np.exp(rng.uniform(np.log(0.3), np.log(3.3)) / 2)
     h = min(height, round(height * edge * stretch))

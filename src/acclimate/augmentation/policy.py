@@ -1,4 +1,4 @@
-"""What is done to training images, as a value that travels."""
+"""The augmentation policy of a training run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -9,11 +9,11 @@ from typing import Any, Self, cast
 import numpy as np
 from pydantic import ValidationError
 
-from acclimate.augmentation.crops import crop
+from acclimate.augmentation.crops import random_crop
 from acclimate.augmentation.evidence import Evidence, PolicyRecord
-from acclimate.augmentation.operations import OPERATIONS, flip_y, side_of
-from acclimate.augmentation.parameters import Side
-from acclimate.augmentation.sampled import Begun, Chain, Change, Drawn
+from acclimate.augmentation.operations import OPERATIONS, size_of, vertical_flip
+from acclimate.augmentation.parameters import Size
+from acclimate.augmentation.sampled import AppliedOp, Chain, PartialView, SampledTransform
 from acclimate.augmentation.settings import APART_FROM_MIXING, PHOTO_OPERATIONS, Augment
 from acclimate.context import Context
 from acclimate.data.images.contract import InputContract, Pixels, Resizable
@@ -24,33 +24,33 @@ from acclimate.files import digest_json, read_json, write_json
 FORMAT = 3
 _DEFAULT = Augment()
 _HERE = Context()
-_MOST_LINKS = 3
+_MAX_CHAIN_LENGTH = 3
 """Operations in one of AugMix's chains."""
 _JITTER = ("brightness", "contrast", "color")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The augmentations of a training run, and why.
+    """The augmentations of a training run, with the evidence for them.
 
     Attributes:
-        crop_area: Smallest part of the area a crop shows, in (0, 1].
+        crop_area: Smallest part of the image area that a crop shows, in (0, 1].
         horizontal_flip: Whether half of the images are mirrored.
-        color: How far colours wander, in [0, 1].
-        operations: What is drawn from for each image.
-        operations_per_image: How many are drawn.
-        strength: Of each of them, in [0, 1].
-        vertical_flip: Whether half of the images are turned upside down.
-        strengths: Of operations that have one of their own; above 1 goes beyond the usual range.
-        weights: How often an operation is drawn, where not 1; relative.
-        vary: Whether each image draws its strength between 0 and the operation's.
-        chains: Of AugMix; 0 applies the operations one after another.
-        erasing: Part of the images in which a rectangle is erased.
+        color: Strength of the color jitter, in [0, 1].
+        operations: The operations to sample from for each image.
+        operations_per_image: How many operations each image gets.
+        strength: Of each operation, in [0, 1].
+        vertical_flip: Whether half of the images are flipped vertically.
+        strengths: Of operations with a strength of their own; above 1 goes beyond the usual range.
+        weights: Relative frequencies of operations; 1 for those without a weight.
+        vary: Whether the strength is sampled between 0 and the operation's, for each image.
+        chains: Number of AugMix chains; 0 applies the operations one after another.
+        erasing: Part of the images that get random erasing.
         mixup: Alpha of MixUp; 0 is off.
         cutmix: Alpha of CutMix; 0 is off.
-        consistency: Weight of the divergence between the answers to three views of an image; 0
-            shows one view.
-        evidence: For each operation that was judged; changes no picture.
+        consistency: Weight of the divergence between predictions on three views of an image; 0
+            trains on one view.
+        evidence: For each operation that was tested; not part of the digest.
     """
 
     crop_area: float
@@ -71,7 +71,7 @@ class Policy:
     evidence: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses an operation that does not exist, and views that cannot be compared."""
+        """Refuses unknown operations, and consistency together with MixUp or CutMix."""
         for name in (*self.operations, *self.strengths, *self.weights):
             if name not in OPERATIONS:
                 raise DataError(f"no augmentation {name!r}. {near_names(name, OPERATIONS)}")
@@ -80,117 +80,122 @@ class Policy:
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all the fields that change a picture."""
+        """Of all fields that change an image."""
         return digest_json({"format": FORMAT, **self.as_record()})
 
     def as_record(self) -> dict[str, Any]:
-        """The fields that change a picture, as JSON."""
+        """The fields that change an image, as JSON."""
         fields = asdict(replace(self, evidence=()))
         del fields["evidence"]
         return {**fields, "operations": list(self.operations)}
 
     @property
     def alters(self) -> bool:
-        """Whether anything is done beside crops and flips."""
-        drawn = bool(self.operations and self.operations_per_image)
-        return drawn or self.color > 0 or self.erasing > 0
+        """Whether anything is done apart from crops and flips."""
+        with_operations = bool(self.operations and self.operations_per_image)
+        return with_operations or self.color > 0 or self.erasing > 0
 
     @property
     def compares(self) -> bool:
-        """Whether several views of each image are shown at once."""
+        """Whether each image is shown in several views at once, for the consistency loss."""
         return self.consistency > 0 and self.alters
 
     def apply(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Pixels:
-        """One training view of an image.
+        """One augmented view of an image.
 
         Args:
             image: RGB, any size.
             contract: Gives the size and the interpolation.
-            rng: Draws everything random.
+            rng: Samples everything random.
 
         Returns:
             uint8, (S, S, 3).
         """
-        pixels = self._placed(image, contract, rng)
-        return self.draw(side_of(pixels), rng).apply(pixels)
+        pixels = self._crop_and_flip(image, contract, rng)
+        return self.sample_transform(size_of(pixels), rng).apply(pixels)
 
-    def begin(self, image: Resizable, contract: InputContract, rng: np.random.Generator) -> Begun:
-        """A picture cropped and flipped, with all that is to be altered drawn.
+    def partial_view(
+        self, image: Resizable, contract: InputContract, rng: np.random.Generator
+    ) -> PartialView:
+        """A cropped and flipped image, with the remaining transforms sampled.
 
         Args:
             image: RGB, any size.
             contract: Gives the size and the interpolation.
-            rng: Draws everything random.
+            rng: Samples everything random.
 
         Returns:
-            One view, or where views are compared the plain one and two that are altered, each in
-            another way.
+            One altered view; with a consistency loss, the plain view and two altered ones.
         """
-        pixels = self._placed(image, contract, rng)
-        side, altered = side_of(pixels), 2 if self.compares else 1
-        return Begun(pixels, tuple(self.draw(side, rng) for _ in range(altered)))
+        pixels = self._crop_and_flip(image, contract, rng)
+        size, altered = size_of(pixels), 2 if self.compares else 1
+        transforms = tuple(self.sample_transform(size, rng) for _ in range(altered))
+        return PartialView(pixels, transforms)
 
-    def _placed(
+    def _crop_and_flip(
         self, image: Resizable, contract: InputContract, rng: np.random.Generator
     ) -> Pixels:
-        """Cropped and flipped."""
-        pixels = crop(image, contract, self.crop_area, rng)
+        """Crops at random, and flips at random if the policy flips."""
+        pixels = random_crop(image, contract, self.crop_area, rng)
         if self.horizontal_flip and rng.random() < 0.5:
             pixels = mirrored(pixels)
         if self.vertical_flip and rng.random() < 0.5:
-            pixels = flip_y(pixels)
+            pixels = vertical_flip(pixels)
         return pixels
 
-    def draw(self, side: Side, rng: np.random.Generator) -> Drawn:
-        """What is to be done to a picture beside crops and flips.
+    def sample_transform(self, size: Size, rng: np.random.Generator) -> SampledTransform:
+        """Samples everything but crop and flips.
 
         Args:
-            side: Of the picture.
-            rng: Draws everything random.
+            size: Of the image.
+            rng: Samples everything random.
 
         Returns:
-            Colours, operations, erasing.
+            Color jitter, operations and erasing.
         """
-        changes = [Change(n, OPERATIONS[n].draw(side, self.color, rng)) for n in self._jittered]
+        ops = [AppliedOp(n, OPERATIONS[n].sample(size, self.color, rng)) for n in self._jittered]
         chains: tuple[Chain, ...] = ()
-        share = 1.0
+        image_weight = 1.0
         if self.operations and self.operations_per_image:
             if self.chains:
                 mixed = rng.beta(1, 1)
-                share, chains = 1 - mixed, self._chains(mixed, side, rng)
+                image_weight, chains = 1 - mixed, self._sample_chains(mixed, size, rng)
             else:
-                changes += self._operations(side, rng)
-        erased = self.erasing and rng.random() < self.erasing
-        last = (Change("erase", OPERATIONS["erase"].draw(side, 1.0, rng)),) if erased else ()
-        return Drawn(tuple(changes), chains, share, last)
+                ops += self._sample_ops(size, rng)
+        erase = self.erasing and rng.random() < self.erasing
+        last = (AppliedOp("erase", OPERATIONS["erase"].sample(size, 1.0, rng)),) if erase else ()
+        return SampledTransform(tuple(ops), chains, image_weight, last)
 
     @property
     def _jittered(self) -> tuple[str, ...]:
         return _JITTER if self.color else ()
 
-    def _operations(self, side: Side, rng: np.random.Generator) -> list[Change]:
-        """As many as each image gets, one after another."""
-        changes = []
-        for index in rng.choice(len(self.operations), self.operations_per_image, p=self._chances):
+    def _sample_ops(self, size: Size, rng: np.random.Generator) -> list[AppliedOp]:
+        """Samples as many operations as each image gets."""
+        ops = []
+        number = self.operations_per_image
+        for index in rng.choice(len(self.operations), number, p=self._probabilities):
             name = self.operations[index]
             strength = self.strengths.get(name, self.strength)
             if self.vary:
                 strength *= rng.random()
-            changes.append(Change(name, OPERATIONS[name].draw(side, strength, rng)))
-        return changes
+            ops.append(AppliedOp(name, OPERATIONS[name].sample(size, strength, rng)))
+        return ops
 
-    def _chains(self, share: float, side: Side, rng: np.random.Generator) -> tuple[Chain, ...]:
-        """AugMix (Hendrycks et al. 2019, arXiv 1912.02781): chains blended into the image."""
+    def _sample_chains(
+        self, total: float, size: Size, rng: np.random.Generator
+    ) -> tuple[Chain, ...]:
+        """Samples AugMix chains (Hendrycks et al. 2019, arXiv 1912.02781)."""
         chains = []
         for weight in rng.dirichlet(np.ones(self.chains)):
-            changes: list[Change] = []
-            for _ in range(rng.integers(1, _MOST_LINKS + 1)):
-                changes += self._operations(side, rng)
-            chains.append(Chain(float(share * weight), tuple(changes)))
+            ops: list[AppliedOp] = []
+            for _ in range(rng.integers(1, _MAX_CHAIN_LENGTH + 1)):
+                ops += self._sample_ops(size, rng)
+            chains.append(Chain(float(total * weight), tuple(ops)))
         return tuple(chains)
 
     @cached_property
-    def _chances(self) -> list[float] | None:
+    def _probabilities(self) -> list[float] | None:
         if not self.weights:
             return None
         weights = np.asarray([self.weights.get(name, 1.0) for name in self.operations])
@@ -212,7 +217,7 @@ class Policy:
             The policy.
 
         Raises:
-            DataError: There is no file, or it is no policy.
+            DataError: The file does not exist, or is not a policy.
         """
         if not path.is_file():
             raise DataError("no such file.", where=path, hint="`acclimate augment` writes one.")
@@ -220,24 +225,28 @@ class Policy:
         try:
             fields = dict(cast("dict[str, Any]", record))
             if int(fields.pop("format")) > FORMAT:
-                raise DataError("policy was written by a newer acclimate.", where=path)
+                raise DataError(
+                    "policy was written by a newer acclimate.",
+                    where=path,
+                    hint="Upgrade acclimate.",
+                )
             read = PolicyRecord.model_validate(fields)
             return cls(**{name: getattr(read, name) for name in PolicyRecord.model_fields})
         except ValidationError as error:
             first = error.errors()[0]
-            told = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
-            raise DataError(f"file is not a policy ({told}).", where=path) from error
+            fault = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+            raise DataError(f"file is not a policy ({fault}).", where=path) from error
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"file is not a policy ({reason(error)}).", where=path) from error
 
 
 def jitter(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    """Brightness, contrast and saturation, each wandering by up to 90 % of the strength.
+    """Color jitter: brightness, contrast and saturation change by up to 90 % of the strength.
 
     Args:
         pixels: uint8, (S, S, 3).
         strength: In [0, 1].
-        rng: Draws how far.
+        rng: Samples the changes.
 
     Returns:
         uint8, (S, S, 3).
@@ -248,43 +257,44 @@ def jitter(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 
 
 def choose_policy(settings: Augment = _DEFAULT, *, context: Context = _HERE) -> Policy:
-    """The policy of some settings, without looking at any data.
+    """The policy of some settings, without any data.
 
-    What is left at auto is that of the named policy. The policy "auto", which asks the data
-    (`acclimate.augmentation.auto_policy`), is here a gentle one that mirrors nothing.
+    Settings left at auto are those of the named policy. The policy "auto", which otherwise tests
+    augmentations on the data (`acclimate.augmentation.auto_policy`), is here a gentle one that does
+    not flip.
 
     Args:
-        settings: The section.
+        settings: The augment section.
         context: The run.
 
     Returns:
         The policy.
 
     Raises:
-        RecipeError: Views are to be compared, and nothing makes them differ.
+        RecipeError: Consistency is set, and the policy does not alter the views.
     """
-    policy = by_hand(POLICIES[settings.policy], settings)
+    policy = with_overrides(POLICIES[settings.policy], settings)
     if policy.consistency and not policy.alters:
         raise RecipeError(
-            "consistency compares altered views, and this policy alters none.",
+            "consistency needs altered views, and this policy only crops and flips.",
             where="augment.consistency",
-            hint="Give operations or color as well, or leave it out.",
+            hint="Set operations or color as well, or leave consistency out.",
         )
     return policy
 
 
-def by_hand(policy: Policy, settings: Augment) -> Policy:
-    """A policy with what was set by hand in place of its own.
+def with_overrides(policy: Policy, settings: Augment) -> Policy:
+    """A policy with its fields replaced by explicit settings.
 
     Args:
-        policy: What "auto" means.
-        settings: Those that were given count, unless as "auto".
+        policy: Gives the fields that are left at "auto".
+        settings: The fields that were set and are not "auto" replace the policy's.
 
     Returns:
         The policy.
     """
     fields = {
-        name: getattr(settings, name) for name in _BY_HAND if name in settings.model_fields_set
+        name: getattr(settings, name) for name in _OVERRIDES if name in settings.model_fields_set
     }
     given = {name: value for name, value in fields.items() if value != "auto"}
     if "strength" in given:
@@ -293,7 +303,7 @@ def by_hand(policy: Policy, settings: Augment) -> Policy:
         names = given["operations"]
         given["strengths"] = {n: s for n, s in policy.strengths.items() if n in names}
     if given.get("operations") and not policy.operations_per_image:
-        # Operations by hand, of a policy that has none: as many and as strong as the gentle one's.
+        # Operations set on a policy without any: as many and as strong as the gentle policy's.
         gentle = POLICIES["auto"]
         given.setdefault("operations_per_image", gentle.operations_per_image)
         given.setdefault("strength", gentle.strength)
@@ -306,7 +316,7 @@ def by_hand(policy: Policy, settings: Augment) -> Policy:
     return replace(made, consistency=policy.consistency)
 
 
-_BY_HAND = (
+_OVERRIDES = (
     "crop_area", "horizontal_flip", "vertical_flip", "color", "operations",
     "operations_per_image", "strength", "erasing", "mixup", "cutmix", "consistency",
 )  # fmt: skip
@@ -322,7 +332,7 @@ _NOTHING = Policy(
 _PHOTOS = replace(_NOTHING, crop_area=0.5, horizontal_flip=True)
 
 POLICIES: dict[str, Policy] = {
-    # Where no data can be asked: little of what hardly ever changes a label, and no mirror.
+    # Without data: weak operations that hardly ever change a label, and no flips.
     "auto": replace(
         _NOTHING,
         crop_area=0.6,
@@ -355,8 +365,8 @@ POLICIES: dict[str, Policy] = {
             "posterize": 1.5,  # 2 bits
         },
     ),
-    # Three chains of one to three (Hendrycks et al. 2019, arXiv 1912.02781); without what its
-    # authors test against: colour, contrast, brightness, sharpness.
+    # Three chains of one to three operations (Hendrycks et al. 2019, arXiv 1912.02781), without
+    # those that its authors test against: color, contrast, brightness, sharpness.
     "augmix": replace(
         _PHOTOS,
         operations=(
@@ -376,4 +386,4 @@ POLICIES: dict[str, Policy] = {
         consistency=12.0,
     ),
 }
-"""What each name means; "auto" only where there is no data to ask."""
+"""The named policies; "auto" is the one for lack of data."""

@@ -1,4 +1,4 @@
-"""All that was drawn for a picture, before anything is done to its pixels."""
+"""Random transforms after sampling, before they are applied to pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,54 +6,54 @@ from dataclasses import dataclass
 import numpy as np
 
 from acclimate.augmentation.operations import OPERATIONS
-from acclimate.augmentation.parameters import Amount
+from acclimate.augmentation.parameters import Params
 from acclimate.data.images.contract import Pixels
 
 
 @dataclass(frozen=True)
-class Change:
-    """An operation, and how much of it.
+class AppliedOp:
+    """An operation with its sampled parameters.
 
     Attributes:
-        name: In `OPERATIONS`.
-        amount: What its draw made.
+        name: A key of `OPERATIONS`.
+        params: What the operation's `sample` returned.
     """
 
     name: str
-    amount: Amount
+    params: Params
 
 
 @dataclass(frozen=True)
 class Chain:
-    """One of AugMix's.
+    """One augmentation chain of AugMix.
 
     Attributes:
-        share: Of the picture that comes of it.
-        changes: One after another.
+        weight: Of the chain's result in the blend.
+        ops: Applied one after another.
     """
 
-    share: float
-    changes: tuple[Change, ...]
+    weight: float
+    ops: tuple[AppliedOp, ...]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What is to be done to one picture.
+class SampledTransform:
+    """Everything that one image undergoes after crop and flips.
 
     Attributes:
-        changes: One after another.
-        chains: Then blended; none leaves the picture as it is.
-        share: What the picture itself has of the blend.
-        last: After that.
+        ops: Applied one after another.
+        chains: Then blended with the image; empty for no blend.
+        image_weight: Of the image itself in the blend.
+        last_ops: Applied after the blend.
     """
 
-    changes: tuple[Change, ...] = ()
+    ops: tuple[AppliedOp, ...] = ()
     chains: tuple[Chain, ...] = ()
-    share: float = 1.0
-    last: tuple[Change, ...] = ()
+    image_weight: float = 1.0
+    last_ops: tuple[AppliedOp, ...] = ()
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """The picture with all of it done.
+        """The transformed image.
 
         Args:
             pixels: uint8, (S, S, 3).
@@ -61,39 +61,39 @@ class Drawn:
         Returns:
             uint8, (S, S, 3).
         """
-        pixels = _changed(pixels, self.changes)
+        pixels = _apply_ops(pixels, self.ops)
         if self.chains:
-            blended = self.share * pixels.astype(np.float32)
+            blended = self.image_weight * pixels.astype(np.float32)
             for chain in self.chains:
-                blended += np.float32(chain.share) * _changed(pixels, chain.changes)
+                blended += np.float32(chain.weight) * _apply_ops(pixels, chain.ops)
             pixels = blended.round().clip(0, 255).astype(np.uint8)
-        return _changed(pixels, self.last)
+        return _apply_ops(pixels, self.last_ops)
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A picture that is cropped and flipped, and what is still to be done to it.
+class PartialView:
+    """A cropped and flipped image, with the transforms still to apply.
 
     Attributes:
         pixels: uint8, (S, S, 3).
-        drawn: For each altered view.
+        transforms: One for each altered view.
     """
 
     pixels: Pixels
-    drawn: tuple[Drawn, ...]
+    transforms: tuple[SampledTransform, ...]
 
     @property
-    def compared(self) -> bool:
-        """Whether the plain view is shown as well."""
-        return len(self.drawn) > 1
+    def with_plain_view(self) -> bool:
+        """Whether the plain view belongs to the result, for a consistency loss."""
+        return len(self.transforms) > 1
 
-    def done(self) -> Pixels:
-        """uint8, (S, S, 3); where views are compared (V, S, S, 3), the plain one first."""
-        altered = [drawn.apply(self.pixels) for drawn in self.drawn]
-        return np.stack([self.pixels, *altered]) if self.compared else altered[0]
+    def finish(self) -> Pixels:
+        """uint8, (S, S, 3); with a consistency loss (V, S, S, 3), the plain view first."""
+        altered = [transform.apply(self.pixels) for transform in self.transforms]
+        return np.stack([self.pixels, *altered]) if self.with_plain_view else altered[0]
 
 
-def _changed(pixels: Pixels, changes: Sequence[Change]) -> Pixels:
-    for change in changes:
-        pixels = OPERATIONS[change.name].work(pixels, change.amount)
+def _apply_ops(pixels: Pixels, ops: Sequence[AppliedOp]) -> Pixels:
+    for op in ops:
+        pixels = OPERATIONS[op.name].apply(pixels, op.params)
     return pixels

@@ -17,46 +17,46 @@ PHOTO_OPERATIONS: tuple[OperationName, ...] = (
     "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness",
     "color", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
 )  # fmt: skip
-"""The fourteen of RandAugment (Cubuk et al. 2019, arXiv 1909.13719)."""
+"""RandAugment's fourteen operations (Cubuk et al. 2019, arXiv 1909.13719)."""
 Part = Annotated[float, Field(gt=0, le=1)]
-"""Of an image's area, some of which must be left."""
+"""Part of an image's area; more than none."""
 
 APART_FROM_MIXING = (
-    "compares views of one image, and mixup and cutmix blend several: leave it out, or them"
+    "compares views of one image, and mixup and cutmix mix several: set one or the other"
 )
 
 
 class Augment(Settings):
-    """What is done to training images. Never to val and test."""
+    """Augments training images; val and test images stay as they are."""
 
     policy: PolicyName = "auto"
-    """Gives every setting below that is left at auto; auto asks the data what keeps labels true."""
+    """Default for settings left at auto; policy auto tests on your data which keep labels valid."""
     crop_area: Part | Auto = "auto"
-    """Smallest part of the image's area that a random crop may show; 1: what evaluation sees."""
+    """Smallest part of the image area that a random crop shows; 1 for no random crop."""
     horizontal_flip: bool | Auto = "auto"
-    """Mirror half of the images."""
+    """Flip half of the images horizontally."""
     vertical_flip: bool | Auto = "auto"
-    """Turn half of the images upside down."""
+    """Flip half of the images vertically."""
     color: Fraction | Auto = "auto"
-    """How far brightness, contrast and saturation wander; 0 leaves colours alone."""
+    """Strength of the color jitter (brightness, contrast, saturation); 0 turns it off."""
     operations: tuple[OperationName, ...] | Auto = "auto"
-    """What is drawn from for each image."""
+    """The operations to sample from for each image."""
     operations_per_image: NonNegativeInt | Auto = "auto"
-    """How many of them each image gets; 0 turns them off."""
+    """Number of operations per image; 0 turns them off."""
     strength: Fraction | Auto = "auto"
-    """How strong each of them is; 0 leaves the image as it is."""
+    """Strength of the operations; 0 leaves the image as it is."""
     erasing: Fraction | Auto = "auto"
-    """Part of the images in which a rectangle is erased (Zhong et al. 2017, arXiv 1708.04896)."""
+    """Part of the images that get random erasing (Zhong et al. 2017, arXiv 1708.04896)."""
     mixup: NonNegativeFloat = 0.0
-    """Blend pairs of images and labels; the alpha of Zhang et al. 2017 (arXiv 1710.09412)."""
+    """Alpha of MixUp (Zhang et al. 2017, arXiv 1710.09412); 0 turns it off."""
     cutmix: NonNegativeFloat = 0.0
-    """Paste parts of other images, labels by area; the alpha of Yun et al. 2019 (1905.04899)."""
+    """Alpha of CutMix (Yun et al. 2019, arXiv 1905.04899); 0 turns it off."""
     consistency: NonNegativeFloat | Auto = "auto"
-    """Weight of agreeing on three views of an image, thrice a step's cost; auto: 12 for augmix."""
+    """Weight of a consistency loss over three views, at 3 times the cost; auto: 12 for augmix."""
     tolerance: Points = 3.0
-    """Points of probe accuracy that an operation may cost before auto leaves it out."""
+    """Points of probe accuracy that an operation may cost before policy auto refuses it."""
     max_images: Annotated[int, Field(ge=40, le=2_000)] = 400
-    """Images that auto judges by: more of them take longer and tell smaller costs."""
+    """Maximum number of images that policy auto tests on; more detect smaller costs."""
 
     @field_validator("consistency")
     @classmethod

@@ -33,7 +33,7 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     recipe = read_recipe(flags, {}, section="fine_tune")
     _check_out(out, force=force)
     from acclimate.api.inputs import as_dataset
-    from acclimate.augmentation.auto_policy import safe_policy
+    from acclimate.augmentation.auto_policy import auto_policy
     from acclimate.fine_tuning.find_learning_rate import find_rate as find
     from acclimate.fine_tuning.settings import FineTune
     from acclimate.registry.resolve import as_classifier
@@ -43,7 +43,7 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     named = recipe.model.model_copy(update={"name": model})
     classifier = as_classifier(model, settings=named, registry=recipe.registry)
     dataset = as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)
-    policy = safe_policy(classifier, dataset, recipe.augment, context=context)
+    policy = auto_policy(classifier, dataset, recipe.augment, context=context)
     settings = recipe.fine_tune or FineTune()
     found = find(classifier, dataset, policy, settings, context=context)
     buffer = io.StringIO()

@@ -165,21 +165,21 @@ def _policy(
     file: Path | None, stage: Stage, things: Sequence[Any], recipe: "Recipe", context: Context
 ) -> Any:  # noqa: ANN401 - a Policy
     """What is done to training images: as a file says but for what is set, or as is asked."""
-    from acclimate.augmentation.policy import Policy, by_hand, choose_policy
+    from acclimate.augmentation.policy import Policy, choose_policy, with_overrides
 
     if file is not None:
-        return by_hand(Policy.load(file), recipe.augment)
+        return with_overrides(Policy.load(file), recipe.augment)
     if stage.name == "quantize":
         # It seldom trains: to ask the data would take longer than all else.
         return choose_policy(recipe.augment, context=context)
-    from acclimate.augmentation.auto_policy import safe_policy
+    from acclimate.augmentation.auto_policy import auto_policy
 
     classifier, dataset = things
     if classifier.network is None:  # an ONNX teacher: the recipe's own model judges in its place
         from acclimate.models.pretrained import pretrained
 
         classifier = pretrained(recipe.model)
-    return safe_policy(classifier, dataset, recipe.augment, context=context)
+    return auto_policy(classifier, dataset, recipe.augment, context=context)
 
 
 def _check_out(out: Path, kind: str, force: bool) -> None:

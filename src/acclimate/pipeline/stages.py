@@ -82,7 +82,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "augment",
-            "acclimate.augmentation.auto_policy:safe_policy",
+            "acclimate.augmentation.auto_policy:auto_policy",
             "acclimate.augmentation.settings:Augment",
             ("classifier", "dataset"),
             "policy",

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from acclimate.augmentation.evidence import Evidence
-from acclimate.augmentation.label_probe import copy_of
+from acclimate.augmentation.label_probe import augmented_copy
 from acclimate.augmentation.policy import Policy
 from acclimate.context import derive_seed
 from acclimate.data.dataset import Dataset
@@ -84,7 +84,7 @@ def _shots(policy: Policy, dataset: Dataset, contract: InputContract) -> list[Sh
 
 def _refused(line: Evidence, image: Image.Image, contract: InputContract) -> Shot:
     rng = np.random.default_rng(derive_seed(0, "report", line.operation))
-    pixels = copy_of(image, contract, line.operation, line.strength, rng)
+    pixels = augmented_copy(image, contract, line.operation, line.strength, rng)
     return Shot(_pictured(pixels), f"left out: {line.operation} at {line.strength:g}")
 
 

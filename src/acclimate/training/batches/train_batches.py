@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from acclimate.augmentation.batched_operations import finished
+from acclimate.augmentation.batched_operations import finish_batch
 from acclimate.augmentation.mixing import mix, mixes
-from acclimate.augmentation.sampled import Begun
+from acclimate.augmentation.sampled import PartialView
 from acclimate.context import derive_seed, process_count, process_rank
 from acclimate.data.dataset import Rows
 from acclimate.data.images.batches import batches, in_order
@@ -203,7 +203,7 @@ class ImageBatches:
         self, epoch: int, order: Rows, times: Rows, groups: Sequence[Rows]
     ) -> Iterator[Pixels | torch.Tensor]:
         """The training views of each group of places in the order."""
-        begun: dict[int, Begun] = {}
+        partial: dict[int, PartialView] = {}
 
         def load(place: int) -> Pixels:
             row, time = int(order[place]), times[place]
@@ -213,15 +213,15 @@ class ImageBatches:
             given = row, seed, *((epoch,) if self.data.sizes else ())
             if self.on is None:
                 return self.data.augmented(*given)
-            begun[place] = self.data.begin(*given)
-            return begun[place].pixels
+            partial[place] = self.data.partial_view(*given)
+            return partial[place].pixels
 
         for batch in batches(self.data.dataset, groups, load):
             if self.on is None:
                 yield batch.images
             else:
-                drawn = [begun.pop(int(place)).drawn for place in batch.rows]
-                yield finished(batch.images, drawn, self.on)
+                transforms = [partial.pop(int(place)).transforms for place in batch.rows]
+                yield finish_batch(batch.images, transforms, self.on)
 
     def _order(self, epoch: int) -> tuple[Rows, Rows]:
         """The rows of an epoch, and how often each came before in it."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from acclimate.augmentation.mixing import mixes
 from acclimate.augmentation.policy import Policy
-from acclimate.augmentation.sampled import Begun
+from acclimate.augmentation.sampled import PartialView
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.cached_images import Pictures, evaluated, roomy
@@ -90,10 +90,10 @@ class TrainingImages:
         Returns:
             uint8, (S, S, 3); where views are compared (3, S, S, 3), the plain one first.
         """
-        return self.begin(row, seed, epoch).done()
+        return self.partial_view(row, seed, epoch).finish()
 
-    def begin(self, row: int, seed: int, epoch: int = 1) -> Begun:
-        """The same image with all of it drawn, and its pixels not altered yet.
+    def partial_view(self, row: int, seed: int, epoch: int = 1) -> PartialView:
+        """The same image cropped and flipped, with the remaining transforms sampled.
 
         Args:
             row: In the table.
@@ -101,10 +101,10 @@ class TrainingImages:
             epoch: From 1.
 
         Returns:
-            Cropped and flipped.
+            The transforms are not applied yet.
         """
         image = Picture(self.train_pictures.read(row))
         drawn_by = self._drawn_by
         if self.sizes:
             drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
-        return self.policy.begin(image, drawn_by, np.random.default_rng(seed))
+        return self.policy.partial_view(image, drawn_by, np.random.default_rng(seed))
