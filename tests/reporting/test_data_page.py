@@ -1,4 +1,4 @@
-"""The page about the data: the worst of each kind, with pictures, in bounds."""
+"""The sections on the data: the worst images of each finding, in limited number."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from acclimate.reporting.data_page import data_page
 
 @pytest.fixture
 def flagged(dataset):
-    """The digits with findings of every kind, as the checks would leave them."""
+    """The digits with all kinds of findings."""
     home = dataset.rows().tolist()
     size = len(dataset)
     flags = [[] for _ in range(size)]
@@ -40,13 +40,13 @@ def flagged(dataset):
 def test_the_most_suspicious_labels_come_first_with_their_suggestion(flagged):
     labels = data_page(flagged).labels
     assert labels.number == 40
-    assert len(labels.shots) == page_module._MOST_LABELS
+    assert len(labels.thumbnails) == page_module._MAX_LABELS
     home = flagged.rows()
-    assert [shot.path for shot in labels.shots[:2]] == [
+    assert [shot.path for shot in labels.thumbnails[:2]] == [
         flagged.paths[home[39]],
         flagged.paths[home[38]],
     ]
-    assert labels.shots[0].said.startswith("may be 7 · 0.94")
+    assert labels.thumbnails[0].caption.startswith("may be 7 · 0.94")
 
 
 def test_pairs_of_classes_are_counted(flagged):
@@ -56,18 +56,18 @@ def test_pairs_of_classes_are_counted(flagged):
     assert [n for _, _, n in pairs] == sorted((n for _, _, n in pairs), reverse=True)
 
 
-def test_each_kind_shows_its_worst_and_says_how_many_there_are(flagged):
+def test_each_finding_shows_its_worst_images_and_their_number(flagged):
     kinds = {kind.name: kind for kind in data_page(flagged).kinds}
     assert set(kinds) == {"blurred", "outlier"}
     blurred = kinds["blurred"]
     assert blurred.number == 20
-    assert len(blurred.shots) == page_module._MOST_SHOTS
-    assert blurred.shots[0].path == flagged.paths[flagged.rows()[59]]
-    assert blurred.shots[0].said == "sharpness 0.21"
+    assert len(blurred.thumbnails) == page_module._MAX_THUMBNAILS
+    assert blurred.thumbnails[0].path == flagged.paths[flagged.rows()[59]]
+    assert blurred.thumbnails[0].caption == "sharpness 0.21"
 
 
-def test_numbers_name_all_that_was_flagged_and_decided(flagged):
-    assert data_page(flagged).numbers == [
+def test_all_findings_and_fixes_are_counted(flagged):
+    assert data_page(flagged).counts == [
         ("label error", 40, 0),
         ("blurred", 20, 0),
         ("fix keep", 1, 0),
@@ -75,26 +75,26 @@ def test_numbers_name_all_that_was_flagged_and_decided(flagged):
     ]
 
 
-def test_leaks_and_conflicting_labels_come_first_and_what_is_left_out_is_said(flagged):
+def test_leaks_and_conflicting_labels_come_first_and_dropped_images_are_counted(flagged):
     flags, keep = flagged.table["flags"].to_pylist(), flagged.keep.copy()
     home = flagged.rows().tolist()
     for row, flag in ((80, "near_label_conflict"), (81, "label_conflict"), (82, "leak")):
         flags[home[row]].append(flag)
     keep[home[82]] = False
     page = data_page(flagged.with_columns({"flags": flags, "keep": keep}))
-    assert page.numbers[:4] == [
+    assert page.counts[:4] == [
         ("leak", 1, 1),
         ("label conflict", 1, 0),
         ("near label conflict", 1, 0),
         ("label error", 40, 0),
     ]
-    first = [kind.name for kind in page.falsifying]
+    first = [kind.name for kind in page.leaks]
     assert first == ["leak", "label conflict", "near label conflict"]
     assert [kind.name for kind in page.kinds] == ["blurred", "outlier"]
 
 
 @pytest.mark.parametrize("flag", ["odd_aspect", "odd_size", "grey"])
-def test_odd_and_grey_pictures_are_shown_worst_first(dataset, flag):
+def test_odd_and_grey_images_are_shown_worst_first(dataset, flag):
     home, size = dataset.rows().tolist(), len(dataset)
     width, color, flags = [100] * size, [0.5] * size, [[] for _ in range(size)]
     for number, row in enumerate(home[:5]):
@@ -102,31 +102,31 @@ def test_odd_and_grey_pictures_are_shown_worst_first(dataset, flag):
         width[row], color[row] = 1000 + 100 * number, 0.009 - number / 1000
     columns = {"width": width, "height": [100] * size, "color": color, "flags": flags}
     (kind,) = data_page(dataset.with_columns(columns)).kinds
-    assert [shot.path for shot in kind.shots] == [dataset.paths[row] for row in home[4::-1]]
-    said = {"odd_aspect": "aspect 14.00", "odd_size": "size off median by 3.74"}
-    assert kind.shots[0].said == said.get(flag, "color 0.00")
+    assert [shot.path for shot in kind.thumbnails] == [dataset.paths[row] for row in home[4::-1]]
+    captions = {"odd_aspect": "aspect 14.00", "odd_size": "size off median by 3.74"}
+    assert kind.thumbnails[0].caption == captions.get(flag, "color 0.00")
 
 
 def test_clusters_that_cross_splits_come_before_larger_ones(flagged):
     clusters = data_page(flagged).clusters
-    paths = [{shot.path for shot in shots} for shots in clusters]
+    paths = [{shot.path for shot in thumbnails} for thumbnails in clusters]
     home = flagged.rows()
     assert paths[0] == {flagged.paths[home[0]], flagged.paths[home[-1]]}
-    assert [len(found) for found in paths] == [2, page_module._MOST_MEMBERS, 3]
+    assert [len(found) for found in paths] == [2, page_module._MAX_CLUSTER_SIZE, 3]
 
 
-def test_exact_copies_stand_beside_their_original(dataset):
+def test_exact_copies_are_shown_beside_their_original(dataset):
     copies = [None] * len(dataset)
     copies[5] = dataset.paths[2]
-    (shots,) = data_page(dataset.with_columns({"duplicate_of": copies})).clusters
-    assert [shot.path for shot in shots] == [dataset.paths[2], dataset.paths[5]]
+    (thumbnails,) = data_page(dataset.with_columns({"duplicate_of": copies})).clusters
+    assert [shot.path for shot in thumbnails] == [dataset.paths[2], dataset.paths[5]]
 
 
-def test_pictures_are_small_and_inside_the_page(flagged):
+def test_images_are_small_and_embedded(flagged):
     page = data_page(flagged)
-    shots = [*page.labels.shots, *(s for kind in page.kinds for s in kind.shots)]
-    shots += [shot for cluster in page.clusters for shot in cluster]
-    for shot in shots:
+    thumbnails = [*page.labels.thumbnails, *(s for kind in page.kinds for s in kind.thumbnails)]
+    thumbnails += [shot for cluster in page.clusters for shot in cluster]
+    for shot in thumbnails:
         head, body = shot.image.split(",")
         assert head == "data:image/jpeg;base64"
         content = base64.b64decode(body)
@@ -134,20 +134,20 @@ def test_pictures_are_small_and_inside_the_page(flagged):
         assert max(Image.open(io.BytesIO(content)).size) <= 96
 
 
-def test_a_file_that_is_gone_is_passed_over(flagged, digits, tmp_path):
+def test_a_missing_file_is_skipped(flagged, digits, tmp_path):
     shutil.copytree(digits, tmp_path / "digits")
     moved = Dataset(flagged.table, flagged.classes, tmp_path / "digits")
     worst = flagged.paths[flagged.rows()[39]]
     (tmp_path / "digits" / worst).unlink()
     labels = data_page(moved).labels
-    assert worst not in {shot.path for shot in labels.shots}
-    assert len(labels.shots) == page_module._MOST_LABELS
+    assert worst not in {shot.path for shot in labels.thumbnails}
+    assert len(labels.thumbnails) == page_module._MAX_LABELS
 
 
 def test_clean_data_has_nothing_to_show_but_its_balance_and_sizes(dataset):
     page = data_page(dataset)
-    assert (page.labels.shots, page.pairs, page.kinds, page.clusters) == ([], [], [], [])
-    assert page.numbers == []
+    assert (page.labels.thumbnails, page.pairs, page.kinds, page.clusters) == ([], [], [], [])
+    assert page.counts == []
     assert page.balance.startswith("<svg ")
     assert page.sizes.startswith("<svg ")
 

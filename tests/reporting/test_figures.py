@@ -1,4 +1,4 @@
-"""The report's pictures: SVG that can be read by programs and whose words are words."""
+"""The report's figures are valid SVG, with text as text."""
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -25,7 +25,7 @@ HOSTILE = (
 
 
 def words(svg):
-    """What the text elements say, which fails where the SVG is not well formed."""
+    """The content of the text elements; fails if the SVG is not well formed."""
     return ["".join(node.itertext()).strip() for node in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
@@ -40,18 +40,18 @@ def timed(evaluations):
 
 def test_accuracy_bars_name_every_model_in_every_domain_with_its_figure(evaluations):
     before, after = evaluations
-    told = words(figures.accuracy_bars({"probe": before, "final": after}))
+    text = words(figures.accuracy_bars({"probe": before, "final": after}))
     for label in ("probe", "final", "probe · shifted", "final · shifted"):
-        assert label in told
+        assert label in text
     for evaluation in evaluations:
         for domain in ("home", "shifted"):
-            assert f"{evaluation.metrics[domain]['accuracy'].value:.3f}" in told
+            assert f"{evaluation.metrics[domain]['accuracy'].value:.3f}" in text
 
 
-def test_the_trade_off_shows_what_was_timed_and_leaves_out_the_rest(timed):
-    told = words(figures.trade_off(timed))
-    assert "final, 2.4 MB" in told
-    assert "one image, ms (median)" in told
+def test_the_trade_off_shows_only_models_with_latency(timed):
+    text = words(figures.trade_off(timed))
+    assert "final, 2.4 MB" in text
+    assert "latency per image, ms (median)" in text
     untimed = {**timed, "probe": replace(timed["probe"], latency=None)}
     assert not any(word.startswith("probe") for word in words(figures.trade_off(untimed)))
 
@@ -62,26 +62,26 @@ def line(epoch, val=0.5):
 
 
 def test_curves_name_every_training():
-    told = words(figures.curves({"fine_tune": [line(n) for n in range(4)], "distill": [line(0)]}))
-    assert {"fine_tune", "distill", "epoch", "val accuracy"} <= set(told)
+    text = words(figures.curves({"fine_tune": [line(n) for n in range(4)], "distill": [line(0)]}))
+    assert {"fine_tune", "distill", "epoch", "val accuracy"} <= set(text)
 
 
 def test_curves_of_a_training_without_val_are_drawn_too():
-    told = words(figures.curves({"fine_tune": [line(n, None) for n in range(3)]}))
-    assert "fine_tune" in told
+    text = words(figures.curves({"fine_tune": [line(n, None) for n in range(3)]}))
+    assert "fine_tune" in text
 
 
-def test_more_trainings_than_colours_are_drawn():
+def test_more_trainings_than_colors_are_drawn():
     many = {f"training {n}": [line(0), line(1)] for n in range(len(figures.COLORS) + 2)}
     assert set(many) <= set(words(figures.curves(many)))
 
 
 def test_a_confusion_matrix_shows_its_counts_and_both_axes():
     table = np.asarray([[7, 2], [0, 11]])
-    told = words(figures.confusion_matrix(table, ["oak", "elm"]))
-    assert told.count("oak") == told.count("elm") == 2
-    assert sorted(w for w in told if w.isdigit()) == ["11", "2", "7"]
-    assert {"said", "is"} <= set(told)
+    text = words(figures.confusion_matrix(table, ["oak", "elm"]))
+    assert text.count("oak") == text.count("elm") == 2
+    assert sorted(w for w in text if w.isdigit()) == ["11", "2", "7"]
+    assert {"predicted class", "true class"} <= set(text)
 
 
 def test_of_many_classes_the_most_confused_are_shown():
@@ -90,30 +90,30 @@ def test_of_many_classes_the_most_confused_are_shown():
     confused = list(range(10, 50))
     for index in confused:
         table[index, (index + 1 - 10) % 40 + 10] = 3
-    told = words(figures.confusion_matrix(table, [f"class {n}" for n in range(size)]))
-    assert {w for w in told if w.startswith("class")} == {f"class {n}" for n in confused}
+    text = words(figures.confusion_matrix(table, [f"class {n}" for n in range(size)]))
+    assert {w for w in text if w.startswith("class")} == {f"class {n}" for n in confused}
 
 
-def test_a_class_that_was_never_seen_divides_by_nothing():
-    told = words(figures.confusion_matrix(np.asarray([[3, 0], [0, 0]]), ["oak", "elm"]))
-    assert "elm" in told
+def test_a_class_without_images_does_not_divide_by_zero():
+    text = words(figures.confusion_matrix(np.asarray([[3, 0], [0, 0]]), ["oak", "elm"]))
+    assert "elm" in text
 
 
-def test_long_names_are_cut_where_they_stand_in_an_axis():
-    told = words(figures.confusion_matrix(np.eye(2, dtype=np.int64), ["a" * 18, "b" * 19]))
-    assert "a" * 18 in told
-    assert "b" * 17 + "…" in told
+def test_long_names_are_shortened_on_an_axis():
+    text = words(figures.confusion_matrix(np.eye(2, dtype=np.int64), ["a" * 18, "b" * 19]))
+    assert "a" * 18 in text
+    assert "b" * 17 + "…" in text
 
 
-def test_long_names_do_not_push_the_balance_aside():
+def test_long_names_do_not_shrink_the_class_balance():
     assert "c" * 39 + "…" in words(figures.class_balance({"train": {"c" * 300: 5, "oak": 2}}))
 
 
-def test_epochs_are_whole():
+def test_epochs_are_whole_numbers():
     line = {"val_accuracy": 0.5, "val_loss": 1.0, "train_loss": 1.0}
-    told = words(figures.curves({"fine_tune": [{**line, "epoch": epoch} for epoch in (0, 1)]}))
-    assert {"0", "1"} <= set(told)
-    assert "0.2" not in told
+    text = words(figures.curves({"fine_tune": [{**line, "epoch": epoch} for epoch in (0, 1)]}))
+    assert {"0", "1"} <= set(text)
+    assert "0.2" not in text
 
 
 def test_the_balance_names_classes_and_splits():
@@ -121,13 +121,13 @@ def test_the_balance_names_classes_and_splits():
     assert {"oak", "elm", "train", "val", "test"} <= set(words(figures.class_balance(counts)))
 
 
-def test_of_very_many_classes_the_balance_stays_a_picture_one_can_see():
+def test_the_class_balance_of_very_many_classes_stays_readable():
     counts = {"train": {f"class {n:04d}": n for n in range(1000)}}
     height = ET.fromstring(figures.class_balance(counts)).get("height")
     assert float(height.removesuffix("pt")) < 800
 
 
-PICTURES = {
+FIGURES = {
     "confusion": lambda one: figures.confusion_matrix(np.eye(len(HOSTILE), dtype=int), HOSTILE),
     "balance": lambda one: figures.class_balance({"train": dict.fromkeys(HOSTILE, 3)}),
     "bars": lambda one: figures.accuracy_bars(dict.fromkeys(HOSTILE, one)),
@@ -135,25 +135,25 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-def test_any_name_is_shown_as_it_is_and_breaks_no_picture(picture, timed):
-    told = words(PICTURES[picture](timed["probe"]))
+@pytest.mark.parametrize("figure", FIGURES)
+def test_any_name_is_shown_as_it_is_and_breaks_no_figure(figure, timed):
+    text = words(FIGURES[figure](timed["probe"]))
     for name in HOSTILE:
-        shown = name if len(name) <= 18 or picture != "confusion" else name[:17] + "…"
-        assert any(word.startswith(shown) for word in told), name
+        shown = name if len(name) <= 18 or figure != "confusion" else name[:17] + "…"
+        assert any(word.startswith(shown) for word in text), name
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_name_alone_breaks_no_picture_either(name):
+def test_a_single_name_breaks_no_figure_either(name):
     assert name in words(figures.class_balance({"train": {name: 3}}))
 
 
-def test_the_same_figures_give_the_same_picture(timed):
+def test_the_same_values_give_the_same_svg(timed):
     assert figures.accuracy_bars(timed) == figures.accuracy_bars(timed)
     assert figures.trade_off(timed) == figures.trade_off(timed)
 
 
-def test_a_picture_needs_nothing_from_outside_itself(timed):
+def test_a_figure_refers_to_nothing_external(timed):
     for svg in (figures.accuracy_bars(timed), figures.trade_off(timed)):
         root = ET.fromstring(svg)
         own = {node.get("id") for node in root.iter()}

@@ -1,1 +1,1 @@
-"""One page that a person reads."""
+"""The HTML report of a run."""

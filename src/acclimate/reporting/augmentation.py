@@ -1,4 +1,4 @@
-"""The report's section on augmentation: what was kept or refused, why, and how it looks."""
+"""The report's section on augmentation: what is used or not, why, and how it looks."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from acclimate.context import derive_seed
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import read_image
-from acclimate.errors import UnreadableImage
+from acclimate.errors import UnreadableImage, count
 from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import data_uri
 
@@ -21,12 +21,12 @@ _ORIGINALS = 2
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A small picture.
+class Example:
+    """A small example image.
 
     Attributes:
         image: A data URI.
-        caption: What it shows.
+        caption: Shown below it.
     """
 
     image: str
@@ -37,59 +37,59 @@ def augmentation_section(policy: Policy, dataset: Dataset, contract: InputContra
     """The section as HTML.
 
     Args:
-        policy: That trained the model.
-        dataset: Whose training images are shown.
-        contract: Of the model.
+        policy: The one that the model was trained with.
+        dataset: Its training images are shown.
+        contract: The model's input contract.
 
     Returns:
-        One `section` element, its pictures inside.
+        One `section` element, with images embedded.
     """
     return render(
         "augmentation.html",
-        kept=_in_words(policy),
+        summary=_summary(policy),
         evidence=policy.evidence,
-        shots=_shots(policy, dataset, contract),
+        examples=_examples(policy, dataset, contract),
     )
 
 
-def _in_words(policy: Policy) -> str:
-    flips = [n for n, on in (("mirrored", policy.horizontal_flip),
-                             ("turned upside down", policy.vertical_flip)) if on]  # fmt: skip
-    told = [f"crops of at least {100 * policy.crop_area:.0f} % of the area"]
-    told += [f"half of the images {name}" for name in flips] or ["no flips"]
+def _summary(policy: Policy) -> str:
+    area = f"crops of at least {100 * policy.crop_area:.0f} % of the area"
+    parts = [area if policy.crop_area < 1 else "no random crops"]
+    flips = {"horizontal flips": policy.horizontal_flip, "vertical flips": policy.vertical_flip}
+    parts += [name for name, used in flips.items() if used] or ["no flips"]
     if policy.color:
-        told.append(f"colors wandering by {100 * 0.9 * policy.color:.0f} %")
+        parts.append(f"color jitter of up to {100 * 0.9 * policy.color:.0f} %")
     if policy.operations and policy.operations_per_image:
-        told.append(f"{policy.operations_per_image} of {len(policy.operations)} operations each")
-    told += [f"{name} {alpha:g}" for name, alpha in
-             (("erasing", policy.erasing), ("MixUp", policy.mixup), ("CutMix", policy.cutmix))
-             if alpha]  # fmt: skip
-    return f"Training images: {', '.join(told)}. Never val and test."
+        number = len(policy.operations)
+        parts.append(f"{policy.operations_per_image} of {count(number, 'operation')} per image")
+    others = {"random erasing": policy.erasing, "MixUp": policy.mixup, "CutMix": policy.cutmix}
+    parts += [f"{name} {value:g}" for name, value in others.items() if value]
+    return f"Training images get {', '.join(parts)}. Val and test images are not augmented."
 
 
-def _shots(policy: Policy, dataset: Dataset, contract: InputContract) -> list[Shot]:
-    """Two training images with some views each, and what was left out."""
+def _examples(policy: Policy, dataset: Dataset, contract: InputContract) -> list[Example]:
+    """Two training images, each with some augmented views, then one example of what is not used."""
     originals = _some_images(dataset, contract)
-    shots = []
+    examples = []
     for index, image in enumerate(originals):
-        shots.append(Shot(_pictured(contract.fit(image)), "as it is"))
+        examples.append(Example(_to_uri(contract.fit(image)), "original"))
         for view in range(_VIEWS):
             rng = np.random.default_rng(derive_seed(0, "report", index, view))
-            shots.append(Shot(_pictured(policy.apply(image, contract, rng)), "as trained on"))
+            examples.append(Example(_to_uri(policy.apply(image, contract, rng)), "augmented"))
     refused = [e for e in policy.evidence if not e.kept]
     if originals:
-        shots += [_refused(line, originals[0], contract) for line in refused]
-    return shots
+        examples += [_refused(line, originals[0], contract) for line in refused]
+    return examples
 
 
-def _refused(line: Evidence, image: Image.Image, contract: InputContract) -> Shot:
+def _refused(line: Evidence, image: Image.Image, contract: InputContract) -> Example:
     rng = np.random.default_rng(derive_seed(0, "report", line.operation))
     pixels = augmented_copy(image, contract, line.operation, line.strength, rng)
-    return Shot(_pictured(pixels), f"left out: {line.operation} at {line.strength:g}")
+    return Example(_to_uri(pixels), f"not used: {line.operation} {line.strength:g}")
 
 
 def _some_images(dataset: Dataset, contract: InputContract) -> list[Image.Image]:
-    """The first training image of the first classes that can still be read."""
+    """The first readable training image of each of the first classes."""
     rows = dataset.rows("train")
     found: list[Image.Image] = []
     for label in range(len(dataset.classes)):
@@ -104,5 +104,5 @@ def _some_images(dataset: Dataset, contract: InputContract) -> list[Image.Image]
     return found
 
 
-def _pictured(pixels: Pixels) -> str:
+def _to_uri(pixels: Pixels) -> str:
     return data_uri(Image.fromarray(pixels))

@@ -1,4 +1,4 @@
-"""The report's page about the data: what was found, with pictures."""
+"""The report's sections on the data: findings with example images."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,78 +12,78 @@ from acclimate.data.dataset import FIX_FLAG, Dataset
 from acclimate.reporting import figures
 from acclimate.reporting.thumbnails import thumbnail
 
-_MOST_SHOTS = 14
-"""Pictures of a kind: enough to see what is meant, and all kinds together stay under 2 MB."""
-_MOST_LABELS = 35
-_MOST_CLUSTERS, _MOST_MEMBERS = 12, 6
-_MOST_PAIRS = 12
+_MAX_THUMBNAILS = 14
+"""Images per finding: enough to see what it means, and under 2 MB for all findings."""
+_MAX_LABELS = 35
+_MAX_CLUSTERS, _MAX_CLUSTER_SIZE = 12, 6
+_MAX_PAIRS = 12
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture with what is said about it.
+class Thumbnail:
+    """A small image with a caption.
 
     Attributes:
         image: A data URI.
         path: Of the file.
-        title: The first line below it.
-        said: The second.
+        title: First line below the image.
+        caption: Second line below the image.
     """
 
     image: str
     path: str
     title: str
-    said: str
+    caption: str
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One thing that was found, with its worst pictures.
+class Findings:
+    """All images with one finding.
 
     Attributes:
-        name: For people.
-        number: How many images.
-        shots: Some of them.
+        name: Of the finding.
+        number: Number of images.
+        thumbnails: The worst of them.
     """
 
     name: str
     number: int
-    shots: list[Shot]
+    thumbnails: list[Thumbnail]
 
 
 @dataclass(frozen=True)
 class DataPage:
-    """All that the page shows.
+    """Everything that the sections show.
 
     Attributes:
-        falsifying: Leaks and conflicting labels, which falsify every figure that follows.
+        leaks: Leaks and conflicting labels, which invalidate all evaluation results.
         labels: Labels that are probably wrong, the worst first.
-        pairs: (given, suggested, how many), the most first.
-        kinds: Everything else that was flagged.
+        pairs: (given label, suggested label, number of images), the most frequent first.
+        kinds: All other findings.
         clusters: Near-duplicates side by side.
-        numbers: (what was found, how often, how many of these are left out), as it is told.
+        counts: (finding, number of images, how many of them were dropped), in order.
         balance: Images of each class by split, SVG.
-        sizes: Widths and heights, SVG; empty where none is known.
+        sizes: Image sizes and aspect ratios, SVG; empty if no size is known.
     """
 
-    falsifying: list[Kind]
-    labels: Kind
+    leaks: list[Findings]
+    labels: Findings
     pairs: list[tuple[str, str, int]]
-    kinds: list[Kind]
-    clusters: list[list[Shot]]
-    numbers: list[tuple[str, int, int]]
+    kinds: list[Findings]
+    clusters: list[list[Thumbnail]]
+    counts: list[tuple[str, int, int]]
     balance: str
     sizes: str
 
 
 def data_page(dataset: Dataset) -> DataPage:
-    """Looks through the columns that cleaning and inspection filled.
+    """Collects the findings of cleaning and inspection.
 
     Args:
         dataset: Cleaned.
 
     Returns:
-        What the page shows. Files that are gone since are passed over.
+        What the sections show. Files that no longer exist are skipped.
     """
     columns = _Columns(dataset)
     flags = columns["flags"]
@@ -91,41 +91,41 @@ def data_page(dataset: Dataset) -> DataPage:
     for row, found in enumerate(flags):
         for flag in found or []:
             together.setdefault(flag, []).append(row)
-    names = sorted(together, key=_turn)
-    numbers = [
-        (_plain(flag), len(together[flag]), int((~dataset.keep[together[flag]]).sum()))
+    names = sorted(together, key=_order_of)
+    counts = [
+        (_readable(flag), len(together[flag]), int((~dataset.keep[together[flag]]).sum()))
         for flag in names
     ]
     suspected = together.pop("label_error", [])
     kinds = {
-        flag: Kind(
-            _plain(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
+        flag: Findings(
+            _readable(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
         )
         for flag in names
         if flag in together and not flag.startswith(FIX_FLAG)
     }
     splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
     return DataPage(
-        falsifying=[kind for flag, kind in kinds.items() if flag in FALSIFYING],
-        labels=Kind("label error", len(suspected), _labels(dataset, columns, suspected)),
+        leaks=[kind for flag, kind in kinds.items() if flag in FALSIFYING],
+        labels=Findings("label error", len(suspected), _labels(dataset, columns, suspected)),
         pairs=_pairs(columns, suspected),
         kinds=[kind for flag, kind in kinds.items() if flag not in FALSIFYING],
         clusters=_clusters(dataset, columns),
-        numbers=numbers,
+        counts=counts,
         balance=figures.class_balance(splits),
         sizes=_sizes(columns),
     )
 
 
-def _turn(flag: str) -> tuple[int, str]:
-    """What falsifies figures first, in its order, then labels that may be wrong, then the rest."""
+def _order_of(flag: str) -> tuple[int, str]:
+    """Sort key: leaks and conflicting labels first, then label errors, then the rest."""
     if flag in FALSIFYING:
         return FALSIFYING.index(flag), flag
     return len(FALSIFYING) + (flag != "label_error"), flag
 
 
 class _Columns:
-    """Columns as lists, each read or reckoned once."""
+    """Columns as lists, each read or computed once."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._table = dataset.table
@@ -133,23 +133,23 @@ class _Columns:
 
     def __getitem__(self, name: str) -> list[Any]:
         if name not in self._read:
-            reckon = _RECKONED.get(name)
-            self._read[name] = self._table[name].to_pylist() if reckon is None else reckon(self)
+            compute = _COMPUTED.get(name)
+            self._read[name] = self._table[name].to_pylist() if compute is None else compute(self)
         return self._read[name]
 
 
-def _plain(flag: str) -> str:
+def _readable(flag: str) -> str:
     return flag.replace("_", " ")
 
 
 def _aspects(columns: _Columns) -> list[float | None]:
-    """The longer side in shorter ones."""
+    """Longer side divided by shorter side."""
     sizes = zip(columns["width"], columns["height"], strict=True)
     return [max(w, h) / min(w, h) if w and h else None for w, h in sizes]
 
 
 def _sizes_off(columns: _Columns) -> list[float | None]:
-    """How many times larger or smaller than the median an image's side is."""
+    """How many times larger or smaller than the median each image is, by side."""
     sizes = zip(columns["width"], columns["height"], strict=True)
     sides = [(w * h) ** 0.5 if w and h else None for w, h in sizes]
     known = [side for side in sides if side is not None]
@@ -157,7 +157,7 @@ def _sizes_off(columns: _Columns) -> list[float | None]:
     return [None if side is None else max(side / median, median / side) for side in sides]
 
 
-_RECKONED: dict[str, Callable[[_Columns], list[float | None]]] = {
+_COMPUTED: dict[str, Callable[[_Columns], list[float | None]]] = {
     "aspect": _aspects,
     "size_off_median_by": _sizes_off,
 }
@@ -174,31 +174,31 @@ _ORDER: dict[str, tuple[str, float]] = {
     "odd_size": ("size_off_median_by", -1),
     "grey": ("color", 1),
 }
-"""Which column says how bad a flag is: 1 where less of it is worse, -1 where more is."""
+"""The column that ranks the images of a flag; 1 if lower is worse, -1 if higher is worse."""
 
 
-def _worst(dataset: Dataset, columns: _Columns, flag: str, rows: Sequence[int]) -> list[Shot]:
+def _worst(dataset: Dataset, columns: _Columns, flag: str, rows: Sequence[int]) -> list[Thumbnail]:
     column, sign = _ORDER.get(flag, (None, 1.0))
     if column is None:
-        return _shots(dataset, columns, rows, _MOST_SHOTS, lambda row: "")
+        return _thumbnails(dataset, columns, rows, _MAX_THUMBNAILS, lambda row: "")
     values = columns[column]
     ordered = sorted(rows, key=lambda row: sign * (values[row] if values[row] is not None else 0))
 
-    def said(row: int) -> str:
-        return "" if values[row] is None else f"{_plain(column)} {values[row]:.2f}"
+    def caption(row: int) -> str:
+        return "" if values[row] is None else f"{_readable(column)} {values[row]:.2f}"
 
-    return _shots(dataset, columns, ordered, _MOST_SHOTS, said)
+    return _thumbnails(dataset, columns, ordered, _MAX_THUMBNAILS, caption)
 
 
-def _shots(
+def _thumbnails(
     dataset: Dataset,
     columns: _Columns,
     rows: Sequence[int],
     most: int,
-    said: Callable[[int], str],
-) -> list[Shot]:
-    """The first of some rows whose files are still there."""
-    found: list[Shot] = []
+    caption: Callable[[int], str],
+) -> list[Thumbnail]:
+    """Thumbnails of the first rows whose files still exist."""
+    found: list[Thumbnail] = []
     for row in rows:
         if len(found) == most:
             break
@@ -207,30 +207,30 @@ def _shots(
             label = columns["label"][row]
             title = label if label is not None else "no label"
             if not dataset.keep[row]:
-                title = f"{title} · left out"
-            found.append(Shot(image, dataset.paths[row], title, said(row)))
+                title = f"{title} · dropped"
+            found.append(Thumbnail(image, dataset.paths[row], title, caption(row)))
     return found
 
 
-def _labels(dataset: Dataset, columns: _Columns, rows: Sequence[int]) -> list[Shot]:
+def _labels(dataset: Dataset, columns: _Columns, rows: Sequence[int]) -> list[Thumbnail]:
     scores, better, split = (columns[n] for n in ("label_error", "suggested_label", "split"))
     ordered = sorted(rows, key=lambda row: -(scores[row] or 0))
 
-    def said(row: int) -> str:
-        where = "" if split[row] in (None, "train") else f" · {split[row]}"
-        return f"may be {better[row]} · {scores[row]:.2f}{where}"
+    def caption(row: int) -> str:
+        in_split = "" if split[row] in (None, "train") else f" · {split[row]}"
+        return f"may be {better[row]} · {scores[row]:.2f}{in_split}"
 
-    return _shots(dataset, columns, ordered, _MOST_LABELS, said)
+    return _thumbnails(dataset, columns, ordered, _MAX_LABELS, caption)
 
 
 def _pairs(columns: _Columns, rows: Sequence[int]) -> list[tuple[str, str, int]]:
     given, better = columns["label"], columns["suggested_label"]
     found = Counter((given[row], better[row]) for row in rows)
-    return [(one, other, n) for (one, other), n in found.most_common(_MOST_PAIRS)]
+    return [(one, other, n) for (one, other), n in found.most_common(_MAX_PAIRS)]
 
 
-def _clusters(dataset: Dataset, columns: _Columns) -> list[list[Shot]]:
-    """The largest clusters first; those that cross splits or labels before all others."""
+def _clusters(dataset: Dataset, columns: _Columns) -> list[list[Thumbnail]]:
+    """The largest clusters first, but those across splits or labels before all others."""
     cluster = columns["cluster"]
     members: dict[int, list[int]] = {}
     for row, number in enumerate(cluster):
@@ -248,14 +248,14 @@ def _clusters(dataset: Dataset, columns: _Columns) -> list[list[Shot]]:
         splits = {columns["split"][row] for row in rows}
         return (len(labels) < 2 and len(splits) < 2, -len(rows), rows[0])
 
-    def said(row: int) -> str:
+    def caption(row: int) -> str:
         return str(columns["split"][row] or "")
 
     shown = [
-        _shots(dataset, columns, rows, _MOST_MEMBERS, said)
-        for rows in sorted(groups, key=order)[:_MOST_CLUSTERS]
+        _thumbnails(dataset, columns, rows, _MAX_CLUSTER_SIZE, caption)
+        for rows in sorted(groups, key=order)[:_MAX_CLUSTERS]
     ]
-    return [shots for shots in shown if len(shots) > 1]
+    return [thumbnails for thumbnails in shown if len(thumbnails) > 1]
 
 
 def _sizes(columns: _Columns) -> str:

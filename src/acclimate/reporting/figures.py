@@ -1,4 +1,4 @@
-"""Pictures of the report, as inline SVG."""
+"""The report's figures, as inline SVG."""
 
 import io
 import re
@@ -22,18 +22,18 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be searched and copied
     "svg.hashsalt": "acclimate",  # the same figures give the same bytes
 }
-_MOST_CLASSES = 40
-"""Above this a confusion matrix has no readable names; the most confused classes are shown."""
+_MAX_CLASSES = 40
+"""With more classes, names would be unreadable: only the most confused are shown."""
 
 
-Drawn = ParamSpec("Drawn")
+Params = ParamSpec("Params")
 
 
-def _drawing(function: Callable[Drawn, str]) -> Callable[Drawn, str]:
-    """Draws names as they are: a dollar is no formula, and a reader's browser has more glyphs."""
+def _styled(function: Callable[Params, str]) -> Callable[Params, str]:
+    """Applies the style: names are plain text, without math mode or warnings about glyphs."""
 
     @wraps(function)
-    def drawn(*args: Drawn.args, **kwargs: Drawn.kwargs) -> str:
+    def drawn(*args: Params.args, **kwargs: Params.kwargs) -> str:
         with mpl.rc_context(_STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")
             return function(*args, **kwargs)
@@ -41,9 +41,9 @@ def _drawing(function: Callable[Drawn, str]) -> Callable[Drawn, str]:
     return drawn
 
 
-@_drawing
+@_styled
 def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
-    """Accuracy with its interval, a bar for each model in each domain.
+    """Accuracy with its interval, one bar per model and domain.
 
     Args:
         evaluations: Label to evaluation.
@@ -71,13 +71,13 @@ def accuracy_bars(evaluations: Mapping[str, Evaluation]) -> str:
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
-    axes.set_xlabel("accuracy, with interval")
+    axes.set_xlabel("accuracy with confidence interval")
     return _svg(figure, axes)
 
 
-@_drawing
+@_styled
 def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
-    """Val accuracy and losses of every training, by epoch.
+    """Val accuracy and losses by epoch, for every training.
 
     Args:
         trainings: Stage to its curve.
@@ -107,20 +107,20 @@ def curves(trainings: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str
     return _svg(figure, left)
 
 
-@_drawing
+@_styled
 def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """How often each class was taken for each, as parts of the true class.
+    """A confusion matrix, colored by the share of the true class.
 
     Args:
         table: int64, (C, C), rows are the true class.
         classes: Names.
 
     Returns:
-        SVG; of the most confused classes where there are too many to read.
+        SVG; only of the most confused classes if there are too many.
     """
-    if len(classes) > _MOST_CLASSES:
+    if len(classes) > _MAX_CLASSES:
         wrong = table - np.diag(np.diag(table))
-        worst = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)))[:_MOST_CLASSES])
+        worst = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)))[:_MAX_CLASSES])
         table, classes = table[np.ix_(worst, worst)], [classes[i] for i in worst]
     parts = table / np.maximum(1, table.sum(1, keepdims=True))
     size = 1.8 + 0.32 * len(classes)
@@ -135,17 +135,17 @@ def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str]) -> str:
     names = [_cut(name, 18) for name in classes]
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(classes)), names, fontsize=8)
-    axes.set_xlabel("said")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
     return _svg(figure, axes)
 
 
-@_drawing
+@_styled
 def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
-    """Accuracy against time of one image; the area of a dot is the size of the file.
+    """Accuracy against latency; the area of a dot shows the file size.
 
     Args:
-        evaluations: Label to evaluation, those without latency are left out.
+        evaluations: Label to evaluation; those without latency are not shown.
 
     Returns:
         SVG.
@@ -160,9 +160,9 @@ def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
         x = e.latency.p50_ms
         axes.plot([x, x], [found.low, found.high], color=color, lw=1.5)
         axes.scatter([x], [found.value], s=12 + 12 * e.size_bytes / 1e6, color=color, alpha=0.85)
-        told = f"  {label}, {e.size_bytes / 1e6:.1f} MB"
+        text = f"  {label}, {e.size_bytes / 1e6:.1f} MB"
         axes.annotate(
-            told,
+            text,
             (x, found.value),
             xytext=(6, 8 - 18 * (index % 2)),
             textcoords="offset points",
@@ -171,12 +171,12 @@ def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
     axes.set_xlim(left=0)
     axes.margins(x=0.25, y=0.2)
     axes.set_xlim(left=0)
-    axes.set_xlabel("one image, ms (median)")
+    axes.set_xlabel("latency per image, ms (median)")
     axes.set_ylabel("accuracy")
     return _svg(figure, axes)
 
 
-@_drawing
+@_styled
 def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Images of each class, stacked by split.
 
@@ -186,7 +186,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
     Returns:
         SVG.
     """
-    classes = list(next(iter(counts.values())))[:_MOST_CLASSES]
+    classes = list(next(iter(counts.values())))[:_MAX_CLASSES]
     figure = Figure(figsize=(7.2, 0.9 + 0.2 * len(classes)))
     axes = figure.subplots()
     left = np.zeros(len(classes))
@@ -203,9 +203,9 @@ def class_balance(counts: Mapping[str, Mapping[str, int]]) -> str:
     return _svg(figure, axes)
 
 
-@_drawing
+@_styled
 def image_sizes(sizes: NDArray[np.float64]) -> str:
-    """How large the images are, and of what shape.
+    """Histograms of image sizes and aspect ratios.
 
     Args:
         sizes: float64, (N, 2), width and height in px.
@@ -223,24 +223,24 @@ def image_sizes(sizes: NDArray[np.float64]) -> str:
     ticks = np.unique(np.round(np.geomspace(low, high, 4))) if high > 1.2 * low else [round(high)]
     left.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
     left.minorticks_off()
-    left.set_xlabel("side, px (root of the area)")
+    left.set_xlabel("image size, px (square root of the area)")
     left.set_ylabel("images")
     shape = np.clip(np.log2(sizes[:, 0] / sizes[:, 1]), -2, 2)
     right.hist(shape, 31, range=(-2.05, 2.05), color=COLORS[0])
     right.set_xticks([-2, -1, 0, 1, 2], ["1:4", "1:2", "1:1", "2:1", "4:1"])
-    right.set_xlabel("width to height")
+    right.set_xlabel("aspect ratio (width:height)")
     _plain(right)
     return _svg(figure, left)
 
 
-@_drawing
+@_styled
 def rate_range(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float]) -> str:
-    """The loss over the learning rate, of a range test.
+    """The loss over the learning rate, from a learning rate range test.
 
     Args:
-        rates: Rising.
-        losses: Of single batches.
-        smoothed: The same, without their noise.
+        rates: Increasing.
+        losses: One per batch.
+        smoothed: The smoothed losses.
 
     Returns:
         SVG.
@@ -253,13 +253,13 @@ def rate_range(rates: Sequence[float], losses: Sequence[float], smoothed: Sequen
     axes.axvline(rates[least], color=SOFT, lw=0.8, ls=":")
     axes.set_xscale("log")
     axes.set_ylim(0.9 * min(losses), 1.1 * max(smoothed[0], 2 * smoothed[least]))
-    axes.set_xlabel("learning rate (dotted: least loss)")
+    axes.set_xlabel("learning rate (dotted: lowest loss)")
     axes.set_ylabel("loss")
     return _svg(figure, axes)
 
 
 def _cut(name: str, most: int) -> str:
-    """A name, no longer than fits beside the picture."""
+    """A name, shortened to fit."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 

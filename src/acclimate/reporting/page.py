@@ -1,4 +1,4 @@
-"""Templates filled in: what comes from the user's files is shown, and never run."""
+"""Renders templates. Text from the user's files is escaped."""
 
 from functools import cache
 from typing import Any
@@ -17,12 +17,12 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def render(template: str, **values: Any) -> str:  # noqa: ANN401 - whatever the template shows
-    """One template with its values.
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - any value a template can show
+    """Renders one template.
 
     Args:
-        template: Its file.
-        **values: All names that it uses.
+        template: Name of its file.
+        **values: All variables that it uses.
 
     Returns:
         HTML.

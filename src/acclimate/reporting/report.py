@@ -1,4 +1,4 @@
-"""One self-contained page: what was had, what is had now, and the evidence."""
+"""The report of a run: one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ _MOST_REASONS = 50
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture the model named wrong.
+    """An image that the model classified wrongly.
 
     Attributes:
         image: A data URI.
         path: Of the file.
-        label: What it is.
-        said: What the model said.
+        label: True class.
+        predicted: Predicted class.
         confidence: In [0, 1].
     """
 
     image: str
     path: str
     label: str
-    said: str
+    predicted: str
     confidence: float
 
 
@@ -53,20 +53,20 @@ def report(
     registered: str | None,
     policy: Policy | None = None,
 ) -> str:
-    """The page.
+    """The report as HTML.
 
     Args:
         recipe: As YAML.
         dataset: Cleaned and split.
-        classifier: The finished one.
-        evaluations: Label to evaluation; the last is the finished one.
+        classifier: The final model.
+        evaluations: Label to evaluation; the last is the final model's.
         comparisons: Name to comparison.
-        stages: What each stage recorded.
+        stages: The record of each stage.
         registered: "name/number", or None.
-        policy: What was done to training images.
+        policy: The augmentation policy of the training.
 
     Returns:
-        HTML with everything inside.
+        HTML without external resources.
     """
     final = list(evaluations.values())[-1]
     domains = list(final.metrics)
@@ -77,7 +77,7 @@ def report(
         recipe=recipe,
         classifier=classifier,
         dataset=dataset,
-        left_out=int((~dataset.keep).sum()),
+        dropped=int((~dataset.keep).sum()),
         reasons=first_reasons(dataset, _MOST_REASONS),
         splits={split: sum(found.values()) for split, found in splits.items()},
         evaluations=evaluations,
@@ -102,12 +102,12 @@ def report(
 
 
 def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKES) -> list[Mistake]:
-    """The pictures that were named wrong with the most confidence, in the user's own domain.
+    """The most confident mistakes in the user's own domain.
 
     Args:
-        evaluation: Of the finished model.
-        dataset: Says where the pictures are.
-        most: How many.
+        evaluation: Of the final model.
+        dataset: Its root folder holds the images.
+        most: Maximum number.
 
     Returns:
         The worst first.
@@ -119,14 +119,14 @@ def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKE
     paths = evaluation.table["path"].take(np.flatnonzero(chosen)).to_pylist()
     found = []
     for index in worst.tolist():
-        picture = thumbnail(dataset.root / paths[index])
-        if picture is not None:
+        image = thumbnail(dataset.root / paths[index])
+        if image is not None:
             found.append(
                 Mistake(
-                    image=picture,
+                    image=image,
                     path=paths[index],
                     label=evaluation.classes[outcomes.labels[index]],
-                    said=evaluation.classes[outcomes.predictions[index]],
+                    predicted=evaluation.classes[outcomes.predictions[index]],
                     confidence=float(outcomes.confidences[index]),
                 )
             )

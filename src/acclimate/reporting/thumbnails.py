@@ -1,4 +1,4 @@
-"""Small pictures that stand in the page itself."""
+"""Small images embedded in the report."""
 
 import base64
 import io
@@ -10,11 +10,11 @@ from acclimate.data.images.decode import read_image
 from acclimate.errors import UnreadableImage
 
 SIDE = 96
-"""px of the longer side: some 3 kB each, so that hundreds make a page of a megabyte."""
+"""px of the longer side: about 3 kB each, so a page with hundreds stays near a megabyte."""
 
 
 def thumbnail(path: Path) -> str | None:
-    """A small JPEG as a data URI; None where the file is gone since it was judged."""
+    """A small JPEG as a data URI; None if the file no longer exists or cannot be read."""
     try:
         image = read_image(path, at_least=SIDE)
     except UnreadableImage:
@@ -23,10 +23,10 @@ def thumbnail(path: Path) -> str | None:
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture as a small JPEG that stands in the page.
+    """An image as a small JPEG in a data URI.
 
     Args:
-        image: RGB; made smaller in place.
+        image: RGB; resized in place.
 
     Returns:
         A data URI.
