@@ -35,9 +35,9 @@ from acclimate.data.sample_data import write_digits
 from acclimate.data.sources.read import read
 from acclimate.distillation.distill import distill
 from acclimate.distillation.methods import DISTILLATIONS
-from acclimate.distillation.objective import teaching
+from acclimate.distillation.objective import distillation_objective
 from acclimate.distillation.settings import Distill
-from acclimate.distillation.teachers import Remembering, Teachers
+from acclimate.distillation.teachers import CachedTeachers, Teachers
 from acclimate.features.probe import probe
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -116,12 +116,14 @@ def still(
     views = TrainingImages(dataset, choose_policy(Augment(policy="none")), start.contract)
     settings = Distill(epochs=args.epochs)
     plan = make_plan(settings, len(views.rows), context)
-    asked = Teachers([teacher], start.classes, start.contract, device="cpu")
+    frozen = Teachers([teacher], start.classes, start.contract, device="cpu")
     states = []
-    for name, ask in (("each time", asked), ("once", Remembering(asked, len(dataset)))):
+    for name, teachers in (("each time", frozen), ("once", CachedTeachers(frozen, len(dataset)))):
         began = time.perf_counter()
         network = copy.deepcopy(start.module())
-        trained = train(network, views, teaching(ask, settings), plan, context=context)
+        trained = train(
+            network, views, distillation_objective(teachers, settings), plan, context=context
+        )
         made = replace(start, network=trained.network)
         seconds = time.perf_counter() - began
         print(f"nothing augmented, asked {name}: {accuracy(made, dataset):.4f} in {seconds:.0f} s")

@@ -18,7 +18,7 @@ from acclimate.data.images.batches import in_order
 from acclimate.data.images.contract import InputContract
 from acclimate.distillation.distill import distill, student
 from acclimate.distillation.methods import DISTILLATIONS
-from acclimate.distillation.objective import teaching
+from acclimate.distillation.objective import distillation_objective
 from acclimate.distillation.settings import Distill
 from acclimate.distillation.teachers import Teachers
 from acclimate.errors import DataError, ModelFileError
@@ -52,7 +52,7 @@ def teacher(dataset, policy, context):
 
 
 @pytest.fixture(scope="module")
-def pupil(tmp_path_factory):
+def student_folder(tmp_path_factory):
     """The folder of a network of another architecture and other statistics."""
     folder = tmp_path_factory.mktemp("students") / "pupil"
     small("test_mambaout", CONTRACT).save(folder)
@@ -67,11 +67,11 @@ def logits(model, dataset, split="val"):
 
 @pytest.mark.slow
 def test_a_student_agrees_with_its_teacher_more_than_before(
-    teacher, pupil, dataset, policy, context
+    teacher, student_folder, dataset, policy, context
 ):
     recorder = Recorder()
-    before = student(teacher, dataset, pupil, context)
-    settings = Distill(student=pupil, epochs=4, batch_size=18, learning_rate=2e-3)
+    before = student(teacher, dataset, student_folder, context)
+    settings = Distill(student=student_folder, epochs=4, batch_size=18, learning_rate=2e-3)
     weights = teacher.digest
     after = distill(teacher, dataset, policy, settings, context=replace(context, progress=recorder))
     wanted = logits(teacher, dataset)
@@ -89,7 +89,7 @@ def test_a_student_agrees_with_its_teacher_more_than_before(
     step = after.card.steps[-1]
     assert step.stage == "distill"
     assert step.notes[0] == f"Taught by test_efficientnet, {teacher.digest}."
-    assert step.settings["student"] == pupil
+    assert step.settings["student"] == student_folder
     assert any("(101,766 parameters) teaches test_mambaout" in line for line in recorder.lines)
 
 
@@ -120,15 +120,15 @@ def inputs_of(dataset, contract, count=8):
     return inputs, torch.from_numpy(dataset.labels[rows])
 
 
-def told_by(model, dataset, count=8):
+def teacher_logits(model, dataset, count=8):
     with torch.inference_mode():
         return model.module()(inputs_of(dataset, model.contract, count)[0])
 
 
 def objective_for(teacher, contract, hard_label_weight, temperature=2.0):
     settings = Distill(method="soft", temperature=temperature, hard_label_weight=hard_label_weight)
-    asked = Teachers([teacher], teacher.classes, contract, device="cpu")
-    objective = teaching(asked, settings)
+    frozen = Teachers([teacher], teacher.classes, contract, device="cpu")
+    objective = distillation_objective(frozen, settings)
     return lambda logits, inputs, targets: objective(logits, LossInputs(inputs, targets, None))
 
 
@@ -137,7 +137,7 @@ def test_the_teacher_sees_the_picture_in_its_own_statistics(teacher, dataset, co
     inputs, targets = inputs_of(dataset, contract)
     own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
     losses = objective_for(teacher, contract, 0.0)(own, inputs, targets)
-    wanted = soft_targets(own, told_by(teacher, dataset), 2.0)
+    wanted = soft_targets(own, teacher_logits(teacher, dataset), 2.0)
     assert losses.shape == (8,)
     assert torch.allclose(losses, wanted, rtol=1e-3, atol=1e-3)
 
@@ -145,7 +145,7 @@ def test_the_teacher_sees_the_picture_in_its_own_statistics(teacher, dataset, co
 def test_a_teacher_of_another_input_size_is_asked_at_its_own(teacher, dataset):
     larger = replace(CONTRACT, image_size=48)
     inputs, targets = inputs_of(dataset, larger)
-    own = told_by(teacher, dataset)
+    own = teacher_logits(teacher, dataset)
     apart = objective_for(teacher, larger, 0.0)(own, inputs, targets)
     strangers = objective_for(teacher, larger, 0.0)(own.roll(1, 0), inputs, targets)
     # Shrunk from 48 px the pictures differ a little from those that were read at 32 px.
@@ -194,9 +194,9 @@ def test_a_teacher_of_more_classes_teaches_those_there_are(teacher, dataset, pol
     wide.load_state_dict({k: v for k, v in state.items() if "classifier" not in k}, strict=False)
     knows_more = replace(teacher, network=wide.eval(), classes=("#", "%", *teacher.classes))
     settings = Distill(epochs=1, batch_size=60, learning_rate=1e-4)
-    taught = distill(knows_more, dataset, policy, settings, context=context)
-    assert taught.classes == knows_more.classes
-    assert taught.card.steps[-1].figures["start_val_accuracy"] > 0.6
+    trained = distill(knows_more, dataset, policy, settings, context=context)
+    assert trained.classes == knows_more.classes
+    assert trained.card.steps[-1].figures["start_val_accuracy"] > 0.6
 
 
 def test_a_student_that_does_not_exist_is_answered_with_the_nearest(teacher, dataset, context):
@@ -266,13 +266,17 @@ def test_a_quantized_student_has_no_features_for_hints(rough, teacher, dataset, 
         distill(teacher, dataset, settings=settings, context=context, start=rough)
 
 
-def test_several_teachers_are_named_in_the_card(teacher, pupil, dataset, context, tmp_path):
+def test_several_teachers_are_named_in_the_card(
+    teacher, student_folder, dataset, context, tmp_path
+):
     teacher.save(tmp_path / "second")
     (tmp_path / "third.onnx").write_bytes(to_onnx(teacher))
     more = (str(tmp_path / "second"), str(tmp_path / "third.onnx"))
-    settings = Distill(student=pupil, teachers=more, epochs=1, batch_size=60, learning_rate=1e-3)
-    taught = distill(teacher, dataset, settings=settings, context=context)
-    notes = taught.card.steps[-1].notes[:3]
+    settings = Distill(
+        student=student_folder, teachers=more, epochs=1, batch_size=60, learning_rate=1e-3
+    )
+    trained = distill(teacher, dataset, settings=settings, context=context)
+    notes = trained.card.steps[-1].notes[:3]
     assert notes[0] == notes[1] == f"Taught by test_efficientnet, {teacher.digest}."
     assert notes[2].startswith("Taught by third, ")
 
@@ -282,12 +286,12 @@ def test_a_student_may_be_given_and_functions_may_teach(dataset, context):
     still = choose_policy(Augment(policy="none"))
     settings = Distill(epochs=2, batch_size=18, learning_rate=2e-3, hard_label_weight=0.0)
     sure = torch.eye(10)[3] * 8
-    taught = distill(
+    trained = distill(
         lambda images: sure.expand(len(images), 10), dataset, still, settings,
         context=context, start=start,
     )  # fmt: skip
-    assert taught.architecture == "timm:test_mambaout"
-    first, last = taught.card.steps[-1].curve[1], taught.card.steps[-1].curve[-1]
+    assert trained.architecture == "timm:test_mambaout"
+    first, last = trained.card.steps[-1].curve[1], trained.card.steps[-1].curve[-1]
     assert last["train_loss"] < 0.5 * first["train_loss"]
 
 
@@ -302,13 +306,13 @@ def test_an_exported_teacher_without_its_network_teaches_the_same(
 ):
     settings = Distill(epochs=3, batch_size=18, learning_rate=3e-3)
     graph_only = replace(teacher, network=None, graph=to_onnx(teacher))
-    taught = [
+    trained = [
         distill(one, dataset, policy, settings, context=context, start=blank)
         for one in (teacher, graph_only)
     ]
-    curves = [[line["train_loss"] for line in one.card.steps[-1].curve[1:]] for one in taught]
+    curves = [[line["train_loss"] for line in one.card.steps[-1].curve[1:]] for one in trained]
     assert curves[0] == pytest.approx(curves[1], rel=0.02)
-    assert taught[0].card.steps[-1].figures["best_epoch"] > 0
+    assert trained[0].card.steps[-1].figures["best_epoch"] > 0
 
 
 @pytest.mark.parametrize("method", DISTILLATIONS)
@@ -374,9 +378,9 @@ def test_images_without_a_label_are_shown_where_that_is_asked_for(mixup, blank, 
     for unlabelled, split in ((False, ("train",)), (True, ("train", "unlabelled"))):
         shown.clear()
         settings = Distill(epochs=1, batch_size=16, unlabelled=unlabelled)
-        taught = distill(teacher, partly, policy, settings, context=context, start=blank)
+        trained = distill(teacher, partly, policy, settings, context=context, start=blank)
         assert sum(shown) == sum(len(partly.rows(name)) for name in split)
-        assert taught.card.steps[-1].curve[1]["train_loss"] > 0
+        assert trained.card.steps[-1].curve[1]["train_loss"] > 0
 
 
 def test_without_a_teacher_there_is_nothing_to_learn(dataset, context):

@@ -5,7 +5,7 @@ import copy
 import timm
 import torch
 
-from acclimate.distillation.hints import Hint, dropped
+from acclimate.distillation.hints import HintProjection, without_projection
 
 INPUTS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 
@@ -18,21 +18,21 @@ def network():
 
 def test_the_guess_is_a_linear_function_of_what_the_head_reads():
     student = network()
-    hint = Hint(student, 7, seed=1)
+    hint = HintProjection(student, 7, seed=1)
     student.train()
     read = []
     student.classifier.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     student(INPUTS)
     weights = student.state_dict()
     wanted = read[0] @ weights["hint_projection.weight"].T + weights["hint_projection.bias"]
-    assert hint.guess.shape == (2, 7)
-    assert torch.allclose(hint.guess, wanted, atol=1e-5)
-    hint.guess.sum().backward()
+    assert hint.projected.shape == (2, 7)
+    assert torch.allclose(hint.projected, wanted, atol=1e-5)
+    hint.projected.sum().backward()
     assert student.conv_stem.weight.grad.abs().sum() > 0
     assert student.hint_projection.weight.grad.abs().sum() > 0
     student.eval()
     student(INPUTS)
-    assert hint.guess is None
+    assert hint.projected is None
 
 
 def test_its_first_weights_are_the_seeds_and_disturb_no_other_draw():
@@ -42,7 +42,7 @@ def test_its_first_weights_are_the_seeds_and_disturb_no_other_draw():
     made = []
     for seed in (1, 1, 2):
         student = network()
-        Hint(student, 7, seed=seed)
+        HintProjection(student, 7, seed=seed)
         made.append(student.hint_projection.weight)
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(made[0], made[1])
@@ -52,10 +52,10 @@ def test_its_first_weights_are_the_seeds_and_disturb_no_other_draw():
 def test_the_student_is_left_as_it_learnt():
     plain = network()
     student = copy.deepcopy(plain)
-    Hint(student, 7, seed=1)
+    HintProjection(student, 7, seed=1)
     with torch.no_grad():
         student.classifier.weight.add_(1)
-    left = dropped(student, plain)
+    left = without_projection(student, plain)
     assert set(left.state_dict()) == set(plain.state_dict())
     with torch.inference_mode():
         assert torch.equal(left(INPUTS), student.eval()(INPUTS))

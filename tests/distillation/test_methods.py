@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from acclimate.distillation.methods import DISTILLATIONS, Lesson, apart, correlated, decoupled
+from acclimate.distillation.methods import (
+    DISTILLATIONS,
+    DistillationInputs,
+    dist_loss,
+    dkd_loss,
+    hint_distance,
+)
 from acclimate.distillation.settings import Distill, DistillationName
 from acclimate.distillation.teachers import TeacherOutput
 from acclimate.training.optim.losses import soft_targets
@@ -20,12 +26,12 @@ def sides(count=6, classes=4):
     return [torch.randn(count, classes, generator=generator) * 2 for _ in range(2)]
 
 
-def lesson(own, theirs, settings=None):
+def inputs(own, theirs, settings=None):
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(len(own), 5, generator=generator)
-    output = TeacherOutput(theirs, features)
+    teacher = TeacherOutput(theirs, features)
     targets = torch.arange(len(own)) % own.shape[1]
-    return Lesson(own, output, targets, 0.5 * features, 2.0, settings or Distill())
+    return DistillationInputs(own, teacher, targets, 0.5 * features, 2.0, settings or Distill())
 
 
 def log(*numbers):
@@ -34,7 +40,7 @@ def log(*numbers):
 
 def dkd(own, theirs, target, temperature=1.0, alpha=1.0, beta=0.0):
     targets = torch.tensor([target])
-    found = decoupled(own, theirs, targets, temperature=temperature, alpha=alpha, beta=beta)
+    found = dkd_loss(own, theirs, targets, temperature=temperature, alpha=alpha, beta=beta)
     return float(found)
 
 
@@ -52,7 +58,7 @@ def test_dkd_gives_soft_targets_where_the_others_weigh_what_the_teacher_leaves_t
     targets = torch.tensor([0, 1, 2, 3, 0, 1])
     left = 1 - (theirs / 3).softmax(1).gather(1, targets[:, None])[:, 0]
     parts = [
-        decoupled(own, theirs, targets, temperature=3.0, alpha=a, beta=b)
+        dkd_loss(own, theirs, targets, temperature=3.0, alpha=a, beta=b)
         for a, b in ((1.0, 0.0), (0.0, 1.0))
     ]
     whole = parts[0] + left * parts[1]  # equation 5 of the paper
@@ -62,7 +68,7 @@ def test_dkd_gives_soft_targets_where_the_others_weigh_what_the_teacher_leaves_t
 def test_dkd_stays_finite_where_somebody_is_certain():
     own = torch.tensor([[-200.0, 200.0, 0.0]], requires_grad=True)
     theirs = torch.tensor([[300.0, 0.0, -300.0]])
-    loss = decoupled(own, theirs, torch.tensor([0]), temperature=1.0, alpha=1.0, beta=8.0)
+    loss = dkd_loss(own, theirs, torch.tensor([0]), temperature=1.0, alpha=1.0, beta=8.0)
     loss.sum().backward()
     assert loss.isfinite().all()
     assert own.grad.isfinite().all()
@@ -73,30 +79,30 @@ def test_dist_is_one_less_pearsons_correlation_of_rows_and_of_columns():
     p, q = (np.asarray((s / 2.0).softmax(1), np.float64) for s in (own, theirs))
     rows = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)]
     columns = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)]
-    between = correlated(own, theirs, temperature=2.0, beta=1.0, gamma=0.0)
-    within = correlated(own, theirs, temperature=2.0, beta=0.0, gamma=1.0)
+    between = dist_loss(own, theirs, temperature=2.0, beta=1.0, gamma=0.0)
+    within = dist_loss(own, theirs, temperature=2.0, beta=0.0, gamma=1.0)
     assert torch.allclose(between, 4 * torch.tensor(rows).float(), atol=1e-4)
     assert torch.allclose(within, torch.full((6,), 4 * float(np.mean(columns))), atol=1e-4)
-    both = correlated(own, theirs, temperature=2.0, beta=2.0, gamma=3.0)
+    both = dist_loss(own, theirs, temperature=2.0, beta=2.0, gamma=3.0)
     assert torch.allclose(both, 2 * between + 3 * within, atol=1e-4)
 
 
 def test_dist_of_a_single_image_pulls_nowhere_within_classes():
     own, theirs = (side[:1].requires_grad_() for side in sides())
-    correlated(own, theirs, temperature=1.0, beta=0.0, gamma=1.0).sum().backward()
+    dist_loss(own, theirs, temperature=1.0, beta=0.0, gamma=1.0).sum().backward()
     assert float(own.grad.abs().sum()) == 0.0
 
 
 def test_hints_are_measured_by_the_teachers_own_length():
-    features, guess = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])
-    assert float(apart(guess, features)) == pytest.approx(1 / 25)
-    assert float(apart(10 * guess, 10 * features)) == pytest.approx(1 / 25)
-    assert float(apart(torch.zeros(1, 2), features)) == pytest.approx(1.0)
+    features, projected = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])
+    assert float(hint_distance(projected, features)) == pytest.approx(1 / 25)
+    assert float(hint_distance(10 * projected, 10 * features)) == pytest.approx(1 / 25)
+    assert float(hint_distance(torch.zeros(1, 2), features)) == pytest.approx(1.0)
 
 
 def test_hints_add_to_soft_targets():
     own, theirs = sides()
-    given = lesson(own, theirs, Distill(hint_weight=2.0))
+    given = inputs(own, theirs, Distill(hint_weight=2.0))
     missed = DISTILLATIONS["hints"].loss(given) - DISTILLATIONS["soft"].loss(given)
     assert torch.allclose(missed, torch.full((6,), 2 * 0.25), atol=1e-5)
 
@@ -107,7 +113,7 @@ def test_the_suite_covers_every_method():
 
 @every
 def test_there_is_one_finite_number_an_image(name):
-    losses = DISTILLATIONS[name].loss(lesson(*sides()))
+    losses = DISTILLATIONS[name].loss(inputs(*sides()))
     assert losses.shape == (6,)
     assert losses.isfinite().all()
     assert (losses >= 0).all()
@@ -117,9 +123,9 @@ def test_there_is_one_finite_number_an_image(name):
 def test_a_step_against_the_gradient_lowers_it(name):
     own, theirs = sides()
     own.requires_grad_()
-    before = DISTILLATIONS[name].loss(lesson(own, theirs)).sum()
+    before = DISTILLATIONS[name].loss(inputs(own, theirs)).sum()
     before.backward()
-    after = DISTILLATIONS[name].loss(lesson(own.detach() - 0.01 * own.grad, theirs)).sum()
+    after = DISTILLATIONS[name].loss(inputs(own.detach() - 0.01 * own.grad, theirs)).sum()
     assert float(own.grad.abs().sum()) > 0
     assert float(after) < float(before.detach())
 
@@ -127,7 +133,7 @@ def test_a_step_against_the_gradient_lowers_it(name):
 @pytest.mark.parametrize("name", ["soft", "dkd", "dist"])
 def test_a_student_that_says_the_same_has_nothing_to_learn(name):
     own, _ = sides()
-    losses = DISTILLATIONS[name].loss(lesson(own, own.clone()))
+    losses = DISTILLATIONS[name].loss(inputs(own, own.clone()))
     assert torch.allclose(losses, torch.zeros(6), atol=1e-5)
 
 
@@ -137,7 +143,7 @@ def test_a_student_that_says_the_same_has_nothing_to_learn(name):
 ])  # fmt: skip
 def test_each_weight_weighs_its_method(setting, name):
     light, heavy = (
-        float(DISTILLATIONS[name].loss(lesson(*sides(), Distill(**{setting: w}))).sum())
+        float(DISTILLATIONS[name].loss(inputs(*sides(), Distill(**{setting: w}))).sum())
         for w in (0.5, 5.0)
     )
     assert heavy > light

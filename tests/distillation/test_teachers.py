@@ -12,7 +12,7 @@ from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.distillation.distill import distill
 from acclimate.distillation.settings import Distill
-from acclimate.distillation.teachers import Remembering, TeacherOutput, Teachers
+from acclimate.distillation.teachers import CachedTeachers, TeacherOutput, Teachers
 from acclimate.errors import DataError, ModelFileError
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
@@ -45,30 +45,30 @@ def bob():
     return network(1)
 
 
-def ask(*teachers, classes=CLASSES, features=False):
+def query(*teachers, classes=CLASSES, features=False):
     return Teachers(teachers, classes, CONTRACT, device="cpu", features=features)(LOSS_INPUTS)
 
 
 def test_several_teach_the_mean_of_their_probabilities(ada, bob):
-    alone = [ask(one).logits.softmax(1) for one in (ada, bob)]
+    alone = [query(one).logits.softmax(1) for one in (ada, bob)]
     assert not torch.allclose(*alone, atol=1e-2)
-    assert torch.allclose(ask(ada, bob).logits.softmax(1), (alone[0] + alone[1]) / 2, atol=1e-5)
+    assert torch.allclose(query(ada, bob).logits.softmax(1), (alone[0] + alone[1]) / 2, atol=1e-5)
 
 
 def test_one_teaches_its_own_logits(ada):
     with torch.inference_mode():
-        assert torch.allclose(ask(ada).logits, ada.module()(INPUTS), atol=1e-5)
+        assert torch.allclose(query(ada).logits, ada.module()(INPUTS), atol=1e-5)
 
 
 def test_classes_in_another_order_are_put_right(ada):
     turned = replace(ada, classes=("bee", "cat", "ant"))
-    assert torch.equal(ask(turned).logits, ask(ada).logits[:, [2, 0, 1]])
-    assert torch.equal(ask(ada, classes=("cat", "ant")).logits, ask(ada).logits[:, [2, 0]])
+    assert torch.equal(query(turned).logits, query(ada).logits[:, [2, 0, 1]])
+    assert torch.equal(query(ada, classes=("cat", "ant")).logits, query(ada).logits[:, [2, 0]])
 
 
 def test_a_teacher_that_lacks_a_class_is_refused(ada):
     with pytest.raises(DataError, match="teacher does not know 'dog'") as caught:
-        ask(ada, classes=("ant", "dog"))
+        query(ada, classes=("ant", "dog"))
     assert "All teachers must know the classes of the first one." in str(caught.value)
 
 
@@ -77,7 +77,7 @@ def test_an_onnx_file_says_what_its_network_says(ada, tmp_path):
     place.write_bytes(to_onnx(ada))
     graph = as_classifier(str(place))
     assert graph.network is None
-    assert torch.allclose(ask(graph).logits, ask(ada).logits, rtol=1e-3, atol=1e-2)
+    assert torch.allclose(query(graph).logits, query(ada).logits, rtol=1e-3, atol=1e-2)
 
 
 def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, tmp_path):
@@ -85,13 +85,13 @@ def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, t
     graph = onnx.load_from_string(to_onnx(ada))
     del graph.metadata_props[:]
     onnx.save(graph, tmp_path / "theirs.onnx")
-    told = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
-    (tmp_path / "theirs.onnx.yaml").write_text(told)
-    said = ask(as_classifier(str(tmp_path / "theirs.onnx"))).logits
+    description = "classes: [bee, cat, ant]\nmean: [0.2, 0.3, 0.4]\nstd: [0.6, 0.7, 0.8]\n"
+    (tmp_path / "theirs.onnx.yaml").write_text(description)
+    logits = query(as_classifier(str(tmp_path / "theirs.onnx"))).logits
     contract = replace(CONTRACT, mean=(0.2, 0.3, 0.4), std=(0.6, 0.7, 0.8))
-    same = ask(replace(ada, contract=contract, classes=("bee", "cat", "ant"))).logits
-    assert torch.allclose(said, same, rtol=1e-3, atol=1e-2)
-    assert not torch.allclose(said, ask(ada).logits, atol=0.1)
+    same = query(replace(ada, contract=contract, classes=("bee", "cat", "ant"))).logits
+    assert torch.allclose(logits, same, rtol=1e-3, atol=1e-2)
+    assert not torch.allclose(logits, query(ada).logits, atol=0.1)
 
 
 def test_a_function_is_shown_colours_between_0_and_1():
@@ -101,16 +101,16 @@ def test_a_function_is_shown_colours_between_0_and_1():
         shown.append(images)
         return np.tile(np.float32([1, 2, 3]), (len(images), 1))
 
-    logits = ask(function).logits
+    logits = query(function).logits
     assert torch.equal(logits, torch.tensor([[1.0, 2.0, 3.0]] * 4))
     assert torch.allclose(shown[0], (INPUTS + 1) / 2, atol=1e-6)
 
 
 def test_a_function_that_answers_amiss_is_told(ada):
     with pytest.raises(ModelFileError, match=r"returned \(4, 2\) for 4 images of 3 classes"):
-        ask(lambda images: torch.zeros(len(images), 2))
+        query(lambda images: torch.zeros(len(images), 2))
     with pytest.raises(ModelFileError, match="not finite numbers"):
-        ask(lambda images: torch.full((len(images), 3), float("nan")))
+        query(lambda images: torch.full((len(images), 3), float("nan")))
 
 
 def test_a_function_that_fails_is_named_with_its_error():
@@ -121,10 +121,10 @@ def test_a_function_that_fails_is_named_with_its_error():
         raise KeyError("weights")
 
     with pytest.raises(ModelFileError) as caught:
-        ask(forgetful)
+        query(forgetful)
     assert "forgetful: the teaching function returned NoneType, not logits." in str(caught.value)
     with pytest.raises(ModelFileError) as caught:
-        ask(broken)
+        query(broken)
     assert "broken: the teaching function raised KeyError: 'weights'." in str(caught.value)
 
 
@@ -133,11 +133,11 @@ def test_a_function_that_lacks_memory_is_asked_about_fewer_images():
         raise MemoryError
 
     with pytest.raises(MemoryError):  # the loop cuts the batch
-        ask(large)
+        query(large)
 
 
 def test_features_are_what_the_heads_read(ada, bob):
-    output = ask(ada, bob, features=True)
+    output = query(ada, bob, features=True)
     layer = ada.module().get_classifier()
     width = layer.in_features
     assert output.features.shape == (4, 2 * width)
@@ -145,17 +145,17 @@ def test_features_are_what_the_heads_read(ada, bob):
         assert torch.allclose(layer(output.features[:, :width]), ada.module()(INPUTS), atol=1e-4)
     for silent in (lambda images: images, replace(ada, network=None, graph=b"x")):
         with pytest.raises(ModelFileError, match="no PyTorch network whose features"):
-            ask(silent, features=True)
+            query(silent, features=True)
 
 
 class Counting:
     """Tells each row's number, and counts how often it is asked."""
 
     def __init__(self, width=2):
-        self.asked, self.width = [], width
+        self.queries, self.width = [], width
 
     def __call__(self, loss_inputs):
-        self.asked.append(list(loss_inputs.rows))
+        self.queries.append(list(loss_inputs.rows))
         rows = torch.from_numpy(loss_inputs.rows).float()[:, None]
         return TeacherOutput(rows.expand(-1, self.width), -rows)
 
@@ -166,21 +166,21 @@ def shown(*rows):
 
 def test_an_image_is_shown_to_the_teachers_once():
     teachers = Counting()
-    ask_once = Remembering(teachers, 10)
-    first = [ask_once(shown(3, 5)), ask_once(shown(7, 0))]
-    again = ask_once(shown(0, 3, 7, 5))
-    assert teachers.asked == [[3, 5], [7, 0]]
+    cached = CachedTeachers(teachers, 10)
+    first = [cached(shown(3, 5)), cached(shown(7, 0))]
+    again = cached(shown(0, 3, 7, 5))
+    assert teachers.queries == [[3, 5], [7, 0]]
     assert [t.logits[:, 0].tolist() for t in first] == [[3, 5], [7, 0]]
     assert again.logits.tolist() == [[0, 0], [3, 3], [7, 7], [5, 5]]
     assert again.features[:, 0].tolist() == [0, -3, -7, -5]
-    assert ask_once(shown(3, 9)).logits[:, 0].tolist() == [3, 9]
+    assert cached(shown(3, 9)).logits[:, 0].tolist() == [3, 9]
 
 
 def test_too_many_answers_are_not_kept():
     teachers = Counting(width=2)
-    forgetful = Remembering(teachers, 2**26)
+    forgetful = CachedTeachers(teachers, 2**26)
     assert [forgetful(shown(3)).logits[0, 0] for _ in range(2)] == [3, 3]
-    assert len(teachers.asked) == 2
+    assert len(teachers.queries) == 2
 
 
 @pytest.mark.parametrize(("changes", "fixed"), [
@@ -197,10 +197,10 @@ def test_views_are_fixed_where_nothing_is_drawn(dataset, changes, fixed):
 
 
 def test_remembering_changes_nothing_but_the_number_of_questions(dataset, context, monkeypatch):
-    sizes = []
+    queried = []
 
     def teacher(images):
-        sizes.append(len(images))
+        queried.append(len(images))
         return images.mean((2, 3)).repeat(1, 4)[:, :10] * 5
 
     start = replace(wrap(timm.create_model("test_mambaout", num_classes=10), CONTRACT),
@@ -208,10 +208,10 @@ def test_remembering_changes_nothing_but_the_number_of_questions(dataset, contex
     settings = Distill(epochs=3, batch_size=60, learning_rate=1e-3)
     still = choose_policy(Augment(policy="none"))
     once = distill(teacher, dataset, still, settings, context=context, start=start)
-    assert sum(sizes) == len(dataset.rows("train"))
-    monkeypatch.setattr(TrainingImages, "fixed", False)
+    assert sum(queried) == len(dataset.rows("train"))
+    monkeypatch.setattr(TrainingImages, "same_every_epoch", False)
     always = distill(teacher, dataset, still, settings, context=context, start=start)
-    assert sum(sizes) == 4 * len(dataset.rows("train"))
+    assert sum(queried) == 4 * len(dataset.rows("train"))
     curves = [[line["train_loss"] for line in m.card.steps[-1].curve[1:]] for m in (once, always)]
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
     ours, theirs = (one.module().state_dict() for one in (once, always))

@@ -1,4 +1,4 @@
-"""The stage: a student learns from teachers, on the very views that they see."""
+"""The stage: a student learns from teachers, on the very images that they see."""
 
 import copy
 import time
@@ -8,11 +8,11 @@ from dataclasses import replace
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.distillation.hints import Hint, dropped
+from acclimate.distillation.hints import HintProjection, without_projection
 from acclimate.distillation.methods import DISTILLATIONS
-from acclimate.distillation.objective import teaching
+from acclimate.distillation.objective import distillation_objective
 from acclimate.distillation.settings import Distill
-from acclimate.distillation.teachers import AnyTeacher, Remembering, Teachers, name_of
+from acclimate.distillation.teachers import AnyTeacher, CachedTeachers, Teachers, teacher_name
 from acclimate.errors import DataError, ModelFileError
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable, probe
@@ -25,7 +25,7 @@ from acclimate.registry.resolve import as_classifier, is_pretrained_name
 from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Fit, Session
 
-_AGREEING = 256
+_AGREEMENT_IMAGES = 256
 """Val images on which a quantized student is compared with its graph."""
 _DEFAULT = Distill()
 _HERE = Context()
@@ -44,7 +44,7 @@ def distill(
 
     Teachers and student see the same augmented view (Beyer et al. 2022, arXiv 2106.05237). Where
     the student is of the teacher's own architecture it starts from the teacher's weights;
-    elsewhere from its pretrained ones with a fitted head. Where views are the same in every epoch
+    elsewhere from its pretrained ones with a fitted head. Where images are the same in every epoch
     (policy "none") each image is shown to the teachers once.
 
     Args:
@@ -66,77 +66,80 @@ def distill(
     """
     began = time.monotonic()
     check_trainable(dataset)
-    given = list(teacher) if isinstance(teacher, Sequence) else [teacher]
-    named = (as_classifier(text, registry=context.registry) for text in settings.teachers)
-    teachers = [*given, *named]
+    teachers = list(teacher) if isinstance(teacher, Sequence) else [teacher]
+    more = (as_classifier(text, registry=context.registry) for text in settings.teachers)
+    teachers = [*teachers, *more]
     if not teachers:
         raise ModelFileError("there is no teacher to learn from.")
     first = next((one for one in teachers if isinstance(one, Classifier)), None)
     if first is not None:
         dataset = dataset.with_classes(first.classes, first.name)
-    begin = _fitted(start, dataset, context) if start else None
-    begin = begin or student(first, dataset, settings.student, context)
-    views = TrainingImages(
-        dataset, policy or choose_policy(), begin.contract, unlabelled=settings.unlabelled
+    initial = _prepared(start, dataset, context) if start else None
+    initial = initial or student(first, dataset, settings.student, context)
+    images = TrainingImages(
+        dataset, policy or choose_policy(), initial.contract, unlabelled=settings.unlabelled
     )
-    _check_unlabelled(views)
-    session = Session("distill", settings, len(views.rows), context, began=began)
+    _check_unlabelled(images)
+    session = Session("distill", settings, len(images.rows), context, began=began)
     for one in teachers:
-        context.progress.info(f"distill: {_introduced(one)} teaches {_introduced(begin)}")
-    fit = _trained(begin, teachers, views, settings, session, context)
-    told = tuple(f"Taught by {name_of(one)}." for one in teachers)
-    step = replace(fit.step, notes=(*told, *fit.step.notes))
+        context.progress.info(f"distill: {_description(one)} teaches {_description(initial)}")
+    fit = _train(initial, teachers, images, settings, session, context)
+    notes = tuple(f"Taught by {teacher_name(one)}." for one in teachers)
+    step = replace(fit.step, notes=(*notes, *fit.step.notes))
     if isinstance(fit.network, IntegerGraph):
-        return _written(begin, fit.network, step, dataset, context)
-    made = begin.after(step, network=fit.network, dataset=dataset.digest)
+        return _quantized_result(initial, fit.network, step, dataset, context)
+    made = initial.after(step, network=fit.network, dataset=dataset.digest)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
-def _written(
-    begin: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset, context: Context
+def _quantized_result(
+    initial: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset, context: Context
 ) -> Classifier:
     """A quantized student as the ONNX graph that it is, and how that agrees with what learnt."""
-    both = replace(begin, network=network, graph=network.graph())
-    found = agreement(both, dataset, _AGREEING)
-    told = (
+    both = replace(initial, network=network, graph=network.graph())
+    found = agreement(both, dataset, _AGREEMENT_IMAGES)
+    note = (
         f"The int8 graph agrees with the network that learnt on {found['same_predictions']:.1%} of "
         f"{found['images']:.0f} images."
     )
-    context.progress.info(f"distill: {told}")
-    step = replace(step, notes=(*step.notes, told))
-    return begin.after(step, network=None, graph=both.graph, dataset=dataset.digest)
+    context.progress.info(f"distill: {note}")
+    step = replace(step, notes=(*step.notes, note))
+    return initial.after(step, network=None, graph=both.graph, dataset=dataset.digest)
 
 
-def _trained(
-    begin: Classifier,
+def _train(
+    initial: Classifier,
     teachers: Sequence[AnyTeacher],
-    views: TrainingImages,
+    images: TrainingImages,
     settings: Distill,
     session: Session,
     context: Context,
 ) -> Fit:
     features = DISTILLATIONS[settings.method].features
-    if features and begin.precision != "float32":
+    if features and initial.precision != "float32":
         raise ModelFileError(
             "a quantized student has no features that could follow hints.",
-            where=begin.name,
+            where=initial.name,
             hint="Choose another method: --set distill.method=soft.",
         )
-    asked = Teachers(
-        teachers, begin.classes, begin.contract, device=context.device, features=features
+    frozen = Teachers(
+        teachers, initial.classes, initial.contract, device=context.device, features=features
     )
-    ask = Remembering(asked, len(views.dataset)) if views.same_every_epoch else asked
-    network = copy.deepcopy(begin.module())
-    hint = Hint(network, asked.width, context.seed_for("hint")) if features else None
-    objective = teaching(ask, settings, hint)
+    source = CachedTeachers(frozen, len(images.dataset)) if images.same_every_epoch else frozen
+    network = copy.deepcopy(initial.module())
+    hint = None
+    if features:
+        hint = HintProjection(network, frozen.feature_width, context.seed_for("hint"))
+    objective = distillation_objective(source, settings, hint)
     fit = session.fit(
-        network, views, objective,
-        fingerprint={"teachers": [name_of(one) for one in teachers]},
-        recorded={"policy": views.policy.as_record()},
+        network, images, objective,
+        fingerprint={"teachers": [teacher_name(one) for one in teachers]},
+        recorded={"policy": images.policy.as_record()},
     )  # fmt: skip
     if hint is None:
         return fit
-    return replace(fit, result=replace(fit.result, network=dropped(fit.network, begin.module())))
+    network = without_projection(fit.network, initial.module())
+    return replace(fit, result=replace(fit.result, network=network))
 
 
 def student(
@@ -158,18 +161,18 @@ def student(
         ModelFileError: There is no such model, its weights cannot be had, or it cannot be trained.
     """
     if not is_pretrained_name(name):
-        return _fitted(as_classifier(name, registry=context.registry), dataset, context)
-    chosen_here = name == "auto"
-    found = pretrained(Model(name=next(iter(PACKAGED)) if chosen_here else name))
+        return _prepared(as_classifier(name, registry=context.registry), dataset, context)
+    automatic = name == "auto"
+    found = pretrained(Model(name=next(iter(PACKAGED)) if automatic else name))
     if teacher is not None:
         found = resized(found, teacher.contract.image_size)
-        larger = chosen_here and found.parameters >= teacher.parameters
+        larger = automatic and found.parameters >= teacher.parameters
         if teacher.network and (larger or found.architecture == teacher.architecture):
             return replace(teacher, graph=None)
     return probe(found, dataset, context=context)
 
 
-def _fitted(start: Classifier, dataset: Dataset, context: Context) -> Classifier:
+def _prepared(start: Classifier, dataset: Dataset, context: Context) -> Classifier:
     """A student that is at hand: as it is where it knows the classes, else with a fitted head.
 
     A quantized one learns within its 8-bit numbers.
@@ -183,13 +186,13 @@ def _fitted(start: Classifier, dataset: Dataset, context: Context) -> Classifier
             )
         return replace(start, network=IntegerGraph(start.graph))
     if start.network is None:
-        raise _untrainable(start.name)
+        raise _not_trainable(start.name)
     if start.classes == dataset.classes:
         return replace(start, graph=None)
     return probe(start, dataset, context=context)
 
 
-def _untrainable(name: str) -> ModelFileError:
+def _not_trainable(name: str) -> ModelFileError:
     return ModelFileError(
         "student is a float ONNX graph without its PyTorch network, which cannot be trained.",
         where=name,
@@ -197,17 +200,17 @@ def _untrainable(name: str) -> ModelFileError:
     )
 
 
-def _check_unlabelled(views: TrainingImages) -> None:
-    if views.unlabelled and not len(views.dataset.rows("unlabelled")):
+def _check_unlabelled(images: TrainingImages) -> None:
+    if images.unlabelled and not len(images.dataset.rows("unlabelled")):
         raise DataError(
             "data has no images without a label to learn from.",
-            where=views.dataset.root,
+            where=images.dataset.root,
             hint="Put them into a folder `unlabelled`, or leave out distill.unlabelled.",
         )
 
 
-def _introduced(one: AnyTeacher) -> str:
+def _description(one: AnyTeacher) -> str:
     if isinstance(one, Classifier):
         kind = "" if one.precision == "float32" else f"{one.precision}, "
         return f"{one.name} ({kind}{one.parameters:,} parameters)" if one.network else one.name
-    return name_of(one)
+    return teacher_name(one)

@@ -11,11 +11,11 @@ from acclimate.models.structure import head
 _NAME = "hint_projection"
 
 
-class Hint:
+class HintProjection:
     """What a student's features say of the teacher's.
 
     The projection becomes a part of the network: it is trained, checkpointed and shared between
-    processes as every other part is. `dropped` gives the network without it.
+    processes as every other part is. `without_projection` gives the network without it.
 
     Args:
         network: The student; changed in place.
@@ -28,22 +28,22 @@ class Hint:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
             projection = nn.Linear(layer.in_features, width)
-        self.guess: torch.Tensor | None = None
+        self.projected: torch.Tensor | None = None
         """float32, (b, D): of the batch that was seen last, in training."""
 
         def project(_: nn.Module, given: tuple[Any, ...]) -> None:
             # Inside the network's own forward pass, where several processes expect it.
-            self.guess = projection(given[0]).float() if network.training else None
+            self.projected = projection(given[0]).float() if network.training else None
 
         layer.register_forward_pre_hook(project)
         network.add_module(_NAME, projection)
 
 
-def dropped(trained: nn.Module, plain: nn.Module) -> nn.Module:
+def without_projection(trained: nn.Module, plain: nn.Module) -> nn.Module:
     """A trained network without its projection.
 
     Args:
-        trained: As `Hint` changed it.
+        trained: As `HintProjection` changed it.
         plain: As it was before; not changed.
 
     Returns:

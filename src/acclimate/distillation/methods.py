@@ -12,22 +12,22 @@ from acclimate.training.optim.losses import soft_targets
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationInputs:
     """All that a method may compare.
 
     Attributes:
         logits: The student's, float32, (b, C).
-        output: By the teachers.
+        teacher: Output of the teachers.
         targets: int64, (b,): the true class; the teacher's favourite where there is no label.
-        guess: What the student's features say of the teachers', float32, (b, D), or None.
+        projected: What the student's features say of the teachers', float32, (b, D), or None.
         temperature: Above 0.
         settings: The weights of each method's parts.
     """
 
     logits: torch.Tensor
-    output: TeacherOutput
+    teacher: TeacherOutput
     targets: torch.Tensor
-    guess: torch.Tensor | None
+    projected: torch.Tensor | None
     temperature: float
     settings: Distill
 
@@ -37,19 +37,19 @@ class Distillation:
     """A method.
 
     Attributes:
-        loss: Lesson to one number an image, (b,).
+        loss: DistillationInputs to one number an image, (b,).
         temperature: Where the setting is auto.
         hard_label_weight: Weight of the true labels where the setting is auto.
         features: Whether it compares features, beside logits.
     """
 
-    loss: Callable[[Lesson], torch.Tensor]
+    loss: Callable[[DistillationInputs], torch.Tensor]
     temperature: float
     hard_label_weight: float
     features: bool = False
 
 
-def decoupled(
+def dkd_loss(
     logits: torch.Tensor,
     teacher: torch.Tensor,
     targets: torch.Tensor,
@@ -92,7 +92,7 @@ def _divergence(own: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     return functional.kl_div(own, theirs, reduction="none", log_target=True).sum(1)
 
 
-def correlated(
+def dist_loss(
     logits: torch.Tensor, teacher: torch.Tensor, *, temperature: float, beta: float, gamma: float
 ) -> torch.Tensor:
     """DIST (Huang et al. 2022, arXiv 2205.10536): correlations in place of equal probabilities.
@@ -113,63 +113,63 @@ def correlated(
         float, (b,), times the temperature's square.
     """
     own, theirs = ((side / temperature).softmax(1) for side in (logits, teacher))
-    between, within = (_uncorrelated(own, theirs, dim) for dim in (1, 0))
+    between, within = (_pearson_distance(own, theirs, dim) for dim in (1, 0))
     return (beta * between + gamma * within.mean()) * temperature**2
 
 
-def _uncorrelated(a: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
+def _pearson_distance(a: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
     """1 less Pearson's correlation along a dimension; 1 where one of them does not vary."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     return 1 - functional.cosine_similarity(a, b, dim=dim)
 
 
-def apart(guess: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """How far hints are missed (Romero et al. 2014, arXiv 1412.6550): squared distance.
+def hint_distance(projected: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """How far hints are distance (Romero et al. 2014, arXiv 1412.6550): squared distance.
 
     Relative to the squared length of the teacher's features, so that a weight means the same for
     networks whose features differ in size.
 
     Args:
-        guess: The student's projected features, float, (b, D).
+        projected: The student's projected features, float, (b, D).
         features: The teacher's, float, (b, D).
 
     Returns:
         float, (b,).
     """
     length = features.square().sum(1).clamp(min=1e-6)
-    return (guess - features).square().sum(1) / length
+    return (projected - features).square().sum(1) / length
 
 
-def _soft(lesson: Lesson) -> torch.Tensor:
-    return soft_targets(lesson.logits, lesson.output.logits, lesson.temperature)
+def _soft(inputs: DistillationInputs) -> torch.Tensor:
+    return soft_targets(inputs.logits, inputs.teacher.logits, inputs.temperature)
 
 
-def _dkd(lesson: Lesson) -> torch.Tensor:
-    return decoupled(
-        lesson.logits,
-        lesson.output.logits,
-        lesson.targets,
-        temperature=lesson.temperature,
-        alpha=lesson.settings.dkd_alpha,
-        beta=lesson.settings.dkd_beta,
+def _dkd(inputs: DistillationInputs) -> torch.Tensor:
+    return dkd_loss(
+        inputs.logits,
+        inputs.teacher.logits,
+        inputs.targets,
+        temperature=inputs.temperature,
+        alpha=inputs.settings.dkd_alpha,
+        beta=inputs.settings.dkd_beta,
     )
 
 
-def _dist(lesson: Lesson) -> torch.Tensor:
-    return correlated(
-        lesson.logits,
-        lesson.output.logits,
-        temperature=lesson.temperature,
-        beta=lesson.settings.dist_beta,
-        gamma=lesson.settings.dist_gamma,
+def _dist(inputs: DistillationInputs) -> torch.Tensor:
+    return dist_loss(
+        inputs.logits,
+        inputs.teacher.logits,
+        temperature=inputs.temperature,
+        beta=inputs.settings.dist_beta,
+        gamma=inputs.settings.dist_gamma,
     )
 
 
-def _hints(lesson: Lesson) -> torch.Tensor:
-    assert lesson.guess is not None
-    assert lesson.output.features is not None
-    missed = apart(lesson.guess, lesson.output.features)
-    return _soft(lesson) + lesson.settings.hint_weight * missed
+def _hints(inputs: DistillationInputs) -> torch.Tensor:
+    assert inputs.projected is not None
+    assert inputs.teacher.features is not None
+    distance = hint_distance(inputs.projected, inputs.teacher.features)
+    return _soft(inputs) + inputs.settings.hint_weight * distance
 
 
 # Published: DKD and DIST add themselves to a cross-entropy of weight 1, DIST with weight 2.

@@ -1,4 +1,4 @@
-"""Who teaches: networks, ONNX graphs and functions, asked about the very views a student sees."""
+"""Who teaches: networks, ONNX graphs and functions, asked about the very images a student sees."""
 
 import copy
 import math
@@ -24,7 +24,7 @@ from acclimate.training.engine.step import LossInputs
 TeachingFunction = Callable[[torch.Tensor], Any]
 """RGB images, float32 in [0, 1], (b, 3, S, S) at the student's size, to logits (b, C)."""
 AnyTeacher = Classifier | TeachingFunction
-_MOST_KEPT_BYTES = 2**29
+_MAX_CACHE_BYTES = 2**29
 """Of answers kept in memory: those of 100,000 images and 1,000 classes."""
 
 
@@ -41,10 +41,10 @@ class TeacherOutput:
     features: torch.Tensor | None = None
 
 
-Ask = Callable[[torch.Tensor], TeacherOutput]
+_TeacherForward = Callable[[torch.Tensor], TeacherOutput]
 
 
-def name_of(teacher: AnyTeacher) -> str:
+def teacher_name(teacher: AnyTeacher) -> str:
     """Of a classifier its own, with its digest; of a function the one in the code."""
     if isinstance(teacher, Classifier):
         return f"{teacher.name}, {teacher.digest}"
@@ -55,7 +55,7 @@ class Teachers:
     """Frozen teachers of the same classes, each asked at its own size and in its own statistics.
 
     Of several, the mean of their probabilities teaches (Hinton et al. 2015, arXiv 1503.02531),
-    told as its logarithm: the mean of logits would follow whoever shouts loudest.
+    given as its logarithm. A mean of logits would follow the teacher with the largest logits.
 
     Args:
         teachers: One or more. A classifier with a graph is run by ONNX Runtime on a CPU.
@@ -78,111 +78,117 @@ class Teachers:
         device: str,
         features: bool = False,
     ) -> None:
-        chosen = choose_device(device)
-        self.asked: list[Ask] = []
+        torch_device = choose_device(device)
+        self._forwards: list[_TeacherForward] = []
         for teacher in teachers:
             if not isinstance(teacher, Classifier):
                 if features:
-                    raise _featureless("A function")
-                self.asked.append(_function(teacher, contract, len(classes), chosen))
+                    raise _no_features("A function")
+                self._forwards.append(
+                    _function_forward(teacher, contract, len(classes), torch_device)
+                )
                 continue
-            view = _View(contract, teacher.contract, chosen)
-            ask = _asker(teacher, device, chosen, features)
-            self.asked.append(_ordered(ask, view, teacher, classes))
-        self.width = 0
+            adapt = _InputAdapter(contract, teacher.contract, torch_device)
+            forward = _classifier_forward(teacher, device, torch_device, features)
+            self._forwards.append(_in_class_order(forward, adapt, teacher, classes))
+        self.feature_width = 0
         """D: of the features, where they are asked for."""
         if features:
-            self.width = sum(
+            self.feature_width = sum(
                 head(one.module()).in_features for one in teachers if isinstance(one, Classifier)
             )
 
     def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
         """What they say of what the student sees."""
         with torch.no_grad():
-            outputs = [ask(loss_inputs.inputs) for ask in self.asked]
-        logits = _together([o.logits for o in outputs])
+            outputs = [forward(loss_inputs.inputs) for forward in self._forwards]
+        logits = _ensemble_logits([one.logits for one in outputs])
         if not bool(logits.isfinite().all()):
             raise ModelFileError(
                 "the teacher's logits are not finite numbers, so nothing can be learnt from them."
             )
-        features = [o.features for o in outputs if o.features is not None]
+        features = [one.features for one in outputs if one.features is not None]
         return TeacherOutput(logits, torch.cat(features, 1) if features else None)
 
 
-class Remembering:
-    """Teachers who answer once an image: for views that are the same in every epoch.
+class CachedTeachers:
+    """Teachers that are run once per image, for images that are the same in every epoch.
 
     Args:
-        teachers: Who is asked about rows that were not seen yet.
+        teachers: Run on rows whose output is not cached yet.
         images: Rows of the table.
     """
 
     def __init__(self, teachers: Callable[[LossInputs], TeacherOutput], images: int) -> None:
-        self.teachers, self.known = teachers, np.zeros(images, bool)
-        self.kept: list[torch.Tensor] = []
+        self._teachers, self._cached = teachers, np.zeros(images, bool)
+        self._cache: list[torch.Tensor] = []
 
     def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
         """What they say, or said before."""
-        if not self.known[loss_inputs.rows].all():
-            return self._learn(loss_inputs)
+        if not self._cached[loss_inputs.rows].all():
+            return self._query(loss_inputs)
         device = loss_inputs.inputs.device
         return TeacherOutput(
-            *(part[torch.from_numpy(loss_inputs.rows)].to(device) for part in self.kept)
+            *(part[torch.from_numpy(loss_inputs.rows)].to(device) for part in self._cache)
         )
 
-    def _learn(self, loss_inputs: LossInputs) -> TeacherOutput:
-        output = self.teachers(loss_inputs)
+    def _query(self, loss_inputs: LossInputs) -> TeacherOutput:
+        output = self._teachers(loss_inputs)
         parts = [output.logits] if output.features is None else [output.logits, output.features]
-        if not self.kept:
+        if not self._cache:
             width = sum(part.shape[1] for part in parts)
-            if 4 * width * len(self.known) > _MOST_KEPT_BYTES:
+            if 4 * width * len(self._cached) > _MAX_CACHE_BYTES:
                 return output
-            self.kept = [torch.empty(len(self.known), part.shape[1]) for part in parts]
-        self._keep(loss_inputs.rows, parts)
+            self._cache = [torch.empty(len(self._cached), part.shape[1]) for part in parts]
+        self._store(loss_inputs.rows, parts)
         return output
 
-    def _keep(self, rows: Rows, parts: Sequence[torch.Tensor]) -> None:
-        for place, part in zip(self.kept, parts, strict=True):
+    def _store(self, rows: Rows, parts: Sequence[torch.Tensor]) -> None:
+        for place, part in zip(self._cache, parts, strict=True):
             place[torch.from_numpy(rows)] = part.float().cpu()
-        self.known[rows] = True
+        self._cached[rows] = True
 
 
-class _View:
+class _InputAdapter:
     """What one network was given, as another one expects it."""
 
-    def __init__(self, own: InputContract, theirs: InputContract, device: torch.device) -> None:
-        self.size = theirs.image_size
-        self.same = (own.mean, own.std) == (theirs.mean, theirs.std)
-        self.own, self.theirs = (
+    def __init__(self, source: InputContract, target: InputContract, device: torch.device) -> None:
+        self._size = target.image_size
+        self._same_statistics = (source.mean, source.std) == (target.mean, target.std)
+        self._source, self._target = (
             [torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (c.mean, c.std)]
-            for c in (own, theirs)
+            for c in (source, target)
         )
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        if inputs.shape[-1] != self.size:
-            size = (self.size, self.size)
+        if inputs.shape[-1] != self._size:
+            size = (self._size, self._size)
             inputs = functional.interpolate(inputs, size, mode="bicubic", antialias=True)
-        if self.same:
+        if self._same_statistics:
             return inputs
-        return (inputs * self.own[1] + self.own[0] - self.theirs[0]) / self.theirs[1]
+        return (inputs * self._source[1] + self._source[0] - self._target[0]) / self._target[1]
 
 
-def _asker(teacher: Classifier, device: str, chosen: torch.device, features: bool) -> Ask:
+def _classifier_forward(
+    teacher: Classifier, device: str, torch_device: torch.device, features: bool
+) -> _TeacherForward:
     """By whatever runs a classifier fastest; features come from its PyTorch network alone."""
     if features:
         if teacher.network is None:
-            raise _featureless(teacher.name)
-        return _with_features(_frozen(teacher, chosen))
+            raise _no_features(teacher.name)
+        return _features_forward(_frozen(teacher, torch_device))
     if best_runtime(teacher, device) == "torch":
-        network = _frozen(teacher, chosen)
+        network = _frozen(teacher, torch_device)
         return lambda inputs: TeacherOutput(network(inputs).float())
     assert teacher.graph is not None
     infer = open_session(teacher.graph, device)
 
-    def ask(inputs: torch.Tensor) -> TeacherOutput:
-        return TeacherOutput(torch.from_numpy(infer(inputs.cpu().contiguous().numpy())).to(chosen))
+    def forward(inputs: torch.Tensor) -> TeacherOutput:
+        return TeacherOutput(
+            torch.from_numpy(infer(inputs.cpu().contiguous().numpy())).to(torch_device)
+        )
 
-    return ask
+    return forward
 
 
 def _frozen(teacher: Classifier, device: torch.device) -> nn.Module:
@@ -190,19 +196,21 @@ def _frozen(teacher: Classifier, device: torch.device) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _with_features(network: nn.Module) -> Ask:
+def _features_forward(network: nn.Module) -> _TeacherForward:
     read: list[torch.Tensor] = []
     head(network).register_forward_pre_hook(lambda _, given: read.append(given[0]))
 
-    def ask(inputs: torch.Tensor) -> TeacherOutput:
+    def forward(inputs: torch.Tensor) -> TeacherOutput:
         read.clear()
         logits = network(inputs).float()
         return TeacherOutput(logits, read[0].float())
 
-    return ask
+    return forward
 
 
-def _ordered(ask: Ask, view: _View, teacher: Classifier, classes: Sequence[str]) -> Ask:
+def _in_class_order(
+    forward: _TeacherForward, adapt: _InputAdapter, teacher: Classifier, classes: Sequence[str]
+) -> _TeacherForward:
     """A teacher's logits in the order of the student's classes; others are left out."""
     unknown = [name for name in classes if name not in teacher.classes]
     if unknown:
@@ -212,67 +220,67 @@ def _ordered(ask: Ask, view: _View, teacher: Classifier, classes: Sequence[str])
             hint="All teachers must know the classes of the first one.",
         )
     if tuple(classes) == teacher.classes:
-        return lambda inputs: ask(view(inputs))
+        return lambda inputs: forward(adapt(inputs))
     columns = [teacher.classes.index(name) for name in classes]
 
-    def ordered(inputs: torch.Tensor) -> TeacherOutput:
-        output = ask(view(inputs))
+    def reordered(inputs: torch.Tensor) -> TeacherOutput:
+        output = forward(adapt(inputs))
         return TeacherOutput(output.logits[:, columns], output.features)
 
-    return ordered
+    return reordered
 
 
-def _function(
+def _function_forward(
     function: TeachingFunction, contract: InputContract, classes: int, device: torch.device
-) -> Ask:
+) -> _TeacherForward:
     mean, std = (
         torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (contract.mean, contract.std)
     )
 
-    def ask(inputs: torch.Tensor) -> TeacherOutput:
-        answer = _answer(function, (inputs * std + mean).clamp(0, 1))
-        logits = answer.detach().float().to(device)
-        if tuple(logits.shape) != (len(inputs), classes):
+    def forward(inputs: torch.Tensor) -> TeacherOutput:
+        result = _call(function, (inputs * std + mean).clamp(0, 1))
+        output = result.detach().float().to(device)
+        if tuple(output.shape) != (len(inputs), classes):
             raise ModelFileError(
-                f"the teaching function returned {tuple(logits.shape)} for {len(inputs)} images "
+                f"the teaching function returned {tuple(output.shape)} for {len(inputs)} images "
                 f"of {classes} classes, not ({len(inputs)}, {classes}).",
-                where=name_of(function),
+                where=teacher_name(function),
             )
-        return TeacherOutput(logits)
+        return TeacherOutput(output)
 
-    return ask
+    return forward
 
 
-def _answer(function: TeachingFunction, images: torch.Tensor) -> torch.Tensor:
+def _call(function: TeachingFunction, images: torch.Tensor) -> torch.Tensor:
     """What a function of the user's own returns, whatever it does."""
     try:
-        answer = function(images)
+        result = function(images)
     except Exception as error:
         if isinstance(error, AcclimateError) or is_out_of_memory(error):
             raise  # with too little memory fewer images are tried
         raise ModelFileError(
             f"the teaching function raised {type(error).__name__}: {reason(error)}.",
-            where=name_of(function),
+            where=teacher_name(function),
             hint=f"It was given {len(images)} images, float32 {tuple(images.shape)}.",
         ) from error
     try:
-        return torch.as_tensor(answer)
+        return torch.as_tensor(result)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(
-            f"the teaching function returned {type(answer).__name__}, not logits.",
-            where=name_of(function),
+            f"the teaching function returned {type(result).__name__}, not logits.",
+            where=teacher_name(function),
             hint="Return a tensor or an array of one row an image, one column a class.",
         ) from error
 
 
-def _featureless(who: str) -> ModelFileError:
+def _no_features(name: str) -> ModelFileError:
     return ModelFileError(
-        f"{who} has no PyTorch network whose features could be hints.",
+        f"{name} has no PyTorch network whose features could be hints.",
         hint="Choose another method: --set distill.method=soft.",
     )
 
 
-def _together(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+def _ensemble_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     """The logarithm of the mean of probabilities; of a single teacher its logits as they are."""
     if len(logits) == 1:
         return logits[0]
