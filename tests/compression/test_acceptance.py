@@ -6,7 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from acclimate.compression.verdict import MOST_IMAGES, accuracy, judge, judging_rows
+from acclimate.compression.acceptance import (
+    MAX_IMAGES,
+    acceptance_rows,
+    accuracy,
+    assess_compression,
+)
 from acclimate.data.dataset import SPLITS
 from acclimate.data.images.batches import in_order
 from acclimate.models.classifier import Card, Classifier
@@ -47,19 +52,19 @@ def answers(dataset):
 
 
 @pytest.fixture
-def verdict(answers, dataset):
-    """(right before, right after) of 40 val images, sizes, and the budget, to a verdict."""
+def assess(answers, dataset):
+    """(right before, right after) of 40 val images, sizes, and the budget, to an Acceptance."""
 
     def go(right, sizes=(1000, 400), budget=1.0, slow_s=(0.0, 0.0)):
         runs = tuple(answers(n, slow_s=s) for n, s in zip(right, slow_s, strict=True))
         models = (model(sizes[0]), model(sizes[1]))
-        return judge(("the old", "the new"), models, runs, dataset, budget)
+        return assess_compression(("the old", "the new"), models, runs, dataset, budget)
 
     return go
 
 
-def test_smaller_and_as_good_is_kept(verdict):
-    found = verdict((36, 36))
+def test_smaller_and_as_good_is_kept(assess):
+    found = assess((36, 36))
     assert found.keep
     assert found.figures["val_accuracy_before"] == found.figures["val_accuracy"] == 0.9
     assert found.figures["size_ratio"] == 0.4
@@ -67,48 +72,48 @@ def test_smaller_and_as_good_is_kept(verdict):
     assert found.reason.endswith("times the speed of the old, val accuracy 0.900 to 0.900: kept.")
 
 
-def test_a_loss_beyond_the_budget_is_not_kept_and_the_reason_counts_it(verdict):
-    found = verdict((36, 32), budget=5.0)
+def test_a_loss_beyond_the_budget_is_not_kept_and_the_reason_counts_it(assess):
+    found = assess((36, 32), budget=5.0)
     assert not found.keep
     assert found.reason.endswith(
         "val accuracy 0.900 to 0.800: not kept, it loses 10.0 points and 5 are allowed."
     )
 
 
-def test_a_loss_within_the_budget_is_kept(verdict):
-    assert verdict((36, 35), budget=3.0).keep
+def test_a_loss_within_the_budget_is_kept(assess):
+    assert assess((36, 35), budget=3.0).keep
 
 
 @pytest.mark.parametrize(
     ("right", "budget"),
     [((40, 39), 2.5), ((40, 38), 5.0), ((39, 37), 5.0), ((36, 34), 5.0), ((37, 30), 17.5)],
 )
-def test_a_loss_of_exactly_the_budget_is_within_it(verdict, right, budget):
-    assert verdict(right, budget=budget).keep
+def test_a_loss_of_exactly_the_budget_is_within_it(assess, right, budget):
+    assert assess(right, budget=budget).keep
 
 
-def test_no_loss_is_within_a_budget_of_zero(verdict):
-    assert verdict((30, 30), budget=0.0).keep
-    assert verdict((30, 34), budget=0.0).keep
-    assert not verdict((30, 29), budget=0.0).keep
+def test_no_loss_is_within_a_budget_of_zero(assess):
+    assert assess((30, 30), budget=0.0).keep
+    assert assess((30, 34), budget=0.0).keep
+    assert not assess((30, 29), budget=0.0).keep
 
 
-def test_what_is_neither_smaller_nor_faster_is_not_kept(verdict):
-    found = verdict((36, 36), sizes=(1000, 1000), slow_s=(0.001, 0.003))
+def test_what_is_neither_smaller_nor_faster_is_not_kept(assess):
+    found = assess((36, 36), sizes=(1000, 1000), slow_s=(0.001, 0.003))
     assert not found.keep
     assert found.figures["speedup"] < 1
     assert found.reason.endswith(": not kept, it is neither smaller nor faster.")
 
 
-def test_larger_but_faster_is_kept(verdict):
-    found = verdict((36, 36), sizes=(1000, 1200), slow_s=(0.004, 0.0))
+def test_larger_but_faster_is_kept(assess):
+    found = assess((36, 36), sizes=(1000, 1200), slow_s=(0.004, 0.0))
     assert found.keep
     assert found.figures["speedup"] > 1.5
     assert found.figures["p50_ms"] < found.figures["p50_ms_before"]
 
 
-def test_smaller_but_slower_is_kept_and_the_reason_says_how_slow(verdict):
-    found = verdict((36, 36), slow_s=(0.0, 0.004))
+def test_smaller_but_slower_is_kept_and_the_reason_says_how_slow(assess):
+    found = assess((36, 36), slow_s=(0.0, 0.004))
     assert found.keep
     assert found.figures["speedup"] < 0.8
     assert f"{found.figures['speedup']:.2f} times the speed" in found.reason
@@ -121,20 +126,20 @@ def test_accuracy_is_the_part_that_is_named_right(answers, dataset):
 
 
 def test_val_decides_and_never_test(dataset):
-    assert np.array_equal(judging_rows(dataset), dataset.rows("val"))
+    assert np.array_equal(acceptance_rows(dataset), dataset.rows("val"))
 
 
 def test_train_decides_where_there_is_no_val(dataset):
     names = [SPLITS[i] for i in dataset.splits]
     alone = dataset.with_columns({"split": ["test" if n == "val" else n for n in names]})
-    assert np.array_equal(judging_rows(alone), alone.rows("train"))
+    assert np.array_equal(acceptance_rows(alone), alone.rows("train"))
 
 
 def test_of_very_many_val_images_some_from_everywhere_decide(dataset):
     val = dataset.rows("val")
-    many = replace(dataset, table=dataset.table.take(np.tile(val, 1 + 2 * MOST_IMAGES // len(val))))
-    rows = judging_rows(many)
-    assert len(rows) == len(set(rows.tolist())) == MOST_IMAGES
+    many = replace(dataset, table=dataset.table.take(np.tile(val, 1 + 2 * MAX_IMAGES // len(val))))
+    rows = acceptance_rows(many)
+    assert len(rows) == len(set(rows.tolist())) == MAX_IMAGES
     assert rows[0] == 0
     assert rows[-1] == len(many) - 1
     assert set(np.diff(rows).tolist()) <= {2, 3}

@@ -10,7 +10,7 @@ import pytest
 
 from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Quantize
-from acclimate.compression.static_int8 import SCHEMES, in_scheme
+from acclimate.compression.static_int8 import SCHEMES, quantize_with
 from acclimate.errors import DataError
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -142,10 +142,10 @@ def test_what_was_lost_is_learnt_again_within_the_eight_bits(lossy, learnt, data
     made, lines = lossy
     assert made.precision == "int8"
     step = made.card.steps[-1]
-    refused, told = step.notes[: len(SCHEMES)], step.notes[-1]
+    refused, last = step.notes[: len(SCHEMES)], step.notes[-1]
     assert all("not kept, it loses" in note for note in refused)
-    assert told.startswith("int8, taught: ")
-    assert told.endswith(": kept.")
+    assert last.startswith("int8, taught: ")
+    assert last.endswith(": kept.")
     assert "quantize: the float model teaches the int8 one" in lines
     assert step.stage == "quantize"
     assert step.curve[0]["val_accuracy"] < step.figures["val_accuracy_before"] - 0.05
@@ -163,8 +163,8 @@ def test_nothing_is_taught_where_a_class_would_be_unlearnt(learnt, dataset, poli
     without = dataset.with_columns({"keep": dataset.keep & ~eights})
     kept = quantize(learnt, without, policy, settings, context=context)
     assert kept.precision == "float32"
-    told = "Not taught: there are no training images of '8', which it would lose."
-    assert kept.card.steps[-1].notes[-1] == told
+    reason = "Not taught: there are no training images of '8', which it would lose."
+    assert kept.card.steps[-1].notes[-1] == reason
 
 
 def test_what_is_int8_already_comes_back_with_the_reason(quantized, dataset, context):
@@ -188,7 +188,7 @@ def float_weights(graph):
 
 def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
     rows = dataset.rows("train")[:8]
-    graph = in_scheme(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
+    graph = quantize_with(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
     assert float_weights(quantized.graph) == set()
     assert len(float_weights(graph)) == 1
     assert 10 in next(iter(float_weights(graph)))
@@ -197,13 +197,13 @@ def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
 @pytest.mark.parametrize("images", [1, 37, 40])
 def test_extremes_are_cut_off_whatever_the_number_of_images(images, learnt, dataset):
     rows = dataset.rows("train")[:images]
-    graph = in_scheme(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
+    graph = quantize_with(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
     assert len(graph) < 0.7 * len(learnt.graph)
 
 
 def test_nothing_is_printed_and_logging_is_left_alone(learnt, dataset, capfd):
     level = logging.getLogger().level
-    in_scheme(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
+    quantize_with(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
     assert logging.getLogger().level == level
     assert capfd.readouterr() == ("", "")
 

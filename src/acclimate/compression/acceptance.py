@@ -11,35 +11,35 @@ from acclimate.evaluation.latency import measure_latency
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Run
 
-_ROUNDING = 1e-9
-MOST_IMAGES = 5_000
-"""Val images that decide: a point of accuracy is well told apart with so many."""
+_TOLERANCE = 1e-9
+MAX_IMAGES = 5_000
+"""Val images that decide: a point of accuracy is well summary apart with so many."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Acceptance:
     """What compression gave and cost.
 
     Attributes:
         keep: Whether it is worth having.
         figures: What was measured.
         reason: One sentence.
-        loses_too_much: More accuracy than is allowed.
+        drop_exceeds_limit: More accuracy than is allowed.
     """
 
     keep: bool
     figures: dict[str, float]
     reason: str
-    loses_too_much: bool = False
+    drop_exceeds_limit: bool = False
 
 
-def judge(
+def assess_compression(
     names: tuple[str, str],
     models: tuple[Classifier, Classifier],
     runs: tuple[Run, Run],
     dataset: Dataset,
     max_accuracy_drop: float,
-) -> Verdict:
+) -> Acceptance:
     """Compares a compressed classifier with its origin on val, in bytes and in time.
 
     Args:
@@ -52,7 +52,7 @@ def judge(
     Returns:
         Whether to keep the result, and why.
     """
-    rows = judging_rows(dataset)
+    rows = acceptance_rows(dataset)
     before, after = (
         accuracy(run, model, dataset, rows) for run, model in zip(runs, models, strict=True)
     )
@@ -71,27 +71,28 @@ def judge(
         "p50_ms_before": times["before"].p50_ms,
         "p50_ms": times["after"].p50_ms,
     }
-    told = (
+    summary = (
         f"{names[1]}: {sizes[1] / sizes[0]:.2f} of the size and {speedup:.2f} times the speed of "
         f"{names[0]}, val accuracy {before:.3f} to {after:.3f}"
     )
-    if drop > max_accuracy_drop + _ROUNDING:
-        return Verdict(
+    if drop > max_accuracy_drop + _TOLERANCE:
+        return Acceptance(
             False,
             figures,
-            f"{told}: not kept, it loses {drop:.1f} points and {max_accuracy_drop:g} are allowed.",
-            loses_too_much=True,
+            f"{summary}: not kept, it loses {drop:.1f} points and {max_accuracy_drop:g} are "
+            "allowed.",
+            drop_exceeds_limit=True,
         )
     if sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
-        return Verdict(False, figures, f"{told}: not kept, it is neither smaller nor faster.")
-    return Verdict(True, figures, f"{told}: kept.")
+        return Acceptance(False, figures, f"{summary}: not kept, it is neither smaller nor faster.")
+    return Acceptance(True, figures, f"{summary}: kept.")
 
 
-def judging_rows(dataset: Dataset) -> Rows:
+def acceptance_rows(dataset: Dataset) -> Rows:
     """The val images, spread evenly where there are very many; train where there is no val."""
     rows = dataset.rows("val") if len(dataset.rows("val")) else dataset.rows("train")
-    if len(rows) > MOST_IMAGES:
-        rows = rows[np.linspace(0, len(rows) - 1, MOST_IMAGES).astype(np.int64)]
+    if len(rows) > MAX_IMAGES:
+        rows = rows[np.linspace(0, len(rows) - 1, MAX_IMAGES).astype(np.int64)]
     return rows
 
 

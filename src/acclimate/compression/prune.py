@@ -12,13 +12,13 @@ import torch_pruning as tp
 from torch import nn
 
 from acclimate.augmentation.policy import Policy, choose_policy
+from acclimate.compression.acceptance import assess_compression
 from acclimate.compression.calibration import calibration_rows
 from acclimate.compression.importance import IMPORTANCES
 from acclimate.compression.settings import Prune
-from acclimate.compression.verdict import judge
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.distillation.objective import teaching
+from acclimate.distillation.objective import distillation_objective
 from acclimate.distillation.settings import Distill
 from acclimate.distillation.teachers import Teachers
 from acclimate.errors import ModelFileError, reason
@@ -33,8 +33,8 @@ from acclimate.models.structure import counts_beyond_shapes, head_names
 from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Session
 
-_JUDGED_ON = 256
-_TEACHING = Distill(method="soft", temperature=2.0, hard_label_weight=0.3)
+_SAMPLE_IMAGES = 256
+_RECOVERY = Distill(method="soft", temperature=2.0, hard_label_weight=0.3)
 _DEFAULT = Prune()
 _HERE = Context()
 
@@ -72,41 +72,42 @@ def prune(
     try:
         network = PRUNERS[settings.method](classifier, dataset, settings, context)
     except ModelFileError as error:
-        return _refused(classifier, settings, {}, f"Not pruned: {error.message}", context)
+        return _keep_original(classifier, settings, {}, f"Not pruned: {error.message}", context)
     before = sum(p.numel() for p in classifier.module().parameters())
     after = sum(p.numel() for p in network.parameters())
     context.progress.info(f"prune: {before:,} parameters to {after:,}, recovering")
     session = Session("prune", settings, len(dataset.rows("train")), context, began=began)
     contract = classifier.contract
     teacher = Teachers([classifier], classifier.classes, contract, device=context.device)
-    views = TrainingImages(dataset, policy or choose_policy(), classifier.contract)
+    images = TrainingImages(dataset, policy or choose_policy(), classifier.contract)
     # What was cut is no start to come back to: on clean val images it may look as good as ever
     # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).
     fit = session.fit(
-        network, views, teaching(teacher, _TEACHING), keep_start=False,
-        fingerprint={"model": classifier.digest}, recorded={"policy": views.policy.as_record()},
+        network, images, distillation_objective(teacher, _RECOVERY), keep_start=False,
+        fingerprint={"model": classifier.digest}, recorded={"policy": images.policy.as_record()},
     )  # fmt: skip
     step = fit.step
     pruned = classifier.after(step, network=fit.network, dataset=dataset.digest)
     context.progress.info("prune: exporting both and measuring them")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
-    verdict = judge(
+    acceptance = assess_compression(
         ("the unpruned model", "pruned"),
         (exported[0], exported[1]),
         (run_onnx(exported[0], "cpu"), run_onnx(exported[1], "cpu")),
         dataset,
         settings.max_accuracy_drop,
     )
-    if not verdict.keep:
-        return _refused(classifier, settings, verdict.figures, verdict.reason, context)
-    context.progress.info(f"prune: {verdict.reason}")
-    measured = {**step.figures, **verdict.figures, "parameters": after, "parameters_before": before}
-    told = replace(step, figures=measured, notes=(*step.notes, verdict.reason))
-    made = classifier.after(told, network=fit.network, dataset=dataset.digest)
+    if not acceptance.keep:
+        return _keep_original(classifier, settings, acceptance.figures, acceptance.reason, context)
+    context.progress.info(f"prune: {acceptance.reason}")
+    counts = {"parameters": after, "parameters_before": before}
+    figures = {**step.figures, **acceptance.figures, **counts}
+    step = replace(step, figures=figures, notes=(*step.notes, acceptance.reason))
+    made = classifier.after(step, network=fit.network, dataset=dataset.digest)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
-def _refused(
+def _keep_original(
     classifier: Classifier,
     settings: Prune,
     figures: dict[str, float],
@@ -138,9 +139,9 @@ def structured(
     network = copy.deepcopy(classifier.module()).to("cpu").eval()
     if any("attention" in type(m).__name__.lower() for m in network.modules()):
         raise ModelFileError("networks with attention are not pruned by this version.")
-    rows = calibration_rows(dataset, _JUDGED_ON, context)
+    rows = calibration_rows(dataset, _SAMPLE_IMAGES, context)
     try:
-        _take_out(network, classifier, dataset, rows, settings)
+        _remove_channels(network, classifier, dataset, rows, settings)
         # Fewer channels in may give other means and variances out: without this, 20 % of the
         # channels taken out by magnitude left the digits at chance for good. But where pruning
         # did little harm the old ones are better: taken out by Taylor, always re-estimating cost
@@ -155,7 +156,7 @@ def structured(
     return network.eval()
 
 
-def _take_out(
+def _remove_channels(
     network: nn.Module, classifier: Classifier, dataset: Dataset, rows: Rows, settings: Prune
 ) -> None:
     """Removes channels. Changes the network."""

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from acclimate.augmentation.policy import Policy
+from acclimate.compression.acceptance import Acceptance, assess_compression
 from acclimate.compression.calibration import calibration_rows
-from acclimate.compression.recovery import taught
+from acclimate.compression.recovery import recover
 from acclimate.compression.settings import Quantize
 from acclimate.compression.static_int8 import Quantized, static
-from acclimate.compression.verdict import Verdict, judge
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.errors import ModelFileError, count
@@ -21,11 +21,11 @@ _HERE = Context()
 
 
 @dataclass(frozen=True)
-class _Tried:
+class _Candidate:
     """One int8 model, what judging it gave, and what its card will say of how it was made."""
 
     model: Classifier
-    verdict: Verdict
+    acceptance: Acceptance
     step: StepRecord
 
 
@@ -63,16 +63,18 @@ def quantize(
     exported = classifier
     if classifier.graph is None:
         exported = export(classifier, dataset, context=context)
-    tried = _candidates(exported, dataset, settings, context)
-    best = _best(tried)
-    if settings.recover and best.verdict.loses_too_much:
-        tried.append(_recovered(best, exported, dataset, policy, settings, context))
-    notes = tuple(note for one in tried for note in (*one.step.notes, one.verdict.reason))
-    last = tried[-1]
-    if not last.verdict.keep:
-        step = StepRecord("quantize", plain(settings), _best(tried).verdict.figures, notes)
+    candidates = _candidates(exported, dataset, settings, context)
+    best = _most_accurate(candidates)
+    if settings.recover and best.acceptance.drop_exceeds_limit:
+        candidates.append(_recover(best, exported, dataset, policy, settings, context))
+    notes = tuple(note for one in candidates for note in (*one.step.notes, one.acceptance.reason))
+    last = candidates[-1]
+    if not last.acceptance.keep:
+        step = StepRecord(
+            "quantize", plain(settings), _most_accurate(candidates).acceptance.figures, notes
+        )
         return exported.after(step, graph=exported.graph)
-    figures = {**last.step.figures, **last.verdict.figures}
+    figures = {**last.step.figures, **last.acceptance.figures}
     return exported.after(
         replace(last.step, figures=figures, notes=notes),
         network=None,
@@ -84,62 +86,62 @@ def quantize(
 
 def _candidates(
     exported: Classifier, dataset: Dataset, settings: Quantize, context: Context
-) -> list[_Tried]:
+) -> list[_Candidate]:
     """Int8 models, the last of them kept or none."""
     rows = calibration_rows(dataset, settings.calibration_images, context)
-    tried: list[_Tried] = []
+    candidates: list[_Candidate] = []
     context.progress.info(f"quantize: calibrating on {count(len(rows), 'image')}")
     for found in QUANTIZERS[settings.method](exported, dataset, rows, settings):
         graph = with_metadata(found.graph, exported)
         small = replace(exported, network=None, graph=graph, precision="int8")
-        verdict = _judged(f"int8 ({found.name})", small, exported, dataset, settings, context)
-        tried.append(_Tried(small, verdict, StepRecord("quantize", plain(settings))))
-        if verdict.keep:
+        acceptance = _assess(f"int8 ({found.name})", small, exported, dataset, settings, context)
+        candidates.append(_Candidate(small, acceptance, StepRecord("quantize", plain(settings))))
+        if acceptance.keep:
             break
-    return tried
+    return candidates
 
 
-def _best(tried: Sequence[_Tried]) -> _Tried:
-    return max(tried, key=lambda one: one.verdict.figures["val_accuracy"])
+def _most_accurate(candidates: Sequence[_Candidate]) -> _Candidate:
+    return max(candidates, key=lambda one: one.acceptance.figures["val_accuracy"])
 
 
-def _recovered(
-    best: _Tried,
+def _recover(
+    best: _Candidate,
     exported: Classifier,
     dataset: Dataset,
     policy: Policy | None,
     settings: Quantize,
     context: Context,
-) -> _Tried:
+) -> _Candidate:
     """The int8 model after it was taught; where it cannot be, as it was, and why."""
     context.progress.info("quantize: the float model teaches the int8 one")
     try:
-        made = taught(best.model, exported, dataset, policy, settings, context=context)
+        made = recover(best.model, exported, dataset, policy, settings, context=context)
     except ModelFileError as error:
         reason = f"Not taught: {error.message}"
         context.progress.info(f"quantize: {reason}")
-        return replace(best, verdict=replace(best.verdict, reason=reason))
-    verdict = _judged("int8, taught", made, exported, dataset, settings, context)
-    return _Tried(made, verdict, made.card.steps[-1])
+        return replace(best, acceptance=replace(best.acceptance, reason=reason))
+    acceptance = _assess("int8, taught", made, exported, dataset, settings, context)
+    return _Candidate(made, acceptance, made.card.steps[-1])
 
 
-def _judged(
+def _assess(
     name: str,
     small: Classifier,
     exported: Classifier,
     dataset: Dataset,
     settings: Quantize,
     context: Context,
-) -> Verdict:
-    verdict = judge(
+) -> Acceptance:
+    acceptance = assess_compression(
         ("float32", name),
         (exported, small),
         (run_onnx(exported, "cpu"), run_onnx(small, "cpu")),
         dataset,
         settings.max_accuracy_drop,
     )
-    context.progress.info(f"quantize: {verdict.reason}")
-    return verdict
+    context.progress.info(f"quantize: {acceptance.reason}")
+    return acceptance
 
 
 QUANTIZERS: dict[str, Callable[[Classifier, Dataset, Rows, Quantize], Iterator[Quantized]]] = {

@@ -12,7 +12,7 @@ from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier, plain
 
 
-def taught(
+def recover(
     small: Classifier,
     teacher: Classifier,
     dataset: Dataset,
@@ -42,13 +42,13 @@ def taught(
     absent = [name for name in dataset.classes if not counts[name]]
     if absent:
         raise ModelFileError(f"there are no training images of {absent[0]!r}, which it would lose.")
-    lesson = Distill(
+    distill_settings = Distill(
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         max_minutes=settings.max_minutes,
         layer_decay=1.0,  # a graph has no blocks
     )
-    made = distill(teacher, dataset, policy, lesson, context=context, start=small)
+    made = distill(teacher, dataset, policy, distill_settings, context=context, start=small)
     step = made.card.steps[-1]
     used = {**plain(settings), "policy": step.settings["policy"]}
     step = replace(step, stage="quantize", settings=used)

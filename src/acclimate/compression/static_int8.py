@@ -79,10 +79,10 @@ def static(
             enough.
     """
     for scheme in SCHEMES:
-        yield Quantized(scheme.name, in_scheme(classifier, dataset, rows, settings, scheme))
+        yield Quantized(scheme.name, quantize_with(classifier, dataset, rows, settings, scheme))
 
 
-def in_scheme(
+def quantize_with(
     classifier: Classifier, dataset: Dataset, rows: Rows, settings: Quantize, scheme: Scheme
 ) -> bytes:
     """Writes one int8 graph.
@@ -111,7 +111,7 @@ def in_scheme(
         quantize_static(
             ready,
             done,
-            _Reader(classifier, dataset, rows),
+            _CalibrationReader(classifier, dataset, rows),
             quant_format=QuantFormat.QDQ,
             activation_type=scheme.activations,
             weight_type=QuantType.QInt8,
@@ -124,7 +124,7 @@ def in_scheme(
         return done.read_bytes()
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
     """The calibration set, batch by batch; ONNX Runtime asks for a subclass of its own."""
 
     def __init__(self, classifier: Classifier, dataset: Dataset, rows: Rows) -> None:
@@ -141,12 +141,12 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         assert classifier.graph is not None
         first = onnx.load_from_string(classifier.graph).graph.input[0].type.tensor_type.shape.dim[0]
         # Somebody else's graph may take one image at a time.
-        size = first.dim_value or _even(len(rows))
+        size = first.dim_value or _even_batch_size(len(rows))
         for batch in in_order(dataset, rows, classifier.contract, batch_size=size):
             yield {"images": classifier.contract.normalize(batch.images)}
 
 
-def _even(images: int) -> int:
+def _even_batch_size(images: int) -> int:
     """A batch size that leaves none over: histograms are made of batches of one shape."""
     return max(size for size in range(1, 33) if images % size == 0)
 

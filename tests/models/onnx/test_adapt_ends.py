@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import acclimate
 from acclimate.compression.settings import Quantize
-from acclimate.compression.static_int8 import SCHEMES, in_scheme
+from acclimate.compression.static_int8 import SCHEMES, quantize_with
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import from_onnx, read_metadata
@@ -278,6 +278,6 @@ def test_without_a_description_it_is_said_what_to_write(tmp_path):
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_it_is_quantized_like_any_other(batch, dataset, tmp_path):
     model = from_onnx(saved(graph((batch, 3, SIZE, SIZE)), tmp_path, classes=CLASSES))
-    small = in_scheme(model, dataset, dataset.rows("train")[:9], Quantize(), SCHEMES[0])
+    small = quantize_with(model, dataset, dataset.rows("train")[:9], Quantize(), SCHEMES[0])
     said = run_onnx(replace(model, graph=small), "cpu")(PIXELS)
     assert np.abs(said - expected(PIXELS)).max() < 0.3 * np.ptp(expected(PIXELS))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.compression.settings import Quantize
-from acclimate.compression.static_int8 import SCHEMES, in_scheme
+from acclimate.compression.static_int8 import SCHEMES, quantize_with
 from acclimate.errors import ModelFileError
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.onnx.torch_operators import OPERATIONS
@@ -49,7 +49,7 @@ def exported(make, dataset):
 
 
 def quantized(model, dataset, scheme=SCHEMES[2], **settings):
-    return in_scheme(model, dataset, dataset.rows("train")[::20], Quantize(**settings), scheme)
+    return quantize_with(model, dataset, dataset.rows("train")[::20], Quantize(**settings), scheme)
 
 
 @pytest.fixture(scope="module")
