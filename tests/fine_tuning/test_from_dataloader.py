@@ -258,5 +258,7 @@ def test_what_a_loader_cannot_do_is_refused(given, where):
 def test_batch_norm_that_meets_one_image_says_so(images, size):
     normed = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     loader = DataLoader(digits(slice(0, images)), size)
-    with pytest.raises(RecipeError, match="batch_norm: train needs two images at a time"):
+    with pytest.raises(
+        RecipeError, match="batch_norm: train needs at least two images per forward pass"
+    ):
         acclimate.fine_tune(normed, loader, device="cpu", epochs=1, batch_norm="train")

@@ -45,13 +45,16 @@ def test_what_was_auto_has_a_reason_and_nothing_else_has():
 
 def test_reasons_say_the_numbers():
     reasons = make_plan(FineTune(), 1000, HERE).reasons
-    assert reasons["batch_size"] == "32 on cpu, at most an eighth of 1,000 images"
-    assert reasons["epochs"] == "about 400 steps of 32 over 1,000 images, from 4 to 20 epochs"
-    assert (
-        reasons["learning_rate"] == "0.0005 for adamw at batch 32, by the square root of the batch"
+    assert reasons["batch_size"] == "default for CPU is 32, at most an eighth of 1,000 images"
+    assert reasons["epochs"] == (
+        "about 400 steps at batch size 32 for 1,000 images, between 4 and 20 epochs"
     )
+    assert reasons["learning_rate"] == "0.0005 x sqrt(32/32) = 0.0005"
+    few = make_plan(FineTune(), 100, HERE).reasons
+    assert few["learning_rate"] == "0.0005 x sqrt(12/32) = 0.00031"
+    assert reasons["weight_decay"] == "0.02 (default for AdamW)"
     assert reasons["patience"] == "half of the epochs, at least 5"
-    assert reasons["precision"] == "what pays on cpu"
+    assert reasons["precision"] == "float32 on CPU"
 
 
 def test_what_was_asked_for_is_kept():
@@ -113,7 +116,9 @@ def test_a_batch_smaller_than_the_processes_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(RecipeError) as caught:
         make_plan(FineTune(batch_size=2), 40, HERE)
-    assert str(caught.value) == "batch_size: batch_size 2 is smaller than the 4 processes."
+    assert str(caught.value) == (
+        "batch_size: batch_size 2 is smaller than the number of processes (4)."
+    )
 
 
 def test_more_processes_share_a_larger_batch(monkeypatch):
@@ -141,7 +146,9 @@ def test_averaging_reaches_the_plan(kind, name):
 
 @pytest.mark.parametrize("name", ["swa", "soup"])
 def test_means_of_weights_are_refused_where_statistics_are_trained(name):
-    with pytest.raises(RecipeError, match=f"averaging: {name} does not go with batch_norm: train"):
+    with pytest.raises(
+        RecipeError, match=f"averaging: {name} cannot be used with batch_norm: train"
+    ):
         make_plan(FineTune(averaging=name, batch_norm="train"), 100, HERE)
     make_plan(FineTune(averaging="ema", batch_norm="train"), 100, HERE)
     plan = make_plan(FineTune(averaging=name, batch_norm="reestimate"), 100, HERE)
@@ -157,11 +164,11 @@ def test_wise_ft_says_which_coefficients_are_tried(asked, tried):
 
 
 def test_wise_ft_is_refused_where_statistics_are_trained_and_auto_stays_off():
-    with pytest.raises(RecipeError, match="wise_ft does not go with batch_norm: train"):
+    with pytest.raises(RecipeError, match="wise_ft cannot be used with batch_norm: train"):
         make_plan(FineTune(wise_ft=0.5, batch_norm="train"), 100, HERE)
     plan = make_plan(FineTune(wise_ft="auto", batch_norm="train"), 100, HERE)
     assert plan.coefficients == ()
-    assert plan.reasons["wise_ft"].startswith("off, since batch_norm is trained")
+    assert plan.reasons["wise_ft"].startswith("off, because the statistics of a trained")
 
 
 def test_balanced_sampling_reaches_the_plan():
@@ -188,12 +195,12 @@ def test_schedule_and_warm_up_go_together(settings, schedule, warmup):
     assert (plan.schedule, plan.warmup) == (schedule, warmup)
 
 
-def test_a_falling_rate_for_a_rule_that_averages_is_refused():
+def test_a_falling_rate_for_an_optimizer_that_averages_is_refused():
     with pytest.raises(RecipeError) as caught:
         make_plan(FineTune(optimizer="schedule_free", schedule="cosine"), 1000, HERE)
     assert str(caught.value) == (
-        "schedule: schedule cosine does not go with optimizer schedule_free, which averages in "
-        "place of a falling rate. Leave it at auto, or choose another optimizer."
+        "schedule: schedule cosine cannot be used with optimizer schedule_free, which averages "
+        "weights at a constant learning rate. Leave it at auto, or choose another optimizer."
     )
 
 
@@ -225,7 +232,7 @@ def test_images_are_altered_by_threads_unless_a_device_is_asked_for_or_is_a_gpu(
     monkeypatch.setattr("acclimate.training.plan.choose_device", lambda name: gpu)
     found = make_plan(kind(precision="32-true"), 100, HERE)
     assert found.augment_on_device
-    assert found.reasons["augment_on"] == "the device, since it is a GPU"
+    assert found.reasons["augment_on"] == "device, because it is a GPU"
     assert not make_plan(kind(precision="32-true", augment_on="cpu"), 100, HERE).augment_on_device
 
 
@@ -233,16 +240,16 @@ def test_images_are_altered_by_threads_unless_a_device_is_asked_for_or_is_a_gpu(
     ("given", "batch"),
     [
         ({"batch_size": 1}, "a batch of 1 leaves"),
-        ({"batch_size": 8, "accumulation_steps": 8}, "a batch of 8 in 8 parts leaves"),
-        ({"batch_size": 8, "accumulation_steps": 5}, "a batch of 8 in 5 parts leaves"),
+        ({"batch_size": 8, "accumulation_steps": 8}, "a batch of 8 in 8 accumulation steps leaves"),
+        ({"batch_size": 8, "accumulation_steps": 5}, "a batch of 8 in 5 accumulation steps leaves"),
     ],
 )
 def test_batch_norm_does_not_learn_from_one_image(given, batch):
     with pytest.raises(RecipeError) as caught:
         make_plan(FineTune(batch_norm="train", **given), 100, HERE)
     assert str(caught.value) == (
-        f"batch_norm: batch_norm: train needs two images at a time, and {batch} one: alone it has "
-        "no statistics. Raise batch_size, lower accumulation_steps, or leave batch_norm at frozen."
+        f"batch_norm: batch_norm: train needs at least two images per forward pass, and {batch} "
+        "one. Raise batch_size, lower accumulation_steps, or leave batch_norm at frozen."
     )
     make_plan(FineTune(**given), 100, HERE)
     assert make_plan(FineTune(batch_norm="train"), 9, HERE).batch_size == 2

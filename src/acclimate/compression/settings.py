@@ -14,45 +14,45 @@ QuantizerName = Literal["static"]
 
 
 class Prune(Training):
-    """How whole channels are taken out, and the rest recovers."""
+    """How channels are pruned, and how the smaller network is trained again."""
 
     AUTO_STEPS: ClassVar[int] = 200
-    """To recover; the weights that stay fit already."""
+    """Fewer than fine-tuning, because the remaining weights fit already."""
 
     layer_decay: LayerDecay = 1.0
-    """Every block lost channels, so every block recovers at the full rate."""
+    """Every block lost channels, so every block is trained at the full learning rate."""
     method: PrunerName = "structured"
-    """Whole channels: smaller and faster anywhere, with no special kernels."""
+    """structured removes whole channels: smaller and faster without special kernels."""
     ratio: Annotated[float, Field(gt=0, le=0.9)] = 0.2
-    """Part of the channels to take out, chosen over the whole network."""
+    """Fraction of the channels to remove, chosen over the whole network."""
     importance: ImportanceName = "taylor"
-    """How a channel is judged: by its weights, or by what the loss would lose without it."""
+    """Importance of a channel: the size of its weights, or a first-order estimate of the loss."""
     round_to: PositiveInt = 8
-    """Channels stay a multiple of this: odd widths are slow."""
+    """Channel counts stay a multiple of this, because odd widths are slow."""
     max_accuracy_drop: Points = 1.0
-    """Points of val accuracy that may be lost; a pruned model that loses more is not kept."""
+    """Largest accepted drop of val accuracy in percentage points; else the original is kept."""
 
 
 class Quantize(Settings):
-    """How weights and activations become 8-bit integers, and what that lost is learnt again."""
+    """How weights and activations are quantized to int8, with optional recovery training."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"minutes": "max_minutes"}
 
     method: QuantizerName = "static"
-    """Ranges of activations are measured on a calibration set, once."""
+    """static measures the ranges of activations once, on calibration images."""
     calibration_images: PositiveInt = 256
-    """Training images that ranges are measured on."""
+    """Number of training images for calibration."""
     max_accuracy_drop: Points = 1.0
-    """Points of val accuracy that may be lost; a quantized model that loses more is not kept."""
+    """Largest accepted drop of val accuracy in percentage points; else the original is kept."""
     recover: bool = True
-    """Where too much is lost, let the float model teach the int8 one within its 8 bits."""
+    """Quantization-aware recovery, distilled from the float model, if the drop is too large."""
     epochs: PositiveInt | Auto = "auto"
-    """Passes over the training images while it is taught; auto is about 200 steps."""
+    """Passes over the training images in the recovery; auto is about 200 steps."""
     learning_rate: PositiveFloat = 1e-4
-    """Peak rate while it is taught: its weights fit already, but for their rounding."""
+    """Peak learning rate of the recovery; low, because only rounding errors remain."""
     max_minutes: MaxMinutes = None
-    """Time for teaching it, in place of epochs."""
+    """Time limit of the recovery in place of epochs."""
     keep_head_float: bool = False
-    """Leave the last layer in float32."""
+    """Keep the last layer in float32."""
     percentile: OpenFraction = 0.0
-    """Part of each activation's extremes to cut off; 0 keeps the whole range."""
+    """Fraction of the extreme values of each activation to clip; 0 keeps the full range."""

@@ -20,27 +20,27 @@ class Distill(Training):
     }
 
     AUTO_STEPS: ClassVar[int] = 200
-    """It starts from weights that fit already."""
+    """Fewer than fine-tuning, because the student starts from weights that fit already."""
 
     student: str = "auto"
-    """Model's name or folder; auto: smallest packaged one, or a copy of a teacher that is it."""
+    """Name or folder of a model; auto is the smallest packaged one, or a copy of the teacher."""
     method: DistillationName = "soft"
-    """Learnt: soft probabilities, those decoupled (dkd), correlations (dist), or features too."""
+    """Loss: soft targets, decoupled (dkd), correlations (dist), or soft and features (hints)."""
     temperature: PositiveFloat | Auto = "auto"
-    """Softens both sides, so that the teacher's second thoughts are heard; auto is the method's."""
+    """Softmax temperature for teacher and student; auto is the default of the method."""
     hard_label_weight: Fraction | Auto = "auto"
-    """Weight of the true labels beside the teacher's; auto is the method's."""
+    """Weight of the loss on the true labels; auto is the default of the method."""
     teachers: tuple[str, ...] = ()
-    """More teachers beside the given one: names, model folders, `.onnx` files."""
+    """Additional teachers: names, model folders, `.onnx` files."""
     unlabelled: bool = False
-    """Learn from images without a label too, by what the teacher says of them."""
+    """Also train on images without a label, with the predictions of the teacher."""
     dkd_alpha: NonNegativeFloat = 1.0
-    """Weight of the true class's part of DKD."""
+    """Weight of the target-class term of DKD."""
     dkd_beta: NonNegativeFloat = 8.0
-    """Weight of the other classes' part of DKD."""
+    """Weight of the non-target term of DKD."""
     dist_beta: NonNegativeFloat = 1.0
-    """Weight of DIST's correlation between classes."""
+    """Weight of the inter-class correlation of DIST."""
     dist_gamma: NonNegativeFloat = 1.0
-    """Weight of DIST's correlation within classes, over the batch."""
+    """Weight of the intra-class correlation of DIST, over the batch."""
     hint_weight: NonNegativeFloat = 1.0
-    """Weight of the features beside the probabilities, for hints."""
+    """Weight of the feature loss beside the soft targets, for hints."""

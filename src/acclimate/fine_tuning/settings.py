@@ -24,32 +24,32 @@ class FineTune(Training):
     }
 
     loss: LossName = "cross_entropy"
-    """What is made small; the generalized and the symmetric one bear wrong labels."""
+    """Training loss; the generalized and symmetric losses tolerate label noise."""
     label_smoothing: OpenFraction = 0.1
-    """Probability spread over the other classes, against over-confidence."""
+    """Probability that label smoothing spreads over all classes, against over-confidence."""
     wise_ft: Literal["auto", "off"] | Fraction = "off"
-    """Part of the way from the fitted head (0) to the trained network (1); auto asks val."""
+    """Weights between the fitted head (0) and the trained network (1); auto tunes it on val."""
     balance: Literal["none", "sampling", "logit_adjustment"] = "none"
-    """For rare classes: as many images of each class an epoch, or logits moved by their share."""
+    """For rare classes: equally many images per class and epoch, or logit adjustment."""
     label_weights: bool = False
-    """Labels that `inspect` suspects count less."""
+    """Give labels that `inspect` suspects a lower weight in the loss."""
     trainable: TrainableName | Auto = "all"
-    """Which weights learn; surgical asks the gradients, lora adds adapters, auto asks the time."""
+    """Layers to train; surgical goes by gradients, lora adds adapters, auto fits the time."""
     trainable_blocks: PositiveInt = 3
-    """How many blocks beside the head, for last and surgical."""
+    """Number of blocks that last and surgical train besides the head."""
     lora_rank: PositiveInt = 8
-    """Rank of the adapters."""
+    """Rank of the LoRA adapters."""
     lora_alpha: PositiveFloat = 16.0
-    """Strength of the adapters, over their rank."""
+    """Scale of the LoRA adapters, divided by their rank."""
     head: HeadName | Auto = "auto"
-    """auto keeps the head of a model that knows the classes, and is linear elsewhere."""
+    """Kind of head; auto keeps the head of a model with the same classes, else linear."""
     dropout: OpenFraction = 0.0
-    """Part of the features that the last layer does not see in training."""
+    """Dropout rate of the features before the last layer."""
     drop_path: OpenFraction = 0.0
-    """Probability that the last residual branch is left out in training, earlier ones less."""
+    """Stochastic depth: drop probability of the last residual branch, lower for earlier ones."""
     prefix_views: NonNegativeInt | Auto = "auto"
-    """Views of each image for which a frozen first part is run once and kept; 0 keeps none."""
+    """Augmented views per image whose output of the frozen layers is cached; 0 turns it off."""
     start_size: ImageSize | None = None
-    """Side in px of the first epoch's training images, which grow to the model's own."""
+    """Progressive resizing: image size of the first epoch in px, growing to the model's."""
     keep_classes: bool = False
-    """Add the data's classes to those that the model knows, and keep those."""
+    """Keep the classes of the model and add those of the data."""

@@ -1,4 +1,4 @@
-"""Settings, data and machine to numbers: after this there is no "auto" left."""
+"""Resolves the settings for the data and the machine: no "auto" is left in a plan."""
 
 import math
 from collections.abc import Mapping
@@ -15,49 +15,61 @@ from acclimate.training.settings import Training
 
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 20
 _RATES = {"adamw": 5e-4, "sgd": 1e-2, "lion": 1e-4, "muon": 5e-4, "schedule_free": 5e-4}
-"""Peak rates at a batch of 32. Lion's steps are all of full size (its authors: a third to a tenth
-of AdamW's); Muon's are scaled to AdamW's."""
+"""Peak learning rates for batches of 32. All of Lion's steps have full size (its authors advise a
+third to a tenth of AdamW's rate); Muon's steps are scaled to the size of AdamW's."""
 _DECAY = 0.02
-"""For AdamW. What is pulled in a step is rate times decay: the others get the same."""
+"""For AdamW. A step shrinks weights by rate times decay; other optimizers get the same product."""
 _WARMUPS = {"one_cycle": 0.3}
 _WARMUP = 0.1
 _RADII = {"none": 0.0, "sam": 0.05, "asam": 0.5}
-"""The papers'."""
+"""The values of the papers."""
 UNBOUNDED = 1_000_000
-"""Epochs of a training that time ends."""
+"""Number of epochs of a training that ends by time."""
 _BATCH_CPU, _BATCH_GPU = 32, 64
+_NAMES = {
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "lion": "Lion",
+    "muon": "Muon",
+    "schedule_free": "schedule-free AdamW",
+}
+_PRECISIONS = {
+    "32-true": "float32",
+    "16-mixed": "mixed float16",
+    "bf16-mixed": "mixed bfloat16",
+}
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """All that the loop needs to know, in numbers.
+    """Everything the training loop needs, in numbers.
 
     Attributes:
-        epochs: Passes over the training images; `UNBOUNDED` where time ends the training.
-        learning_rate: Peak rate of the head.
-        layer_decay: Factor from each block to the one before.
-        batch_size: Images a step, over all processes.
+        epochs: Passes over the training images; `UNBOUNDED` if the training ends by time.
+        learning_rate: Peak learning rate of the head.
+        layer_decay: Learning rate of a block as a fraction of the next block's.
+        batch_size: Batch size over all processes.
         optimizer: A name in `OPTIMIZERS`.
-        weight_decay: On matrices.
+        weight_decay: Weight decay of matrices.
         schedule: A name in `SCHEDULES`.
-        warmup: Part of the steps.
-        freeze_batch_norm: Whether statistics stay as they are.
-        max_gradient_norm: Bound of the gradient's length.
-        patience: Epochs without a better val accuracy before stopping; 0 is half of those that
-            fit the time, at least 5.
-        precision: As Lightning Fabric names it.
+        warmup: Fraction of the steps.
+        freeze_batch_norm: Whether the running statistics stay as they are.
+        max_gradient_norm: Norm to which gradients are clipped.
+        patience: Epochs without improvement on val before training stops; 0 is half of the epochs
+            that fit the time, at least 5.
+        precision: A name of Lightning Fabric.
         device: "cpu", "cuda:0", …
-        max_minutes: For the training, val included; None where epochs end it.
-        accumulation_steps: Parts in which a batch is worked off.
+        max_minutes: Time limit, validation included; None if the training ends by epochs.
+        accumulation_steps: Gradient accumulation steps per batch.
         sam: "none", "sam" or "asam".
-        sam_radius: Of the ball in which they look.
-        find_rate: Whether a range test is still to say what `learning_rate` is.
-        reasons: Why each number that was "auto" is what it is.
+        sam_radius: Radius of the neighborhood in SAM.
+        find_rate: Whether a range test is still to set `learning_rate`.
+        reasons: Why each setting that was "auto" has its value.
         averaging: A name in `AVERAGES`.
-        coefficients: Of WiSE-FT, to try; empty without it.
-        balanced: Whether each class has the same share of an epoch.
-        reestimate_batch_norm: Whether statistics are measured anew after training.
-        augment_on_device: Whether images are altered in batches on the device.
+        coefficients: WiSE-FT coefficients to try; empty without WiSE-FT.
+        balanced: Whether each epoch has equally many images of each class.
+        reestimate_batch_norm: Whether batch-norm statistics are computed again after training.
+        augment_on_device: Whether images are augmented in batches on the device.
     """
 
     epochs: int
@@ -86,7 +98,7 @@ class TrainPlan:
     augment_on_device: bool = False
 
     def as_record(self) -> dict[str, Any]:
-        """The plan as JSON."""
+        """The plan as a JSON object."""
         return asdict(self)
 
 
@@ -94,12 +106,12 @@ def make_plan(settings: Training, images: int, context: Context) -> TrainPlan:
     """Resolves every "auto".
 
     Args:
-        settings: Of a stage that trains.
-        images: In the training split.
-        context: The run.
+        settings: Settings of a training stage.
+        images: Number of training images.
+        context: Device.
 
     Returns:
-        The plan, with a reason for each number that was chosen here.
+        The plan, with a reason for each value that was chosen here.
 
     Raises:
         RecipeError: The settings do not fit the data or the machine.
@@ -143,12 +155,15 @@ def _batch_size(
     processes = process_count()
     if settings.batch_size == "auto":
         usual = (_BATCH_GPU if device.type == "cuda" else _BATCH_CPU) * processes
-        reasons["batch_size"] = f"{usual} on {device.type}, at most an eighth of {images:,} images"
+        reasons["batch_size"] = (
+            f"default for {_named(device)} is {usual}, at most an eighth of {images:,} images"
+        )
         least = processes * (2 if settings.batch_norm == "train" else 1)
         return max(least, min(usual, images // 8 or 1))
     if settings.batch_size < processes:
         raise RecipeError(
-            f"batch_size {settings.batch_size} is smaller than the {processes} processes.",
+            f"batch_size {settings.batch_size} is smaller than the number of processes "
+            f"({processes}).",
             where="batch_size",
         )
     if settings.batch_size > images:
@@ -165,11 +180,11 @@ def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str,
     if settings.epochs != "auto":
         return settings.epochs
     if settings.max_minutes is not None:
-        reasons["epochs"] = f"as many as fit {settings.max_minutes:g} minutes"
+        reasons["epochs"] = f"as many as fit in {settings.max_minutes:g} minutes"
         return UNBOUNDED
     reasons["epochs"] = (
-        f"about {settings.AUTO_STEPS} steps of {batch_size} over {images:,} images, "
-        f"from {_MIN_EPOCHS} to {_MAX_EPOCHS} epochs"
+        f"about {settings.AUTO_STEPS} steps at batch size {batch_size} for {images:,} images, "
+        f"between {_MIN_EPOCHS} and {_MAX_EPOCHS} epochs"
     )
     return min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(settings.AUTO_STEPS * batch_size / images)))
 
@@ -178,17 +193,16 @@ def _learning_rate(settings: Training, batch_size: int, reasons: dict[str, str])
     if not isinstance(settings.learning_rate, str):
         return settings.learning_rate
     usual = _RATES[settings.optimizer]
-    reasons["learning_rate"] = (
-        f"{usual:g} for {settings.optimizer} at batch {_BATCH_CPU}, by the square root of the batch"
-    )
-    return usual * math.sqrt(batch_size / _BATCH_CPU)
+    rate = usual * math.sqrt(batch_size / _BATCH_CPU)
+    reasons["learning_rate"] = f"{usual:g} x sqrt({batch_size}/{_BATCH_CPU}) = {rate:.2g}"
+    return rate
 
 
 def _weight_decay(settings: Training, reasons: dict[str, str]) -> float:
     if settings.weight_decay != "auto":
         return settings.weight_decay
     decay = _DECAY * _RATES["adamw"] / _RATES[settings.optimizer]
-    reasons["weight_decay"] = f"{decay:g} for {settings.optimizer}: each step pulls as AdamW's does"
+    reasons["weight_decay"] = f"{decay:g} (default for {_NAMES[settings.optimizer]})"
     return decay
 
 
@@ -196,12 +210,12 @@ def _schedule(settings: Training, reasons: dict[str, str]) -> str:
     averaging = settings.optimizer == "schedule_free"
     if settings.schedule == "auto":
         schedule = "constant" if averaging else "cosine"
-        reasons["schedule"] = f"{schedule} for {settings.optimizer}"
+        reasons["schedule"] = f"{schedule} (default for {_NAMES[settings.optimizer]})"
         return schedule
     if averaging and settings.schedule != "constant":
         raise RecipeError(
-            f"schedule {settings.schedule} does not go with optimizer schedule_free, which "
-            "averages in place of a falling rate.",
+            f"schedule {settings.schedule} cannot be used with optimizer schedule_free, which "
+            "averages weights at a constant learning rate.",
             where="schedule",
             hint="Leave it at auto, or choose another optimizer.",
         )
@@ -212,7 +226,7 @@ def _warmup(settings: Training, schedule: str, reasons: dict[str, str]) -> float
     if settings.warmup != "auto":
         return settings.warmup
     warmup = _WARMUPS.get(schedule, _WARMUP)
-    reasons["warmup"] = f"{warmup:g} of the training for {schedule}"
+    reasons["warmup"] = f"{warmup:g} of the steps (default for {schedule})"
     return warmup
 
 
@@ -224,16 +238,12 @@ def _accumulation_steps(settings: Training, batch_size: int) -> int:
             where="accumulation_steps",
             hint="Lower it, or raise batch_size.",
         )
-    if (
-        settings.batch_norm == "train"
-        and batch_size // process_count() // settings.accumulation_steps < 2
-    ):
-        parts = (
-            f" in {settings.accumulation_steps} parts" if settings.accumulation_steps > 1 else ""
-        )
+    steps = settings.accumulation_steps
+    if settings.batch_norm == "train" and batch_size // process_count() // steps < 2:
+        parts = f" in {steps} accumulation steps" if steps > 1 else ""
         raise RecipeError(
-            f"batch_norm: train needs two images at a time, and a batch of {batch_size}{parts} "
-            "leaves one: alone it has no statistics.",
+            "batch_norm: train needs at least two images per forward pass, and a batch of "
+            f"{batch_size}{parts} leaves one.",
             where="batch_norm",
             hint="Raise batch_size, lower accumulation_steps, or leave batch_norm at frozen.",
         )
@@ -246,14 +256,14 @@ def _radius(settings: Training, reasons: dict[str, str]) -> float:
     if settings.sam_radius != "auto":
         return settings.sam_radius
     radius = _RADII[settings.sam]
-    reasons["sam_radius"] = f"{radius:g} for {settings.sam}"
+    reasons["sam_radius"] = f"{radius:g} (default for {settings.sam.upper()})"
     return radius
 
 
 def _patience(settings: Training, epochs: int, reasons: dict[str, str]) -> int:
     if settings.patience != "auto":
         return settings.patience
-    # The rate falls to zero at the planned end: stopping early gives away the best part.
+    # The learning rate falls to zero at the planned end: the last epochs are the best ones.
     reasons["patience"] = "half of the epochs, at least 5"
     return 0 if settings.max_minutes is not None else max(5, math.ceil(epochs / 2))
 
@@ -261,12 +271,17 @@ def _patience(settings: Training, epochs: int, reasons: dict[str, str]) -> int:
 def _precision(settings: Training, device: torch.device, reasons: dict[str, str]) -> str:
     if settings.precision != "auto":
         return settings.precision
-    reasons["precision"] = f"what pays on {device.type}"
-    if device.type != "cuda":
-        return "32-true"
-    # bfloat16 needs no loss scaling; GPUs before Ampere only emulate it.
-    capable = torch.cuda.get_device_capability(device) >= (8, 0)
-    return "bf16-mixed" if capable else "16-mixed"
+    precision = "32-true"
+    if device.type == "cuda":
+        # bfloat16 needs no loss scaling; GPUs before Ampere only emulate it.
+        capable = torch.cuda.get_device_capability(device) >= (8, 0)
+        precision = "bf16-mixed" if capable else "16-mixed"
+    reasons["precision"] = f"{_PRECISIONS[precision]} on {_named(device)}"
+    return precision
+
+
+def _named(device: torch.device) -> str:
+    return {"cpu": "CPU", "cuda": "GPU"}.get(device.type, device.type)
 
 
 def _augment_on_device(settings: Training, device: torch.device, reasons: dict[str, str]) -> bool:
@@ -274,17 +289,17 @@ def _augment_on_device(settings: Training, device: torch.device, reasons: dict[s
         return settings.augment_on == "device"
     if device.type != "cuda":
         return False
-    reasons["augment_on"] = "the device, since it is a GPU"
+    reasons["augment_on"] = "device, because it is a GPU"
     return True
 
 
 def _averaging(settings: Training) -> str:
     if settings.averaging in ("swa", "soup") and settings.batch_norm == "train":
         raise RecipeError(
-            f"averaging: {settings.averaging} does not go with batch_norm: train; the mean "
-            "of weights has other statistics than the mean of statistics.",
+            f"averaging: {settings.averaging} cannot be used with batch_norm: train, because the "
+            "averaged weights need other statistics than the average of the statistics.",
             where="averaging",
-            hint="Take averaging: ema, or leave batch_norm at frozen.",
+            hint="Use averaging: ema, or leave batch_norm at frozen.",
         )
     return settings.averaging
 
@@ -295,11 +310,14 @@ def _coefficients(settings: Training, reasons: dict[str, str]) -> tuple[float, .
         return ()
     if settings.batch_norm == "train":
         if wanted == "auto":
-            reasons["wise_ft"] = "off, since batch_norm is trained: its statistics do not mix"
+            reasons["wise_ft"] = (
+                "off, because the statistics of a trained batch norm cannot be interpolated"
+            )
             return ()
         raise RecipeError(
-            "wise_ft does not go with batch_norm: train; statistics of two networks do not mix.",
+            "wise_ft cannot be used with batch_norm: train, because the statistics of two networks "
+            "cannot be interpolated.",
             where="wise_ft",
-            hint="Leave batch_norm at frozen, or wise_ft at off.",
+            hint="Leave batch_norm at frozen, or set wise_ft to off.",
         )
     return COEFFICIENTS if wanted == "auto" else (0.0, float(wanted))

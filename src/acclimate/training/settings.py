@@ -1,4 +1,4 @@
-"""Settings that every stage that trains shares."""
+"""The settings that all training stages share."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -32,7 +32,7 @@ MaxMinutes = Annotated[PositiveFloat | None, AfterValidator(_instead_of_epochs)]
 
 
 class Training(Settings):
-    """What every stage that trains can be told."""
+    """The settings that all training stages share."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
         "accumulate": "accumulation_steps",
@@ -42,44 +42,44 @@ class Training(Settings):
     }
 
     AUTO_STEPS: ClassVar[int] = 400
-    """About what a fitted head and a pretrained body need: measured on CIFAR-10's 2,000 images (6
+    """What a fitted head on a pretrained backbone needs: measured on 2,000 images of CIFAR-10 (6
     epochs of 63 steps to 0.83) and on 1,000 digits."""
 
     epochs: PositiveInt | Auto = "auto"
-    """Passes over the training images; auto gives small data more of them."""
+    """Passes over the training images; auto trains longer on small data."""
     learning_rate: PositiveFloat | Literal["auto", "find"] = "auto"
-    """Peak rate of the head, reached after warm-up; find tries rates on the data first."""
+    """Peak learning rate of the head, reached after warm-up; find runs a range test first."""
     layer_decay: LayerDecay = 0.9
-    """Each block towards the input learns at this fraction of the next one's rate."""
+    """Learning rate of each block as a fraction of the next block's, from the head downwards."""
     batch_size: PositiveInt | Auto = "auto"
-    """Images a step, over all processes."""
+    """Batch size over all processes."""
     optimizer: OptimizerName = "adamw"
     """Optimizer."""
     weight_decay: NonNegativeFloat | Auto = "auto"
-    """Pull towards zero, on matrices only, not on norms and biases; auto goes by the optimizer."""
+    """Weight decay, on weight matrices only, not on norms and biases; auto is the optimizer's."""
     schedule: ScheduleName | Auto = "auto"
-    """How the rate falls after warm-up; auto is cosine, and constant for schedule_free."""
+    """Learning-rate schedule after warm-up; auto is cosine, and constant for schedule_free."""
     warmup: OpenFraction | Auto = "auto"
-    """Part of all steps in which the rate rises."""
+    """Fraction of the steps in which the learning rate rises; auto is 0.1, or 0.3 for one_cycle."""
     batch_norm: Literal["frozen", "train", "reestimate"] = "frozen"
-    """frozen keeps pretraining's statistics, reestimate measures them anew in the end."""
+    """frozen keeps the pretrained statistics; reestimate computes them again after training."""
     max_gradient_norm: PositiveFloat = 1.0
-    """Longer gradients are shortened to this."""
+    """Gradients are clipped to this norm."""
     patience: PositiveInt | Auto = "auto"
-    """Stop after so many epochs in which val accuracy and val loss got no better."""
+    """Early stopping: epochs without a better accuracy or loss on val before training stops."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] | Auto = "auto"
-    """auto is mixed precision on a GPU and 32 bits on a CPU."""
+    """Floating-point precision; auto is mixed precision on a GPU and float32 on a CPU."""
     averaging: AveragingName = "none"
-    """Weights averaged over steps (ema, swa: the last quarter), or over the best epochs (soup)."""
+    """Weight averaging: over all steps (ema), the last quarter (swa) or the best epochs (soup)."""
     max_minutes: MaxMinutes = None
-    """Time for the whole stage, in place of epochs; the rate falls to zero as it runs out."""
+    """Time limit of the stage in place of epochs; the learning rate reaches zero as it ends."""
     accumulation_steps: PositiveInt = 1
-    """Parts in which each batch is worked off: less memory, the same gradient."""
+    """Gradient accumulation steps per batch: less memory, the same gradient."""
     augment_on: Literal["cpu", "device"] | Auto = "auto"
-    """Images are altered by the decoding threads, or in batches on the device; auto: on a GPU."""
+    """Where images are augmented: in the loading threads (cpu), or in batches on the device."""
     sam: SamName = "none"
-    """sam or asam look for flat minima, by two passes a step."""
+    """Sharpness-aware minimization (SAM or ASAM): flatter minima, at two passes per step."""
     sam_radius: PositiveFloat | Auto = "auto"
-    """How far around the weights they look; auto is 0.05 for sam, 0.5 for asam."""
+    """Radius of the neighborhood in SAM; auto is 0.05 for sam and 0.5 for asam."""
     class_statistics: bool = True
-    """Keep each class's mean features with the model: classes can then be added without images."""
+    """Store the mean features of each class in the model, so that classes can be added later."""
