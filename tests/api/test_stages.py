@@ -159,7 +159,7 @@ def test_a_workspace_lets_the_same_call_go_on(small, dataset, tmp_path):
     recorder = Recorder()
     again = acclimate.fine_tune(small, dataset, workspace=tmp_path, progress=recorder, **ONE)
     assert again.digest == first.digest
-    assert "going on after epoch 1 of 1" in recorder.lines
+    assert "resuming after epoch 1 of 1" in recorder.lines
 
 
 @pytest.mark.parametrize(

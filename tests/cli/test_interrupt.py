@@ -42,9 +42,9 @@ def test_a_killed_run_leaves_no_broken_folder_and_goes_on_to_the_same_weights(
 
     resumed = shell(*training, cwd=tmp_path)
     assert resumed.code == 0
-    (line,) = [line for line in resumed.lines if line.startswith("going on after")]
-    epoch = int(line.split()[4])
-    assert line == f"going on after epoch {epoch} of {EPOCHS}"
+    (line,) = [line for line in resumed.lines if line.startswith("resuming in")]
+    epoch = int(line.split()[3]) - 1
+    assert line.startswith(f"resuming in epoch {epoch + 1} of {EPOCHS} at batch 1 of ")
     told = [line.split(":")[0] for line in resumed.lines if line.startswith("epoch ")]
     assert told == [f"epoch {n}/{EPOCHS}" for n in range(epoch + 1, EPOCHS + 1)]
     assert stage_folders(run) == ["augment", "clean", "fine-tune", "inspect", "probe"]
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(shell, training, tmp_path, f
     else:
         told = "error: stopped. Run the same command again to go on where it stopped."
         assert done.lines[-1] == told
-        assert "going on after epoch" in shell(*training, cwd=tmp_path).err
+        assert "resuming in epoch" in shell(*training, cwd=tmp_path).err
 
 
 def test_a_stage_alone_goes_on_too_and_clears_up(shell, workshop, tmp_path):
@@ -111,7 +111,7 @@ def test_a_stage_alone_goes_on_too_and_clears_up(shell, workshop, tmp_path):
     assert not (tmp_path / "tuned.model").exists()
     resumed = shell(*given, cwd=tmp_path)
     assert resumed.code == 0
-    assert "going on after epoch" in resumed.err
+    assert "resuming in epoch" in resumed.err
     assert [path.name for path in tmp_path.iterdir()] == ["tuned.model"]
 
 

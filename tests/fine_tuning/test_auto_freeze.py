@@ -56,13 +56,17 @@ def test_where_enough_steps_fit_all_layers_learn(choose):
 def test_where_nothing_would_be_kept_all_layers_learn(choose, context):
     mixed = choose_policy(Augment(mixup=0.2))
     nothing = "all layers, since activations of a frozen part cannot be kept: "
-    assert choose(max_minutes=SHORT, policy=mixed) == Choice(None, f"{nothing}images are mixed")
-    assert choose(max_minutes=SHORT, sizes=(24, 32)) == Choice(None, f"{nothing}images grow")
+    assert choose(max_minutes=SHORT, policy=mixed) == Choice(
+        None, f"{nothing}the policy mixes images"
+    )
+    assert choose(max_minutes=SHORT, sizes=(24, 32)) == Choice(
+        None, f"{nothing}start_size changes the image size"
+    )
     balanced = choose(max_minutes=SHORT, balance="sampling")
-    assert balanced == Choice(None, f"{nothing}classes are balanced")
+    assert balanced == Choice(None, f"{nothing}sampling is balanced")
     full = choose(max_minutes=SHORT, here=replace(context, cache_gb=1e-9))
     assert full.last is None
-    assert full.reason.endswith("minutes left: not even one view of each image fits 1e-09 GB")
+    assert full.reason.endswith("minutes left: one view per image does not fit 1e-09 GB")
 
 
 def test_a_network_without_blocks_learns_whole(choose):
@@ -110,7 +114,7 @@ def test_a_stage_goes_by_the_choice_and_its_card_says_why(
     assert any(line.startswith("frozen part: run once for each of 4 ") for line in recorder.lines)
     assert step.settings["trainable"] == "auto"
     assert step.notes[0].startswith("Trained: the head and the last blocks (blocks.3.0, ")
-    assert step.notes[1].startswith("Frozen part: run once for each of 4 views of each image (")
+    assert step.notes[1].startswith("Frozen part: run once for each of 4 views per image (")
     assert any(note.startswith(f"trainable: {reason}") for note in step.notes)
     ours, before = model.module().state_dict(), start.module().state_dict()
     frozen = ("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2")

@@ -134,15 +134,15 @@ def test_the_start_is_kept_when_training_only_harms_and_the_card_says_so(
     assert step.figures["best_epoch"] == 0
     assert step.figures["epochs"] == 2
     assert step.curve[-1]["val_accuracy"] < 0.4
-    assert "Nothing was better on val than the start, which was kept." in step.notes
+    assert "No epoch was better on val than the start, so the start was kept." in step.notes
 
 
 def test_the_card_says_how_far_wise_ft_went_and_what_val_said(learnt, dataset, policy, context):
     settings = SHORT.model_copy(update={"wise_ft": "auto", "epochs": 1})
     step = fine_tune(learnt, dataset, policy, settings, context=context).card.steps[-1]
     taken = step.figures["wise_ft"]
-    told = next(note for note in step.notes if note.startswith("WiSE-FT took"))
-    assert told.startswith(f"WiSE-FT took {taken:g}; val accuracy (loss) by coefficient: 0: ")
+    told = next(note for note in step.notes if note.startswith("WiSE-FT chose"))
+    assert told.startswith(f"WiSE-FT chose {taken:g}; val accuracy (loss) by coefficient: 0: ")
     assert told.count("(") == 12
     assert f"{taken:g}: {step.figures['val_accuracy']:.3f} (" in told
     assert f" 0: {step.curve[0]['val_accuracy']:.3f} (" in told
@@ -178,7 +178,7 @@ def test_a_suspected_label_pulls_by_its_weight(dataset):
     objective = make_objective(FineTune(label_weights=True), scored)
     pulled = logits_of(objective, [1, 1], [first, second])
     assert torch.allclose(pulled[0] * 2, pulled[1])
-    with pytest.raises(RecipeError, match="no label has a score of inspect"):
+    with pytest.raises(RecipeError, match="no training label has a score of inspect"):
         make_objective(FineTune(label_weights=True), dataset)
 
 

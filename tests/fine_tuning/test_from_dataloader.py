@@ -177,8 +177,8 @@ NAN = torch.full((4, 3, 8, 8), math.nan)
     [
         ([], None, "loader: loader has no batches."),
         (DataLoader(Endless(), 4), None,
-         "loader: DataLoader does not say how many batches it has. Give one with a length: the "
-         "schedule needs to know where it ends."),
+         "loader: DataLoader has no length. Give a loader with a length: the schedule needs the "
+         "number of steps."),
         ([torch.zeros(4, 3, 8, 8)], None, f"loader: batch 0 is a Tensor, not a pair. {IMAGES}"),
         ([(np.zeros((4, 3, 8, 8)), np.arange(4))], None,
          f"loader: batch 0 holds ndarray and ndarray, not tensors. {IMAGES}"),
@@ -197,11 +197,10 @@ NAN = torch.full((4, 3, 8, 8), math.nan)
          "val: label -1 in batch 0 is out of range: the network has 10 logits, so labels go from "
          "0 to 9."),
         (batch(), batch(NAN),
-         "val: 4 images (0 first) of batch 0 hold pixels that are no numbers."),
+         "val: 4 images (0 first) of batch 0 hold non-finite pixels."),
         (batch(NAN) * 3, None,
-         "images: 4 images (8, 9, 10, 11) hold pixels that are no numbers, at step 2; 3 steps of "
-         "this epoch had to be skipped. Look at what makes them: a division by a standard "
-         "deviation of 0, a bad file."),
+         "images: 4 images (8, 9, 10, 11) hold non-finite pixels, at step 2; 3 steps of this epoch "
+         "skipped. Check where they come from: a standard deviation of 0, or a damaged file."),
     ],
 )  # fmt: skip
 def test_a_loader_that_gives_something_else_is_told_so_in_one_sentence(data, val, said):

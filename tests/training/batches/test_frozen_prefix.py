@@ -118,14 +118,13 @@ def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dat
         for views in (3, 0)
     )
     assert told.startswith(
-        "frozen part: run once for each of 3 views of each image (as many as prefix_views asks "
-        "for), then only the rest; "
+        "frozen part: run once for each of 3 views per image (set by prefix_views) and cached: "
     )
-    assert nothing == "frozen part: run at every step, since prefix_views is 0"
+    assert nothing == "frozen part: run in every step, because prefix_views is 0"
     notes = [model.card.steps[-1].notes[1] for model in (kept, seen)]
     assert notes == [
         f"Frozen part: {told.removeprefix('frozen part: ')}.",
-        "Frozen part: run at every step, since prefix_views is 0.",
+        "Frozen part: run in every step, because prefix_views is 0.",
     ]
     ours, theirs = (model.module().state_dict() for model in (kept, seen))
     before = start.module().state_dict()
@@ -143,22 +142,22 @@ def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dat
 
 def test_views_come_again_and_the_network_learns_from_them(start, dataset, tmp_path):
     model, told = tuned(start, dataset, tmp_path, prefix_views=1, epochs=4)
-    assert "once for each of 1 view of each image (as many as prefix_views asks for)" in told
+    assert "once for each of 1 view per image (set by prefix_views)" in told
     curve = model.card.steps[-1].curve
     assert curve[4]["train_loss"] < 0.8 * curve[1]["train_loss"]
 
 
 def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
     reasons = {
-        "images are mixed": {"policy": choose_policy(Augment(mixup=0.2))},
-        "views are compared": {"policy": choose_policy(Augment(consistency=12))},
+        "the policy mixes images": {"policy": choose_policy(Augment(mixup=0.2))},
+        "the loss compares views": {"policy": choose_policy(Augment(consistency=12))},
         "its first layer learns": {"trainable_blocks": 99},
-        "classes are balanced": {"balance": "sampling"},
-        "images grow": {"start_size": 24},
+        "sampling is balanced": {"balance": "sampling"},
+        "start_size changes the image size": {"start_size": 24},
     }
     for index, (reason, settings) in enumerate(reasons.items()):
         _, told = tuned(start, dataset, tmp_path / str(index), epochs=1, **settings)
-        assert told == f"frozen part: run at every step, since {reason}"
+        assert told == f"frozen part: run in every step, because {reason}"
 
 
 def test_as_many_views_are_kept_as_the_disk_may_take(divided, views, tmp_path):
@@ -181,19 +180,19 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
     images, val = (len(dataset.rows(split)) for split in ("train", "val"))
     room = (2.5 * images + val) * 2 * int(np.prod(shape)) / 1e9
     runs = {
-        "4 views of each image (what prefix_views: auto takes)": (5, 10.0),
-        "1 view of each image (one for each epoch)": (1, 10.0),
-        "2 views of each image (of 4, as many as fit cache_gb and the disk)": (3, room),
+        "4 views per image (the default of prefix_views)": (5, 10.0),
+        "1 view per image (one for each epoch)": (1, 10.0),
+        "2 views per image (of 4; more do not fit cache_gb or the disk)": (3, room),
     }
     for index, (told, (epochs, cache_gb)) in enumerate(runs.items()):
         here = Context(device="cpu", workspace=tmp_path / str(index), cache_gb=cache_gb)
         plan = make_plan(FineTune(epochs=epochs), images, here)
         part = frozen_prefix(network, views, plan, "auto", here)
         assert part.source is not None
-        assert part.told.startswith(f"run once for each of {told}, then only the rest; ")
+        assert part.told.startswith(f"run once for each of {told} and cached: ")
     nothing = frozen_prefix(network, views, plan, "auto", replace(here, cache_gb=0))
     assert nothing.source is None
-    assert nothing.told == "run at every step, since not even one view of each image fits 0 GB"
+    assert nothing.told == "run in every step, because one view per image does not fit 0 GB"
 
 
 def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, dataset, tmp_path):
@@ -202,4 +201,4 @@ def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, datas
     made = LAST.model_copy(update={"batch_norm": "reestimate", "averaging": "none"})
     fine_tune(start, dataset, choose_policy(), made, context=context)
     assert any(line.startswith("frozen part: run once") for line in recorder.lines)
-    assert any(line.startswith("batch norm measured anew: loss ") for line in recorder.lines)
+    assert any(line.startswith("batch norm re-estimated: loss ") for line in recorder.lines)

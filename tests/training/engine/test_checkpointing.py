@@ -61,7 +61,7 @@ def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
     recorder = Recorder()
     resumed = run(settings, mixup=mixup, workspace=tmp_path, progress=recorder)
     # 2 batches, 4 more end the first epoch, one of the second.
-    assert recorder.lines[0] == "going on after epoch 1 of 2, batch 1 of 6"
+    assert recorder.lines[0] == "resuming in epoch 2 of 2 at batch 2 of 6"
     assert recorder.advances == 1 + 5
     assert same_weights(resumed, whole)
     assert curve(resumed) == curve(whole)

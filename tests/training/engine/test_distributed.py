@@ -236,7 +236,7 @@ def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, con
     assert first["chosen"][1].startswith("Trained: all layers")
     alone = (
         "trainable: all layers, since activations of a frozen part cannot be kept: "
-        "there are several processes."
+        "several processes train."
     )
     assert alone in first["chosen"]
 
@@ -302,7 +302,7 @@ def test_two_processes_stopped_within_an_epoch_go_on_to_the_same_weights(stopped
     stopped("stop", tmp_path / "work", succeeds=False)
     assert (tmp_path / "work" / "work" / "checkpoint.pt").exists()
     resumed = stopped("whole", tmp_path / "work")
-    assert "going on after epoch 1 of 2, batch 2 of 4" in resumed[0]["said"]
+    assert "resuming in epoch 2 of 2 at batch 3 of 4" in resumed[0]["said"]
     assert [r["digest"] for r in resumed] == [r["digest"] for r in whole]
 
 
@@ -313,10 +313,7 @@ def test_what_goes_wrong_in_one_process_is_got_over_by_both(stopped, tmp_path):
     assert first["finite"]
     assert first["figures"]["skipped_steps"] == second["figures"]["skipped_steps"] == 1
     (line,) = [line for line in first["said"] if "memory" in line]
-    assert line == (
-        "memory is too small: 14 images at once from here on, gradients added up; the batch "
-        "stays 57"
-    )
+    assert line == ("out of memory: switching to micro-batches of 14 with gradient accumulation")
     assert any(line.endswith("skipped: loss is nan") for line in first["said"])
 
 
@@ -327,6 +324,6 @@ def test_a_process_that_dies_ends_the_others_with_one_sentence(stopped, tmp_path
     told = [line for line in said.splitlines() if line.startswith("rank 0:")]
     if told:  # torchrun may have ended it before it noticed
         assert told == [
-            "rank 0: another process of the training ended, so process 0 ends too. Its own "
-            "message says why; the same command goes on from the last checkpoint."
+            "rank 0: another process of the training ended, so process 0 ends too. Its "
+            "message says why. Run the same command to resume at the last checkpoint."
         ]

@@ -192,7 +192,9 @@ def test_a_diverging_training_names_the_learning_rate(run, optimizer, rate):
         run(FineTune(epochs=2, batch_size=18, learning_rate=rate, optimizer=optimizer))
     assert caught.value.where == "learning_rate"
     assert str(caught.value).startswith("learning_rate: ")
-    assert str(caught.value).endswith(f"the training diverges. Lower it; it was {rate:g}.")
+    assert str(caught.value).endswith(
+        f"the training diverges. Lower learning_rate, which is {rate:g}."
+    )
 
 
 def test_a_gradient_too_long_to_measure_is_a_divergence_too(run):
@@ -200,7 +202,9 @@ def test_a_gradient_too_long_to_measure_is_a_divergence_too(run):
     with torch.no_grad():
         network[1].weight.mul_(1e25)
         network[2].weight.mul_(1e-25)
-    with pytest.raises(RecipeError, match=r"^learning_rate: .*Lower it; it was 0.01\.$"):
+    with pytest.raises(
+        RecipeError, match=r"^learning_rate: .*Lower learning_rate, which is 0.01\.$"
+    ):
         run(network=network)
 
 
@@ -217,7 +221,7 @@ def test_a_killed_run_goes_on_at_the_same_epoch_and_ends_with_the_same_weights(r
         run(workspace=tmp_path, progress=Recorder(at_advance=batches + 5))
     recorder = Recorder()
     trained = run(workspace=tmp_path, progress=recorder)
-    assert recorder.lines[0] == "going on after epoch 1 of 3"
+    assert recorder.lines[0] == "resuming in epoch 2 of 3 at batch 1 of 10"
     assert [task.name for task in recorder.tasks] == ["epoch 2", "epoch 3"]
     assert same_weights(trained, good)
     assert curve(trained) == curve(good)
@@ -333,7 +337,7 @@ def test_training_stops_when_val_gets_no_better(run, good):
     recorder = Recorder()
     trained = run(settings, network=copy_of(good), progress=recorder)
     assert len(trained.curve) - 1 == 3
-    assert recorder.lines[-1] == "stopped: val got no better for 2 epochs"
+    assert recorder.lines[-1] == "early stopping: no improvement on val for 2 epochs"
     last = trained.curve[-2:]
     earlier = trained.curve[:-2]
     assert all(e.val_accuracy <= max(x.val_accuracy for x in earlier) for e in last)
@@ -525,7 +529,7 @@ def test_a_rate_that_tears_the_network_away_is_said_though_numbers_stay_finite(r
     recorder = Recorder()
     trained = run(settings, network=copy_of(good), progress=recorder)
     assert trained.is_start
-    assert "Nothing was better on val than the start, which was kept." in recorder.lines
+    assert "No epoch was better on val than the start, so the start was kept." in recorder.lines
     assert recorder.lines[-1].startswith("Val loss rose from ")
     assert recorder.lines[-1].endswith(
         ": the learning rate 0.5 is probably too high. Lower learning_rate, or set it to find."
@@ -537,7 +541,7 @@ def test_a_start_that_is_merely_as_good_is_not_called_torn_away(run, good):
     settings = FineTune(epochs=1, batch_size=18, learning_rate=1e-9)
     trained = run(settings, network=copy_of(good), progress=recorder)
     assert not any("too high" in line for line in recorder.lines)
-    assert trained.is_start == any("which was kept" in line for line in recorder.lines)
+    assert trained.is_start == any("the start was kept" in line for line in recorder.lines)
 
 
 def test_batch_norm_learns_from_a_short_last_batch_in_parts(run, dataset):

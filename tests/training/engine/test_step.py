@@ -88,9 +88,7 @@ def test_a_batch_too_large_for_memory_is_done_in_pieces_with_the_same_result(run
     assert sum(small.tried[2:]) == 180
     assert apart(pieced, whole) < 1e-4
     told = [line for line in recorder.lines if "memory" in line]
-    assert told == [
-        "memory is too small: 7 images at once from here on, gradients added up; the batch stays 30"
-    ]
+    assert told == ["out of memory: switching to micro-batches of 7 with gradient accumulation"]
     assert "Memory was too small: 7 images at once, gradients added up." in step.notes
     assert pieced.curve[1].train_loss == pytest.approx(whole.curve[1].train_loss, abs=1e-4)
 
@@ -101,7 +99,7 @@ def test_where_not_even_one_image_fits_it_says_so_and_ends(run):
         run(small)
     assert small.tried == [30, 15, 6, 3, 1]
     assert str(caught.value) == (
-        "batch_size: memory is too small to train on even one image at once. Take a smaller "
+        "batch_size: out of memory even with one image per forward pass. Use a smaller "
         "model, a smaller image_size, or a device with more memory."
     )
 
@@ -217,7 +215,7 @@ def test_a_step_that_is_no_number_changes_nothing_and_is_told(run, what):
     network = Small(drop_rate=0.5)
     trained, step = run(network, settings, failing({0}, what), progress=recorder)
     assert apart_from_start(trained) == 0.0
-    name = "loss is nan" if what == "loss" else "the gradient's length is nan"
+    name = "loss is nan" if what == "loss" else "the gradient norm is nan"
     assert f"step 0 skipped: {name}" in recorder.lines
     assert step.figures["skipped_steps"] == 1
     assert "Loss or gradient was no number: 1 step skipped." in step.notes
@@ -244,7 +242,8 @@ def test_three_in_a_row_end_it_with_what_to_change(run):
     with pytest.raises(RecipeError) as caught:
         run(Small(), objective=objective, progress=recorder)
     assert str(caught.value) == (
-        "learning_rate: loss is nan at step 4: the training diverges. Lower it; it was 0.01."
+        "learning_rate: loss is nan at step 4: the training diverges. Lower learning_rate, "
+        "which is 0.01."
     )
     assert [line for line in recorder.lines if "skipped" in line] == [
         "step 2 skipped: loss is nan",
@@ -264,8 +263,8 @@ def test_with_a_loss_scaler_the_precision_is_named(context):
     plan = make_plan(SETTINGS.model_copy(update={"precision": "16-mixed"}), 100, context)
     said = str(diverged("loss", math.inf, "step 3", plan))
     assert said.endswith(
-        "Lower it; it was 0.01. Or set precision to bf16-mixed or 32-true: 16-bit floats end "
-        "at 65,504."
+        "Lower learning_rate, which is 0.01. Or set precision to bf16-mixed or 32-true: float16 "
+        "overflows above 65,504."
     )
 
 
@@ -283,9 +282,8 @@ def test_pixels_that_are_no_numbers_are_told_from_a_rate_that_is_too_high(contex
     plan = make_plan(FineTune(epochs=2, batch_size=10, learning_rate=1e-2), 40, context)
     with pytest.raises(DataError) as caught:
         train(network, source, cross_entropy, plan, context=replace(context, progress=recorder))
-    assert "step 0 skipped: 1 image (3) holds pixels that are no numbers" in recorder.lines
+    assert "step 0 skipped: 1 image (3) holds non-finite pixels" in recorder.lines
     assert str(caught.value) == (
-        "images: 1 image (17) holds pixels that are no numbers, at step 5; 2 steps of this epoch "
-        "had to be skipped. Look at what makes them: a division by a standard deviation of 0, a "
-        "bad file."
+        "images: 1 image (17) holds non-finite pixels, at step 5; 2 steps of this epoch "
+        "skipped. Check where they come from: a standard deviation of 0, or a damaged file."
     )

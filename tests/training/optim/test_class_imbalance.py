@@ -124,5 +124,5 @@ def test_where_all_labels_are_suspected_none_becomes_infinitely_important(datase
 
 
 def test_without_scores_label_weights_are_refused(dataset):
-    with pytest.raises(RecipeError, match="no label has a score of inspect"):
+    with pytest.raises(RecipeError, match="no training label has a score of inspect"):
         label_trust(dataset)

@@ -57,7 +57,7 @@ def test_a_soup_takes_what_does_not_harm():
     assert soup.epochs == (1, 2)
     assert soup.weights["weight"].tolist() == [6.0, 6.0]
     assert soup.val.accuracy == 1.0
-    assert soup.notes == ("Soup of epoch 1, epoch 2.",)
+    assert soup.notes == ("Model soup of epoch 1, epoch 2.",)
 
 
 def test_a_soup_of_three_weighs_each_the_same():
@@ -84,7 +84,9 @@ def test_wise_ft_goes_as_far_as_val_says():
     assert blend.coefficient == 0.7
     assert blend.weights["weight"].tolist() == pytest.approx([7.0, 7.0])
     assert list(blend.candidates) == list(COEFFICIENTS)
-    assert blend.notes[0].startswith("WiSE-FT took 0.7; val accuracy (loss) by coefficient: 0: 0.3")
+    assert blend.notes[0].startswith(
+        "WiSE-FT chose 0.7; val accuracy (loss) by coefficient: 0: 0.3"
+    )
 
 
 def test_val_accuracy_that_cannot_be_told_apart_is_told_by_the_loss():
@@ -112,7 +114,7 @@ def test_without_val_the_coefficient_is_the_one_that_was_asked_for():
     nothing = ValMetrics(math.nan, 0.0)
     blend = wise_ft(weights(0), weights(10), (0.0, 0.4), 0, lambda _: nothing)
     assert blend.weights["weight"].tolist() == pytest.approx([4.0, 4.0])
-    assert blend.notes == ("WiSE-FT took 0.4; there is no val to ask.",)
+    assert blend.notes == ("WiSE-FT used 0.4, because there is no val split.",)
 
 
 @settings(deadline=None, max_examples=50)

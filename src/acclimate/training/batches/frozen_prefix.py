@@ -232,19 +232,17 @@ def _frozen_part(
         except CannotSplitError as error:
             reason = str(error)
     if reason is not None:
-        return FrozenPart(f"run at every step, since {reason}")
+        return FrozenPart(f"run in every step, because {reason}")
     count = min(plan.epochs, fitting)
     size = bytes_of(len(data.rows), count, division.shape) / GB
-    why = (
-        "as many as prefix_views asks for" if wanted != "auto" else "what prefix_views: auto takes"
-    )
+    why = "set by prefix_views" if wanted != "auto" else "the default of prefix_views"
     if fitting < most:
-        why = f"of {most}, as many as fit cache_gb and the disk"
+        why = f"of {most}; more do not fit cache_gb or the disk"
     if count < fitting:
         why = "one for each epoch"
     told = (
-        f"run once for each of {plural(count, 'view')} of each image ({why}), then only the rest; "
-        f"{' x '.join(map(str, division.shape))} numbers of each are kept ({size:.2g} GB)"
+        f"run once for each of {plural(count, 'view')} per image ({why}) and cached: "
+        f"{' x '.join(map(str, division.shape))} values per view, {size:.2g} GB"
     )
     source = ImageBatches(data, plan.batch_size, context.seed)
     prefix = Prefix(division, data, count, torch.device(plan.device), context)
@@ -271,7 +269,7 @@ def split_at_frozen(
     division = split_network(network, data.contract.image_size)
     fitting = views_that_fit(division, data, wanted, context)
     if not fitting:
-        raise CannotSplitError(f"not even one view of each image fits {context.cache_gb:g} GB")
+        raise CannotSplitError(f"one view per image does not fit {context.cache_gb:g} GB")
     return division, fitting
 
 
@@ -286,15 +284,15 @@ def reason_not_to_cache(data: TrainingImages, plan: TrainPlan) -> str | None:
         The end of a sentence that says "since".
     """
     if mixes(data.policy):
-        return "images are mixed"
+        return "the policy mixes images"
     if data.policy.compares:
-        return "views are compared"
+        return "the loss compares views"
     if data.sizes:
-        return "images grow"
+        return "start_size changes the image size"
     if plan.balanced:
-        return "classes are balanced"
+        return "sampling is balanced"
     if process_count() > 1:
-        return "there are several processes"
+        return "several processes train"
     return None
 
 

@@ -58,5 +58,5 @@ def check_sizes(network: nn.Module, sizes: tuple[int, ...], name: str) -> None:
             raise RecipeError(
                 f"{name} cannot be run on images of {size} px.",
                 where="start_size",
-                hint="It takes one size only: leave start_size out.",
+                hint="The model takes one image size only: leave start_size out.",
             ) from error

@@ -38,8 +38,8 @@ class LoaderBatches:
     ) -> None:
         if process_count() > 1:
             raise RecipeError(
-                "a DataLoader of your own is trained on in one process.",
-                hint="Give a folder or a list of images to train in several.",
+                "a DataLoader can only be trained on in one process.",
+                hint="Give a folder or a list of images to train in several processes.",
             )
         self.loader, self.val, self.seed = loader, val, seed
         self.steps = _length(loader, "loader")
@@ -105,7 +105,7 @@ class LoaderBatches:
                 held = "holds" if len(broken) == 1 else "hold"
                 raise DataError(
                     f"{count(len(broken), 'image')} ({broken[0]} first) of batch {index} {held} "
-                    "pixels that are no numbers.",
+                    "non-finite pixels.",
                     where="val",
                 )
             yield ValBatch(images, labels if labels.ndim == 1 else labels.argmax(1))
@@ -139,9 +139,9 @@ def _length(loader: Iterable[Any], name: str) -> int:
         steps = len(loader)  # type: ignore[arg-type]
     except TypeError as error:
         raise DataError(
-            f"{type(loader).__name__} does not say how many batches it has.",
+            f"{type(loader).__name__} has no length.",
             where=name,
-            hint="Give one with a length: the schedule needs to know where it ends.",
+            hint="Give a loader with a length: the schedule needs the number of steps.",
         ) from error
     if not steps:
         raise DataError("loader has no batches.", where=name)
@@ -151,7 +151,7 @@ def _length(loader: Iterable[Any], name: str) -> int:
 def _pair(batch: object, name: str, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     if batch is None:
         raise DataError(
-            f"loader ended before batch {index}, which its length promised.", where=name
+            f"loader ended before batch {index}: it has fewer batches than its length.", where=name
         )
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise DataError(
@@ -208,5 +208,5 @@ def _logits(network: nn.Module, images: torch.Tensor) -> int:
         network.train(was_training)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
         made = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ModelFileError(f"{kind} makes {made} of one image, not logits (1, C).")
+        raise ModelFileError(f"{kind} returns {made} for one image, not logits (1, C).")
     return int(logits.shape[1])

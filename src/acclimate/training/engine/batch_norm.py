@@ -45,10 +45,9 @@ def explain_single_value_error() -> Iterator[None]:
         if not str(error).startswith("Expected more than 1 value per channel"):
             raise
         raise RecipeError(
-            "batch_norm: train needs two images at a time, and there is a batch of one: alone it "
-            "has no statistics.",
+            "batch_norm: train needs at least two images per forward pass, and a batch has one.",
             where="batch_norm",
-            hint="Leave it at frozen, take another batch size, or drop the last batch.",
+            hint="Leave it at frozen, choose another batch size, or drop the last batch.",
         ) from error
 
 
@@ -84,4 +83,4 @@ def reestimate_batch_norm(network: nn.Module, data: TrainingImages, context: Con
         norms=[norm for module in trained for norm in module.modules()],
     )
     kept = "kept" if after < before else "not kept"
-    context.progress.info(f"batch norm measured anew: loss {before:.3f} to {after:.3f}, {kept}")
+    context.progress.info(f"batch norm re-estimated: loss {before:.3f} to {after:.3f}, {kept}")

@@ -114,7 +114,7 @@ def report_ended_process() -> Iterator[None]:
             raise
         raise AcclimateError(
             f"another process of the training ended, so process {process_rank()} ends too.",
-            hint="Its own message says why; the same command goes on from the last checkpoint.",
+            hint="Its message says why. Run the same command to resume at the last checkpoint.",
         ) from error
 
 

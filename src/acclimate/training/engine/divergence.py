@@ -49,7 +49,7 @@ class Fault:
             return f"{self.what} is {self.value}"
         shown = ", ".join(map(str, self.rows[:_SHOWN])) + (", …" if len(self.rows) > _SHOWN else "")
         held = "holds" if len(self.rows) == 1 else "hold"
-        return f"{count(len(self.rows), 'image')} ({shown}) {held} pixels that are no numbers"
+        return f"{count(len(self.rows), 'image')} ({shown}) {held} non-finite pixels"
 
 
 def check_divergence(
@@ -80,9 +80,9 @@ def check_divergence(
         return
     if fault.rows:
         raise DataError(
-            f"{fault}, at {when}; {count(done.skipped, 'step')} of this epoch had to be skipped.",
+            f"{fault}, at {when}; {count(done.skipped, 'step')} of this epoch skipped.",
             where="images",
-            hint="Look at what makes them: a division by a standard deviation of 0, a bad file.",
+            hint="Check where they come from: a standard deviation of 0, or a damaged file.",
         )
     raise diverged(fault.what, fault.value, when, plan)
 
@@ -99,9 +99,9 @@ def diverged(what: str, value: float, when: str, plan: TrainPlan) -> DivergedErr
     Returns:
         The error, to be raised.
     """
-    hint = f"Lower it; it was {plan.learning_rate:g}."
+    hint = f"Lower learning_rate, which is {plan.learning_rate:g}."
     if plan.precision == "16-mixed":
-        hint += " Or set precision to bf16-mixed or 32-true: 16-bit floats end at 65,504."
+        hint += " Or set precision to bf16-mixed or 32-true: float16 overflows above 65,504."
     return DivergedError(
         f"{what} is {value} at {when}: the training diverges.", where="learning_rate", hint=hint
     )
@@ -121,7 +121,7 @@ def start_kept_notes(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tupl
     if not kept or len(curve) < 2:
         return ()
     start, highest = curve[0].val_loss, max(line.val_loss for line in curve[1:])
-    told = "Nothing was better on val than the start, which was kept."
+    told = "No epoch was better on val than the start, so the start was kept."
     if not highest > _FAR * start + 1:
         return (told,)
     return (

@@ -224,12 +224,13 @@ class _Run:
         self.average.load_state_dict(state.average, self.fabric.device)
         self.fabric.strategy.precision.load_state_dict(state.scaler)
         self.step.micro_batch = state.incidents.micro_batch
-        within = (
-            f", batch {state.epoch_progress.batches} of {self.source.steps}"
-            if state.epoch_progress.batches
-            else ""
-        )
-        self.progress.info(f"going on after {self.budget.of_all(state.epoch, ' of ')}{within}")
+        done, steps = state.epoch_progress.batches, self.source.steps
+        if state.epoch >= self.plan.epochs:
+            told = f"after {self.budget.describe(state.epoch, ' of ')}"
+        else:
+            at = f"at batch {done + 1} of {steps}" if done < steps else "at the validation"
+            told = f"in {self.budget.describe(state.epoch + 1, ' of ')} {at}"
+        self.progress.info(f"resuming {told}")
 
     def to_the_end(self) -> TrainResult:
         """Epoch by epoch, until the plan or the patience ends."""
@@ -238,7 +239,9 @@ class _Run:
             while state.epoch < self.plan.epochs and not (self.ended or self.budget.over()):
                 patience = self.budget.patience(state.epoch)
                 if stale(state.curve) >= patience:
-                    self.progress.info(f"stopped: val got no better for {count(patience, 'epoch')}")
+                    self.progress.info(
+                        f"early stopping: no improvement on val for {count(patience, 'epoch')}"
+                    )
                     break
                 self._epoch(state.epoch + 1)
         blend = self._blended()
@@ -314,7 +317,7 @@ class _Run:
         self.average.after_epoch(line, state.curve, self.network)
         figures = f", {_of_val(line)}" if self.source.val_images else ""
         end = " (kept)" if state.best_epoch == epoch else ""
-        self.progress.info(f"{self.budget.of_all(epoch)}: train loss {loss:.3f}{figures}{end}")
+        self.progress.info(f"{self.budget.describe(epoch)}: train loss {loss:.3f}{figures}{end}")
 
     def _save(self) -> None:
         """Everything that the next batch depends on."""

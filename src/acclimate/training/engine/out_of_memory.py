@@ -34,9 +34,9 @@ def halved(micro_batch: int, images: int, least: int = 1) -> int:
     if now <= least:
         few = "one image" if least == 1 else "two images"
         raise RecipeError(
-            f"memory is too small to train on even {few} at once.",
+            f"out of memory even with {few} per forward pass.",
             where="batch_size",
-            hint="Take a smaller model, a smaller image_size, or a device with more memory.",
+            hint="Use a smaller model, a smaller image_size, or a device with more memory.",
         )
     return max(least, now // 2)
 

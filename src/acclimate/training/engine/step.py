@@ -9,7 +9,6 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from acclimate.data.dataset import Rows
-from acclimate.errors import count
 from acclimate.training.batches.train_batches import TrainBatch
 from acclimate.training.engine.batch_norm import explain_single_value_error
 from acclimate.training.engine.distributed import add_gradients, average, gathered, summed
@@ -141,7 +140,7 @@ class Step:
             return None
         if self.plan.precision == "16-mixed":
             self.optimizer.step()  # the loss scaler leaves the weights alone, and lowers its scale
-        return Fault("the gradient's length", float(length))
+        return Fault("the gradient norm", float(length))
 
     def _gradients(self, batch: TrainBatch, seed: int, before: Kept) -> float:
         """Gradients of the whole batch in every process; its loss, summed over the images."""
@@ -160,8 +159,8 @@ class Step:
             self.micro_batch = halved(self.micro_batch, self._largest(batch), 2 if before else 1)
         if self.micro_batch != micro_batch:
             self.info(
-                f"memory is too small: {count(self.micro_batch, 'image')} at once from here on, "
-                f"gradients added up; the batch stays {batch.global_size}"
+                f"out of memory: switching to micro-batches of {self.micro_batch} with gradient "
+                "accumulation"
             )
         add_gradients(self.fabric, self.network)
         return loss

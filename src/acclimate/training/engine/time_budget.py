@@ -76,8 +76,8 @@ class TimeBudget:
             return (step + 1) / (self.steps * self.plan.epochs)
         return min(1.0, self._shared(self.seconds) / max(1e-3, self._usable()))
 
-    def of_all(self, epoch: int, mark: str = "/") -> str:
-        """An epoch's number, and how far that is."""
+    def describe(self, epoch: int, mark: str = "/") -> str:
+        """The number of an epoch, and the end of the training."""
         if self.plan.max_minutes is None:
             return f"epoch {epoch}{mark}{self.plan.epochs}"
         return f"epoch {epoch} ({self.seconds / 60:.3g} of {self.plan.max_minutes:.3g} min)"

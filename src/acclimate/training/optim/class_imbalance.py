@@ -78,9 +78,9 @@ def label_trust(dataset: Dataset) -> torch.Tensor:
     rows = dataset.rows("train")
     if np.isnan(scores[rows]).all():
         raise RecipeError(
-            "no label has a score of inspect, by which it could be weighed.",
+            "no training label has a score of inspect.",
             where="label_weights",
-            hint="Inspect the data first, with 'label_errors' among inspect.checks.",
+            hint="Run inspect first, with 'label_errors' among inspect.checks.",
         )
     weights = np.minimum(1.0, (1 - np.nan_to_num(scores, nan=0.0)) / (1 - _SUSPICIOUS))
     return torch.from_numpy(weights / max(float(weights[rows].mean()), _LEAST_MEAN)).float()

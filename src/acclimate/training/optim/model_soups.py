@@ -57,15 +57,15 @@ class Blend:
         told = []
         if self.epochs:
             names = ", ".join("the start" if e == 0 else f"epoch {e}" for e in self.epochs)
-            told.append(f"Soup of {names}.")
+            told.append(f"Model soup of {names}.")
         if self.coefficient is not None and self.candidates is None:
-            told.append(f"WiSE-FT took {self.coefficient:g}; there is no val to ask.")
+            told.append(f"WiSE-FT used {self.coefficient:g}, because there is no val split.")
         if self.candidates is not None:
             tried = ", ".join(
                 f"{c:g}: {j.accuracy:.3f} ({j.loss:.3f})" for c, j in self.candidates.items()
             )
             told.append(
-                f"WiSE-FT took {self.coefficient:g}; val accuracy (loss) by coefficient: {tried}."
+                f"WiSE-FT chose {self.coefficient:g}; val accuracy (loss) by coefficient: {tried}."
             )
         return tuple(told)
 
@@ -82,9 +82,9 @@ def check_val(averaging: str, images: int) -> None:
     """
     if averaging == "soup" and not images:
         raise RecipeError(
-            "averaging: soup asks val what to take, and there is no val split.",
+            "averaging: soup chooses epochs on val, and there is no val split.",
             where="averaging",
-            hint="Set clean.val above 0, or take averaging: ema.",
+            hint="Set clean.val above 0, or use averaging: ema.",
         )
 
 
