@@ -26,7 +26,7 @@ from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context, derive_seed
-from acclimate.data.dataset import HOME, Dataset, balanced
+from acclimate.data.dataset import HOME, Dataset, balanced_sample
 from acclimate.data.images.decode import read_image
 from acclimate.data.sample_data import write_digits
 from acclimate.data.settings import Source
@@ -85,7 +85,7 @@ def write_corrupted(dataset: Dataset, folder: Path) -> None:
     for row in dataset.rows("test"):
         place = folder / dataset.classes[dataset.labels[row]]
         place.mkdir(parents=True, exist_ok=True)
-        image = read_image(dataset.path(int(row)), at_least=JUDGED_SIDE)
+        image = read_image(dataset.path(int(row)), min_side=JUDGED_SIDE)
         image.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
         rng = np.random.default_rng(derive_seed(0, dataset.paths[row]))
         corrupt = CORRUPTIONS[rng.integers(len(CORRUPTIONS))]
@@ -99,7 +99,7 @@ def load(folder: Path, scratch: Path, most: int, context: Context) -> Dataset:
     both = read(folder, Source(test_domains={"corrupted": scratch}))
     dataset = clean(both, Clean(val=0.15, test=0.3), context=context)
     train = dataset.rows("train")
-    kept = balanced(dataset, train, most, np.random.default_rng(context.seed))
+    kept = balanced_sample(dataset, train, most, np.random.default_rng(context.seed))
     keep = dataset.keep.copy()
     keep[np.setdiff1d(train, kept)] = False
     return dataset.with_columns({"keep": keep})

@@ -28,8 +28,8 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, balanced
-from acclimate.data.images.batches import in_order
+from acclimate.data.dataset import Dataset, balanced_sample
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.sample_data import write_digits
 from acclimate.data.sources.read import read
 from acclimate.fine_tuning.fine_tune import fine_tune
@@ -54,7 +54,7 @@ def of_classes(dataset: Dataset, first: int, end: int, few: int | None = None) -
     if few:
         rows = dataset.rows("train")
         rows = rows[dataset.labels[rows] < first]
-        keep[balanced(dataset, rows, few * first, np.random.default_rng(0))] = True
+        keep[balanced_sample(dataset, rows, few * first, np.random.default_rng(0))] = True
     return replace(dataset.with_columns({"keep": keep}), classes=names)
 
 
@@ -103,7 +103,7 @@ def accuracies(model: Classifier, whole: Dataset, first: int, context: Context) 
     """Over old classes, new ones and all, as a table's cells."""
     judged = whole.rows("test")
     run = run_torch(model, context.device)
-    said = np.concatenate([run(b.images) for b in in_order(whole, judged, model.contract)])
+    said = np.concatenate([run(b.images) for b in ordered_batches(whole, judged, model.contract)])
     named = np.array([whole.classes.index(name) for name in model.classes])[said.argmax(1)]
     right, is_old = named == whole.labels[judged], whole.labels[judged] < first
     cells = [right[is_old].mean(), right[~is_old].mean(), right.mean()]

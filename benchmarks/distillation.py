@@ -29,8 +29,8 @@ from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.dataset import SPLITS, Dataset, balanced
-from acclimate.data.images.batches import in_order
+from acclimate.data.dataset import SPLITS, Dataset, balanced_sample
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.sample_data import write_digits
 from acclimate.data.sources.read import read
 from acclimate.distillation.distill import distill
@@ -52,7 +52,7 @@ from acclimate.training.plan import make_plan
 
 def accuracy(model: Classifier, dataset: Dataset) -> float:
     run, rows, right = run_torch(model, "cpu"), dataset.rows("test"), 0
-    for batch in in_order(dataset, rows, model.contract):
+    for batch in ordered_batches(dataset, rows, model.contract):
         right += int((run(batch.images).argmax(1) == batch.targets).sum())
     return right / len(rows)
 
@@ -137,7 +137,7 @@ def fewer(dataset: Dataset, images: int | None, seed: int) -> Dataset:
     """The data with so many training images, as many of each class as there are."""
     rows = dataset.rows("train")
     rng, keep = np.random.default_rng(seed), dataset.keep.copy()
-    keep[np.setdiff1d(rows, balanced(dataset, rows, images or len(rows), rng))] = False
+    keep[np.setdiff1d(rows, balanced_sample(dataset, rows, images or len(rows), rng))] = False
     return dataset.with_columns({"keep": keep})
 
 

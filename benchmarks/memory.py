@@ -163,8 +163,8 @@ SPREADS = {"like photos": (np.arange(1280) + 5.0) ** -1.2, "white": np.ones(1280
 
 def feature_work(rows: int) -> None:
     """The time, and that the copies are what is found."""
-    from acclimate.cleaning.duplicates.connected_components import components
-    from acclimate.cleaning.duplicates.feature_pairs import alike_by_features, feature_threshold
+    from acclimate.cleaning.duplicates.connected_components import component_labels
+    from acclimate.cleaning.duplicates.feature_pairs import feature_threshold, similar_pairs
     from acclimate.cleaning.settings import Clean
     from acclimate.features.store import FeatureStore
 
@@ -175,8 +175,8 @@ def feature_work(rows: int) -> None:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             began, busy = time.perf_counter(), time.process_time()
             least = feature_threshold(features, Clean().feature_likeness, seed=0)
-            pairs, _ = alike_by_features(features, least, seed=0)
-            components(pairs, rows)
+            pairs, _ = similar_pairs(features, least, seed=0)
+            component_labels(pairs, rows)
             seconds, busy = time.perf_counter() - began, time.process_time() - busy
         copies = rows // 50
         true = int((pairs[:, 1] - pairs[:, 0] == rows - copies).sum())

@@ -32,8 +32,8 @@ from torch.nn import functional
 from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.dataset import HOME, Dataset, Rows, balanced
-from acclimate.data.images.batches import batches, in_order
+from acclimate.data.dataset import HOME, Dataset, Rows, balanced_sample
+from acclimate.data.images.batches import batches, ordered_batches
 from acclimate.data.sample_data import write_digits, write_shifted
 from acclimate.data.settings import Source
 from acclimate.data.sources.read import read
@@ -59,7 +59,7 @@ def load(home: Path, other: Path, most: int, context: Context) -> Dataset:
     rng = np.random.default_rng(context.seed)
     keep = dataset.keep.copy()
     for rows, number in ((dataset.rows("train"), most), (dataset.rows("test", OTHER), 500)):
-        keep[np.setdiff1d(rows, balanced(dataset, rows, number, rng))] = False
+        keep[np.setdiff1d(rows, balanced_sample(dataset, rows, number, rng))] = False
     return dataset.with_columns({"keep": keep})
 
 
@@ -67,7 +67,7 @@ def accuracy(network: nn.Module, dataset: Dataset, model: Classifier, rows: Rows
     network.eval()
     to_input, right = Normalizer(model.contract, CPU), 0
     with torch.inference_mode():
-        for batch in in_order(dataset, rows, model.contract):
+        for batch in ordered_batches(dataset, rows, model.contract):
             logits = network(to_input(torch.from_numpy(batch.images)))
             right += int((logits.argmax(1).numpy() == batch.targets).sum())
     return right / len(rows)

@@ -24,7 +24,7 @@ from torch import nn
 from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.cleaning.clean import clean
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, balanced
+from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.data.sample_data import write_digits
 from acclimate.data.sources.read import read
 from acclimate.features.probe import probe
@@ -183,7 +183,7 @@ def some(dataset: Dataset, train: int, test: int, seed: int) -> Dataset:
     val = max(2 * len(dataset.classes), train // 5)
     for split, number in (("train", train), ("val", val), ("test", test)):
         rows = dataset.rows(split)
-        keep[np.setdiff1d(rows, balanced(dataset, rows, number, rng))] = False
+        keep[np.setdiff1d(rows, balanced_sample(dataset, rows, number, rng))] = False
     return dataset.with_columns({"keep": keep})
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from sklearn.datasets import load_sample_image
 
-from acclimate.cleaning.scan.image_stats import Look, look
+from acclimate.cleaning.scan.image_stats import ImageStats, measure_image
 from acclimate.cleaning.settings import Clean
 
 PLACE = Path(__file__).parent / "faults.png"
 SHOWN, TEXT = (160, 107), 16
 LIMITS = Clean()
 
-FAULTS: dict[str, tuple[Callable[[Image.Image, float], Image.Image], Callable[[Look], bool]]] = {
+FAULTS: dict[
+    str, tuple[Callable[[Image.Image, float], Image.Image], Callable[[ImageStats], bool]]
+] = {
     "dark": (
         lambda image, much: ImageEnhance.Brightness(image).enhance(1 - much),
         lambda seen: seen.brightness + 2 * seen.contrast < LIMITS.dark,
@@ -44,11 +46,11 @@ FAULTS: dict[str, tuple[Callable[[Image.Image, float], Image.Image], Callable[[L
 """How a fault grows, and when it is one."""
 
 
-def measured(image: Image.Image) -> Look:
+def measured(image: Image.Image) -> ImageStats:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "a.png"
         image.save(path)
-        return look(path, LIMITS)
+        return measure_image(path, LIMITS)
 
 
 def just_faulty(image: Image.Image, name: str) -> Image.Image:

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from acclimate.augmentation.flip_symmetry import flips_detected, gradient_histograms
 from acclimate.augmentation.operations import vertical_flip
-from acclimate.data.images.fast_resize import mirrored
+from acclimate.data.images.fast_resize import flip_horizontal
 
 
 def rng_of(seed=0):
@@ -44,19 +44,19 @@ def blots(count, lean=0):
     return pictures, np.arange(count) % 3
 
 
-@pytest.mark.parametrize("flip", [mirrored, vertical_flip])
+@pytest.mark.parametrize("flip", [flip_horizontal, vertical_flip])
 def test_flipped_digits_are_told(flip):
     assert flips_detected(*scans(150), flip, rng_of()).mean() > 0.85
 
 
-@pytest.mark.parametrize("flip", [mirrored, vertical_flip])
+@pytest.mark.parametrize("flip", [flip_horizontal, vertical_flip])
 def test_what_looks_the_same_both_ways_is_not_told(flip):
     assert 0.35 < flips_detected(*blots(150), flip, rng_of()).mean() < 0.65
 
 
 def test_pictures_that_are_their_own_mirror_image_are_a_coin():
     pictures = [np.full((32, 32, 3), level, np.uint8) for level in range(100)]
-    detected = flips_detected(pictures, np.zeros(100, np.int64), mirrored, rng_of())
+    detected = flips_detected(pictures, np.zeros(100, np.int64), flip_horizontal, rng_of())
     assert 0.35 < detected.mean() < 0.65
 
 
@@ -68,5 +68,5 @@ def test_colors_do_not_count():
 
 
 def test_the_same_draw_gives_the_same_answer():
-    first, again = (flips_detected(*scans(60), mirrored, rng_of(1)) for _ in range(2))
+    first, again = (flips_detected(*scans(60), flip_horizontal, rng_of(1)) for _ in range(2))
     assert np.array_equal(first, again)

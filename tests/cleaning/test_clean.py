@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acclimate.cleaning.clean import clean, first_reasons
+from acclimate.cleaning.clean import clean, drop_reasons
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
@@ -73,7 +73,7 @@ def test_a_picture_stored_again_in_another_format_is_left_out(photos):
     with Image.open(photos / "rose" / "1.png") as image:
         image.save(photos / "rose" / "1.bmp")
     dataset = clean(read(photos))
-    assert first_reasons(dataset, 10) == ["rose/1.png: same picture as rose/1.bmp"]
+    assert drop_reasons(dataset, 10) == ["rose/1.png: same picture as rose/1.bmp"]
 
 
 def test_nothing_of_the_users_is_moved_changed_or_deleted(photos):
@@ -124,7 +124,7 @@ def test_a_leak_across_given_splits_loses_its_training_copy(tmp_path):
     for split in ("train", "val"):
         shutil.copy(tmp_path / "test" / "a" / "0.png", tmp_path / split / "a" / "leak.png")
     dataset = clean(read(tmp_path))
-    assert first_reasons(dataset, 10) == [
+    assert drop_reasons(dataset, 10) == [
         "train/a/leak.png: leak: same file as test/a/0.png in test",
         "val/a/leak.png: leak: same file as test/a/0.png in test",
     ]
@@ -185,7 +185,7 @@ def test_the_first_reasons_are_told_and_the_rest_counted(photos):
     spoil(photos, *(f"rose/bad{i:04}.png" for i in range(1_012)))
     recorder = Recorder()
     dataset = clean(read(photos), context=Context(progress=recorder))
-    lines = first_reasons(dataset, 2)
+    lines = drop_reasons(dataset, 2)
     assert lines == [
         "rose/bad0000.png: file is empty (0 bytes)",
         "rose/bad0001.png: file is empty (0 bytes)",
@@ -193,11 +193,11 @@ def test_the_first_reasons_are_told_and_the_rest_counted(photos):
     ]
     assert recorder.lines[0] == "clean: 20 images of 2 classes kept, 1,012 left out"
     assert len(recorder.lines) == 12
-    assert first_reasons(dataset, 0) == ["… and 1,012 more"]
+    assert drop_reasons(dataset, 0) == ["… and 1,012 more"]
 
 
 def test_nothing_left_out_leaves_nothing_to_tell(photos):
-    assert first_reasons(clean(read(photos)), 10) == []
+    assert drop_reasons(clean(read(photos)), 10) == []
 
 
 def test_an_only_file_that_is_no_image_is_told_in_the_singular(tmp_path):
@@ -277,7 +277,7 @@ def test_a_test_domain_is_cleaned_and_keeps_its_place(photos, tmp_path):
     dataset = clean(read(photos, source))
     assert dataset.counts("test", "night") == {"daisy": 0, "rose": 2}
     assert dataset.counts("train", "night") == {"daisy": 0, "rose": 0}
-    assert len(first_reasons(dataset, 10)) == 1
+    assert len(drop_reasons(dataset, 10)) == 1
 
 
 def test_unlabelled_images_are_cleaned_and_not_dealt(tmp_path):

@@ -13,7 +13,7 @@ from acclimate.compression.acceptance import (
     assess_compression,
 )
 from acclimate.data.dataset import SPLITS
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.models.classifier import Card, Classifier
 from kit import CONTRACT
 
@@ -29,7 +29,7 @@ def model(size):
 def answers(dataset):
     """Runs that name the first so many of the val images right, and take their time."""
     truth = {}
-    for batch in in_order(dataset, dataset.rows("val"), CONTRACT):
+    for batch in ordered_batches(dataset, dataset.rows("val"), CONTRACT):
         truth |= {i.tobytes(): int(t) for i, t in zip(batch.images, batch.targets, strict=True)}
     order = list(truth)
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from acclimate.compression.importance import magnitude, taylor
 from acclimate.compression.prune import structured
 from acclimate.compression.settings import Prune
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import Normalizer
 from kit import CONTRACT, tiny_classifier
@@ -82,7 +82,7 @@ def test_taylor_leaves_the_gradient_of_all_images_however_they_fall_into_batches
     network = small(dataset)
     reference = copy.deepcopy(network)
     taylor(network, CONTRACT, dataset, rows)
-    batch = next(in_order(dataset, rows, CONTRACT, batch_size=images))
+    batch = next(ordered_batches(dataset, rows, CONTRACT, batch_size=images))
     logits = reference(Normalizer(CONTRACT, torch.device("cpu"))(torch.from_numpy(batch.images)))
     functional.cross_entropy(logits, torch.from_numpy(batch.targets)).backward()
     ours, theirs = (

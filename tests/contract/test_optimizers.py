@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.models.structure import head, with_head
@@ -35,7 +35,9 @@ def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context)
     network = with_head(imagenet.module(), nn.Linear(width, 10)).eval()
     nn.init.zeros_(head(network).weight)
     nn.init.zeros_(head(network).bias)
-    batch = next(in_order(dataset, dataset.rows("train")[::6], imagenet.contract, batch_size=32))
+    batch = next(
+        ordered_batches(dataset, dataset.rows("train")[::6], imagenet.contract, batch_size=32)
+    )
     images = Normalizer(imagenet.contract, torch.device("cpu"))(torch.from_numpy(batch.images))
     targets = torch.from_numpy(batch.targets)
     plan = make_plan(FineTune(optimizer=name, batch_size=32), 1000, context)

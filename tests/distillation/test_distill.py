@@ -14,7 +14,7 @@ from acclimate.compression.prune import prune
 from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Prune, Quantize
 from acclimate.data.dataset import SPLITS
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import InputContract
 from acclimate.distillation.distill import distill, student
 from acclimate.distillation.methods import DISTILLATIONS
@@ -61,7 +61,7 @@ def student_folder(tmp_path_factory):
 
 def logits(model, dataset, split="val"):
     run = run_torch(model, "cpu")
-    batches = in_order(dataset, dataset.rows(split), model.contract)
+    batches = ordered_batches(dataset, dataset.rows(split), model.contract)
     return torch.from_numpy(np.concatenate([run(batch.images) for batch in batches]))
 
 

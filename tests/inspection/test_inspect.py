@@ -13,7 +13,7 @@ from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.data.dataset import SCHEMA, SPLITS
 from acclimate.data.sample_data import write_digits
-from acclimate.data.sources.fix_list import apply_fixes, fixes_as_csv, suggested_fixes
+from acclimate.data.sources.fix_list import apply_fixes, fixes_as_csv, suggest_fixes
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, RecipeError
 from acclimate.inspection.inspect import INSPECTIONS, inspect
@@ -186,7 +186,7 @@ def test_an_image_that_a_fix_list_keeps_is_not_flagged_again(
 
 def test_the_suggested_fixes_correct_wrong_labels(found, swapped, dataset, tmp_path):
     path = tmp_path / "fixes.csv"
-    path.write_text(fixes_as_csv([f for f in suggested_fixes(found) if f.action == "relabel"]))
+    path.write_text(fixes_as_csv([f for f in suggest_fixes(found) if f.action == "relabel"]))
     fixed = apply_fixes(swapped[0], path)
     before = (swapped[0].labels != dataset.labels).sum()
     assert (fixed.labels != dataset.labels).sum() < 0.8 * before

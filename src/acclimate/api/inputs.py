@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from acclimate.cleaning.clean import opened
+from acclimate.cleaning.clean import load_or_clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
@@ -78,7 +78,7 @@ def as_dataset(
     """
     if isinstance(data, Dataset):
         return data
-    return opened(
+    return load_or_clean(
         Path(data),
         source=source or Source(),
         settings=settings or Clean(),

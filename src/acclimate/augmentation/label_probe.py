@@ -14,10 +14,10 @@ from acclimate.augmentation.crops import random_crop
 from acclimate.augmentation.operations import OPERATIONS, vertical_flip
 from acclimate.augmentation.policy import jitter
 from acclimate.context import Context, usable_cores
-from acclimate.data.dataset import Dataset, balanced
+from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import read_image
-from acclimate.data.images.fast_resize import mirrored
+from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.data.images.threads import image_threads
 from acclimate.features.extract import load_backbone
 from acclimate.features.store import Features
@@ -28,7 +28,7 @@ _FOLDS = 4
 _CLIP = 5.0
 """Standardized features are clipped here: copies can lie far from the images that were fitted."""
 FLIPS: dict[str, Callable[[Pixels], Pixels]] = {
-    "horizontal_flip": mirrored,
+    "horizontal_flip": flip_horizontal,
     "vertical_flip": vertical_flip,
 }
 """uint8 (S, S, 3) to the same; flips have one strength."""
@@ -70,7 +70,7 @@ class LabelProbe:
     ) -> None:
         self.context, self.contract = context, classifier.contract
         rng = np.random.default_rng(context.seed_for("augment", "images"))
-        val = balanced(dataset, dataset.rows("val"), max_images, rng)
+        val = balanced_sample(dataset, dataset.rows("val"), max_images, rng)
         rows = np.sort(np.concatenate([val, _train_rows(dataset, max_images - len(val), rng)]))
         self.labels = dataset.labels[rows]
         self._targets = np.eye(len(dataset.classes), dtype=np.float32)[self.labels]
@@ -198,7 +198,7 @@ def augmented_copy(
 def _train_rows(dataset: Dataset, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Training images that fill up the sample."""
     train = dataset.rows("train")
-    return balanced(dataset, train, number, rng) if number > 0 else train[:0]
+    return balanced_sample(dataset, train, number, rng) if number > 0 else train[:0]
 
 
 def _small(path: Path, at_least: int) -> Image.Image:

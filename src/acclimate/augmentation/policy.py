@@ -17,7 +17,7 @@ from acclimate.augmentation.sampled import AppliedOp, Chain, PartialView, Sample
 from acclimate.augmentation.settings import APART_FROM_MIXING, PHOTO_OPERATIONS, Augment
 from acclimate.context import Context
 from acclimate.data.images.contract import InputContract, Pixels, Resizable
-from acclimate.data.images.fast_resize import mirrored
+from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import DataError, RecipeError, near_names, reason
 from acclimate.files import digest_json, read_json, write_json
 
@@ -138,7 +138,7 @@ class Policy:
         """Crops at random, and flips at random if the policy flips."""
         pixels = random_crop(image, contract, self.crop_area, rng)
         if self.horizontal_flip and rng.random() < 0.5:
-            pixels = mirrored(pixels)
+            pixels = flip_horizontal(pixels)
         if self.vertical_flip and rng.random() < 0.5:
             pixels = vertical_flip(pixels)
         return pixels

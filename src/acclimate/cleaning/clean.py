@@ -54,10 +54,10 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
     )
     for empty in _empty_splits(dataset, settings):
         context.progress.info(f"clean: no image is left for {empty}")
-    for reason in first_reasons(dataset, 10):
+    for reason in drop_reasons(dataset, 10):
         context.progress.info(f"  {reason}")
-    if flagged := _flagged(dataset):
-        context.progress.info(f"clean: kept and flagged: {flagged}")
+    if flag_counts := _flag_counts(dataset):
+        context.progress.info(f"clean: kept and flagged: {flag_counts}")
     return dataset
 
 
@@ -66,10 +66,10 @@ def _empty_splits(dataset: Dataset, settings: Clean) -> list[str]:
     if not (dataset.keep & (dataset.labels >= 0)).any():
         return []
     wanted = {"train": settings.test < 1, "val": settings.val > 0, "test": settings.test > 0}
-    return [name for name, asked in wanted.items() if asked and not len(dataset.rows(name))]
+    return [name for name, requested in wanted.items() if requested and not len(dataset.rows(name))]
 
 
-def opened(
+def load_or_clean(
     place: Path,
     *,
     source: Source = _SOURCE,
@@ -95,7 +95,7 @@ def opened(
     return clean(read(place, source), settings, context=context)
 
 
-def first_reasons(dataset: Dataset, most: int) -> list[str]:
+def drop_reasons(dataset: Dataset, most: int) -> list[str]:
     """The first images that were left out, each with its reason.
 
     Args:
@@ -111,13 +111,13 @@ def first_reasons(dataset: Dataset, most: int) -> list[str]:
         np.flatnonzero(~dataset.keep).tolist(),
         key=lambda row: set(FALSIFYING).isdisjoint(flags[row] or ()),
     )
-    lines = [_with_reason(row, dataset) for row in rows[:most]]
+    reasons = [_with_reason(row, dataset) for row in rows[:most]]
     if len(rows) > most:
-        lines.append(f"… and {len(rows) - most:,} more")
-    return lines
+        reasons.append(f"… and {len(rows) - most:,} more")
+    return reasons
 
 
-def _flagged(dataset: Dataset) -> str:
+def _flag_counts(dataset: Dataset) -> str:
     """How many kept images have which flag, such as "3 dark, 2 blurred"."""
     flags = dataset.table["flags"].to_pylist()
     found = Counter(flag for row in np.flatnonzero(dataset.keep) for flag in flags[row] or ())
@@ -127,18 +127,18 @@ def _flagged(dataset: Dataset) -> str:
 def _check_usable(dataset: Dataset) -> None:
     if not dataset.keep.any():
         none = f"none of the {len(dataset):,} files here is a usable image"
-        told = none if len(dataset) > 1 else "the only file here is no usable image"
-        lines = "; ".join(first_reasons(dataset, 3))
-        raise DataError(f"{told}: {lines}.", where=dataset.shown_root)
-    home = dataset.rows()
+        message = none if len(dataset) > 1 else "the only file here is no usable image"
+        reasons = "; ".join(drop_reasons(dataset, 3))
+        raise DataError(f"{message}: {reasons}.", where=dataset.shown_root)
+    own_rows = dataset.rows()
     kept = np.bincount(
-        dataset.labels[home][dataset.labels[home] >= 0], minlength=len(dataset.classes)
+        dataset.labels[own_rows][dataset.labels[own_rows] >= 0], minlength=len(dataset.classes)
     )
     empty = [name for name, n in zip(dataset.classes, kept, strict=True) if n == 0]
     if empty:
-        told = "; ".join(_without_images(name, dataset) for name in empty[:3])
+        message = "; ".join(_without_images(name, dataset) for name in empty[:3])
         raise DataError(
-            f"no usable image is left of {count(len(empty), 'class', 'classes')}: {told}.",
+            f"no usable image is left of {count(len(empty), 'class', 'classes')}: {message}.",
             where=dataset.shown_root,
             hint="Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
         )

@@ -5,9 +5,9 @@ from typing import Any
 
 from acclimate.cleaning.settings import Clean
 from acclimate.data.dataset import Dataset
-from acclimate.data.sources.fix_list import is_kept
+from acclimate.data.sources.fix_list import is_marked_keep
 
-RANK = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
+SPLIT_PRIORITY = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
 """Who stays when copies stand in several splits: the side that judges, so that what is trained
 on never holds what is tested on."""
 
@@ -36,7 +36,7 @@ class Findings:
             reason: For people, should the image be left out.
         """
         flags = self._columns["flags"][row] or []
-        if is_kept(flags):
+        if is_marked_keep(flags):
             return
         self.found[flag] += 1
         if flag not in flags:

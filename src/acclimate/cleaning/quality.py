@@ -30,28 +30,28 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         The data set with `flags` filled, and `keep` false where the policy drops.
     """
     columns = {name: _numbers(dataset, name) for name in _READ}
-    seen = dataset.keep & np.isfinite(columns["brightness"])
+    measured = dataset.keep & np.isfinite(columns["brightness"])
     findings = Findings(dataset, settings)
-    if not seen.any():
+    if not measured.any():
         return dataset.with_columns(findings.columns())
     for name, find in FAULTS.items():
-        found = find(columns, seen, settings) & seen
-        if 2 * found.sum() > seen.sum():
+        found = find(columns, measured, settings) & measured
+        if 2 * found.sum() > measured.sum():
             if name != "grey":  # of which nobody wonders
-                shown = f"{count(int(found.sum()), 'image')} of {int(seen.sum()):,}"
+                shown = f"{count(int(found.sum()), 'image')} of {int(measured.sum()):,}"
                 context.progress.info(
-                    f"clean: {shown} {_named(name)}: how this data is, not flagged"
+                    f"clean: {shown} {_readable(name)}: how this data is, not flagged"
                 )
             continue
         for row in np.flatnonzero(found):
-            findings.add(int(row), name, _named(name))
+            findings.add(int(row), name, _readable(name))
     return dataset.with_columns(findings.columns())
 
 
 _READ = ("brightness", "contrast", "sharpness", "color", "width", "height")
 
 
-def _named(name: str) -> str:
+def _readable(name: str) -> str:
     return name.replace("_", " ")
 
 
@@ -59,37 +59,37 @@ def _numbers(dataset: Dataset, name: str) -> NDArray[np.float64]:
     return np.asarray(dataset.table[name].to_numpy(zero_copy_only=False), np.float64)
 
 
-def _dark(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _dark(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     # Mean and twice the deviation: nearly the brightest level. A lamp in the night is no fault.
     return columns["brightness"] + 2 * columns["contrast"] < settings.dark
 
 
-def _bright(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _bright(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     return columns["brightness"] - 2 * columns["contrast"] > settings.bright
 
 
-def _low_contrast(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _low_contrast(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     return columns["contrast"] < settings.low_contrast
 
 
-def _blurred(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _blurred(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     # A blank image has no edges to judge by, and has a flag of its own.
-    return (columns["sharpness"] < settings.blurred) & ~_low_contrast(columns, seen, settings)
+    return (columns["sharpness"] < settings.blurred) & ~_low_contrast(columns, measured, settings)
 
 
-def _odd_aspect(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _odd_aspect(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     sides = np.stack([columns["width"], columns["height"]])
     return np.asarray(sides.max(0) > settings.odd_aspect * sides.min(0), bool)
 
 
-def _odd_size(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _odd_size(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     side = np.sqrt(columns["width"] * columns["height"])
-    median = float(np.median(side[seen]))
+    median = float(np.median(side[measured]))
     found: Mask = (side > settings.odd_size * median) | (side < median / settings.odd_size)
     return found
 
 
-def _grey(columns: Columns, seen: Mask, settings: Clean) -> Mask:
+def _grey(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     return columns["color"] < settings.grey
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from acclimate.cleaning.duplicates.perceptual_hash import hashes
-from acclimate.cleaning.scan.image_stats import THUMBNAIL, Look
-from acclimate.cleaning.scan.parallel import looks
+from acclimate.cleaning.scan.image_stats import THUMBNAIL, ImageStats
+from acclimate.cleaning.scan.parallel import measure_images
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
@@ -22,21 +22,23 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         context: The run.
 
     Returns:
-        The data set with the columns of `Look` filled (brightness and the like where `quality` is
-        among the checks), and `keep` false where a file failed.
+        The data set with the columns of `ImageStats` filled (brightness and the like if
+        `quality` is among the checks), and `keep` false where a file failed.
     """
     rows = np.flatnonzero(dataset.keep).tolist()
-    names = (*_SEEN, "phash", "keep", "reasons")
+    names = (*_STATS_COLUMNS, "phash", "keep", "reasons")
     columns = {name: dataset.table[name].to_pylist() for name in names}
     with context.progress.task("clean", len(rows)) as task:
-        faults = "quality" in settings.checks
-        seen_all = looks([dataset.path(row) for row in rows], settings, faults=faults)
-        for row, seen in zip(rows, seen_all, strict=True):
-            for name in _SEEN:
-                columns[name][row] = getattr(seen, name)
-            if seen.reason is not None:
+        with_quality = "quality" in settings.checks
+        measured = measure_images(
+            [dataset.path(row) for row in rows], settings, with_quality=with_quality
+        )
+        for row, stats in zip(rows, measured, strict=True):
+            for name in _STATS_COLUMNS:
+                columns[name][row] = getattr(stats, name)
+            if stats.reason is not None:
                 columns["keep"][row] = False
-                columns["reasons"][row] = [*columns["reasons"][row], seen.reason]
+                columns["reasons"][row] = [*columns["reasons"][row], stats.reason]
             task.advance()
     return dataset.with_columns({**columns, "phash": _hashes(columns)})
 
@@ -52,4 +54,4 @@ def _hashes(columns: dict[str, list[Any]]) -> list[int | None]:
     return found
 
 
-_SEEN = tuple(field.name for field in fields(Look) if field.name != "reason")
+_STATS_COLUMNS = tuple(field.name for field in fields(ImageStats) if field.name != "reason")

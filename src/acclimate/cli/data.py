@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @shared
 def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Write what the flags of DATA suggest as a list: edit it, then give it as --fix-list."""
-    from acclimate.data.sources.fix_list import fixes_as_csv, suggested_fixes
+    from acclimate.data.sources.fix_list import fixes_as_csv, suggest_fixes
 
     if out.suffix.lower() != ".csv":
         raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")
@@ -32,7 +32,7 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
             where=out,
             hint="Choose a new file with --out.",
         )
-    found = suggested_fixes(_dataset(data, flags)[0])
+    found = suggest_fixes(_dataset(data, flags)[0])
     write_atomic(out, fixes_as_csv(found))
     if flags["as_json"]:
         output.print_json({"out": str(out), "fixes": len(found)})
@@ -70,9 +70,9 @@ def copy(data: str, out: Path, lossless: bool, force: bool, **flags: Any) -> Non
 
 def _dataset(data: str, flags: dict[str, Any]) -> "tuple[Dataset, Context]":
     """What DATA names; without `inputs`, whose torch would take four seconds to come."""
-    from acclimate.cleaning.clean import opened
+    from acclimate.cleaning.clean import load_or_clean
 
     recipe = read_recipe(flags, {}, section="clean")
     context = make_context(flags, recipe)
-    dataset = opened(Path(data), source=recipe.data, settings=recipe.clean, context=context)
+    dataset = load_or_clean(Path(data), source=recipe.data, settings=recipe.clean, context=context)
     return dataset, context

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.evaluation.evaluate import shipped_bytes
 from acclimate.evaluation.latency import measure_latency
 from acclimate.models.classifier import Classifier
@@ -99,6 +99,6 @@ def acceptance_rows(dataset: Dataset) -> Rows:
 def accuracy(run: Run, model: Classifier, dataset: Dataset, rows: Rows) -> float:
     """The part of some images that is named right, in [0, 1]."""
     right = 0
-    for batch in in_order(dataset, rows, model.contract):
+    for batch in ordered_batches(dataset, rows, model.contract):
         right += int((run(batch.images).argmax(1) == batch.targets).sum())
     return right / len(rows)

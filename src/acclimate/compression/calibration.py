@@ -3,7 +3,7 @@
 import numpy as np
 
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, Rows, balanced
+from acclimate.data.dataset import Dataset, Rows, balanced_sample
 
 
 def calibration_rows(dataset: Dataset, images: int, context: Context) -> Rows:
@@ -18,4 +18,4 @@ def calibration_rows(dataset: Dataset, images: int, context: Context) -> Rows:
         int64, (n,), in the table's order.
     """
     rng = np.random.default_rng(context.seed_for("calibration"))
-    return balanced(dataset, dataset.rows("train"), images, rng)
+    return balanced_sample(dataset, dataset.rows("train"), images, rng)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import InputContract
 from acclimate.models.runtime import Normalizer
 
@@ -40,7 +40,7 @@ def taylor(
     """
     network.zero_grad()
     to_input = Normalizer(contract, torch.device("cpu"))
-    for batch in in_order(dataset, rows, contract, batch_size=32):
+    for batch in ordered_batches(dataset, rows, contract, batch_size=32):
         logits = network(to_input(torch.from_numpy(batch.images)))
         targets = torch.from_numpy(batch.targets)
         loss = functional.cross_entropy(logits, targets, reduction="sum") / len(rows)

@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
 
 from acclimate.compression.settings import Quantize
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.models.classifier import Classifier
 
 
@@ -142,7 +142,7 @@ class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
         first = onnx.load_from_string(classifier.graph).graph.input[0].type.tensor_type.shape.dim[0]
         # Somebody else's graph may take one image at a time.
         size = first.dim_value or _even_batch_size(len(rows))
-        for batch in in_order(dataset, rows, classifier.contract, batch_size=size):
+        for batch in ordered_batches(dataset, rows, classifier.contract, batch_size=size):
             yield {"images": classifier.contract.normalize(batch.images)}
 
 

@@ -17,14 +17,14 @@ from acclimate.errors import DataError, listed, near_names, reason
 from acclimate.files import digest_bytes, digest_json, writing_errors
 
 FORMAT = 2
-_SINCE = {"orientation": 2}
+_ADDED_IN_FORMAT = {"orientation": 2}
 """The format that brought a column; it is empty in tables that were saved before."""
-_DIGESTED = 1
+_DIGEST_FORMAT = 1
 """The format of what digests stand for, which a column that nothing judges by does not change."""
 HOME = "home"
 """The domain of the user's own images; other domains come from `test_domains`."""
 SPLITS = ("train", "val", "test", "unlabelled")
-FIX_FLAG = "fix_"
+FIX_FLAG_PREFIX = "fix_"
 """What a flag begins with that a person's fix list set: a decision, so it is part of the digest."""
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -117,16 +117,16 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """Stands for all that training and evaluation see."""
-        parts = [digest_json({"format": _DIGESTED, "classes": self.classes})]
-        read = self.table["digest"].null_count < len(self)
+        parts = [digest_json({"format": _DIGEST_FORMAT, "classes": self.classes})]
+        has_digests = self.table["digest"].null_count < len(self)
         columns = ["path", "label", "split", "domain", "group", "keep"]
-        columns += ["digest"] if read else ["bytes", "stamp"]
+        columns += ["digest"] if has_digests else ["bytes", "stamp"]
         for name in columns:
             column = self.table[name]
             if pa.types.is_dictionary(column.type):
                 column = column.cast(pa.string())
             parts.append(digest_bytes(repr(column.to_pylist()).encode()))
-        if decided := self._decided():
+        if decided := self._fix_flags():
             parts.append(digest_json(decided))
         return digest_json(parts)
 
@@ -135,12 +135,14 @@ class Dataset:
         """Stands for what `inspect` thinks of the labels, which the digest leaves out."""
         return digest_bytes(repr(self.table["label_error"].to_pylist()).encode())
 
-    def _decided(self) -> list[tuple[int, str]]:
+    def _fix_flags(self) -> list[tuple[int, str]]:
         """What a person's fix list said of the images that stay: row and flag."""
         lists = self.table["flags"].combine_chunks()
         rows, flags = pc.list_parent_indices(lists), pc.list_flatten(lists)
-        said = pc.fill_null(pc.starts_with(flags, FIX_FLAG), False)
-        return list(zip(rows.filter(said).to_pylist(), flags.filter(said).to_pylist(), strict=True))
+        is_fix = pc.fill_null(pc.starts_with(flags, FIX_FLAG_PREFIX), False)
+        return list(
+            zip(rows.filter(is_fix).to_pylist(), flags.filter(is_fix).to_pylist(), strict=True)
+        )
 
     @property
     def shown_root(self) -> Path:
@@ -209,7 +211,7 @@ class Dataset:
         if unknown:
             raise DataError(
                 f"data has classes the model does not know: {listed(unknown)}. "
-                f"{_offer(unknown[0], classes)}",
+                f"{_class_suggestion(unknown[0], classes)}",
                 where=where,
                 hint="Fine-tune the model on this data first, or leave these classes out with "
                 "--set data.leave_out_classes=[...].",
@@ -280,7 +282,7 @@ class Dataset:
                 )
             root = Path(meta[b"acclimate.root"].decode())
             return cls(
-                table=_completed(table, written).cast(SCHEMA).combine_chunks(),
+                table=_with_added_columns(table, written).cast(SCHEMA).combine_chunks(),
                 classes=tuple(str(c) for c in json.loads(meta[b"acclimate.classes"])),
                 root=root if root.exists() else path.parent,
                 notes=tuple(str(n) for n in json.loads(meta[b"acclimate.notes"])),
@@ -294,8 +296,8 @@ class Dataset:
         return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
-def _completed(table: pa.Table, written: int) -> pa.Table:
-    for name, since in _SINCE.items():
+def _with_added_columns(table: pa.Table, written: int) -> pa.Table:
+    for name, since in _ADDED_IN_FORMAT.items():
         if written < since and name not in table.column_names:
             place = SCHEMA.get_field_index(name)
             nothing = pa.nulls(table.num_rows, SCHEMA.field(place).type)
@@ -303,7 +305,7 @@ def _completed(table: pa.Table, written: int) -> pa.Table:
     return table
 
 
-def _offer(name: str, classes: Sequence[str]) -> str:
+def _class_suggestion(name: str, classes: Sequence[str]) -> str:
     """The nearest classes, or how many: among a thousand, one is always a little alike."""
     if len(classes) > 100:
         return f"It knows {len(classes):,} others, such as {classes[0]!r}."
@@ -320,7 +322,7 @@ def is_saved_dataset(path: Path) -> bool:
         return False
 
 
-def balanced(dataset: Dataset, rows: Rows, most: int, rng: np.random.Generator) -> Rows:
+def balanced_sample(dataset: Dataset, rows: Rows, most: int, rng: np.random.Generator) -> Rows:
     """Some of the rows, as many of each class as their number allows.
 
     Args:
@@ -334,11 +336,11 @@ def balanced(dataset: Dataset, rows: Rows, most: int, rng: np.random.Generator) 
     """
     if len(rows) <= most:
         return rows
-    drawn = rng.permutation(len(rows))
-    labels = dataset.labels[rows[drawn]]
+    order = rng.permutation(len(rows))
+    labels = dataset.labels[rows[order]]
     # The k-th image of each class before the (k+1)-th of any: balanced at every length.
     turn = np.zeros(len(rows), np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         turn[members] = np.arange(len(members))
-    return rows[np.sort(drawn[np.argsort(turn, kind="stable")[:most]])]
+    return rows[np.sort(order[np.argsort(turn, kind="stable")[:most]])]

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from acclimate.context import CACHE_GB
-from acclimate.data.images.decode_limits import PlainBounds
+from acclimate.data.images.decode_limits import PlainDecodeLimits
 from acclimate.settings import Settings
 
-_BOUNDS = PlainBounds()
+_LIMITS = PlainDecodeLimits()
 SplitName = Literal["train", "val", "test", "unlabelled"]
 
 
@@ -36,7 +36,7 @@ class Source(Settings):
 class Decoding(Settings):
     """Bounds on what is decoded: an image may come from a stranger."""
 
-    max_megapixels: PositiveFloat = _BOUNDS.max_megapixels
+    max_megapixels: PositiveFloat = _LIMITS.max_megapixels
     """Larger images are left out before their pixels are unpacked."""
-    max_file_mb: PositiveInt = _BOUNDS.max_file_mb
+    max_file_mb: PositiveInt = _LIMITS.max_file_mb
     """Larger files are left out unread, in megabytes."""

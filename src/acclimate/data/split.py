@@ -29,51 +29,54 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     Raises:
         DataError: A class has too few images to be split.
     """
-    home = _at_home(dataset)
-    free = np.flatnonzero(dataset.keep & (dataset.splits < 0) & (dataset.labels >= 0) & home)
-    names = [None if s < 0 else SPLITS[s] for s in dataset.splits]
+    own = _is_own(dataset)
+    unassigned = np.flatnonzero(dataset.keep & (dataset.splits < 0) & (dataset.labels >= 0) & own)
+    split_names = [None if s < 0 else SPLITS[s] for s in dataset.splits]
     # Another domain's test images judge elsewhere: they are no test split of the user's own.
-    has = {name for name, own in zip(names, home, strict=True) if own} - {None, "unlabelled"}
+    present = {name for name, own in zip(split_names, own, strict=True) if own} - {
+        None,
+        "unlabelled",
+    }
     fractions = {"val": val, "test": test}
-    missing = {name: fraction for name, fraction in fractions.items() if name not in has}
-    if len(free) and val + test < 1:
-        _check_counts(dataset, free)
+    missing = {name: fraction for name, fraction in fractions.items() if name not in present}
+    if len(unassigned) and val + test < 1:
+        _check_counts(dataset, unassigned)
     # A missing split is carved from all that may train: what has no split yet, and what trains.
-    dealt = np.union1d(free, dataset.rows("train")) if missing else free
-    _assign(dataset, dealt, missing, names, seed)
-    return dataset.with_columns({"split": names})
+    assignable = np.union1d(unassigned, dataset.rows("train")) if missing else unassigned
+    _assign_groups(dataset, assignable, missing, split_names, seed)
+    return dataset.with_columns({"split": split_names})
 
 
-def _at_home(dataset: Dataset) -> np.ndarray:
+def _is_own(dataset: Dataset) -> np.ndarray:
     domain = dataset.table["domain"].to_pylist()
     return np.asarray([d == HOME for d in domain], bool)
 
 
 def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
     """A class must have an image to learn from and one to be judged by."""
-    found = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    home = dataset.rows()
-    labels = dataset.labels[home]
-    there = np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
+    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    own = dataset.rows()
+    labels = dataset.labels[own]
+    all_counts = np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
     single = [
         name
-        for name, n, all_ in zip(dataset.classes, found, there, strict=True)
+        for name, n, all_ in zip(dataset.classes, counts, all_counts, strict=True)
         if n == 1 and all_ == 1
     ]
     if single:
         raise DataError(
-            f"{count(len(single), 'class has', 'classes have')} a single usable image: "
+            f"{count(len(single), 'class present', 'classes have')} a single usable image: "
             f"{listed(single)}.",
             where=dataset.root,
             hint="Add images, or leave them out with --set data.leave_out_classes=[...].",
         )
 
 
-def _assign(
+def _assign_groups(
     dataset: Dataset,
     rows: np.ndarray,
     fractions: dict[str, float],
-    names: list[str | None],
+    split_names: list[str | None],
     seed: int,
 ) -> None:
     """Deals the groups out; what is left over trains.
@@ -83,29 +86,29 @@ def _assign(
     """
     rng = np.random.default_rng(seed)
     groups = _groups(dataset)
-    blocks = _blocks(rows, groups)
-    sides = _sides(groups, names, set(rows.tolist()))
-    need = {name: _wanted(dataset, rows, fraction) for name, fraction in fractions.items()}
-    left = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    trained = np.zeros_like(left)
+    groups_left = _blocks(rows, groups)
+    fixed = _fixed_splits(groups, split_names, set(rows.tolist()))
+    needed = {name: _target_counts(dataset, rows, fraction) for name, fraction in fractions.items()}
+    remaining = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    train_counts = np.zeros_like(remaining)
     # Large groups first: they are the ones that may not fit later.
-    order = sorted(rng.permutation(len(blocks)), key=lambda i: -len(blocks[i].rows))
+    order = sorted(rng.permutation(len(groups_left)), key=lambda i: -len(groups_left[i].rows))
     for index in order:
-        block = blocks[index]
+        block = groups_left[index]
         labels = np.bincount(dataset.labels[block.rows], minlength=len(dataset.classes))
-        side = sides.get(block.group) if block.group is not None else None
-        if side is None:
+        target = fixed.get(block.group) if block.group is not None else None
+        if target is None:
             # A class that would have nothing to learn from gives its last group to train.
-            last = (left <= labels) & (labels > 0) & (trained == 0)
-            kept = last.any() and sum(fractions.values()) < 1
-            side = "train" if kept else _neediest(need, labels)
-        if side in need:
-            need[side] = need[side] - labels
-        elif side == "train":
-            trained = trained + labels
-        left = left - labels
+            last_group = (remaining <= labels) & (labels > 0) & (train_counts == 0)
+            to_train = last_group.any() and sum(fractions.values()) < 1
+            target = "train" if to_train else _best_split(needed, labels)
+        if target in needed:
+            needed[target] = needed[target] - labels
+        elif target == "train":
+            train_counts = train_counts + labels
+        remaining = remaining - labels
         for row in block.rows:
-            names[row] = side
+            split_names[row] = target
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,12 @@ def _groups(dataset: Dataset) -> list[int | None]:
     A group that holds near-duplicates of another group's images is one with it.
     """
     shared = [dataset.table[name].to_pylist() for name in ("group", "cluster")]
-    parents: dict[tuple[int, object], tuple[int, object]] = {}
+    parent_of: dict[tuple[int, object], tuple[int, object]] = {}
 
-    def top(key: tuple[int, object]) -> tuple[int, object]:
-        while parents.setdefault(key, key) != key:
-            parents[key] = parents[parents[key]]
-            key = parents[key]
+    def find_root(key: tuple[int, object]) -> tuple[int, object]:
+        while parent_of.setdefault(key, key) != key:
+            parent_of[key] = parent_of[parent_of[key]]
+            key = parent_of[key]
         return key
 
     keys = [
@@ -136,36 +139,36 @@ def _groups(dataset: Dataset) -> list[int | None]:
     ]
     for own in keys:
         for key in own:
-            parents[top(key)] = top(own[0])
+            parent_of[find_root(key)] = find_root(own[0])
     numbers: dict[tuple[int, object], int] = {}
-    return [numbers.setdefault(top(own[0]), len(numbers)) if own else None for own in keys]
+    return [numbers.setdefault(find_root(own[0]), len(numbers)) if own else None for own in keys]
 
 
 def _blocks(rows: np.ndarray, groups: Sequence[int | None]) -> list[_Block]:
-    together: dict[int, list[int]] = defaultdict(list)
-    alone = []
+    members_of: dict[int, list[int]] = defaultdict(list)
+    singles = []
     for row in rows.tolist():
         group = groups[row]
         if group is None:
-            alone.append(_Block(None, [row]))
+            singles.append(_Block(None, [row]))
         else:
-            together[group].append(row)
-    return [*(_Block(group, members) for group, members in together.items()), *alone]
+            members_of[group].append(row)
+    return [*(_Block(group, members) for group, members in members_of.items()), *singles]
 
 
-def _sides(
-    groups: Sequence[int | None], names: list[str | None], moving: set[int]
+def _fixed_splits(
+    groups: Sequence[int | None], split_names: list[str | None], moving: set[int]
 ) -> dict[int, str]:
     """Where each group stands that was given a split; what judges comes first."""
-    found: dict[int, str] = {}
+    counts: dict[int, str] = {}
     for split_name in ("train", "val", "test"):
         for row, group in enumerate(groups):
-            if group is not None and names[row] == split_name and row not in moving:
-                found[group] = split_name
-    return found
+            if group is not None and split_names[row] == split_name and row not in moving:
+                counts[group] = split_name
+    return counts
 
 
-def _wanted(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:
+def _target_counts(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:
     """Images of each class that a split wants: its share, and at least one where two are left."""
     total = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     if fraction >= 1:
@@ -174,10 +177,10 @@ def _wanted(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:
     return np.where((total >= 3) & (fraction > 0), np.maximum(share, 1), share)
 
 
-def _neediest(need: dict[str, np.ndarray], labels: np.ndarray) -> str:
+def _best_split(needed: dict[str, np.ndarray], labels: np.ndarray) -> str:
     """The split whose need this group fits best, or train."""
     present = labels > 0
-    fits = {name: int(np.minimum(need[name], labels).sum()) for name in need}
-    best = max(fits, key=lambda name: (fits[name], need[name][present].sum()), default="train")
+    fits = {name: int(np.minimum(needed[name], labels).sum()) for name in needed}
+    best = max(fits, key=lambda name: (fits[name], needed[name][present].sum()), default="train")
     # More of the group must be wanted than not, or large groups would flood a small split.
     return best if fits and 2 * fits[best] >= labels.sum() and fits[best] > 0 else "train"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
@@ -268,7 +268,7 @@ def _predict(
     top = min(TOP, len(classifier.classes))
     ids, probabilities, losses = [], [], []
     with context.progress.task("evaluate", len(rows)) as task:
-        for batch in in_order(dataset, rows, classifier.contract, context=context):
+        for batch in ordered_batches(dataset, rows, classifier.contract, context=context):
             p = softmax(run(batch.images))
             order = np.argsort(-p, axis=1, kind="stable")[:, :top]
             ids.append(order)

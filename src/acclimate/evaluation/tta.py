@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.images.contract import Pixels
-from acclimate.data.images.fast_resize import mirrored
+from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Logits, Run
@@ -70,7 +70,7 @@ def safe_views(classifier: Classifier) -> dict[str, View]:
         views |= _SHIFTS
     if policy.get("horizontal_flip") is True:
         views |= {f"mirrored {name}": _mirrored_after(view) for name, view in views.items()}
-        views["mirrored"] = mirrored
+        views["mirrored"] = flip_horizontal
     return views
 
 
@@ -101,7 +101,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _mirrored_after(view: View) -> View:
-    return lambda images: mirrored(view(images))
+    return lambda images: flip_horizontal(view(images))
 
 
 def _policy(classifier: Classifier) -> Mapping[str, Any]:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from acclimate.context import Context, process_rank
-from acclimate.data.dataset import Dataset, Rows, balanced
-from acclimate.data.images.batches import in_order
+from acclimate.data.dataset import Dataset, Rows, balanced_sample
+from acclimate.data.images.batches import ordered_batches
 from acclimate.features.fit_head import calibrated
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Classifier
@@ -48,7 +48,7 @@ def with_statistics(classifier: Classifier, dataset: Dataset, context: Context) 
         return classifier
     rng = np.random.default_rng(context.seed_for("class statistics"))
     most = max(_MAX_IMAGES, _PER_CLASS * len(dataset.classes))
-    rows = balanced(dataset, dataset.rows("train"), most, rng)
+    rows = balanced_sample(dataset, dataset.rows("train"), most, rng)
     return replace(classifier, statistics=class_statistics(classifier, dataset, rows, context))
 
 
@@ -72,7 +72,7 @@ def class_statistics(
     counts, sums = np.zeros(classes), np.zeros((classes, size))
     products = np.zeros((size, size))
     with context.progress.task("class statistics", len(rows)) as task:
-        for batch in in_order(dataset, rows, classifier.contract, context=context):
+        for batch in ordered_batches(dataset, rows, classifier.contract, context=context):
             features = run(batch.images).astype(np.float64)
             np.add.at(counts, batch.targets, 1)
             np.add.at(sums, batch.targets, features)
@@ -82,10 +82,10 @@ def class_statistics(
     within = (products - (means * counts[:, None]).T @ means) / max(1, len(rows))
     statistics = ClassStatistics.of(counts, means, within)
     rng = np.random.default_rng(context.seed_for("held features"))
-    held_out_rows = balanced(
+    held_out_rows = balanced_sample(
         dataset, dataset.rows("val"), min(_MAX_HELD_OUT, _HELD_OUT_PER_CLASS * classes), rng
     )
-    for batch in in_order(dataset, held_out_rows, classifier.contract, context=context):
+    for batch in ordered_batches(dataset, held_out_rows, classifier.contract, context=context):
         statistics = statistics.with_held_out(run(batch.images), batch.targets)
     return statistics
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import Pixels
 from acclimate.features.store import Features, FeatureStore, StoredRows, store_lock
 from acclimate.files import digest_json, write_atomic
@@ -90,7 +90,7 @@ def extract_to_disk(
         small = len(rows) * contract.image_size**2 < _EXPORT_FROM_PIXELS
         infer = _runner(classifier, body, folder, context.device, export=not small)
         with context.progress.task("features", len(missing)) as task:
-            for batch in in_order(dataset, rows[missing], contract, context=context):
+            for batch in ordered_batches(dataset, rows[missing], contract, context=context):
                 names = dataset.table["digest"].take(batch.rows).to_pylist()
                 store.add(names, infer(batch.images))
                 task.advance(len(names))

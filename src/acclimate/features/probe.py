@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, balanced
+from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.errors import DataError
 from acclimate.features.extract import extract
 from acclimate.features.fit_head import Examples, fit_head
@@ -44,7 +44,7 @@ def probe(
     check_trainable(dataset)
     rng = np.random.default_rng(context.seed_for("probe"))
     train, val = (
-        balanced(dataset, dataset.rows(split), settings.max_images, rng)
+        balanced_sample(dataset, dataset.rows(split), settings.max_images, rng)
         for split in ("train", "val")
     )
     features = extract(classifier, dataset, np.concatenate([train, val]), context)

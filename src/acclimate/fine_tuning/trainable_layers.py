@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.context import Context, process_count
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.adapters import adapt
@@ -112,7 +112,9 @@ def relative_gradients(
     device = choose_device(context.device)
     network = on_device(network, device).eval()
     to_input = Normalizer(images.contract, device)
-    for batch in in_order(images.dataset, rows, images.contract, pictures=images.eval_pictures):
+    for batch in ordered_batches(
+        images.dataset, rows, images.contract, pictures=images.eval_pictures
+    ):
         logits = network(to_input(torch.from_numpy(batch.images)))
         targets = torch.from_numpy(batch.targets).to(device)
         torch.autograd.backward(functional.cross_entropy(logits, targets, reduction="sum"))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from acclimate.context import Context, derive_seed
-from acclimate.data.dataset import Dataset, Rows, balanced
+from acclimate.data.dataset import Dataset, Rows, balanced_sample
 from acclimate.features.extract import extract
 from acclimate.features.fit_head import Examples, fit_head
 from acclimate.features.settings import Probe
@@ -110,7 +110,9 @@ class HeadTrials:
         # The same images that the probe uses: their features are cached and fit into memory.
         rng = np.random.default_rng(context.seed_for("probe"))
         most = Probe().max_images
-        train, val = (balanced(dataset, dataset.rows(s), most, rng) for s in ("train", "val"))
+        train, val = (
+            balanced_sample(dataset, dataset.rows(s), most, rng) for s in ("train", "val")
+        )
         rows = np.concatenate([train, val])
         self._features = extract(classifier, dataset, rows, context)
         self._rows, self._labels = train, dataset.labels[rows]

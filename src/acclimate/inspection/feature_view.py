@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, Rows, balanced
+from acclimate.data.dataset import Dataset, Rows, balanced_sample
 from acclimate.errors import DataError
 from acclimate.features.extract import extract
 from acclimate.features.store import Features
@@ -56,7 +56,7 @@ class FeatureView:
     def reference(self) -> Rows:
         """int64: a class-balanced sample of `non_test`, at most `max_images` rows."""
         rng = np.random.default_rng(self.context.seed_for("inspect"))
-        return balanced(self.dataset, self.non_test, self.settings.max_images, rng)
+        return balanced_sample(self.dataset, self.non_test, self.settings.max_images, rng)
 
     def features(self, rows: Rows, *, intermediate: bool = False) -> Features:
         """float32, (n, D), of the given rows; (n, D + M) with features of intermediate blocks."""

@@ -12,9 +12,9 @@ import numpy as np
 from cleanlab.count import compute_confident_joint, get_confident_thresholds
 from numpy.typing import NDArray
 
-from acclimate.cleaning.flags import flagged
-from acclimate.data.dataset import Dataset, Rows, balanced
-from acclimate.data.sources.fix_list import is_kept
+from acclimate.cleaning.flags import with_flag
+from acclimate.data.dataset import Dataset, Rows, balanced_sample
+from acclimate.data.sources.fix_list import is_marked_keep
 from acclimate.errors import count
 from acclimate.evaluation.tta import softmax
 from acclimate.features.fit_head import calibrated
@@ -69,7 +69,7 @@ def label_errors(dataset: Dataset, view: FeatureView) -> Dataset:
         score[rows] = issues.score
         for place in np.flatnonzero(issues.is_issue):
             row = int(rows[place])
-            if is_kept(flags[row]):
+            if is_marked_keep(flags[row]):
                 continue
             suggested[row] = dataset.classes[int(issues.suggested[place])]
         overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], probabilities[known])
@@ -80,7 +80,7 @@ def label_errors(dataset: Dataset, view: FeatureView) -> Dataset:
         {
             "label_error": [None if np.isnan(s) else s for s in score],
             "suggested_label": suggested,
-            "flags": flagged(dataset, FLAG, [name is not None for name in suggested]),
+            "flags": with_flag(dataset, FLAG, [name is not None for name in suggested]),
         }
     )
     return replace(found, notes=notes)
@@ -169,7 +169,9 @@ def out_of_fold(view: FeatureView, rows: Rows) -> Probabilities:
     known = view.reference[dataset.labels[view.reference] >= 0]
     fold = stratified_folds(dataset, view.non_test, settings.folds, rng)
     folds = Folds(rows, known, fold, settings.folds)
-    calibration = np.flatnonzero(np.isin(rows, balanced(dataset, known, _CALIBRATION_IMAGES, rng)))
+    calibration = np.flatnonzero(
+        np.isin(rows, balanced_sample(dataset, known, _CALIBRATION_IMAGES, rng))
+    )
     size = view.classifier.contract.image_size
     views = [view]
     for name in settings.extra_models:

@@ -11,8 +11,8 @@ deviations, so that a score means the same for tight and for wide data.
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.flags import flagged
-from acclimate.data.dataset import Dataset, balanced
+from acclimate.cleaning.flags import with_flag
+from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.errors import count
 from acclimate.features.kernel import root_normalized
 from acclimate.features.store import Features
@@ -41,7 +41,7 @@ def outliers(dataset: Dataset, view: FeatureView) -> Dataset:
         farther) and `flags` filled.
     """
     rng = np.random.default_rng(view.context.seed_for("outliers"))
-    rows, reference = view.rows, balanced(dataset, view.reference, _MAX_REFERENCE, rng)
+    rows, reference = view.rows, balanced_sample(dataset, view.reference, _MAX_REFERENCE, rng)
     score = np.full(len(dataset), np.nan)
     if len(reference) > 2 * _NEIGHBORS:
         known = root_normalized(view.features(reference))
@@ -55,7 +55,7 @@ def outliers(dataset: Dataset, view: FeatureView) -> Dataset:
     return dataset.with_columns(
         {
             "outlier": [None if np.isnan(s) else s for s in score],
-            "flags": flagged(dataset, FLAG, score >= view.settings.outlier),
+            "flags": with_flag(dataset, FLAG, score >= view.settings.outlier),
         }
     )
 

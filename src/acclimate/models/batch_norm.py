@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
-from acclimate.data.images.cached_images import Pictures
+from acclimate.data.images.batches import ordered_batches
+from acclimate.data.images.cached_images import CachedImages
 from acclimate.data.images.contract import InputContract
 from acclimate.models.runtime import Normalizer
 
@@ -17,7 +17,7 @@ from acclimate.models.runtime import Normalizer
 def reestimate(
     network: nn.Module,
     contract: InputContract,
-    pictures: Pictures | None,
+    pictures: CachedImages | None,
     dataset: Dataset,
     *,
     statistics_rows: Rows,
@@ -53,7 +53,9 @@ def reestimate(
         module.train()
     to_input = Normalizer(contract, torch.device("cpu"))
     with torch.no_grad():
-        for batch in in_order(dataset, statistics_rows, contract, batch_size=64, pictures=pictures):
+        for batch in ordered_batches(
+            dataset, statistics_rows, contract, batch_size=64, cached_images=pictures
+        ):
             if len(batch.rows) > 1:  # a single image may have a single value a channel
                 network(to_input(torch.from_numpy(batch.images)))
     for module, momentum in zip(chosen, momenta, strict=True):
@@ -68,14 +70,14 @@ def reestimate(
 def _loss(
     network: nn.Module,
     contract: InputContract,
-    pictures: Pictures | None,
+    pictures: CachedImages | None,
     dataset: Dataset,
     rows: Rows,
 ) -> float:
     """Mean cross-entropy of some images."""
     to_input, total = Normalizer(contract, torch.device("cpu")), 0.0
     with torch.inference_mode():
-        for batch in in_order(dataset, rows, contract, pictures=pictures):
+        for batch in ordered_batches(dataset, rows, contract, cached_images=pictures):
             logits = network(to_input(torch.from_numpy(batch.images)))
             targets = torch.from_numpy(batch.targets)
             total += float(functional.cross_entropy(logits, targets, reduction="sum"))

@@ -11,7 +11,7 @@ from torch import nn
 
 from acclimate.context import Context, usable_cores
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.threads import one_thread
 from acclimate.errors import ModelFileError, reason
@@ -185,7 +185,7 @@ def predict_logits(
     run = run_torch(classifier, context.device)
     found = [np.empty((0, len(classifier.classes)), np.float32)]
     with context.progress.task(task, len(rows)) as shown:
-        for batch in in_order(dataset, rows, classifier.contract, context=context):
+        for batch in ordered_batches(dataset, rows, classifier.contract, context=context):
             found.append(run(batch.images))
             shown.advance(len(batch.rows))
     return np.concatenate(found)

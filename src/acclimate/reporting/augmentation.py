@@ -98,7 +98,7 @@ def _some_images(dataset: Dataset, contract: InputContract) -> list[Image.Image]
             continue
         try:
             place = dataset.path(int(members[0]))
-            found.append(read_image(place, at_least=round(1.5 * contract.image_size)))
+            found.append(read_image(place, min_side=round(1.5 * contract.image_size)))
         except UnreadableImage:
             continue
     return found

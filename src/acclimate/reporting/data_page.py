@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.cleaning.flags import FALSIFYING
-from acclimate.data.dataset import FIX_FLAG, Dataset
+from acclimate.data.dataset import FIX_FLAG_PREFIX, Dataset
 from acclimate.reporting import figures
 from acclimate.reporting.thumbnails import thumbnail
 
@@ -102,7 +102,7 @@ def data_page(dataset: Dataset) -> DataPage:
             _readable(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
         )
         for flag in names
-        if flag in together and not flag.startswith(FIX_FLAG)
+        if flag in together and not flag.startswith(FIX_FLAG_PREFIX)
     }
     splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
     return DataPage(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.augmentation.policy import Policy
-from acclimate.cleaning.clean import first_reasons
+from acclimate.cleaning.clean import drop_reasons
 from acclimate.data.dataset import Dataset
 from acclimate.evaluation.comparison import Comparison, sentence
 from acclimate.evaluation.evaluate import Evaluation
@@ -78,7 +78,7 @@ def report(
         classifier=classifier,
         dataset=dataset,
         dropped=int((~dataset.keep).sum()),
-        reasons=first_reasons(dataset, _MOST_REASONS),
+        reasons=drop_reasons(dataset, _MOST_REASONS),
         splits={split: sum(found.values()) for split, found in splits.items()},
         evaluations=evaluations,
         final=final,

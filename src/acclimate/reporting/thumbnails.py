@@ -16,7 +16,7 @@ SIDE = 96
 def thumbnail(path: Path) -> str | None:
     """A small JPEG as a data URI; None if the file no longer exists or cannot be read."""
     try:
-        image = read_image(path, at_least=SIDE)
+        image = read_image(path, min_side=SIDE)
     except UnreadableImage:
         return None
     return data_uri(image)

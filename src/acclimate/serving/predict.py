@@ -10,8 +10,8 @@ import numpy as np
 
 from acclimate.context import Context, usable_cores
 from acclimate.data.images.contract import Pixels
-from acclimate.data.images.decode import SUFFIXES
-from acclimate.data.sources.folders import unlisted
+from acclimate.data.images.decode import IMAGE_SUFFIXES
+from acclimate.data.sources.folders import raise_unreadable
 from acclimate.errors import DataError, UnreadableImage
 from acclimate.evaluation.tta import averaged_over_views, safe_views, softmax
 from acclimate.models.classifier import Classifier
@@ -103,12 +103,12 @@ def find_images(place: Path) -> list[Path]:
     if not place.is_dir():
         raise DataError("no such file or folder.", where=place)
     found = []
-    for where, folders, files in os.walk(place, onerror=unlisted):
+    for where, folders, files in os.walk(place, onerror=raise_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(where) / name
             for name in sorted(files)
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     if not found:
         raise DataError("no images here.", where=place)

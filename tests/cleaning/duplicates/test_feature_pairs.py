@@ -4,8 +4,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from acclimate.cleaning.clean import clean
-from acclimate.cleaning.duplicates.connected_components import components
-from acclimate.cleaning.duplicates.feature_pairs import alike_by_features, feature_threshold
+from acclimate.cleaning.duplicates.connected_components import component_labels
+from acclimate.cleaning.duplicates.feature_pairs import feature_threshold, similar_pairs
 from acclimate.cleaning.settings import Clean
 from acclimate.data.sources.read import read
 
@@ -49,7 +49,7 @@ def all_pairs(features, least):
 
 
 def found_pairs(features, least, seed=0):
-    pairs, cosines = alike_by_features(features, least, seed)
+    pairs, cosines = similar_pairs(features, least, seed)
     return {tuple(p): c for p, c in zip(pairs.tolist(), cosines.tolist(), strict=True)}
 
 
@@ -85,7 +85,7 @@ def test_many_copies_are_one_cluster_and_each_has_its_likeliest_or_nearly_so(tim
     some = copies(images(3), times, 0.2)
     features = np.concatenate([some, images(1000)[500:]])
     found = found_pairs(features, 0.9)
-    names = components(np.array(list(found)), len(features))
+    names = component_labels(np.array(list(found)), len(features))
     assert names[: 3 * times].tolist() == np.repeat([0, times, 2 * times], times).tolist()
     true = all_pairs(features, 0.9)
     for row in range(0, 3 * times, 17):
@@ -105,13 +105,13 @@ def test_images_that_are_alike_only_through_others_are_one_cluster():
     features[:, 0], features[:, 1] = np.cos(turns), np.sin(turns)
     found = found_pairs(features, 0.9)
     assert len(found) < len(all_pairs(features, 0.9)) / 4
-    assert set(components(np.array(list(found)), 600)) == {0}
+    assert set(component_labels(np.array(list(found)), 600)) == {0}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 20])
 def test_few_images_are_enough(count):
     features = unit(np.eye(24)[:count])
-    assert alike_by_features(features, 0.5, 0)[0].shape == (0, 2)
+    assert similar_pairs(features, 0.5, 0)[0].shape == (0, 2)
     assert feature_threshold(features, 0.9, seed=0) == 0.9
 
 
@@ -119,13 +119,13 @@ def test_few_images_are_enough(count):
 def test_equal_features_are_alike_and_empty_ones_are_not(count):
     features = np.concatenate([np.zeros((3, 200)), np.tile(images(1, 200), (count, 1))])
     found = found_pairs(features.astype(np.float32), 0.99)
-    assert set(components(np.array(list(found)), count + 3)) == {0, 1, 2, 3}
+    assert set(component_labels(np.array(list(found)), count + 3)) == {0, 1, 2, 3}
     assert list(found.values()) == pytest.approx([1] * len(found))
 
 
 def test_the_same_seed_finds_the_same():
     features = np.concatenate([images(1500), copies(images(1500), 1, 0.45)])
-    first, again = (alike_by_features(features, 0.9, 7) for _ in range(2))
+    first, again = (similar_pairs(features, 0.9, 7) for _ in range(2))
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
 
@@ -147,7 +147,7 @@ class Watched:
 def test_features_are_never_all_in_memory():
     watched = Watched(np.concatenate([images(3000), copies(images(1), 3000, 0.2)]))
     feature_threshold(watched, 0.9, seed=0)
-    assert len(alike_by_features(watched, 0.9, 0)[0]) >= 2999
+    assert len(similar_pairs(watched, 0.9, 0)[0]) >= 2999
     assert watched.most <= 2048
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from acclimate.cleaning.clean import clean, first_reasons
+from acclimate.cleaning.clean import clean, drop_reasons
 from acclimate.cleaning.duplicates.near import near_duplicates
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
@@ -184,7 +184,7 @@ def photos(tmp_path):
 def test_every_light_change_of_a_test_image_is_kept_out_of_training(photos):
     recorder = Recorder()
     dataset = clean(read(photos), context=Context(progress=recorder))
-    assert first_reasons(dataset, 10) == [
+    assert drop_reasons(dataset, 10) == [
         "train/ant/bright.png: leak: same picture as test/ant/4.png in test",
         "train/ant/coarse.jpg: leak: same picture as test/ant/7.png in test",
         "train/ant/corner.png: leak: same picture as test/ant/2.png in test",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from acclimate.cleaning.duplicates.radius_neighbors import neighbourhoods
+from acclimate.cleaning.duplicates.radius_neighbors import radius_neighbors
 
 
 def unit(rows):
@@ -14,7 +14,7 @@ def unit(rows):
 def met(points, radius, seed=0):
     """The pairs that are in a neighbourhood together, the lower row first."""
     found = set()
-    for some, others in neighbourhoods(points, radius, seed):
+    for some, others in radius_neighbors(points, radius, seed):
         found |= {(min(i, j), max(i, j)) for i in some for j in others if i != j}
     return found
 
@@ -37,13 +37,13 @@ def test_near_points_meet_and_most_others_do_not(seed):
 
 
 def test_no_point_meets_only_itself():
-    assert list(neighbourhoods(unit(np.eye(600)), 0.5, 0)) == []
-    assert list(neighbourhoods(unit(np.ones((1, 8))), 0.5, 0)) == []
+    assert list(radius_neighbors(unit(np.eye(600)), 0.5, 0)) == []
+    assert list(radius_neighbors(unit(np.ones((1, 8))), 0.5, 0)) == []
 
 
 def test_equal_points_more_than_a_cell_holds_all_meet():
     points = np.concatenate([unit(np.eye(300)), unit(np.tile(np.eye(300)[7] + 1, (700, 1)))])
-    found = list(neighbourhoods(points, 0.01, 0))
+    found = list(radius_neighbors(points, 0.01, 0))
     assert max(len(some) for some, _ in found) <= 256
     assert set().union(*(some.tolist() for some, _ in found)) == set(range(300, 1000))
     assert all(others.tolist() == sorted(set(others)) for _, others in found)

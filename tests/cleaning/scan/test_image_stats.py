@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 
-from acclimate.cleaning.scan.image_stats import THUMBNAIL, Look, look, sharpness
+from acclimate.cleaning.scan.image_stats import THUMBNAIL, ImageStats, measure_image, sharpness
 from acclimate.data.sample_data import shift
 from acclimate.data.settings import Decoding
 
@@ -28,7 +28,7 @@ def seen(tmp_path):
 
     def see(image, name="a.png", **options):
         image.save(tmp_path / name, **options)
-        return look(tmp_path / name, Decoding())
+        return measure_image(tmp_path / name, Decoding())
 
     return see
 
@@ -144,10 +144,10 @@ def test_sharpness_of_noise_is_the_filters_ratio():
 
 def test_a_bad_file_is_an_answer_with_what_is_known_of_it(tmp_path):
     (tmp_path / "a.png").write_bytes(b"mine")
-    assert look(tmp_path / "b.png", Decoding()) == Look(
+    assert measure_image(tmp_path / "b.png", Decoding()) == ImageStats(
         reason="cannot be read (No such file or directory)"
     )
-    found = look(tmp_path / "a.png", Decoding())
+    found = measure_image(tmp_path / "a.png", Decoding())
     assert found.reason == "file is not an image"
     assert found.digest is not None
     assert found.pixels is None
@@ -162,7 +162,9 @@ def test_a_shifted_digit_is_another_picture(seen, digits):
 
 def test_a_look_for_copies_alone_measures_no_faults_and_sees_the_same_picture(tmp_path):
     scene(width=300, height=200).save(tmp_path / "a.jpg", quality=95)
-    whole, less = (look(tmp_path / "a.jpg", Decoding(), faults=f) for f in (True, False))
+    whole, less = (
+        measure_image(tmp_path / "a.jpg", Decoding(), with_quality=f) for f in (True, False)
+    )
     measured = ("brightness", "contrast", "sharpness", "entropy", "color")
     assert [getattr(less, name) for name in measured] == [None] * 5
     assert None not in [getattr(whole, name) for name in measured]

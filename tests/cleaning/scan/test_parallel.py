@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from acclimate.cleaning.scan import parallel
-from acclimate.cleaning.scan.image_stats import Look, look
-from acclimate.cleaning.scan.parallel import looks
+from acclimate.cleaning.scan.image_stats import ImageStats, measure_image
+from acclimate.cleaning.scan.parallel import measure_images
 from acclimate.data.settings import Decoding
 
 BOUNDS = Decoding(max_megapixels=0.01, max_file_mb=1)
@@ -36,23 +36,23 @@ def files(tmp_path):
 @pytest.fixture
 def many(monkeypatch):
     """So few that a test may have them count as many."""
-    monkeypatch.setattr(parallel, "MANY", 10)
+    monkeypatch.setattr(parallel, "MIN_FOR_PROCESSES", 10)
     monkeypatch.setattr(parallel, "_CHUNK", 8)
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
 
 
 def test_processes_tell_what_a_look_tells_in_the_order_of_the_files(files, many):
-    found = list(looks(files, BOUNDS))
-    assert found == [look(path, BOUNDS) for path in files]
+    found = list(measure_images(files, BOUNDS))
+    assert found == [measure_image(path, BOUNDS) for path in files]
     assert found[50].reason == "image has 0.040 megapixels, over the limit of 0.01"
     assert [i for i, seen in enumerate(found) if seen.reason] == [3, 40, 50, 71]
 
 
 @pytest.mark.parametrize("faults", [True, False])
-def test_processes_measure_what_is_asked_for(files, many, faults):
-    found = list(looks(files, BOUNDS, faults=faults))
-    assert found == [look(path, BOUNDS, faults=faults) for path in files]
-    assert (found[0].sharpness is None) != faults
+def test_processes_measure_what_is_asked_for(files, many, with_quality):
+    found = list(measure_images(files, BOUNDS, with_quality=with_quality))
+    assert found == [measure_image(path, BOUNDS, with_quality=with_quality) for path in files]
+    assert (found[0].sharpness is None) != with_quality
 
 
 def test_a_process_starts_without_the_weight_of_settings_and_tables():
@@ -68,14 +68,14 @@ def test_a_process_starts_without_the_weight_of_settings_and_tables():
 
 def test_a_few_files_need_no_process(files, monkeypatch):
     monkeypatch.setattr(parallel.subprocess, "Popen", None)
-    assert list(looks(files, BOUNDS)) == [look(path, BOUNDS) for path in files]
+    assert list(measure_images(files, BOUNDS)) == [measure_image(path, BOUNDS) for path in files]
 
 
 def test_where_no_process_can_be_started_threads_look(files, many, monkeypatch, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "sitecustomize.py").write_text("import os\nos._exit(1)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "home"))
-    assert list(looks(files, BOUNDS)) == [look(path, BOUNDS) for path in files]
+    assert list(measure_images(files, BOUNDS)) == [measure_image(path, BOUNDS) for path in files]
 
 
 def test_an_image_that_brings_the_decoder_down_is_told_and_the_others_are_seen(
@@ -91,14 +91,14 @@ def test_an_image_that_brings_the_decoder_down_is_told_and_the_others_are_seen(
         "pathlib.Path.open = open_\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "home"))
-    found = list(looks(files, BOUNDS))
-    assert found.pop(20) == Look(reason="image brings its decoder down")
-    assert found == [look(path, BOUNDS) for i, path in enumerate(files) if i != 20]
+    found = list(measure_images(files, BOUNDS))
+    assert found.pop(20) == ImageStats(reason="image brings its decoder down")
+    assert found == [measure_image(path, BOUNDS) for i, path in enumerate(files) if i != 20]
 
 
 def test_no_process_outlives_a_look_that_is_given_up(files, many):
     others = set(_children())
-    seen = looks(files, BOUNDS)
+    seen = measure_images(files, BOUNDS)
     next(seen)
     children = set(_children()) - others
     assert len(children) == 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.export.copy_images import _folders, copy_images
+from acclimate.data.export.copy_images import _class_folders, copy_images
 from acclimate.data.images.decode import read_image
 from acclimate.data.sources.read import read
 from acclimate.errors import OutputError, UnreadableImage
@@ -146,7 +146,7 @@ def test_odd_labels_stay_in_the_folder_and_come_back_as_they_were(tmp_path):
 
 @given(st.sets(st.text(min_size=1, max_size=6), max_size=12))
 def test_classes_get_folders_of_their_own_whatever_their_names(names):
-    folders = _folders(tuple(sorted(names)))
+    folders = _class_folders(tuple(sorted(names)))
     assert len({name.casefold() for name in folders.values()}) == len(names)
     for name in folders.values():
         assert name not in ("", ".", "..")

@@ -12,7 +12,7 @@ from acclimate.cleaning.clean import clean
 from acclimate.context import Context
 from acclimate.data.export.copy_images import copy_images
 from acclimate.data.settings import Source
-from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES
+from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES
 from acclimate.data.sources.read import read
 from acclimate.errors import OutputError, UnreadableImage
 from kit import Recorder
@@ -50,7 +50,7 @@ def said(dataset):
     }
 
 
-@pytest.mark.parametrize("ending", SUFFIXES_OF_ARCHIVES)
+@pytest.mark.parametrize("ending", ARCHIVE_SUFFIXES)
 def test_an_archive_reads_back_with_the_same_labels_splits_and_pixels(dataset, tmp_path, ending):
     place = tmp_path / f"copy{ending}"
     assert copy_images(dataset, place, lossless=True) == 12

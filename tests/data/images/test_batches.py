@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acclimate.data.images.batches import batches, in_order
+from acclimate.data.images.batches import batches, ordered_batches
 from acclimate.data.images.contract import InputContract
 from acclimate.data.sources.read import read
 from acclimate.errors import UnreadableImage
@@ -31,7 +31,7 @@ def busy(seconds):
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 def test_batches_hold_every_row_once_in_order(dataset, size):
     rows = dataset.rows("val")
-    found = list(in_order(dataset, rows, CONTRACT, size))
+    found = list(ordered_batches(dataset, rows, CONTRACT, size))
     assert [len(batch.rows) for batch in found[:-1]] == [size] * (len(found) - 1)
     assert 1 <= len(found[-1].rows) <= size
     assert np.array_equal(np.concatenate([batch.rows for batch in found]), rows)
@@ -43,7 +43,7 @@ def test_batches_hold_every_row_once_in_order(dataset, size):
 
 def test_an_image_in_a_batch_is_what_the_contract_reads(dataset):
     rows = dataset.rows("val")[::-7]
-    (batch,) = in_order(dataset, rows, CONTRACT)
+    (batch,) = ordered_batches(dataset, rows, CONTRACT)
     assert np.array_equal(batch.targets, dataset.labels[rows])
     for image, row in zip(batch.images, rows, strict=True):
         assert np.array_equal(image, CONTRACT.read(dataset.path(int(row))))
@@ -52,11 +52,11 @@ def test_an_image_in_a_batch_is_what_the_contract_reads(dataset):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be taken away here")
 def test_one_core_gives_the_same_batches_as_all(dataset):
     rows = dataset.rows("test")
-    whole = [batch.images for batch in in_order(dataset, rows, CONTRACT, 16)]
+    whole = [batch.images for batch in ordered_batches(dataset, rows, CONTRACT, 16)]
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        single = [batch.images for batch in in_order(dataset, rows, CONTRACT, 16)]
+        single = [batch.images for batch in ordered_batches(dataset, rows, CONTRACT, 16)]
     finally:
         os.sched_setaffinity(0, cores)
     assert len(single) == len(whole) == 5
@@ -64,7 +64,7 @@ def test_one_core_gives_the_same_batches_as_all(dataset):
 
 
 def test_no_rows_give_no_batches(dataset):
-    assert list(in_order(dataset, dataset.rows("unlabelled"), CONTRACT)) == []
+    assert list(ordered_batches(dataset, dataset.rows("unlabelled"), CONTRACT)) == []
 
 
 def test_groups_need_not_have_one_size(dataset):
@@ -134,7 +134,7 @@ def test_a_file_that_broke_after_cleaning_is_named(tmp_path):
     dataset = read(tmp_path)
     broken = dataset.path(4)
     broken.write_bytes(broken.read_bytes()[:50])
-    stream = in_order(dataset, dataset.rows(), CONTRACT, 2)
+    stream = ordered_batches(dataset, dataset.rows(), CONTRACT, 2)
     assert next(stream).rows.tolist() == [0, 1]
     assert next(stream).rows.tolist() == [2, 3]
     with pytest.raises(UnreadableImage) as caught:
@@ -146,5 +146,5 @@ def test_a_file_that_broke_after_cleaning_is_named(tmp_path):
 def test_an_image_without_a_label_has_the_target_minus_one(tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     dataset = read(tmp_path)
-    (batch,) = in_order(dataset, dataset.rows("unlabelled"), CONTRACT)
+    (batch,) = ordered_batches(dataset, dataset.rows("unlabelled"), CONTRACT)
     assert batch.targets.tolist() == [-1]

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from acclimate.cleaning.clean import clean
-from acclimate.data.images.batches import in_order
-from acclimate.data.images.cached_images import Pictures, evaluated, roomy
+from acclimate.data.images.batches import ordered_batches
+from acclimate.data.images.cached_images import CachedImages, crop_form, evaluation_form
 from acclimate.data.images.contract import InputContract
 from acclimate.data.images.decode import read_image
 from acclimate.data.sources.read import read
@@ -47,10 +47,10 @@ def test_evaluation_sees_the_very_pixels_of_decoding_anew_cold_and_warm(photos, 
     rows = photos.rows(domain=None)
     plain = [CONTRACT.read(photos.path(int(row))) for row in rows]
     for _ in range(2):
-        (batch,) = in_order(photos, rows, CONTRACT, context=here)
+        (batch,) = ordered_batches(photos, rows, CONTRACT, context=here)
         assert np.array_equal(batch.images, plain)
     hidden(photos)
-    (batch,) = in_order(photos, rows, CONTRACT, context=here)
+    (batch,) = ordered_batches(photos, rows, CONTRACT, context=here)
     assert np.array_equal(batch.images, plain)
     assert here.progress.lines == []
 
@@ -60,28 +60,30 @@ def test_evaluation_sees_the_very_pixels_of_decoding_anew_cold_and_warm(photos, 
 )
 def test_another_contract_reads_none_of_the_first_ones_pixels(photos, here, change):
     rows = photos.rows()
-    list(in_order(photos, rows, CONTRACT, context=here))
+    list(ordered_batches(photos, rows, CONTRACT, context=here))
     other = replace(CONTRACT, **change)
-    (batch,) = in_order(photos, rows, other, context=here)
+    (batch,) = ordered_batches(photos, rows, other, context=here)
     assert np.array_equal(batch.images, [other.read(photos.path(int(row))) for row in rows])
 
 
 def test_statistics_that_change_no_pixel_share_the_kept_ones(photos, here):
-    list(in_order(photos, photos.rows(), CONTRACT, context=here))
+    list(ordered_batches(photos, photos.rows(), CONTRACT, context=here))
     hidden(photos)
     other = replace(CONTRACT, mean=(0.1, 0.2, 0.3))
-    assert len(list(in_order(photos, photos.rows(), other, context=here))) == 1
+    assert len(list(ordered_batches(photos, photos.rows(), other, context=here))) == 1
 
 
 def test_crops_are_taken_from_the_whole_image_a_little_larger_than_the_input(photos):
-    shapes = [Pictures(photos, roomy(CONTRACT)).read(int(row)).shape for row in photos.rows()]
+    shapes = [
+        CachedImages(photos, crop_form(CONTRACT)).read(int(row)).shape for row in photos.rows()
+    ]
     assert sorted(set(shapes)) == [
         (20, 25, 3), (40, 45, 3), (40, 53, 3), (40, 60, 3), (68, 40, 3),
     ]  # fmt: skip
 
 
 def test_the_smaller_image_shows_the_same_picture(photos):
-    pictures = Pictures(photos, roomy(CONTRACT))
+    pictures = CachedImages(photos, crop_form(CONTRACT))
     for row in photos.rows():
         seen = pictures.read(int(row))
         full = read_image(photos.path(int(row)))
@@ -91,7 +93,7 @@ def test_the_smaller_image_shows_the_same_picture(photos):
 
 def test_what_training_sees_is_the_same_without_a_cache_cold_and_warm(photos, here):
     def seen(context):
-        pictures = Pictures(photos, roomy(CONTRACT), context)
+        pictures = CachedImages(photos, crop_form(CONTRACT), context)
         found = [pictures.read(int(row)).copy() for row in photos.rows()]
         pictures.flush()
         return found
@@ -104,17 +106,17 @@ def test_what_training_sees_is_the_same_without_a_cache_cold_and_warm(photos, he
 
 
 def test_nothing_is_kept_where_none_is_wanted(photos, here):
-    list(in_order(photos, photos.rows(), CONTRACT, context=replace(here, cache_gb=0)))
+    list(ordered_batches(photos, photos.rows(), CONTRACT, context=replace(here, cache_gb=0)))
     assert not here.cache.exists()
 
 
 def test_a_changed_image_is_another_image(photos, here):
     rows = photos.rows()
-    list(in_order(photos, rows, CONTRACT, context=here))
+    list(ordered_batches(photos, rows, CONTRACT, context=here))
     path = photos.path(int(rows[0]))
     Image.new("RGB", (64, 64), (200, 10, 10)).save(path)
     again = clean(read(photos.root))
-    (batch,) = in_order(again, again.rows(domain=None), CONTRACT, context=here)
+    (batch,) = ordered_batches(again, again.rows(domain=None), CONTRACT, context=here)
     plain = [CONTRACT.read(again.path(int(row))) for row in again.rows(domain=None)]
     assert np.array_equal(batch.images, plain)
 
@@ -125,14 +127,14 @@ def test_an_image_changed_behind_the_table_is_not_kept_under_the_old_digest(phot
     path = photos.path(row)
     kept = path.read_bytes()
     Image.new("RGB", (64, 64), (200, 10, 10)).save(path)
-    list(in_order(photos, photos.rows(), CONTRACT, context=here))
+    list(ordered_batches(photos, photos.rows(), CONTRACT, context=here))
     path.write_bytes(kept)
-    assert np.array_equal(Pictures(photos, evaluated(CONTRACT), here).read(row), before)
+    assert np.array_equal(CachedImages(photos, evaluation_form(CONTRACT), here).read(row), before)
 
 
 def test_images_that_were_not_cleaned_are_decoded_each_time(photos, here):
     listing = read(photos.root)
-    (batch,) = in_order(listing, listing.rows(), CONTRACT, context=here)
+    (batch,) = ordered_batches(listing, listing.rows(), CONTRACT, context=here)
     plain = [CONTRACT.read(listing.path(int(row))) for row in listing.rows()]
     assert np.array_equal(batch.images, plain)
     assert not here.cache.exists()
@@ -140,7 +142,7 @@ def test_images_that_were_not_cleaned_are_decoded_each_time(photos, here):
 
 def test_a_full_cache_is_told_once_and_changes_nothing(photos, here):
     tiny = replace(here, cache_gb=1e-5)  # 10 kB: three images
-    pictures = Pictures(photos, evaluated(CONTRACT), tiny)
+    pictures = CachedImages(photos, evaluation_form(CONTRACT), tiny)
     for _ in range(2):
         for row in photos.rows(domain=None):
             seen = pictures.read(int(row))

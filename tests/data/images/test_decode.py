@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from acclimate.data.images.decode import FORMATS, SUFFIXES, decode, measure, read_image
+from acclimate.data.images.decode import FORMATS, IMAGE_SUFFIXES, decode, decode_preview, read_image
 from acclimate.data.settings import Decoding
 from acclimate.errors import UnreadableImage
 
@@ -145,7 +145,7 @@ def test_every_kind_of_image_is_read_in_its_colors(kind):
     assert (image.mode, image.size) == ("RGB", (48, 32))
     # CMYK and lossy kinds move colours a little; a mistaken kind moves them by 50 and more.
     assert np.abs(np.subtract(corners(image), expected)).max() <= 12
-    assert measure(content, HERE)[:2] == (48, 32)
+    assert decode_preview(content, HERE)[:2] == (48, 32)
 
 
 def test_every_format_is_among_the_kinds():
@@ -159,7 +159,7 @@ def test_every_format_is_among_the_kinds():
 def test_every_suffix_belongs_to_a_format():
     Image.init()
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
-    assert known | {".avif"} >= SUFFIXES
+    assert known | {".avif"} >= IMAGE_SUFFIXES
 
 
 def test_sixteen_bit_grey_keeps_all_its_tones():
@@ -195,7 +195,7 @@ def test_a_turned_photo_stands_upright(kind, orientation):
     image = decode(content, HERE)
     assert image.size == (48, 32)
     assert np.abs(np.subtract(corners(image), COLORS)).max() <= 12
-    assert measure(content, HERE)[:2] == (48, 32)
+    assert decode_preview(content, HERE)[:2] == (48, 32)
 
 
 def test_a_turned_sixteen_bit_image_stands_upright():
@@ -222,7 +222,7 @@ ODD_EXIF = {
 def test_odd_exif_does_not_spoil_a_photo_and_nobody_is_warned(exif):
     content = encoded(quarters(), "JPEG", exif=exif)
     assert decode(content, HERE).size == (48, 32)
-    assert measure(content, HERE)[:2] == (48, 32)
+    assert decode_preview(content, HERE)[:2] == (48, 32)
 
 
 JPEG = encoded(noise(), "JPEG")
@@ -269,7 +269,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD.keys())
-@pytest.mark.parametrize("reader", [decode, measure])
+@pytest.mark.parametrize("reader", [decode, decode_preview])
 def test_a_bad_file_is_refused_with_its_reason(reader, content, message):
     with pytest.raises(UnreadableImage) as caught:
         reader(content, HERE)
@@ -278,7 +278,7 @@ def test_a_bad_file_is_refused_with_its_reason(reader, content, message):
 
 def test_an_image_just_above_the_bound_is_not_said_to_be_at_it():
     with pytest.raises(UnreadableImage) as caught:
-        measure(png_header(12_000, 6_700), HERE)
+        decode_preview(png_header(12_000, 6_700), HERE)
     shown = re.search(r"image has ([\d.,]+) megapixels, over the limit of 80\.", str(caught.value))
     assert float(shown[1]) > 80
 
@@ -286,24 +286,27 @@ def test_an_image_just_above_the_bound_is_not_said_to_be_at_it():
 def test_the_bound_on_pixels_can_be_moved(tmp_path):
     content = encoded(noise(200, 150), "PNG")
     low = Decoding(max_megapixels=0.029)
-    for reader in (decode, measure):
+    for reader in (decode, decode_preview):
         with pytest.raises(UnreadableImage, match=r"over the limit of 0\.029"):
-            reader(content, HERE, bounds=low)
-        reader(content, HERE, bounds=Decoding(max_megapixels=0.03))
+            reader(content, HERE, limits=low)
+        reader(content, HERE, limits=Decoding(max_megapixels=0.03))
 
 
 def test_a_large_image_is_read_when_the_bound_allows_it():
     content = encoded(Image.new("1", (14_000, 13_000)), "PNG")
     with pytest.raises(UnreadableImage, match="image has 182 megapixels, over the limit of 80"):
         decode(content, HERE)
-    assert measure(content, HERE, bounds=Decoding(max_megapixels=200))[:2] == (14_000, 13_000)
+    assert decode_preview(content, HERE, limits=Decoding(max_megapixels=200))[:2] == (
+        14_000,
+        13_000,
+    )
 
 
 def test_a_bomb_is_refused_before_its_pixels_are_unpacked():
     content = encoded(Image.new("1", (10_000, 10_000)), "PNG")
     assert len(content) < 50_000
     with pytest.raises(UnreadableImage, match="image has 100 megapixels"):
-        measure(content, HERE)
+        decode_preview(content, HERE)
 
 
 def test_a_file_of_an_image_is_read(tmp_path):
@@ -333,18 +336,18 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(PNG + bytes(1 << 20))
     with pytest.raises(UnreadableImage) as caught:
-        read_image(path, bounds=Decoding(max_file_mb=1))
+        read_image(path, limits=Decoding(max_file_mb=1))
     assert str(caught.value) == f"{path}: file is larger than 1 MB."
-    assert read_image(path, bounds=Decoding(max_file_mb=2)).size == (120, 90)
+    assert read_image(path, limits=Decoding(max_file_mb=2)).size == (120, 90)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(40, 900), st.integers(40, 900), st.integers(16, 256))
-def test_a_jpeg_read_at_a_fraction_stays_large_enough_and_looks_the_same(width, height, at_least):
+def test_a_jpeg_read_at_a_fraction_stays_large_enough_and_looks_the_same(width, height, min_side):
     content = encoded(noise(width, height), "JPEG", quality=90)
-    whole, part = decode(content, HERE), decode(content, HERE, at_least=at_least)
+    whole, part = decode(content, HERE), decode(content, HERE, min_side=min_side)
     assert whole.size == (width, height)
-    assert min(part.size) >= min(at_least, *whole.size)
+    assert min(part.size) >= min(min_side, *whole.size)
     assert part.width / part.height == pytest.approx(width / height, rel=0.1)
     view = [np.asarray(i.resize((16, 16), Image.Resampling.BOX), np.float32) for i in (whole, part)]
     assert np.abs(view[0] - view[1]).mean() < 20
@@ -352,15 +355,15 @@ def test_a_jpeg_read_at_a_fraction_stays_large_enough_and_looks_the_same(width, 
 
 def test_a_large_jpeg_is_read_at_an_eighth_for_a_small_network():
     content = encoded(noise(2400, 1600), "JPEG")
-    assert decode(content, HERE, at_least=200).size == (300, 200)
+    assert decode(content, HERE, min_side=200).size == (300, 200)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_fraction_of_a_turned_photo_stands_upright_too(orientation):
     content = oriented(quarters(960, 640), orientation, "JPEG")
-    image = decode(content, HERE, at_least=100)
+    image = decode(content, HERE, min_side=100)
     assert image.width > image.height
-    assert measure(content, HERE)[:2] == (960, 640)
+    assert decode_preview(content, HERE)[:2] == (960, 640)
     assert np.abs(np.subtract(corners(image), COLORS)).max() <= 12
 
 
@@ -388,7 +391,7 @@ def outcome(reader, content):
 @given(kind=st.sampled_from(sorted(CUTS)), part=st.floats(0, 1, exclude_max=True))
 def test_cleaning_refuses_a_cut_file_exactly_where_decoding_does(kind, part):
     content = CUTS[kind][: int(part * len(CUTS[kind]))]
-    assert outcome(measure, content) == outcome(decode, content)
+    assert outcome(decode_preview, content) == outcome(decode, content)
 
 
 @settings(max_examples=200, deadline=None)
@@ -402,7 +405,7 @@ def test_damaged_bytes_end_in_an_image_or_a_refusal(kind, changes, header_only):
     reach = 200 if header_only else len(content)
     for place, value in changes:
         content[int(place * reach)] = value
-    outcome(measure, bytes(content))
+    outcome(decode_preview, bytes(content))
     outcome(decode, bytes(content))
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from acclimate.data.images.fast_resize import Picture, mirrored
+from acclimate.data.images.fast_resize import ResizableArray, flip_horizontal
 
 FILTERS = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
 
@@ -22,7 +22,7 @@ def smooth(height, width, seed=0):
 @pytest.mark.parametrize("size", [(32, 32), (48, 20)])
 def test_a_part_is_what_pillow_makes_of_it(resample, box, size):
     pixels = smooth(70, 90)
-    found = Picture(pixels).resize(size, resample, box=box)
+    found = ResizableArray(pixels).resize(size, resample, box=box)
     wanted = np.asarray(Image.fromarray(pixels).crop(box).resize(size, resample), int)
     assert found.dtype == np.uint8
     assert found.shape == (size[1], size[0], 3)
@@ -30,7 +30,7 @@ def test_a_part_is_what_pillow_makes_of_it(resample, box, size):
 
 
 def test_edges_inside_a_pixel_are_rounded():
-    picture = Picture(smooth(70, 90))
+    picture = ResizableArray(smooth(70, 90))
     near = picture.resize((32, 32), Image.Resampling.BICUBIC, box=(9.6, 5.4, 60.4, 54.7))
     whole = picture.resize((32, 32), Image.Resampling.BICUBIC, box=(10, 5, 60, 55))
     assert np.array_equal(near, whole)
@@ -38,12 +38,12 @@ def test_edges_inside_a_pixel_are_rounded():
 
 def test_a_part_that_has_the_size_already_is_left_as_it_is():
     pixels = smooth(70, 90)
-    found = Picture(pixels).resize((40, 30), Image.Resampling.BICUBIC, box=(2, 3, 42, 33))
+    found = ResizableArray(pixels).resize((40, 30), Image.Resampling.BICUBIC, box=(2, 3, 42, 33))
     assert np.array_equal(found, pixels[3:33, 2:42])
 
 
 def test_width_comes_before_height_as_pillow_has_it():
-    assert Picture(smooth(70, 90)).size == Image.fromarray(smooth(70, 90)).size == (90, 70)
+    assert ResizableArray(smooth(70, 90)).size == Image.fromarray(smooth(70, 90)).size == (90, 70)
 
 
 @settings(max_examples=100, deadline=None)
@@ -58,14 +58,14 @@ def test_every_box_inside_gives_pixels_of_the_asked_size(height, width, edges, r
     top, bottom = sorted(edge * height for edge in edges[2:])
     pixels = np.full((height, width, 3), 77, np.uint8)
     pixels.flags.writeable = False
-    found = Picture(pixels).resize((9, 8), resample, box=(left, top, right, bottom))
+    found = ResizableArray(pixels).resize((9, 8), resample, box=(left, top, right, bottom))
     assert found.shape == (8, 9, 3)
     assert (found == 77).all()
 
 
 @pytest.mark.parametrize("resample", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
 def test_pixels_come_in_the_order_in_which_batches_are_laid_out(resample):
-    whole = Picture(np.zeros((50, 60, 3), np.uint8))
+    whole = ResizableArray(np.zeros((50, 60, 3), np.uint8))
     found = whole.resize((32, 32), resample, box=(3, 4, 50, 47))
     assert found.flags.c_contiguous  # else copying it takes longer than the resizing
 
@@ -73,13 +73,13 @@ def test_pixels_come_in_the_order_in_which_batches_are_laid_out(resample):
 def test_what_is_resized_is_not_changed():
     pixels = smooth(40, 50)
     before = pixels.copy()
-    Picture(pixels).resize((20, 20), Image.Resampling.BILINEAR, box=(0, 0, 40, 40))
+    ResizableArray(pixels).resize((20, 20), Image.Resampling.BILINEAR, box=(0, 0, 40, 40))
     assert np.array_equal(pixels, before)
 
 
 def test_a_mirror_image_has_its_columns_in_the_other_order():
     pixels = smooth(40, 51)
-    found = mirrored(pixels)
+    found = flip_horizontal(pixels)
     assert np.array_equal(found, pixels[:, ::-1])
     assert found.flags.c_contiguous
-    assert np.array_equal(mirrored(found), pixels)
+    assert np.array_equal(flip_horizontal(found), pixels)

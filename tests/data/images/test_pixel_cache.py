@@ -29,8 +29,8 @@ def picture(image):
     return rng.integers(0, 256, (4 + image % 3, 5 + image % 2, 3), np.uint8)
 
 
-def opened(place, bound=GB, kind="kind"):
-    return PixelCache(place, kind, bound)
+def opened(place, max_bytes=GB, key="kind"):
+    return PixelCache(place, key, max_bytes)
 
 
 def add(place, images, **options):
@@ -52,8 +52,8 @@ def held(cache, images):
     return found
 
 
-def files(place, kind="kind", suffix="names"):
-    return sorted((place / kind).glob(f"*.{suffix}"))
+def files(place, key="kind", suffix="names"):
+    return sorted((place / key).glob(f"*.{suffix}"))
 
 
 def long_ago(paths):
@@ -71,7 +71,7 @@ def test_images_of_any_size_are_found_again_by_their_digests(place):
     for reader in (writer, opened(place)):
         assert held(reader, [5, 0, 3, 3, 1, 2, 4]) == [5, 0, 3, 3, 1, 2, 4]
         assert reader.get(digest("another")) is None
-        assert reader.trouble is None
+        assert reader.disabled_reason is None
 
 
 def test_an_empty_place_is_made_only_when_something_is_kept(place):
@@ -82,8 +82,8 @@ def test_an_empty_place_is_made_only_when_something_is_kept(place):
 
 
 def test_kinds_do_not_mix(place):
-    add(place, [1], kind="a")
-    assert held(opened(place, kind="b"), [1]) == []
+    add(place, [1], key="a")
+    assert held(opened(place, key="b"), [1]) == []
 
 
 def test_an_image_is_written_once(place):
@@ -204,7 +204,7 @@ def test_pixels_that_were_spoilt_on_the_disk_are_not_believed_but_kept_anew(plac
 
 
 def test_much_is_written_before_the_flush_so_that_memory_stays_small(place, monkeypatch):
-    monkeypatch.setattr(room, "_PENDING", 300)
+    monkeypatch.setattr(room, "_MAX_PENDING_BYTES", 300)
     cache = opened(place)
     for image in range(9):
         cache.put(digest(image), picture(image))
@@ -212,7 +212,7 @@ def test_much_is_written_before_the_flush_so_that_memory_stays_small(place, monk
 
 
 def test_maps_are_given_back_and_made_again(place, monkeypatch):
-    monkeypatch.setattr(room, "_MAPPED", 200)
+    monkeypatch.setattr(room, "_MAX_MAPPED_BYTES", 200)
     cache = add(place, range(8))
     views = [cache.get(digest(image)) for image in range(8)]
     assert held(cache, range(8)) == list(range(8))
@@ -222,13 +222,13 @@ def test_maps_are_given_back_and_made_again(place, monkeypatch):
 @pytest.fixture
 def one_each(monkeypatch):
     """Each image in a file of its own: 4 x 5 px, 60 bytes and a name of 36."""
-    monkeypatch.setattr(room, "_SEGMENT", 1)
+    monkeypatch.setattr(room, "_SEGMENT_BYTES", 1)
 
 
-def full(place, bound, images, **options):
+def full(place, max_bytes, images, **options):
     """Adds images one by one."""
     for image in images:
-        cache = add(place, [image], bound=bound, **options)
+        cache = add(place, [image], max_bytes=max_bytes, **options)
     return cache
 
 
@@ -248,7 +248,7 @@ def test_what_was_not_used_for_longest_goes_first(place, one_each):
     full(place, 4 * ONE, [a, b, c, d])
     long_ago([file_of(place, image) for image in (c, a, b, d)])
     cache = full(place, 4 * ONE, [e])
-    assert cache.trouble is None
+    assert cache.disabled_reason is None
     assert {p.name for p in place.iterdir()} == {"kind", "lock"}
     assert len(files(place)) == len(files(place, suffix="rows")) == 4
     assert [i for i in IMAGES if digest(i) in opened(place)._index] == [a, b, d, e]
@@ -257,27 +257,27 @@ def test_what_was_not_used_for_longest_goes_first(place, one_each):
 
 
 def test_reading_counts_as_use(place, one_each):
-    bound = 3 * ONE
-    full(place, bound, IMAGES[:3])
+    max_bytes = 3 * ONE
+    full(place, max_bytes, IMAGES[:3])
     long_ago(files(place))
     assert held(opened(place), IMAGES[:1]) == [IMAGES[0]]
-    full(place, bound, IMAGES[3:5])
+    full(place, max_bytes, IMAGES[3:5])
     assert held(opened(place), IMAGES) == [IMAGES[0], IMAGES[3], IMAGES[4]]
-    assert opened(place).trouble is None
+    assert opened(place).disabled_reason is None
 
 
 def test_the_bound_is_for_all_kinds_together(place, one_each):
-    full(place, 3 * ONE, IMAGES[:3], kind="old")
+    full(place, 3 * ONE, IMAGES[:3], key="old")
     long_ago(files(place, "old"))
-    full(place, 3 * ONE, IMAGES[:2], kind="new")
+    full(place, 3 * ONE, IMAGES[:2], key="new")
     assert len(files(place, "old")) == 1
-    assert held(opened(place, kind="new"), IMAGES) == list(IMAGES[:2])
+    assert held(opened(place, key="new"), IMAGES) == list(IMAGES[:2])
 
 
 def test_what_a_working_run_uses_is_not_taken_from_it(place, one_each):
     cache = full(place, 3 * ONE, IMAGES[:4])
     assert held(opened(place), IMAGES) == list(IMAGES[:3])
-    assert cache.trouble == (
+    assert cache.disabled_reason == (
         f"pixel cache {place}: 2.88e-07 GB are full; images beyond are decoded again"
     )
     cache.put(digest(IMAGES[5]), picture(IMAGES[5]))
@@ -308,7 +308,7 @@ def test_a_folder_that_was_deleted_is_made_again(place):
     place.rmdir()
     cache.put(digest(2), picture(2))
     cache.flush()
-    assert cache.trouble is None
+    assert cache.disabled_reason is None
     assert held(opened(place), [1, 2]) == [2]
 
 
@@ -319,7 +319,7 @@ def test_the_last_of_a_disk_is_left_to_others(place, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(10 * GB, 9 * GB, GB + 10))
     cache = add(place, [1])
     assert held(cache, [1]) == []
-    assert cache.trouble == (
+    assert cache.disabled_reason == (
         f"pixel cache {place}: only 1 GB are free on the disk; images beyond are decoded again"
     )
 
@@ -333,7 +333,7 @@ def test_a_disk_that_is_full_all_the_same_stops_nothing(place):
     cache = opened(place)
     cache.put(digest(2), picture(2))
     cache.flush()
-    assert cache.trouble == (
+    assert cache.disabled_reason == (
         f"pixel cache {place}: no space left on device; images are decoded again"
     )
     assert held(cache, [1, 2]) == []
@@ -343,12 +343,14 @@ def test_a_place_that_is_a_file_stops_nothing(place):
     place.write_text("mine")
     cache = add(place, [1])
     assert held(cache, [1]) == []
-    assert cache.trouble == f"pixel cache {place}: not a directory; images are decoded again"
+    assert (
+        cache.disabled_reason == f"pixel cache {place}: not a directory; images are decoded again"
+    )
     assert place.read_text() == "mine"
 
 
 def test_a_run_that_holds_the_lock_too_long_is_not_waited_for(place, monkeypatch):
-    monkeypatch.setattr(room, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(room, "_LOCK_TIMEOUT_S", 0.05)
     place.mkdir()
     with FileLock(place / "lock"):
         began = time.monotonic()
@@ -361,5 +363,5 @@ def test_a_run_that_holds_the_lock_too_long_is_not_waited_for(place, monkeypatch
 
 
 def test_a_panorama_beyond_all_measure_is_not_kept(place, monkeypatch):
-    monkeypatch.setattr(room, "_LARGEST", 61)
+    monkeypatch.setattr(room, "_MAX_IMAGE_BYTES", 61)
     assert held(add(place, [0, 1]), [0, 1]) == [0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.data.sources.csv_reader import read_delimited
+from acclimate.data.sources.csv_reader import read_csv
 from acclimate.errors import DataError
 
 
@@ -22,7 +22,7 @@ def written(tmp_path):
 
 def refusal(path):
     with pytest.raises(DataError) as caught:
-        list(read_delimited(path).lines)
+        list(read_csv(path).lines)
     return str(caught.value)
 
 
@@ -32,7 +32,7 @@ def refusal(path):
 def test_lines_have_the_number_they_have_in_an_editor(written, delimiter, mark, end):
     rows = [["path", "label"], ["1.jpg", "a"], [], ["2.jpg", "b"]]
     text = mark + end.join(delimiter.join(row) for row in rows)
-    found = read_delimited(written(text))
+    found = read_csv(written(text))
     assert found.columns == ["path", "label"]
     assert [(line.number, dict(line.cells)) for line in found.lines] == [
         (2, {"path": "1.jpg", "label": "a"}),
@@ -41,7 +41,7 @@ def test_lines_have_the_number_they_have_in_an_editor(written, delimiter, mark, 
 
 
 def test_a_short_line_has_empty_cells_at_its_end(written):
-    (line,) = read_delimited(written("path,label,split\n1.jpg\n")).lines
+    (line,) = read_csv(written("path,label,split\n1.jpg\n")).lines
     assert line.cells == {"path": "1.jpg", "label": None, "split": None}
 
 
@@ -88,7 +88,7 @@ def test_text_that_is_not_utf_8_is_told_with_its_line(written):
 
 
 def test_a_comma_at_the_end_of_every_line_harms_nothing(written):
-    (line,) = read_delimited(written("path,label,\n1.jpg,a,\n")).lines
+    (line,) = read_csv(written("path,label,\n1.jpg,a,\n")).lines
     assert line.cells["label"] == "a"
 
 
@@ -101,5 +101,5 @@ def test_what_a_spreadsheet_wrote_is_read_back(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "list.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["path", "label"], *rows])
-    lines = [[line.cells["path"], line.cells["label"]] for line in read_delimited(path).lines]
+    lines = [[line.cells["path"], line.cells["label"]] for line in read_csv(path).lines]
     assert lines == rows

@@ -5,7 +5,13 @@ from PIL import Image
 
 from acclimate.cleaning.clean import clean
 from acclimate.data.settings import Source
-from acclimate.data.sources.fix_list import Fix, apply_fixes, fixes_as_csv, is_kept, suggested_fixes
+from acclimate.data.sources.fix_list import (
+    Fix,
+    apply_fixes,
+    fixes_as_csv,
+    is_marked_keep,
+    suggest_fixes,
+)
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 
@@ -54,7 +60,7 @@ def test_actions_are_done_and_say_so(fixed):
     assert moved["flags"] == ["fix_relabel"]
     assert (gone["keep"], gone["reasons"]) == (False, ["fix list: dropped (fixes.csv:3)"])
     assert (kept["label"], kept["keep"]) == ("daisy", True)
-    assert is_kept(kept["flags"])
+    assert is_marked_keep(kept["flags"])
     assert dataset.notes == (
         "fixes.csv: 1 image dropped, 1 image relabelled, 1 image kept as they are.",
     )
@@ -181,7 +187,7 @@ def test_flags_become_suggestions_the_worst_labels_first(photos):
             "outlier": [0.0, 0.7, *[0.0] * 8],
         }
     )
-    found = suggested_fixes(dataset)
+    found = suggest_fixes(dataset)
     assert [(fix.path, fix.action, fix.suggested, fix.score) for fix in found] == [
         ("daisy/2.png", "relabel", "rose", pytest.approx(0.99)),
         ("daisy/0.png", "relabel", "rose", pytest.approx(0.91)),
@@ -201,7 +207,7 @@ def test_a_suggested_list_can_be_applied_as_it_is(photos, tmp_path):
     dataset = apply_fixes(read(photos), path)
     assert row(dataset, "rose/1.png")["label"] == "daisy"
     assert not row(dataset, "daisy/3.png")["keep"]
-    assert is_kept(row(dataset, "rose/2.png")["flags"])
+    assert is_marked_keep(row(dataset, "rose/2.png")["flags"])
 
 
 def test_a_list_applied_to_what_it_already_made_changes_no_label_again(photos, tmp_path):
@@ -213,5 +219,5 @@ def test_a_list_applied_to_what_it_already_made_changes_no_label_again(photos, t
 
 def test_relabelled_to_what_it_is_means_kept(fixed):
     dataset = fixed(HEAD + "rose/1.png,rose,rose,relabel,,\n")
-    assert is_kept(row(dataset, "rose/1.png")["flags"])
+    assert is_marked_keep(row(dataset, "rose/1.png")["flags"])
     assert dataset.notes == ("fixes.csv: 1 image kept as they are.",)

@@ -6,7 +6,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 
-def components(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def component_labels(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The connected components of a graph.
 
     Args:

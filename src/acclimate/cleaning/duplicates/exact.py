@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from acclimate.cleaning.findings import RANK, Findings
+from acclimate.cleaning.findings import SPLIT_PRIORITY, Findings
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset
@@ -27,50 +27,50 @@ def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
     """
     columns = {name: dataset.table[name].to_pylist() for name in _READ}
     findings = Findings(dataset, settings)
-    same_as: list[str | None] = columns["duplicate_of"]
-    for members in _equal(columns):
-        members.sort(key=lambda row: (RANK[columns["split"][row]], columns["path"][row]))
+    duplicate_of: list[str | None] = columns["duplicate_of"]
+    for members in _duplicate_groups(columns):
+        members.sort(key=lambda row: (SPLIT_PRIORITY[columns["split"][row]], columns["path"][row]))
         labels = {columns["label"][row] for row in members} - {None}
         first = members[0]
-        contradiction = _contradiction(members, columns) if len(labels) > 1 else None
+        conflict = _conflict_reason(members, columns) if len(labels) > 1 else None
         for row in members:
-            found = _finding(row, first, columns, contradiction)
+            found = _finding(row, first, columns, conflict)
             if found is not None:
                 findings.add(row, *found)
             if row != first:
-                same_as[row] = columns["path"][first]
-    _tell(findings, context)
-    return dataset.with_columns({**findings.columns(), "duplicate_of": same_as})
+                duplicate_of[row] = columns["path"][first]
+    _report(findings, context)
+    return dataset.with_columns({**findings.columns(), "duplicate_of": duplicate_of})
 
 
 _READ = ("digest", "pixels", "keep", "path", "split", "label", "domain", "duplicate_of")
 
 
-def _equal(columns: dict[str, list[Any]]) -> list[list[int]]:
+def _duplicate_groups(columns: dict[str, list[Any]]) -> list[list[int]]:
     """Rows of the same picture; equal files are the same picture by themselves."""
-    together: dict[bytes, list[int]] = defaultdict(list)
+    groups: dict[bytes, list[int]] = defaultdict(list)
     for row, keep in enumerate(columns["keep"]):
-        stands_for = columns["pixels"][row] or columns["digest"][row]
-        if stands_for is not None and keep and columns["domain"][row] == HOME:
-            together[stands_for].append(row)
-    return [members for members in together.values() if len(members) > 1]
+        picture_digest = columns["pixels"][row] or columns["digest"][row]
+        if picture_digest is not None and keep and columns["domain"][row] == HOME:
+            groups[picture_digest].append(row)
+    return [members for members in groups.values() if len(members) > 1]
 
 
-def _contradiction(members: list[int], columns: dict[str, list[Any]]) -> str:
+def _conflict_reason(members: list[int], columns: dict[str, list[Any]]) -> str:
     one = len({columns["digest"][row] for row in members}) == 1
     labels = sorted({columns["label"][row] for row in members} - {None})
     return f"same {'file' if one else 'picture'} under different labels ({', '.join(labels)})"
 
 
 def _finding(
-    row: int, first: int, columns: dict[str, list[Any]], contradiction: str | None
+    row: int, first: int, columns: dict[str, list[Any]], conflict: str | None
 ) -> tuple[str, str] | None:
     """A flag and its reason."""
     split, original = columns["split"], columns["path"][first]
     same_file = columns["digest"][row] == columns["digest"][first]
     what = "file" if same_file else "picture"
-    if contradiction is not None and split[row] != "test":
-        return "label_conflict", contradiction
+    if conflict is not None and split[row] != "test":
+        return "label_conflict", conflict
     if row == first:
         return None
     if split[row] is not None and split[row] != split[first]:
@@ -81,7 +81,7 @@ def _finding(
     )
 
 
-def _tell(findings: Findings, context: Context) -> None:
+def _report(findings: Findings, context: Context) -> None:
     """Leaks first: they falsify every figure that follows."""
     leaks, conflicts = findings.found["leak"], findings.found["label_conflict"]
     if leaks:

@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from acclimate.cleaning.duplicates.connected_components import components
-from acclimate.cleaning.duplicates.radius_neighbors import Points, neighbourhoods
-from acclimate.cleaning.duplicates.thumbnail_pairs import FEW, Scored, best_of, random_pairs, reach
+from acclimate.cleaning.duplicates.connected_components import component_labels
+from acclimate.cleaning.duplicates.radius_neighbors import Points, radius_neighbors
+from acclimate.cleaning.duplicates.thumbnail_pairs import (
+    MIN_SAMPLE,
+    ScoredPairs,
+    correlation_quantile,
+    merge_pairs,
+    random_pairs,
+)
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.extract import extract_to_disk
@@ -25,11 +31,11 @@ from acclimate.models.settings import Model
 _SKETCH = 128
 """Numbers of a sketch. Half as many let a quarter more pairs through on features of photos, and
 twice as many an eighth fewer, for twice the time."""
-_DEVIATIONS = 3
+_SKETCH_DEVIATIONS = 3
 """How far a sketch may err before a pair is missed: one pair in a thousand of those that are just
 alike enough, none of the others."""
 _BLOCK = 2048
-_MANY = 64
+_MAX_PAIRS_PER_IMAGE = 64
 """Pairs of each image, above which not all are kept."""
 
 
@@ -48,7 +54,7 @@ class FeatureRows(Sized, Protocol):
         ...
 
 
-def features_of(dataset: Dataset, rows: Rows, context: Context) -> FeatureRows:
+def extract_features(dataset: Dataset, rows: Rows, context: Context) -> FeatureRows:
     """EfficientNet-Lite0's features, which the package brings.
 
     Args:
@@ -62,34 +68,34 @@ def features_of(dataset: Dataset, rows: Rows, context: Context) -> FeatureRows:
     return extract_to_disk(pretrained(Model()), dataset, rows, context)
 
 
-def feature_threshold(features: FeatureRows, least: float, seed: int) -> float:
+def feature_threshold(features: FeatureRows, min_cosine: float, seed: int) -> float:
     """From which cosine two of these images are alike: a third as far from 1 as random pairs reach.
 
     Args:
         features: N rows of D features.
-        least: The answer for photos of different things.
+        min_cosine: The answer for photos of different things.
         seed: Which pairs.
 
     Returns:
         In [least, 1).
     """
-    if len(features) < FEW:
-        return least
+    if len(features) < MIN_SAMPLE:
+        return min_cosine
     a, b = random_pairs(len(features), seed)
     cosines = np.concatenate(
         [
             np.einsum(
                 "pd,pd->p",
-                _directions(features, a[i : i + _BLOCK]),
-                _directions(features, b[i : i + _BLOCK]),
+                _normalized(features, a[i : i + _BLOCK]),
+                _normalized(features, b[i : i + _BLOCK]),
             )
             for i in range(0, len(a), _BLOCK)
         ]
     )
-    return max(least, 1 - (1 - reach(cosines, len(features), 2.326)) / 3)
+    return max(min_cosine, 1 - (1 - correlation_quantile(cosines, len(features), 2.326)) / 3)
 
 
-def alike_by_features(features: FeatureRows, least: float, seed: int) -> Scored:
+def similar_pairs(features: FeatureRows, min_cosine: float, seed: int) -> ScoredPairs:
     """Pairs whose features point the same way.
 
     Of images with very many pairs, as of one that is there a hundred times, only as many are
@@ -97,7 +103,7 @@ def alike_by_features(features: FeatureRows, least: float, seed: int) -> Scored:
 
     Args:
         features: N rows of D features.
-        least: The cosine, in [0, 1].
+        min_cosine: The cosine, in [0, 1].
         seed: Of the sketches and cells.
 
     Returns:
@@ -105,18 +111,18 @@ def alike_by_features(features: FeatureRows, least: float, seed: int) -> Scored:
     """
     sketches, error = _sketches(features, seed)
     # Of directions, the square of the distance is 2 - 2 cosine.
-    radius = float((2 * (1 - least) * (1 + _DEVIATIONS * error)) ** 0.5)
+    radius = float((2 * (1 - min_cosine) * (1 + _SKETCH_DEVIATIONS * error)) ** 0.5)
     linked = np.arange(len(features))  # rows that are linked already have one number
-    kept: list[Scored] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
-    for some, others in neighbourhoods(sketches, radius, seed):
-        found = list(_pairs(features, some, others, least, linked))
+    kept: list[ScoredPairs] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
+    for some, others in radius_neighbors(sketches, radius, seed):
+        found = list(_pairs(features, some, others, min_cosine, linked))
         pairs, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if len(pairs) > _MANY * len(some):
-            pairs, cosines = _forest(pairs, cosines, len(features))
+        if len(pairs) > _MAX_PAIRS_PER_IMAGE * len(some):
+            pairs, cosines = _spanning_forest(pairs, cosines, len(features))
             links = np.stack([np.arange(len(features)), linked], axis=1)
-            linked = components(np.concatenate([links, pairs]), len(features))
+            linked = component_labels(np.concatenate([links, pairs]), len(features))
         kept.append((pairs, cosines))
-    return best_of(kept)
+    return merge_pairs(kept)
 
 
 def _sketches(features: FeatureRows, seed: int) -> tuple[Points, float]:
@@ -133,34 +139,36 @@ def _sketches(features: FeatureRows, seed: int) -> tuple[Points, float]:
         float32, (N, M), and the relative standard deviation of the square of a distance.
     """
     dimension = features[np.arange(1)].shape[1]
-    short = min(_SKETCH, dimension)
-    drawn = np.random.default_rng(seed).standard_normal((dimension, short))
+    sketch_size = min(_SKETCH, dimension)
+    random = np.random.default_rng(seed).standard_normal((dimension, sketch_size))
     # At right angles by Cholesky's factor: `qr` takes seconds where its threads wait for a core.
-    upright = drawn @ np.linalg.inv(np.linalg.cholesky(drawn.T @ drawn)).T
-    axes = (upright * (dimension / short) ** 0.5).astype(np.float32)
-    sketches = np.empty((len(features), short), np.float32)
+    orthogonal = random @ np.linalg.inv(np.linalg.cholesky(random.T @ random)).T
+    axes = (orthogonal * (dimension / sketch_size) ** 0.5).astype(np.float32)
+    sketches = np.empty((len(features), sketch_size), np.float32)
     for start in range(0, len(features), _BLOCK):
         places = np.arange(start, min(start + _BLOCK, len(features)))
-        sketches[places] = _directions(features, places) @ axes
-    return sketches, (2 * (dimension - short) / (short * (dimension + 2))) ** 0.5
+        sketches[places] = _normalized(features, places) @ axes
+    return sketches, (2 * (dimension - sketch_size) / (sketch_size * (dimension + 2))) ** 0.5
 
 
 def _pairs(
-    features: FeatureRows, some: Rows, others: Rows, least: float, linked: Rows
-) -> Iterator[Scored]:
+    features: FeatureRows, some: Rows, others: Rows, min_cosine: float, linked: Rows
+) -> Iterator[ScoredPairs]:
     """Every pair of the two sets that is alike and not linked yet, once, the lower row first."""
-    asking = _directions(features, some)
+    queries = _normalized(features, some)
     for start in range(0, len(others), _BLOCK):
         part = others[start : start + _BLOCK]
         own = np.isin(part, some)  # would be met twice
-        wanted = np.where(own, some[:, None] < part, linked[some][:, None] != linked[part])
-        cosines = asking @ _directions(features, part).T  # (A, B)
-        here, there = np.nonzero((cosines >= least) & wanted)
-        pairs = np.sort(np.stack([some[here], part[there]], axis=1), axis=1)
-        yield pairs, np.minimum(cosines[here, there], 1)
+        new = np.where(own, some[:, None] < part, linked[some][:, None] != linked[part])
+        cosines = queries @ _normalized(features, part).T  # (A, B)
+        row, column = np.nonzero((cosines >= min_cosine) & new)
+        pairs = np.sort(np.stack([some[row], part[column]], axis=1), axis=1)
+        yield pairs, np.minimum(cosines[row, column], 1)
 
 
-def _forest(pairs: NDArray[np.int64], cosines: NDArray[np.float32], count: int) -> Scored:
+def _spanning_forest(
+    pairs: NDArray[np.int64], cosines: NDArray[np.float32], count: int
+) -> ScoredPairs:
     """As few pairs as keep together what is together, the likeliest: of each image the first."""
     # The tree of the least sum of lengths; 0 would be no edge, and is longer than it here.
     lengths = 2 - cosines.astype(np.float64)
@@ -169,7 +177,7 @@ def _forest(pairs: NDArray[np.int64], cosines: NDArray[np.float32], count: int) 
     return taken, (2 - tree.data).astype(np.float32)
 
 
-def _directions(features: FeatureRows, places: Rows) -> NDArray[np.float32]:
+def _normalized(features: FeatureRows, places: Rows) -> NDArray[np.float32]:
     """The features of some images, scaled to length 1."""
     found = features[places]
     unit: NDArray[np.float32] = found / np.maximum(

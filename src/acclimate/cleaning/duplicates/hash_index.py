@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from acclimate.cleaning.duplicates.perceptual_hash import Hashes
 
-_PIECES, _BITS = 4, 16
+_SUBSTRINGS, _BITS = 4, 16
 _BLOCK = 1 << 21
 """Pairs looked at in one go: 50 MB."""
-MOST = 256
+MAX_BUCKET = 256
 """Entries of one table cell that a hash is compared with. Only images that are nearly all alike
 fill a cell so far, and each of those still meets others."""
 
@@ -33,48 +33,50 @@ class HashIndex:
 
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = hashes
-        self._tables = [_table(_piece(hashes, piece)) for piece in range(_PIECES)]
+        self._tables = [_table(_substring(hashes, substring)) for substring in range(_SUBSTRINGS)]
 
-    def near(self, queries: Hashes, *, turned: int, radius: int) -> Iterator[NDArray[np.int64]]:
+    def search(
+        self, queries: Hashes, *, flipped_bits: int, radius: int
+    ) -> Iterator[NDArray[np.int64]]:
         """Pairs of near hashes, in blocks; a pair may come more than once.
 
         Args:
             queries: uint64, (M,).
-            turned: Bits turned in a piece: all pairs within 4 x turned + 3 bits are found.
+            flipped_bits: Bits turned in a piece: all pairs within 4 x turned + 3 bits are found.
             radius: Bits; pairs further apart are left out.
 
         Yields:
             NDArray[np.int64]: (n, 2): place in the queries, place in the index.
         """
-        turns = np.asarray(_turns(turned))[:, None]
-        at_once = max(_BLOCK // 8 // max(len(queries), 1), 1)
-        for piece, (order, starts) in enumerate(self._tables):
-            cells = _piece(queries, piece).astype(np.int64)
-            for first in range(0, len(turns), at_once):
-                turned_cells = (cells ^ turns[first : first + at_once]).ravel()
-                low = starts[turned_cells]
-                sizes = np.minimum(starts[turned_cells + 1] - low, MOST)
+        flips = np.asarray(_bit_flips(flipped_bits))[:, None]
+        flips_per_block = max(_BLOCK // 8 // max(len(queries), 1), 1)
+        for substring, (order, starts) in enumerate(self._tables):
+            keys = _substring(queries, substring).astype(np.int64)
+            for first in range(0, len(flips), flips_per_block):
+                buckets = (keys ^ flips[first : first + flips_per_block]).ravel()
+                low = starts[buckets]
+                sizes = np.minimum(starts[buckets + 1] - low, MAX_BUCKET)
                 full = np.flatnonzero(sizes)
-                low, sizes, asking = low[full], sizes[full], full % len(queries)
+                low, sizes, queries_of = low[full], sizes[full], full % len(queries)
                 for some in _blocks(sizes):
-                    place_of, place = _spread(low[some], sizes[some])
-                    query, row = asking[some][place_of], order[place]
-                    near = np.bitwise_count(queries[query] ^ self.hashes[row]) <= radius
-                    yield np.stack([query[near], row[near]], axis=1)
+                    entry_of, place = _expand(low[some], sizes[some])
+                    query, row = queries_of[some][entry_of], order[place]
+                    close = np.bitwise_count(queries[query] ^ self.hashes[row]) <= radius
+                    yield np.stack([query[close], row[close]], axis=1)
 
 
-def _piece(hashes: Hashes, piece: int) -> NDArray[np.uint16]:
-    return (hashes >> np.uint64(_BITS * piece)).astype(np.uint16)
+def _substring(hashes: Hashes, substring: int) -> NDArray[np.uint16]:
+    return (hashes >> np.uint64(_BITS * substring)).astype(np.uint16)
 
 
-def _table(pieces: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _table(substrings: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows ordered by their piece, and where each piece starts."""
     starts = np.zeros((1 << _BITS) + 1, np.int64)
-    np.cumsum(np.bincount(pieces, minlength=1 << _BITS), out=starts[1:])
-    return np.argsort(pieces, kind="stable"), starts
+    np.cumsum(np.bincount(substrings, minlength=1 << _BITS), out=starts[1:])
+    return np.argsort(substrings, kind="stable"), starts
 
 
-def _turns(most: int) -> list[int]:
+def _bit_flips(most: int) -> list[int]:
     return [
         sum(1 << bit for bit in bits)
         for number in range(most + 1)
@@ -93,7 +95,7 @@ def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
         start, done = stop, int(ends[stop - 1])
 
 
-def _spread(
+def _expand(
     low: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Each cell's number beside each of its places."""

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.duplicates.connected_components import components
+from acclimate.cleaning.duplicates.connected_components import component_labels
 from acclimate.cleaning.duplicates.perceptual_hash import Thumbnails
 from acclimate.cleaning.duplicates.thumbnail_pairs import (
     MIRRORS,
     ROTATIONS,
-    Scored,
-    alike,
-    best_of,
-    threshold,
+    ScoredPairs,
+    merge_pairs,
+    near_duplicate_pairs,
+    near_duplicate_threshold,
 )
-from acclimate.cleaning.findings import RANK, Findings
+from acclimate.cleaning.findings import SPLIT_PRIORITY, Findings
 from acclimate.cleaning.scan.image_stats import THUMBNAIL
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
@@ -43,22 +43,27 @@ def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Data
     findings = Findings(dataset, settings)
     columns = {name: dataset.table[name].to_pylist() for name in _READ}
     if len(rows) > 1:
-        thumbnails = _thumbnails(columns["thumbnail"], rows)
-        turns = (*(MIRRORS if settings.mirrored else ()), *(ROTATIONS if settings.rotated else ()))
-        least = threshold(thumbnails, settings.near_duplicate, context.seed_for("near-duplicates"))
-        pairs, scores = alike(thumbnails, least, turns)
+        thumbnails = _stacked_thumbnails(columns["thumbnail"], rows)
+        transforms = (
+            *(MIRRORS if settings.mirrored else ()),
+            *(ROTATIONS if settings.rotated else ()),
+        )
+        min_score = near_duplicate_threshold(
+            thumbnails, settings.near_duplicate, context.seed_for("near-duplicates")
+        )
+        pairs, scores = near_duplicate_pairs(thumbnails, min_score, transforms)
         if settings.features:
-            seen = _seen_alike(dataset, rows, settings, context)
-            pairs, scores = best_of([(pairs, scores), seen])
-        linked, names = np.unique(pairs), components(pairs, len(rows))
+            by_features = _similar_by_features(dataset, rows, settings, context)
+            pairs, scores = merge_pairs([(pairs, scores), by_features])
+        paired, cluster_ids = np.unique(pairs), component_labels(pairs, len(rows))
         best = np.zeros(len(rows), np.float32)
         np.maximum.at(best, pairs.ravel(), np.repeat(scores, 2))
-        for place in linked:
-            columns["cluster"][rows[place]] = int(rows[names[place]])
+        for place in paired:
+            columns["cluster"][rows[place]] = int(rows[cluster_ids[place]])
             columns["near_duplicate"][rows[place]] = float(best[place])
-        for members in _clusters(rows[linked], names[linked]):
-            _judge(members, columns, findings)
-        _tell(findings, context)
+        for members in _clusters(rows[paired], cluster_ids[paired]):
+            _add_findings(members, columns, findings)
+        _report(findings, context)
     filled = {name: columns[name] for name in ("cluster", "near_duplicate", "duplicate_of")}
     return dataset.with_columns({**findings.columns(), **filled})
 
@@ -70,37 +75,42 @@ _READ = (
 
 
 def _comparable(dataset: Dataset) -> Rows:
-    seen = np.asarray(dataset.table["thumbnail"].is_valid().to_numpy(zero_copy_only=False), bool)
-    return np.intersect1d(dataset.rows(domain=HOME), np.flatnonzero(seen))
+    measured = np.asarray(
+        dataset.table["thumbnail"].is_valid().to_numpy(zero_copy_only=False), bool
+    )
+    return np.intersect1d(dataset.rows(domain=HOME), np.flatnonzero(measured))
 
 
-def _thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
+def _stacked_thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
     together = b"".join(column[row] for row in rows)
     return np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
 
 
-def _seen_alike(dataset: Dataset, rows: Rows, settings: Clean, context: Context) -> Scored:
+def _similar_by_features(
+    dataset: Dataset, rows: Rows, settings: Clean, context: Context
+) -> ScoredPairs:
     # Imported here: it brings PyTorch, and most cleaning does without a network.
     from acclimate.cleaning.duplicates import feature_pairs
 
-    features = feature_pairs.features_of(dataset, rows, context)
+    features = feature_pairs.extract_features(dataset, rows, context)
     seed = context.seed_for("near-duplicates", "features")
-    least = feature_pairs.feature_threshold(features, settings.feature_likeness, seed)
-    return feature_pairs.alike_by_features(features, least, seed)
+    min_score = feature_pairs.feature_threshold(features, settings.feature_likeness, seed)
+    return feature_pairs.similar_pairs(features, min_score, seed)
 
 
-def _clusters(rows: Rows, names: NDArray[np.int64]) -> list[Rows]:
+def _clusters(rows: Rows, cluster_ids: NDArray[np.int64]) -> list[Rows]:
     """The rows of each name."""
-    order = np.argsort(names, kind="stable")
-    starts = np.flatnonzero(np.diff(names[order])) + 1
+    order = np.argsort(cluster_ids, kind="stable")
+    starts = np.flatnonzero(np.diff(cluster_ids[order])) + 1
     return [some for some in np.split(rows[order], starts) if len(some)]
 
 
-def _judge(cluster: Rows, columns: dict[str, list[Any]], findings: Findings) -> None:
+def _add_findings(cluster: Rows, columns: dict[str, list[Any]], findings: Findings) -> None:
     split, path, label = columns["split"], columns["path"], columns["label"]
 
     def rank(row: int) -> tuple[int, int, str]:
-        return RANK[split[row]], -columns["width"][row] * columns["height"][row], path[row]
+        area = columns["width"][row] * columns["height"][row]
+        return SPLIT_PRIORITY[split[row]], -area, path[row]
 
     members = sorted(cluster.tolist(), key=rank)
     first = members[0]
@@ -118,7 +128,7 @@ def _judge(cluster: Rows, columns: dict[str, list[Any]], findings: Findings) -> 
         findings.add(row, "near_duplicate", f"same picture as {path[first]}")
 
 
-def _tell(findings: Findings, context: Context) -> None:
+def _report(findings: Findings, context: Context) -> None:
     leaks, conflicts = findings.found["near_leak"], findings.found["near_label_conflict"]
     if leaks:
         gone = ", left out" if findings.dropped["near_leak"] else ""

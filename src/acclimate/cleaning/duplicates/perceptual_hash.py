@@ -3,7 +3,7 @@
 The hash is the perceptual hash of Zauner 2010, "Implementation and Benchmarking of Perceptual Image
 Hash Functions", with signs instead of a median: the 64 lowest frequencies of a cosine transform but
 the mean. A light crop moves such a hash by a third of its bits, so a thumbnail is also hashed as
-each of `WINDOWS` would show it; a pair is then laid on each other exactly, and measured.
+each of `CROP_WINDOWS` would show it; a pair is then laid on each other exactly, and measured.
 """
 
 from itertools import product
@@ -18,8 +18,8 @@ Thumbnails = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
 Array = NDArray[np.float32]
 
-_PARTS = ((0.0, 1.0), (0.0, 0.9), (0.1, 1.0), (0.05, 0.95))
-WINDOWS = tuple(product(_PARTS, _PARTS))
+_CROP_SIDES = ((0.0, 1.0), (0.0, 0.9), (0.1, 1.0), (0.05, 0.95))
+CROP_WINDOWS = tuple(product(_CROP_SIDES, _CROP_SIDES))
 """The parts of an image, down and across, that a crop of 10 % may have left; all of it first."""
 
 S = THUMBNAIL
@@ -43,19 +43,19 @@ _ORDER = sorted(
 _ROWS, _COLUMNS = (np.asarray(side) for side in zip(*_ORDER, strict=True))
 
 
-def parts(thumbnails: Thumbnails, window: int) -> Array:
+def crop_thumbnails(thumbnails: Thumbnails, window: int) -> Array:
     """What a crop would leave of thumbnails, enlarged to their size.
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        window: Of `WINDOWS`.
+        window: Of `CROP_WINDOWS`.
 
     Returns:
         float32, (N, 16, 16).
     """
     down, across = (
         (_basis(low + (high - low) * _CENTRES) @ _COSINES).astype(np.float32)
-        for low, high in WINDOWS[window]
+        for low, high in CROP_WINDOWS[window]
     )
     found: Array = down @ thumbnails.astype(np.float32) @ across.T
     return found
@@ -85,12 +85,12 @@ def correlations(a: Thumbnails | Array, b: Thumbnails | Array) -> Array:
     Returns:
         float32, (P,), in [-1, 1]; 0 where one is flat.
     """
-    first, second = _standard(a), _standard(b)
+    first, second = _standardized(a), _standardized(b)
     found: Array = np.einsum("pi,pi->p", first, second)
     return found
 
 
-def _standard(thumbnails: Thumbnails | Array) -> Array:
+def _standardized(thumbnails: Thumbnails | Array) -> Array:
     flat = thumbnails.reshape(len(thumbnails), S * S).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -104,7 +104,7 @@ _STEPS = 3
 _SLACK = 0.02
 
 
-def similarities(a: Thumbnails, b: Thumbnails, windows: NDArray[np.int64]) -> Array:
+def registered_correlations(a: Thumbnails, b: Thumbnails, windows: NDArray[np.int64]) -> Array:
     """How alike pairs are when one is laid on a part of the other.
 
     From the given window, Gauss and Newton's method finds the edges of the part, the gain and the
@@ -114,44 +114,44 @@ def similarities(a: Thumbnails, b: Thumbnails, windows: NDArray[np.int64]) -> Ar
     Args:
         a: uint8, (P, 16, 16): of which a part is taken.
         b: uint8, (P, 16, 16): may be that part, brighter or darker.
-        windows: int64, (P,): of `WINDOWS`, where to start.
+        windows: int64, (P,): of `CROP_WINDOWS`, where to start.
 
     Returns:
         float32, (P,), in [0, 1]: the correlation of b with the best part of a; 0 where one is flat.
     """
     frequencies = _COSINES @ a.astype(np.float32) @ _COSINES.T
     target = b.astype(np.float32)
-    start = np.asarray(WINDOWS)[windows]
+    start = np.asarray(CROP_WINDOWS)[windows]
     edges = start.reshape(len(a), 4).copy()  # top, bottom, left, right
-    spread = target.var((1, 2)) * S * S
+    variance = target.var((1, 2)) * S * S
     best = np.zeros(len(a), np.float32)
     for _ in range(_STEPS):
-        explained, step = _fit(frequencies, target, edges, spread)
-        best = np.maximum(best, explained)
+        explained_variance, step = _gauss_newton_step(frequencies, target, edges, variance)
+        best = np.maximum(best, explained_variance)
         # A crop of more than the tenth that was asked for would be another question.
         low, high = edges.copy(), edges.copy()
         low[:, [0, 2]], high[:, [0, 2]] = 0.0, 0.1 + _SLACK
         low[:, [1, 3]], high[:, [1, 3]] = 0.9 - _SLACK, 1.0
         edges = np.clip(edges + step, low, high)
-    best = np.maximum(best, _fit(frequencies, target, edges, spread)[0])
+    best = np.maximum(best, _gauss_newton_step(frequencies, target, edges, variance)[0])
     flat = np.minimum(a.std((1, 2)), b.std((1, 2))) < FLAT
     return np.where(flat, 0.0, np.sqrt(best)).astype(np.float32)
 
 
-def _fit(
-    frequencies: Array, target: Array, edges: NDArray[np.float64], spread: Array
+def _gauss_newton_step(
+    frequencies: Array, target: Array, edges: NDArray[np.float64], variance: Array
 ) -> tuple[Array, NDArray[np.float64]]:
     """The share of b's variance that the part explains, and how to move the edges."""
     down, down_slope = _samplers(edges[:, 0], edges[:, 1])
     across, across_slope = _samplers(edges[:, 2], edges[:, 3])
     part = (down @ frequencies @ across.transpose(0, 2, 1)).astype(np.float32)
-    gain, offset = _line(part, target)
+    gain, offset = _gain_and_offset(part, target)
     predicted = np.minimum(gain * part + offset, 255)
     residual = target - predicted
-    explained = 1 - (residual**2).sum((1, 2)) / np.maximum(spread, 1e-6)
-    open_ = predicted < 255
-    vertical = gain * (down_slope @ frequencies @ across.transpose(0, 2, 1)) * open_
-    horizontal = gain * (down @ frequencies @ across_slope.transpose(0, 2, 1)) * open_
+    explained_variance = 1 - (residual**2).sum((1, 2)) / np.maximum(variance, 1e-6)
+    unclipped = predicted < 255
+    vertical = gain * (down_slope @ frequencies @ across.transpose(0, 2, 1)) * unclipped
+    horizontal = gain * (down @ frequencies @ across_slope.transpose(0, 2, 1)) * unclipped
     near, far = (1 - _CENTRES).astype(np.float32), _CENTRES.astype(np.float32)
     columns = np.stack(
         [
@@ -159,8 +159,8 @@ def _fit(
             vertical * far[:, None],
             horizontal * near,
             horizontal * far,
-            part * open_,
-            open_.astype(np.float32),
+            part * unclipped,
+            unclipped.astype(np.float32),
         ],
         axis=-1,
     ).reshape(len(target), S * S, 6)
@@ -169,7 +169,7 @@ def _fit(
     normal += 2e-4 * trace * np.eye(6, dtype=np.float32)  # flat directions stay where they are
     pull = columns.transpose(0, 2, 1) @ residual.reshape(len(target), S * S, 1)
     step = np.linalg.solve(normal.astype(np.float64), pull.astype(np.float64))[:, :4, 0]
-    return np.maximum(explained, 0).astype(np.float32), step
+    return np.maximum(explained_variance, 0).astype(np.float32), step
 
 
 _SCALE32 = _SCALE.astype(np.float32)
@@ -183,7 +183,7 @@ def _samplers(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[Arra
     return np.cos(angle) * _SCALE32, np.sin(angle) * _SLOPE32
 
 
-def _line(part: Array, target: Array) -> tuple[Array, Array]:
+def _gain_and_offset(part: Array, target: Array) -> tuple[Array, Array]:
     """Gain and offset that bring a's part nearest to b, each (P, 1, 1); gain is positive."""
     known = target < 254
     count = np.maximum(known.sum((1, 2), keepdims=True), 1)

@@ -16,27 +16,27 @@ from acclimate.data.dataset import Rows
 Points = NDArray[np.float32]
 """(N, M)."""
 
-_CELL = 128
+_LIST_SIZE = 128
 """Points of a cell, about. In smaller ones a point is held against fewer others (of 11,000 images
 460 in cells of 128, 160 in cells of 32), but there are more centres, and more pairs are missed."""
-_ROUNDS = 4
+_LLOYD_STEPS = 4
 """Of moving the centres: ten let a point ask about as many cells as four."""
-_LEARNT_FROM = 64
+_SAMPLES_PER_CENTROID = 64
 """Points for each centre."""
-_SHARE = 0.3
+_BOUNDARY_FRACTION = 0.3
 """How near, as a part of the radius. With half no pair could be missed. With 0.3 all but 4 in
 10,000 were found on features of photos and of digits, for a third of the time: what sets two points
 apart is seldom the way straight across the wall."""
-_CELLS = 32
+_LISTS_PER_BLOCK = 32
 """Whose askers are found at a time."""
-_MEMBERS = 256
+_QUERY_BLOCK = 256
 _BLOCK = 1 << 13
 """Points whose distances are held at a time."""
 _ROUNDING = 1e-5
 """Of the square of a distance."""
 
 
-def neighbourhoods(points: Points, radius: float, seed: int) -> Iterator[tuple[Rows, Rows]]:
+def radius_neighbors(points: Points, radius: float, seed: int) -> Iterator[tuple[Rows, Rows]]:
     """Sets of points, and those that are near them; nearly every near pair is in one or two.
 
     Args:
@@ -48,30 +48,37 @@ def neighbourhoods(points: Points, radius: float, seed: int) -> Iterator[tuple[R
         tuple[Rows, Rows]: At most 256 points that have a near one, int64 (A,), and all points that
             are near one of these, int64 (B,), each once. A point is not near itself.
     """
-    centres = _centres(points, seed)
-    cell, own = _nearest(points, centres)
-    order = np.argsort(cell, kind="stable")
-    points, cell, own = points[order], cell[order], own[order]
-    edges = np.searchsorted(cell, np.arange(len(centres) + 1))
-    apart = np.sqrt(np.maximum(_squares(centres, centres), 0))
-    for first in range(0, len(centres), _CELLS):
-        some = np.arange(first, min(first + _CELLS, len(centres)))
-        past = (_squares(points, centres[some]) - own[:, None]) / 2  # wall's distance * apart
-        asks = past <= _SHARE * radius * apart[np.ix_(cell, some)] + _ROUNDING  # (N, cells)
-        for here, askers in zip(some, asks.T, strict=True):
-            cell_rows = range(edges[here], edges[here + 1])
-            for near, others in _near(points, cell_rows, np.flatnonzero(askers), radius**2):
+    centroids = _centroids(points, seed)
+    list_of, own = _nearest_centroid(points, centroids)
+    order = np.argsort(list_of, kind="stable")
+    points, list_of, own = points[order], list_of[order], own[order]
+    starts = np.searchsorted(list_of, np.arange(len(centroids) + 1))
+    distances = np.sqrt(np.maximum(_squared_distances(centroids, centroids), 0))
+    for first in range(0, len(centroids), _LISTS_PER_BLOCK):
+        some = np.arange(first, min(first + _LISTS_PER_BLOCK, len(centroids)))
+        # The distance to the boundary between two lists, times the distance of their centroids.
+        margin = (_squared_distances(points, centroids[some]) - own[:, None]) / 2
+        limit = _BOUNDARY_FRACTION * radius * distances[np.ix_(list_of, some)]
+        probes = margin <= limit + _ROUNDING  # (N, lists)
+        for here, candidates in zip(some, probes.T, strict=True):
+            positions = range(starts[here], starts[here + 1])
+            for near, others in _neighbors_in_list(
+                points, positions, np.flatnonzero(candidates), radius**2
+            ):
                 yield order[near], order[others]
 
 
-def _near(points: Points, cell: range, askers: Rows, square: float) -> Iterator[tuple[Rows, Rows]]:
+def _neighbors_in_list(
+    points: Points, positions: range, candidates: Rows, squared_radius: float
+) -> Iterator[tuple[Rows, Rows]]:
     """The members of a cell that are near any asker, and the askers that are near any of them."""
-    for first in range(cell.start, cell.stop, _MEMBERS):
-        members = np.arange(first, min(first + _MEMBERS, cell.stop))
+    for first in range(positions.start, positions.stop, _QUERY_BLOCK):
+        members = np.arange(first, min(first + _QUERY_BLOCK, positions.stop))
         is_near, others = np.zeros(len(members), bool), []
-        for start in range(0, len(askers), _BLOCK):
-            some = askers[start : start + _BLOCK]
-            found = _squares(points[members], points[some]) <= square + _ROUNDING  # (A, B)
+        for start in range(0, len(candidates), _BLOCK):
+            some = candidates[start : start + _BLOCK]
+            squares = _squared_distances(points[members], points[some])  # (A, B)
+            found = squares <= squared_radius + _ROUNDING
             found &= members[:, None] != some
             is_near |= found.any(1)
             others.append(some[found.any(0)])
@@ -79,35 +86,35 @@ def _near(points: Points, cell: range, askers: Rows, square: float) -> Iterator[
             yield members[is_near], np.concatenate(others)
 
 
-def _centres(points: Points, seed: int) -> Points:
+def _centroids(points: Points, seed: int) -> Points:
     """Lloyd's algorithm (1982, "Least squares quantization in PCM") on some of the points."""
-    count = max(len(points) // _CELL, 1)
+    count = max(len(points) // _LIST_SIZE, 1)
     rng = np.random.default_rng(seed)
-    some = rng.permutation(len(points))[: count * _LEARNT_FROM]
+    some = rng.permutation(len(points))[: count * _SAMPLES_PER_CENTROID]
     sample = points[some]
-    centres = sample[:count]
-    for _ in range(_ROUNDS):
-        cell, _ = _nearest(sample, centres)
-        sizes = np.bincount(cell, minlength=count)
-        weights = 1 / sizes[cell].astype(np.float32)
-        member = csr_matrix((weights, (cell, np.arange(len(sample)))), (count, len(sample)))
+    centroids = sample[:count]
+    for _ in range(_LLOYD_STEPS):
+        list_of, _ = _nearest_centroid(sample, centroids)
+        sizes = np.bincount(list_of, minlength=count)
+        weights = 1 / sizes[list_of].astype(np.float32)
+        member = csr_matrix((weights, (list_of, np.arange(len(sample)))), (count, len(sample)))
         means = member @ sample
-        centres = np.where(sizes[:, None] > 0, means, centres)
-    return centres
+        centroids = np.where(sizes[:, None] > 0, means, centroids)
+    return centroids
 
 
-def _nearest(points: Points, centres: Points) -> tuple[Rows, NDArray[np.float32]]:
+def _nearest_centroid(points: Points, centroids: Points) -> tuple[Rows, NDArray[np.float32]]:
     """The centre of each point, and the square of its distance."""
-    cell, squares = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
+    list_of, squares = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
     for start in range(0, len(points), _BLOCK):
         some = slice(start, start + _BLOCK)
-        found = _squares(points[some], centres)
-        cell[some] = found.argmin(1)
+        found = _squared_distances(points[some], centroids)
+        list_of[some] = found.argmin(1)
         squares[some] = found.min(1)
-    return cell, squares
+    return list_of, squares
 
 
-def _squares(some: Points, others: Points) -> NDArray[np.float32]:
+def _squared_distances(some: Points, others: Points) -> NDArray[np.float32]:
     """(A, M) and (B, M) to the squares of their distances, (A, B)."""
     squares: NDArray[np.float32] = some @ (-2 * others.T)
     squares += (some**2).sum(1)[:, None]

@@ -6,47 +6,47 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.duplicates.connected_components import components
+from acclimate.cleaning.duplicates.connected_components import component_labels
 from acclimate.cleaning.duplicates.hash_index import HashIndex
 from acclimate.cleaning.duplicates.perceptual_hash import (
-    WINDOWS,
+    CROP_WINDOWS,
     Hashes,
     Thumbnails,
     correlations,
+    crop_thumbnails,
     hashes,
-    parts,
-    similarities,
+    registered_correlations,
 )
 from acclimate.data.dataset import Rows
 
-Turn = Callable[[Thumbnails], Thumbnails]
+Transform = Callable[[Thumbnails], Thumbnails]
 
-MIRRORS: tuple[Turn, ...] = (lambda t: t[:, :, ::-1],)
-ROTATIONS: tuple[Turn, ...] = (
+MIRRORS: tuple[Transform, ...] = (lambda t: t[:, :, ::-1],)
+ROTATIONS: tuple[Transform, ...] = (
     lambda t: np.rot90(t, 1, (1, 2)),
     lambda t: np.rot90(t, 2, (1, 2)),
     lambda t: np.rot90(t, 3, (1, 2)),
 )
-Scored = tuple[NDArray[np.int64], NDArray[np.float32]]
+ScoredPairs = tuple[NDArray[np.int64], NDArray[np.float32]]
 """(n, 2) pairs, the lower row first, and (n,) how alike they are."""
 
 _RADIUS = 11
 """Bits of 64. Brightness cut off at white moves 10; unrelated photos are 32 apart, 4 standard
 deviations being 16."""
 _CROP_RADIUS = 9
-_ROUGH = 10.0
+_REGISTRATION_RANGE = 10.0
 """Before two thumbnails are laid on each other exactly, they may be so many times further from
 alike than after it."""
 _MOST_PAIRS = 32
 """Of one image, the nearest by hash: copies are among the nearest."""
 _SAMPLE = 20_000
-_SOME = 512
+_CORRELATION_BLOCK = 512
 """Pairs at a time that the processor's cache holds."""
-_STRICTEST = 0.9985
+_MAX_THRESHOLD = 0.9985
 """A copy stored anew at quality 30 is nearer than this."""
 
 
-def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
+def near_duplicate_threshold(thumbnails: Thumbnails, min_score: float, seed: int) -> float:
     """From which likeness two of these images are near-duplicates.
 
     Photos of different things hardly correlate; digits, parts before one camera, X-rays do, and
@@ -57,27 +57,29 @@ def threshold(thumbnails: Thumbnails, least: float, seed: int) -> float:
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        least: The answer for photos.
+        min_score: The answer for photos.
         seed: Which pairs.
 
     Returns:
-        In [least, 0.9985], or `least` if that is more.
+        In [min_score, 0.9985], or `min_score` if that is more.
     """
-    if len(thumbnails) < FEW:
-        return least
+    if len(thumbnails) < MIN_SAMPLE:
+        return min_score
     a, b = random_pairs(len(thumbnails), seed)
     found = np.concatenate(
         [
-            correlations(thumbnails[a[i : i + _SOME]], thumbnails[b[i : i + _SOME]])
-            for i in range(0, len(a), _SOME)
+            correlations(
+                thumbnails[a[i : i + _CORRELATION_BLOCK]], thumbnails[b[i : i + _CORRELATION_BLOCK]]
+            )
+            for i in range(0, len(a), _CORRELATION_BLOCK)
         ]
     )
-    thousandth = reach(found, len(thumbnails), 3.09)
-    asked = 1 - 0.33 * float((1 - thousandth) ** 1.5)
-    return max(least, min(asked, _STRICTEST))
+    thousandth = correlation_quantile(found, len(thumbnails), 3.09)
+    required = 1 - 0.33 * float((1 - thousandth) ** 1.5)
+    return max(min_score, min(required, _MAX_THRESHOLD))
 
 
-FEW = 20
+MIN_SAMPLE = 20
 """Images among which random pairs say too little, and accidental likeness is unlikely."""
 
 
@@ -95,7 +97,7 @@ def random_pairs(count: int, seed: int) -> tuple[Rows, Rows]:
     return a[a != b], b[a != b]
 
 
-def reach(correlations: NDArray[np.float32], count: int, deviations: float) -> float:
+def correlation_quantile(correlations: NDArray[np.float32], count: int, deviations: float) -> float:
     """How far the correlations of random pairs reach.
 
     Reckoned by Fisher's transform from what one pair in a hundred reaches, in twenty where there
@@ -109,12 +111,14 @@ def reach(correlations: NDArray[np.float32], count: int, deviations: float) -> f
     Returns:
         A correlation in [0, 1).
     """
-    share, its_deviations = (0.99, 2.326) if count >= 10 * FEW else (0.95, 1.645)
-    known = min(max(float(np.quantile(correlations, share)), 0.0), 0.999)
-    return math.tanh(math.atanh(known) * deviations / its_deviations)
+    share, its_deviations = (0.99, 2.326) if count >= 10 * MIN_SAMPLE else (0.95, 1.645)
+    quantile = min(max(float(np.quantile(correlations, share)), 0.0), 0.999)
+    return math.tanh(math.atanh(quantile) * deviations / its_deviations)
 
 
-def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) -> Scored:
+def near_duplicate_pairs(
+    thumbnails: Thumbnails, min_score: float, transforms: tuple[Transform, ...] = ()
+) -> ScoredPairs:
     """Pairs of thumbnails that show the same picture.
 
     Copies of the whole are found first; crops are then looked for among one of each set of copies,
@@ -122,82 +126,87 @@ def alike(thumbnails: Thumbnails, least: float, turns: tuple[Turn, ...] = ()) ->
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        least: The likeness, in [0, 1].
-        turns: Ways in which a copy may be turned.
+        min_score: The likeness, in [0, 1].
+        transforms: Ways in which a copy may be turned.
 
     Returns:
         int64, (P, 2) pairs of rows, the lower first; float32, (P,) how alike they are.
     """
-    own = hashes(thumbnails)
-    index = HashIndex(own)
-    kept = [_copies(index, thumbnails, thumbnails, 0, least)]
-    for turn in turns:
-        turned = np.ascontiguousarray(turn(thumbnails))
-        kept.append(_copies(index, thumbnails, turned, 0, least))
-    firsts = np.unique(components(np.concatenate([pairs for pairs, _ in kept]), len(thumbnails)))
-    some = thumbnails[firsts]
-    index = HashIndex(own[firsts])
-    for window in range(1, len(WINDOWS)):
-        pairs, scores = _copies(index, some, some, window, least)
-        kept.append((firsts[pairs], scores))
-    return best_of(kept)
+    own_hashes = hashes(thumbnails)
+    index = HashIndex(own_hashes)
+    kept = [_matching_pairs(index, thumbnails, thumbnails, 0, min_score)]
+    for transform in transforms:
+        transformed = np.ascontiguousarray(transform(thumbnails))
+        kept.append(_matching_pairs(index, thumbnails, transformed, 0, min_score))
+    representatives = np.unique(
+        component_labels(np.concatenate([pairs for pairs, _ in kept]), len(thumbnails))
+    )
+    some = thumbnails[representatives]
+    index = HashIndex(own_hashes[representatives])
+    for window in range(1, len(CROP_WINDOWS)):
+        pairs, scores = _matching_pairs(index, some, some, window, min_score)
+        kept.append((representatives[pairs], scores))
+    return merge_pairs(kept)
 
 
-def _copies(
-    index: HashIndex, thumbnails: Thumbnails, queries: Thumbnails, window: int, least: float
-) -> Scored:
+def _matching_pairs(
+    index: HashIndex, thumbnails: Thumbnails, queries: Thumbnails, window: int, min_score: float
+) -> ScoredPairs:
     """Pairs of a query and a thumbnail that is its part."""
-    shown = parts(queries, window)
-    pairs = _candidates(index, hashes(shown), window)
-    kept: list[Scored] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
+    crops = crop_thumbnails(queries, window)
+    pairs = _candidates(index, hashes(crops), window)
+    kept: list[ScoredPairs] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     for start in range(0, len(pairs), _BLOCK):
         some = pairs[start : start + _BLOCK]
-        rough = correlations(shown[some[:, 0]], thumbnails[some[:, 1]])
+        unregistered = correlations(crops[some[:, 0]], thumbnails[some[:, 1]])
         # Only what is alike enough to be worth it, and not yet alike enough, is laid on exactly.
-        score, unsure = rough, (rough < least) & (1 - rough <= _ROUGH * (1 - least))
-        pair = some[unsure]
+        score, promising = unregistered, _REGISTRATION_RANGE * (1 - min_score)
+        to_register = (unregistered < min_score) & (1 - unregistered <= promising)
+        pair = some[to_register]
         starts = np.full(len(pair), window)
-        score[unsure] = similarities(queries[pair[:, 0]], thumbnails[pair[:, 1]], starts)
-        kept.append((np.sort(some[score >= least], axis=1), score[score >= least]))
+        score[to_register] = registered_correlations(
+            queries[pair[:, 0]], thumbnails[pair[:, 1]], starts
+        )
+        kept.append((np.sort(some[score >= min_score], axis=1), score[score >= min_score]))
     return np.concatenate([p for p, _ in kept]), np.concatenate([s for _, s in kept])
 
 
 _BLOCK = 4096
 
 
-def _candidates(index: HashIndex, asked: Hashes, window: int) -> NDArray[np.int64]:
+def _candidates(index: HashIndex, query_hashes: Hashes, window: int) -> NDArray[np.int64]:
     """(n, 2): a query and another row whose hash is near, each once, the nearest of each query."""
-    count = len(asked)
-    turned, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
+    count = len(query_hashes)
+    flipped_bits, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
     kept = [np.empty((0, 2), np.int64)]
     # In parts: where all images are alike every query has a thousand candidates before the cut.
     for start in range(0, count, _QUERIES):
-        some = asked[start : start + _QUERIES]
+        some = query_hashes[start : start + _QUERIES]
         codes = [np.empty(0, np.int64)]
-        for pairs in index.near(some, turned=turned, radius=radius):
+        for pairs in index.search(some, flipped_bits=flipped_bits, radius=radius):
             query = pairs[:, 0] + start
             other = query != pairs[:, 1]
             codes.append(np.unique(query[other] * count + pairs[other, 1]))
         code = np.unique(np.concatenate(codes))
         pairs = np.stack([code // count, code % count], axis=1)
-        apart = np.bitwise_count(asked[pairs[:, 0]] ^ index.hashes[pairs[:, 1]])
-        kept.append(_nearest(pairs, apart))
+        hamming = np.bitwise_count(query_hashes[pairs[:, 0]] ^ index.hashes[pairs[:, 1]])
+        kept.append(_nearest_candidates(pairs, hamming))
     return np.concatenate(kept)
 
 
 _QUERIES = 1 << 14
 
 
-def _nearest(pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _nearest_candidates(pairs: NDArray[np.int64], hamming: NDArray[np.uint8]) -> NDArray[np.int64]:
     """At most `_MOST_PAIRS` of each query."""
-    order = np.lexsort((pairs[:, 1], apart, pairs[:, 0]))
+    order = np.lexsort((pairs[:, 1], hamming, pairs[:, 0]))
     query = pairs[order, 0]
     place = np.arange(len(query)) - np.searchsorted(query, query, "left")
     found: NDArray[np.int64] = pairs[order[place < _MOST_PAIRS]]
     return found
 
 
-def best_of(kept: list[Scored]) -> Scored:
+def merge_pairs(kept: list[ScoredPairs]) -> ScoredPairs:
     """Each pair once, with its best score.
 
     Args:

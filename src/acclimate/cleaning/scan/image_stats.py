@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acclimate.data.images.decode import measure, read_content
-from acclimate.data.images.decode_limits import Bounds
+from acclimate.data.images.decode import decode_preview, read_content
+from acclimate.data.images.decode_limits import DecodeLimits
 from acclimate.errors import UnreadableImage
 from acclimate.files import digest_bytes
 
 THUMBNAIL = 16
 """px: side of the small square picture that near-duplicates are found by."""
-_WORK = 128
+_MEASURED_SIDE = 128
 """px: the shorter side that sharpness is measured at. A blur that vanishes there vanishes in a
 network's input too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageStats:
     """What one look at a file told; the fields are columns of the table.
 
     Attributes:
@@ -54,31 +54,33 @@ class Look:
     reason: str | None = None
 
 
-def look(path: Path, bounds: Bounds, *, faults: bool = True) -> Look:
+def measure_image(path: Path, limits: DecodeLimits, *, with_quality: bool = True) -> ImageStats:
     """Reads and decodes one file; a bad one is an answer, not an error.
 
     Args:
         path: The file.
-        bounds: What is too large.
-        faults: Whether brightness, contrast, sharpness, entropy and colour are measured. Without
-            them a JPEG is decoded smaller.
+        limits: What is too large.
+        with_quality: Whether brightness, contrast, sharpness, entropy and color are measured.
+            A JPEG is decoded smaller without them.
 
     Returns:
         What was seen.
     """
     try:
-        content = read_content(path, bounds=bounds)
+        content = read_content(path, limits=limits)
     except UnreadableImage as error:
-        return Look(reason=error.message.rstrip("."))
+        return ImageStats(reason=error.message.rstrip("."))
     digest = bytes.fromhex(digest_bytes(content))
     try:
-        seen = measure(content, path, at_least=_WORK if faults else 2 * THUMBNAIL, bounds=bounds)
+        seen = decode_preview(
+            content, path, min_side=_MEASURED_SIDE if with_quality else 2 * THUMBNAIL, limits=limits
+        )
     except UnreadableImage as error:
-        return Look(digest=digest, reason=error.message.rstrip("."))
+        return ImageStats(digest=digest, reason=error.message.rstrip("."))
     small = np.asarray(
         seen.picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=2.0)
     )
-    found = Look(
+    found = ImageStats(
         digest=digest,
         width=seen.width,
         height=seen.height,
@@ -87,24 +89,28 @@ def look(path: Path, bounds: Bounds, *, faults: bool = True) -> Look:
         pixels=seen.pixels,
         thumbnail=small[..., 0].tobytes(),
     )
-    return _measured(found, seen.picture.getchannel(0), small[..., 1:]) if faults else found
+    return (
+        _with_quality(found, seen.picture.getchannel(0), small[..., 1:]) if with_quality else found
+    )
 
 
-def _measured(found: Look, luminance: Image.Image, colors: NDArray[np.uint8]) -> Look:
-    at_work_size = _at_work_size(luminance)
-    brightness, contrast, entropy = _spread(at_work_size.histogram())
+def _with_quality(
+    found: ImageStats, luminance: Image.Image, colors: NDArray[np.uint8]
+) -> ImageStats:
+    small = _downscaled(luminance)
+    brightness, contrast, entropy = _histogram_stats(small.histogram())
     return replace(
         found,
         brightness=brightness,
         contrast=contrast,
-        sharpness=sharpness(np.asarray(at_work_size)),
+        sharpness=sharpness(np.asarray(small)),
         entropy=entropy,
         color=float(np.abs(colors.astype(np.int16) - 128).mean()) / 127,
     )
 
 
-def _at_work_size(image: Image.Image) -> Image.Image:
-    scale = _WORK / min(image.size)
+def _downscaled(image: Image.Image) -> Image.Image:
+    scale = _MEASURED_SIDE / min(image.size)
     if scale >= 1:
         return image
     size = (round(image.width * scale), round(image.height * scale))
@@ -114,7 +120,7 @@ def _at_work_size(image: Image.Image) -> Image.Image:
 _LEVELS = np.arange(256) / 255
 
 
-def _spread(histogram: list[int]) -> tuple[float, float, float]:
+def _histogram_stats(histogram: list[int]) -> tuple[float, float, float]:
     """Mean, standard deviation and entropy of the levels."""
     share = np.asarray(histogram, np.float64)
     share /= share.sum()
@@ -143,10 +149,10 @@ def sharpness(luminance: NDArray[np.uint8]) -> float:
     middle = a[1:-1, 1:-1]
     curvature = 4 * middle - a[:-2, 1:-1] - a[2:, 1:-1] - a[1:-1, :-2] - a[1:-1, 2:]
     across, down = a[1:-1, 2:] - a[1:-1, :-2], a[2:, 1:-1] - a[:-2, 1:-1]
-    slope = _power(across) + _power(down)
-    return float((_power(curvature) / (slope + 1)) ** 0.5)
+    slope = _mean_square(across) + _mean_square(down)
+    return float((_mean_square(curvature) / (slope + 1)) ** 0.5)
 
 
-def _power(samples: NDArray[np.int16]) -> float:
+def _mean_square(samples: NDArray[np.int16]) -> float:
     flat = samples.astype(np.float32).ravel()
     return float(flat @ flat) / flat.size

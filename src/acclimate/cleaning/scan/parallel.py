@@ -18,84 +18,89 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
-from acclimate.cleaning.scan.image_stats import Look, look
+from acclimate.cleaning.scan.image_stats import ImageStats, measure_image
 from acclimate.context import usable_cores
-from acclimate.data.images.decode_limits import Bounds, PlainBounds
+from acclimate.data.images.decode_limits import DecodeLimits, PlainDecodeLimits
 
-MANY = 1000
+MIN_FOR_PROCESSES = 1000
 """Images from which processes, which take half a second to start, are worth it."""
 _CHUNK = 32
 _SLICE = 4096
 """Images handed out at a time: a future for each of ten million would be the larger table."""
 
 
-def looks(paths: list[Path], bounds: Bounds, *, faults: bool = True) -> Iterator[Look]:
+def measure_images(
+    paths: list[Path], limits: DecodeLimits, *, with_quality: bool = True
+) -> Iterator[ImageStats]:
     """Looks at files on all cores.
 
     Args:
         paths: The files.
-        bounds: What is too large.
-        faults: Whether brightness, sharpness and the like are measured.
+        limits: What is too large.
+        with_quality: Whether brightness, sharpness and the like are measured.
 
     Yields:
-        Look: One a file, in their order.
+        ImageStats: One a file, in their order.
     """
     cores = usable_cores()
-    number = cores if len(paths) >= MANY and cores > 1 and sys.executable else 0
-    one = partial(look, bounds=bounds, faults=faults)
-    with _Children(number, bounds, faults) as children, ThreadPoolExecutor(cores, "clean") as pool:
+    worker_count = cores if len(paths) >= MIN_FOR_PROCESSES and cores > 1 and sys.executable else 0
+    measure_one = partial(measure_image, limits=limits, with_quality=with_quality)
+    with (
+        _Workers(worker_count, limits, with_quality) as workers,
+        ThreadPoolExecutor(cores, "clean") as pool,
+    ):
         for start in range(0, len(paths), _SLICE):
             some = paths[start : start + _SLICE]
-            if not children.ready:
-                yield from pool.map(one, some)
+            if not workers.ready:
+                yield from pool.map(measure_one, some)
                 continue
             chunks = [some[i : i + _CHUNK] for i in range(0, len(some), _CHUNK)]
-            for found in pool.map(children.ask, chunks):
+            for found in pool.map(workers.measure, chunks):
                 yield from found
 
 
-class _Children:
-    """Some processes that look; `ask` may be called from as many threads."""
+class _Workers:
+    """Some processes that look; `measure` may be called from as many threads."""
 
-    def __init__(self, number: int, bounds: Bounds, faults: bool) -> None:
-        self._task = [bounds.max_megapixels, bounds.max_file_mb, faults]
+    def __init__(self, worker_count: int, limits: DecodeLimits, with_quality: bool) -> None:
+        self._task = [limits.max_megapixels, limits.max_file_mb, with_quality]
         self._all: list[subprocess.Popen[bytes]] = []
-        self._free: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-        started = [self._start() for _ in range(number)]
-        self.ready = bool(started) and all([_answer(child) is not None for child in started])
-        for child in started:
-            self._free.put(child)
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        started = [self._start() for _ in range(worker_count)]
+        self.ready = bool(started) and all([_receive(worker) is not None for worker in started])
+        for worker in started:
+            self._idle.put(worker)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in self._all:
-            child.kill()
+        for worker in self._all:
+            worker.kill()
             with suppress(OSError):
-                child.communicate()
+                worker.communicate()
 
-    def ask(self, paths: list[Path]) -> list[Look]:
+    def measure(self, paths: list[Path]) -> list[ImageStats]:
         """Has one process look at some files."""
-        child = self._free.get()
+        worker = self._idle.get()
         try:
-            _send(child, [os.fspath(path) for path in paths])
-            answer = _answer(child)
-            if answer is None:
-                child = self._start()
-                _answer(child)
+            _send(worker, [os.fspath(path) for path in paths])
+            rows = _receive(worker)
+            if rows is None:
+                worker = self._start()
+                _receive(worker)
         finally:
-            self._free.put(child)
-        if answer is not None:
-            return [_as_look(row) for row in answer]
+            self._idle.put(worker)
+        if rows is not None:
+            return [_from_row(row) for row in rows]
         if len(paths) == 1:
-            return [Look(reason="image brings its decoder down")]
-        return [seen for path in paths for seen in self.ask([path])]
+            return [ImageStats(reason="image brings its decoder down")]
+        return [stats for path in paths for stats in self.measure([path])]
 
     def _start(self) -> subprocess.Popen[bytes]:
         home = str(Path(__file__).parents[2])
         before = os.environ.get("PYTHONPATH")
-        child = subprocess.Popen(
+        worker = subprocess.Popen(
             # -P: a file in the user's folder must not stand in for a library.
             [sys.executable, "-P", "-m", "acclimate.cleaning.scan.parallel"],
             stdin=subprocess.PIPE,
@@ -109,51 +114,51 @@ class _Children:
             },
             start_new_session=True,  # Ctrl-C is for the command, which ends its children itself
         )
-        self._all.append(child)
-        _send(child, self._task)
-        return child
+        self._all.append(worker)
+        _send(worker, self._task)
+        return worker
 
 
-def _send(child: subprocess.Popen[bytes], message: object) -> None:
+def _send(worker: subprocess.Popen[bytes], message: object) -> None:
     """Sends one line; one that is no more does not answer."""
-    assert child.stdin is not None
+    assert worker.stdin is not None
     with suppress(OSError):
-        child.stdin.write(json.dumps(message).encode() + b"\n")
-        child.stdin.flush()
+        worker.stdin.write(json.dumps(message).encode() + b"\n")
+        worker.stdin.flush()
 
 
-def _answer(child: subprocess.Popen[bytes]) -> list[list[Any]] | None:
+def _receive(worker: subprocess.Popen[bytes]) -> list[list[Any]] | None:
     """Reads one line; None when the process is no more."""
-    assert child.stdout is not None
-    line = child.stdout.readline()
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
     if not line.endswith(b"\n"):
         return None
     found: list[list[Any]] = json.loads(line)
     return found
 
 
-_BYTES = tuple(name for name, kind in Look.__annotations__.items() if kind == bytes | None)
-_NAMES = tuple(Look.__annotations__)
+_BYTES = tuple(name for name, kind in ImageStats.__annotations__.items() if kind == bytes | None)
+_NAMES = tuple(ImageStats.__annotations__)
 
 
-def _as_look(row: list[Any]) -> Look:
+def _from_row(row: list[Any]) -> ImageStats:
     values = dict(zip(_NAMES, row, strict=True))
     for name in _BYTES:
         if values[name] is not None:
             values[name] = bytes.fromhex(values[name])
-    return Look(**values)
+    return ImageStats(**values)
 
 
-def _as_row(seen: Look) -> list[Any]:
-    values = [getattr(seen, name) for name in _NAMES]
+def _to_row(stats: ImageStats) -> list[Any]:
+    values = [getattr(stats, name) for name in _NAMES]
     return [value.hex() if isinstance(value, bytes) else value for value in values]
 
 
 def main() -> None:
     """The child: a line of bounds and an empty answer, then lines of paths and lines of figures."""
     lines = iter(sys.stdin.buffer.readline, b"")
-    max_megapixels, max_file_mb, faults = json.loads(next(lines))
-    bounds = PlainBounds(max_megapixels, max_file_mb)
+    max_megapixels, max_file_mb, with_quality = json.loads(next(lines))
+    limits = PlainDecodeLimits(max_megapixels, max_file_mb)
     rows: list[list[Any]] = []
     while True:
         sys.stdout.buffer.write(json.dumps(rows).encode() + b"\n")
@@ -161,7 +166,10 @@ def main() -> None:
         line = next(lines, None)
         if line is None:
             return
-        rows = [_as_row(look(Path(path), bounds, faults=faults)) for path in json.loads(line)]
+        rows = [
+            _to_row(measure_image(Path(path), limits, with_quality=with_quality))
+            for path in json.loads(line)
+        ]
 
 
 if __name__ == "__main__":

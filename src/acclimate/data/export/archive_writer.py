@@ -11,11 +11,11 @@ from typing import IO, Literal, cast
 
 from acclimate.files import atomic_file
 
-Add = Callable[[str, bytes], None]
+AddFile = Callable[[str, bytes], None]
 """Name below the folder, with slashes, and content."""
-_DAY = (1980, 1, 1, 0, 0, 0)
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The first day a zip knows: when a photo was taken is nobody's business."""
-_STAMP = 315_532_800
+_TIMESTAMP = 315_532_800
 _MODE = 0o644
 _COMPRESSIONS: dict[str, Literal["bz2", "xz"]] = {
     ".tar.bz2": "bz2", ".tbz2": "bz2", ".tar.xz": "xz", ".txz": "xz",
@@ -23,14 +23,14 @@ _COMPRESSIONS: dict[str, Literal["bz2", "xz"]] = {
 
 
 @contextmanager
-def packing(path: Path) -> Iterator[Add]:
+def new_archive(path: Path) -> Iterator[AddFile]:
     """An archive to add files to, which takes its place only when the block ends well.
 
     Args:
         path: Its ending says the kind: `.zip`, `.tar`, `.tar.gz`, `.tar.bz2`, `.tar.xz`.
 
     Yields:
-        Add: Adds one file.
+        AddFile: Adds one file.
 
     Raises:
         OutputError: The disk is full or the place is read-only.
@@ -48,14 +48,14 @@ def packing(path: Path) -> Iterator[Add]:
 
 
 def _zip_info(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _DAY)
+    info = zipfile.ZipInfo(name, _ZIP_DATE)
     info.external_attr = (0o100000 | _MODE) << 16
     return info
 
 
 def _tar_info(name: str, content: bytes) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = len(content), _STAMP, _MODE
+    info.size, info.mtime, info.mode = len(content), _TIMESTAMP, _MODE
     return info
 
 

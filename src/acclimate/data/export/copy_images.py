@@ -18,25 +18,25 @@ from PIL import Image
 
 from acclimate.context import Context, usable_cores
 from acclimate.data.dataset import Dataset
-from acclimate.data.export.archive_writer import Add, packing
-from acclimate.data.export.csv_writer import SUFFIXES_OF_LISTS, write_list
+from acclimate.data.export.archive_writer import AddFile, new_archive
+from acclimate.data.export.csv_writer import LIST_DELIMITERS, write_csv
 from acclimate.data.images.decode import read_image
 from acclimate.data.settings import Decoding
-from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES
+from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES
 from acclimate.errors import OutputError
 from acclimate.files import atomic_folder
 
 _HERE = Context()
-_QUALITY = 95
+_JPEG_QUALITY = 95
 """Of JPEGs, colours at full resolution: twice as large as most cameras write, no visible loss."""
-_SLICE = 16
+_IMAGES_PER_CORE = 16
 """Images that a core may have ready before they are written."""
 _DEFAULT = Decoding()
 _JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _OutputImage:
     row: int
     name: str
     """Below the new folder, with slashes."""
@@ -48,7 +48,7 @@ def copy_images(
     *,
     lossless: bool = False,
     force: bool = False,
-    bounds: Decoding = _DEFAULT,
+    limits: Decoding = _DEFAULT,
     context: Context = _HERE,
 ) -> int:
     """Writes the kept images anew: upright RGB, without EXIF, GPS, thumbnails or profiles.
@@ -63,7 +63,7 @@ def copy_images(
             `.csv` or `.tsv`. It appears whole or not at all.
         lossless: Write PNG throughout: the very pixels that training sees, five times the size.
         force: Replace the archive or list that stands there; a folder never is.
-        bounds: What is too large to decode.
+        limits: What is too large to decode.
         context: The run.
 
     Returns:
@@ -75,10 +75,10 @@ def copy_images(
         UnreadableImage: A file broke after it was cleaned.
     """
     name = place.name.lower()
-    if name.endswith(SUFFIXES_OF_ARCHIVES):
+    if name.endswith(ARCHIVE_SUFFIXES):
         _check_file(place, force=force)
-        written: AbstractContextManager[Add] = packing(place)
-    elif name.endswith(tuple(SUFFIXES_OF_LISTS)):
+        written: AbstractContextManager[AddFile] = new_archive(place)
+    elif name.endswith(tuple(LIST_DELIMITERS)):
         _check_file(place, force=force)
         if lossless:
             raise OutputError(
@@ -86,17 +86,17 @@ def copy_images(
                 where=place,
                 hint="Leave --lossless out, or choose a new folder or archive with --out.",
             )
-        return write_list(dataset, place, context=context)
+        return write_csv(dataset, place, context=context)
     else:
         _check_folder(dataset, place)
-        written = _folder(place)
-    jobs = list(_jobs(dataset, lossless=lossless))
-    with written as add, context.progress.task("copy", len(jobs)) as task:
-        for job, content in _contents(dataset, jobs, bounds):
-            add(job.name, content)
+        written = _new_folder(place)
+    images = list(_output_images(dataset, lossless=lossless))
+    with written as add, context.progress.task("copy", len(images)) as task:
+        for image_out, content in _contents(dataset, images, limits):
+            add(image_out.name, content)
             task.advance()
-        add("metadata.csv", _metadata(dataset, jobs).encode())
-    return len(jobs)
+        add("metadata.csv", _metadata(dataset, images).encode())
+    return len(images)
 
 
 def _check_file(path: Path, *, force: bool) -> None:
@@ -132,7 +132,7 @@ def _check_folder(dataset: Dataset, folder: Path) -> None:
 
 
 @contextmanager
-def _folder(folder: Path) -> Iterator[Add]:
+def _new_folder(folder: Path) -> Iterator[AddFile]:
     with atomic_folder(folder) as part:
 
         def add(name: str, content: bytes) -> None:
@@ -143,66 +143,68 @@ def _folder(folder: Path) -> Iterator[Add]:
         yield add
 
 
-def _contents(dataset: Dataset, jobs: list[_Job], bounds: Decoding) -> Iterator[tuple[_Job, bytes]]:
+def _contents(
+    dataset: Dataset, images: list[_OutputImage], limits: Decoding
+) -> Iterator[tuple[_OutputImage, bytes]]:
     """The images anew, in their order; a few at a time, since they are large."""
 
-    def content(job: _Job) -> bytes:
-        return _anew(read_image(dataset.path(job.row), bounds=bounds), job.name)
+    def content(image_out: _OutputImage) -> bytes:
+        return _reencoded(read_image(dataset.path(image_out.row), limits=limits), image_out.name)
 
     cores = usable_cores()
     with ThreadPoolExecutor(cores, "copy") as pool:
-        for start in range(0, len(jobs), _SLICE * cores):
-            some = jobs[start : start + _SLICE * cores]
+        for start in range(0, len(images), _IMAGES_PER_CORE * cores):
+            some = images[start : start + _IMAGES_PER_CORE * cores]
             yield from zip(some, pool.map(content, some), strict=True)
 
 
-def _jobs(dataset: Dataset, *, lossless: bool) -> Iterator[_Job]:
+def _output_images(dataset: Dataset, *, lossless: bool) -> Iterator[_OutputImage]:
     columns = {n: dataset.table[n].to_pylist() for n in ("path", "label", "split")}
-    folders = _folders(dataset.classes)
-    taken: set[str] = set()
+    folders = _class_folders(dataset.classes)
+    used: set[str] = set()
     for row in dataset.rows().tolist():
         path, label, split = (columns[name][row] for name in ("path", "label", "split"))
         place = f"{split or 'unassigned'}/{folders[label]}" if label is not None else "unlabelled"
-        old = Path(path)
-        suffix = ".jpg" if old.suffix.lower() in _JPEG and not lossless else ".png"
-        yield _Job(row, _free(f"{place}/{_safe(old.stem)}", suffix, taken))
+        source = Path(path)
+        suffix = ".jpg" if source.suffix.lower() in _JPEG and not lossless else ".png"
+        yield _OutputImage(row, _unique_name(f"{place}/{_safe_name(source.stem)}", suffix, used))
 
 
-def _folders(classes: tuple[str, ...]) -> dict[str, str]:
+def _class_folders(classes: tuple[str, ...]) -> dict[str, str]:
     """A folder for each class, no two alike even where case does not count."""
-    taken: set[str] = set()
-    return {name: _free(_safe(name), "", taken) for name in classes}
+    used: set[str] = set()
+    return {name: _unique_name(_safe_name(name), "", used) for name in classes}
 
 
-def _safe(name: str) -> str:
+def _safe_name(name: str) -> str:
     """A name that is one folder or file on every system; the true label is in metadata.csv."""
     plain = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).strip(" .")[:100]
     return plain or "_"
 
 
-def _free(stem: str, suffix: str, taken: set[str]) -> str:
+def _unique_name(stem: str, suffix: str, used: set[str]) -> str:
     name, number = stem + suffix, 2
-    while name.casefold() in taken:
+    while name.casefold() in used:
         name, number = f"{stem}-{number}{suffix}", number + 1
-    taken.add(name.casefold())
+    used.add(name.casefold())
     return name
 
 
-def _anew(image: Image.Image, name: str) -> bytes:
+def _reencoded(image: Image.Image, name: str) -> bytes:
     buffer = io.BytesIO()
     if name.endswith(".jpg"):
-        image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+        image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     else:
         image.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 
-def _metadata(dataset: Dataset, jobs: list[_Job]) -> str:
+def _metadata(dataset: Dataset, images: list[_OutputImage]) -> str:
     columns = {n: dataset.table[n].to_pylist() for n in ("label", "split", "group")}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["file_name", "label", "split", "group"])
-    for job in jobs:
-        cells = (columns[name][job.row] or "" for name in ("label", "split", "group"))
-        writer.writerow([job.name, *cells])
+    for image_out in images:
+        cells = (columns[name][image_out.row] or "" for name in ("label", "split", "group"))
+        writer.writerow([image_out.name, *cells])
     return buffer.getvalue()

@@ -10,12 +10,12 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import count
 from acclimate.files import write_atomic
 
-SUFFIXES_OF_LISTS = {".csv": ",", ".tsv": "\t"}
+LIST_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """The endings of lists that are written, and what stands between their cells."""
 _HERE = Context()
 
 
-def write_list(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int:
+def write_csv(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int:
     """Lists the kept images where they are: `path`, `label`, `split`, `group`.
 
     Paths start from the list's folder; those of images outside it are absolute. Other test domains
@@ -35,9 +35,7 @@ def write_list(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int
     columns = {n: dataset.table[n].to_pylist() for n in ("label", "split", "group")}
     root, folder = dataset.root.resolve(), path.parent.resolve()
     buffer = io.StringIO()
-    writer = csv.writer(
-        buffer, delimiter=SUFFIXES_OF_LISTS[path.suffix.lower()], lineterminator="\n"
-    )
+    writer = csv.writer(buffer, delimiter=LIST_DELIMITERS[path.suffix.lower()], lineterminator="\n")
     writer.writerow(["path", "label", "split", "group"])
     rows, outside = dataset.rows().tolist(), 0
     for row in rows:

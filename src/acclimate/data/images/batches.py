@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from acclimate.context import Context, usable_cores
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.cached_images import Pictures, evaluated
+from acclimate.data.images.cached_images import CachedImages, evaluation_form
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.threads import image_threads
 
-_AHEAD = 3
+_PREFETCH_BATCHES = 3
 """Batches decoded ahead: enough to cover one slow image, small enough for any memory."""
-_LITTLE_S = 0.0003
+_CHEAP_IMAGE_S = 0.0003
 """Seconds of the processor for an image, below which half of the cores load more than all: most of
 them are Python's then, which runs in one thread at a time. Decoding takes more; kept images of
 64 px come a third faster so, on two cores."""
-_AT_ONCE = 8
+_MAX_IMAGES_PER_TASK = 8
 """Most images that a thread takes at once: handing over costs as much as a small image does."""
 
 
@@ -65,29 +65,29 @@ def batches(
     """
     cores = usable_cores()
     with image_threads("decode", cores) as full, image_threads("read", max(1, cores // 2)) as half:
-        coming: deque[_Filling] = deque()
+        pending: deque[_PendingBatch] = deque()
         pool = full
         try:
             for rows in groups:
-                coming.append(_Filling(rows, load, pool))
-                if len(coming) > _AHEAD:
-                    pool = half if coming[0].seconds < _LITTLE_S else full
-                    yield coming.popleft().whole(dataset)
-            while coming:
-                yield coming.popleft().whole(dataset)
+                pending.append(_PendingBatch(rows, load, pool))
+                if len(pending) > _PREFETCH_BATCHES:
+                    pool = half if pending[0].seconds < _CHEAP_IMAGE_S else full
+                    yield pending.popleft().result(dataset)
+            while pending:
+                yield pending.popleft().result(dataset)
         finally:
-            for filling in coming:
-                filling.cancel()
+            for pending_batch in pending:
+                pending_batch.cancel()
 
 
-def in_order(
+def ordered_batches(
     dataset: Dataset,
     rows: Rows,
     contract: InputContract,
     batch_size: int = 64,
     *,
     context: Context | None = None,
-    pictures: Pictures | None = None,
+    cached_images: CachedImages | None = None,
 ) -> Iterator[Batch]:
     """Plain batches, as evaluation and calibration see them.
 
@@ -97,33 +97,33 @@ def in_order(
         contract: How an image becomes pixels.
         batch_size: Images a batch; the last one may be smaller.
         context: Says where decoded images are kept; None keeps none.
-        pictures: Made of these before, to be used again.
+        cached_images: Made of these before, to be used again.
 
     Yields:
         Batch: In the order of the rows.
     """
-    pictures = pictures or Pictures(dataset, evaluated(contract), context)
+    cached_images = cached_images or CachedImages(dataset, evaluation_form(contract), context)
     groups = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    yield from batches(dataset, groups, pictures.read)
-    pictures.flush()
+    yield from batches(dataset, groups, cached_images.read)
+    cached_images.flush()
 
 
 @dataclass
-class _Filling:
+class _PendingBatch:
     """A batch on its way: threads write their images straight into it."""
 
     rows: Rows
     load: Callable[[int], Pixels]
     pool: ThreadPoolExecutor
     images: Pixels | None = None
-    parts: list[Future[float]] = field(default_factory=list)
+    futures: list[Future[float]] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         """Hands the images out, a few to each thread."""
-        step = max(1, min(_AT_ONCE, len(self.rows) // (2 * usable_cores())))
+        step = max(1, min(_MAX_IMAGES_PER_TASK, len(self.rows) // (2 * usable_cores())))
         for start in range(0, len(self.rows), step):
-            self.parts.append(self.pool.submit(self._fill, start, start + step))
+            self.futures.append(self.pool.submit(self._fill, start, start + step))
 
     def _fill(self, start: int, end: int) -> float:
         """Some of the images; gives the seconds of the processor that they took."""
@@ -136,19 +136,19 @@ class _Filling:
             self.images[place] = pixels
         return time.thread_time() - began
 
-    def whole(self, dataset: Dataset) -> Batch:
+    def result(self, dataset: Dataset) -> Batch:
         """The batch, once it is full."""
-        for part in self.parts:
-            part.result()
+        for future in self.futures:
+            future.result()
         assert self.images is not None  # groups are never empty
         return Batch(self.images, dataset.labels[self.rows], self.rows)
 
     @property
     def seconds(self) -> float:
         """Of the processor, for an image, once the batch is full."""
-        return sum(part.result() for part in self.parts) / len(self.rows)
+        return sum(future.result() for future in self.futures) / len(self.rows)
 
     def cancel(self) -> None:
         """Gives up what no thread has begun."""
-        for part in self.parts:
-            part.cancel()
+        for future in self.futures:
+            future.cancel()

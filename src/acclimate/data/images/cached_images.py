@@ -12,32 +12,32 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import decode, read_content
-from acclimate.data.images.fast_resize import Picture
+from acclimate.data.images.fast_resize import ResizableArray
 from acclimate.data.images.pixel_cache import GB, PixelCache
 from acclimate.files import digest_bytes, digest_json, pixel_folder
 
 FORMAT = 2
-_ROOM = 1.25
+_CROP_MARGIN = 1.25
 """Shorter side of what random crops are taken from, in sides of the network's input: a crop of
 0.64 of the area is not enlarged. At 1.5 it takes 1.44 times the disk and the time of a crop."""
 
 
 @dataclass(frozen=True)
-class Version:
+class CachedForm:
     """What is kept of an image.
 
     Attributes:
-        kind: Stands for all that determines the pixels but the image.
-        at_least: px that the shorter side of the decoded image must keep.
+        key: Stands for all that determines the pixels but the image.
+        min_side: px that the shorter side of the decoded image must keep.
         make: From the decoded image.
     """
 
-    kind: str
-    at_least: int
+    key: str
+    min_side: int
     make: Callable[[Image.Image], Pixels]
 
 
-def evaluated(contract: InputContract) -> Version:
+def evaluation_form(contract: InputContract) -> CachedForm:
     """What evaluation sees: uint8, (S, S, 3), the very pixels of `InputContract.read`.
 
     Args:
@@ -47,10 +47,10 @@ def evaluated(contract: InputContract) -> Version:
         The version.
     """
     seen = ("evaluated", contract.image_size, contract.interpolation, contract.crop)
-    return Version(_kind(*seen), contract.at_least, contract.fit)
+    return CachedForm(_key(*seen), contract.min_side, contract.fit)
 
 
-def roomy(contract: InputContract) -> Version:
+def crop_form(contract: InputContract) -> CachedForm:
     """What random crops are taken from: the whole image, its shorter side 1.25 S at most.
 
     Training always goes through it, whether it was kept or not: the state of a cache changes no
@@ -62,41 +62,42 @@ def roomy(contract: InputContract) -> Version:
     Returns:
         The version.
     """
-    side = round(_ROOM * contract.image_size)
+    side = round(_CROP_MARGIN * contract.image_size)
 
     def shrink(image: Image.Image) -> Pixels:
         scale = side / min(image.size)
         if scale >= 1:
             return np.asarray(image)
         width, height = (max(side, round(length * scale)) for length in image.size)
-        whole = Picture(np.array(image))  # a copy that PyTorch may have: Pillow's is read-only
+        # A copy: Pillow's own array is read-only, and PyTorch wants a writable one.
+        whole = ResizableArray(np.array(image))
         return whole.resize((width, height), contract.filter, box=(0, 0, *image.size))
 
-    return Version(_kind("roomy", side, contract.interpolation), side, shrink)
+    return CachedForm(_key("roomy", side, contract.interpolation), side, shrink)
 
 
-def _kind(*facts: object) -> str:
+def _key(*facts: object) -> str:
     # Another Pillow may decode otherwise, another PyTorch resample otherwise.
     return digest_json([FORMAT, PIL.__version__, torch.__version__, *facts])[:16]
 
 
-class Pictures:
+class CachedImages:
     """One version of the images of a data set, kept where that can be.
 
     Args:
         dataset: Images without a digest (not cleaned) are decoded each time.
-        version: What is kept.
+        form: What is kept.
         context: Says where, and how much.
     """
 
-    def __init__(self, dataset: Dataset, version: Version, context: Context | None = None) -> None:
-        self.dataset, self.version = dataset, version
+    def __init__(self, dataset: Dataset, form: CachedForm, context: Context | None = None) -> None:
+        self.dataset, self.form = dataset, form
         self._digests = dataset.table["digest"]
         self._cache: PixelCache | None = None
-        self._context, self._told = context, False
+        self._context, self._warned = context, False
         if context is not None and context.cache_gb > 0:
             bound = round(context.cache_gb * GB)
-            self._cache = PixelCache(pixel_folder(context.cache), version.kind, bound)
+            self._cache = PixelCache(pixel_folder(context.cache), form.key, bound)
 
     def read(self, row: int) -> Pixels:
         """The pixels of one image; called from several threads.
@@ -128,10 +129,10 @@ class Pictures:
         if self._cache is None or self._context is None:
             return
         self._cache.flush()
-        if self._cache.trouble is not None and not self._told:
-            self._told = True
-            self._context.progress.info(self._cache.trouble)
+        if self._cache.disabled_reason is not None and not self._warned:
+            self._warned = True
+            self._context.progress.info(self._cache.disabled_reason)
 
     def _decoded(self, row: int, content: bytes) -> Pixels:
         path = self.dataset.path(row)
-        return self.version.make(decode(content, path, at_least=self.version.at_least))
+        return self.form.make(decode(content, path, min_side=self.form.min_side))

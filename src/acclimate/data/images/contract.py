@@ -90,7 +90,7 @@ class InputContract:
         return _FILTERS[self.interpolation]
 
     @property
-    def at_least(self) -> int:
+    def min_side(self) -> int:
         """What the shorter side of a decoded image must keep, in px."""
         return round(self.image_size / self.crop)
 
@@ -122,7 +122,7 @@ class InputContract:
 
     def read(self, path: Path) -> Pixels:
         """Decodes a file at the network's size: what evaluation and serving see."""
-        return self.fit(read_image(path, at_least=self.at_least))
+        return self.fit(read_image(path, min_side=self.min_side))
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Pixels to the network's numbers.

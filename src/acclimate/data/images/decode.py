@@ -15,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
-from acclimate.data.images.decode_limits import Bounds, PlainBounds
+from acclimate.data.images.decode_limits import DecodeLimits, PlainDecodeLimits
 from acclimate.errors import DataError, UnreadableImage
 from acclimate.files import DIGEST_BYTES, read_bounded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 """Formats that are decoded. Others (EPS runs Ghostscript, PSD, …) are refused unopened."""
 
-SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     [
         ".jpg",
         ".jpeg",
@@ -41,12 +41,12 @@ SUFFIXES = frozenset(
     ]
 )
 
-_DEFAULT = PlainBounds()
+_DEFAULT = PlainDecodeLimits()
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def read_image(path: Path, *, at_least: int = 0, bounds: Bounds = _DEFAULT) -> Image.Image:
+def read_image(path: Path, *, min_side: int = 0, limits: DecodeLimits = _DEFAULT) -> Image.Image:
     """Decodes one file.
 
     EXIF orientation is applied, the first frame of an animation is taken, transparency is laid on
@@ -54,9 +54,9 @@ def read_image(path: Path, *, at_least: int = 0, bounds: Bounds = _DEFAULT) -> I
 
     Args:
         path: The file.
-        at_least: px. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter
+        min_side: px. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter
             side keeps this many pixels; 0 for full size.
-        bounds: What is too large.
+        limits: What is too large.
 
     Returns:
         An RGB image, upright.
@@ -64,15 +64,15 @@ def read_image(path: Path, *, at_least: int = 0, bounds: Bounds = _DEFAULT) -> I
     Raises:
         UnreadableImage: The file is missing, empty, too large, no image, or broken.
     """
-    return decode(read_content(path, bounds=bounds), path, at_least=at_least, bounds=bounds)
+    return decode(read_content(path, limits=limits), path, min_side=min_side, limits=limits)
 
 
-def read_content(path: Path, *, bounds: Bounds = _DEFAULT) -> bytes:
+def read_content(path: Path, *, limits: DecodeLimits = _DEFAULT) -> bytes:
     """The bytes of one file.
 
     Args:
         path: The file.
-        bounds: What is too large.
+        limits: What is too large.
 
     Returns:
         The content.
@@ -83,26 +83,26 @@ def read_content(path: Path, *, bounds: Bounds = _DEFAULT) -> bytes:
     try:
         kind = path.stat().st_mode
         if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
-            return read_bounded(path, bounds.max_file_mb << 20)
+            return read_bounded(path, limits.max_file_mb << 20)
     except OSError as error:
         raise UnreadableImage(f"cannot be read ({error.strerror}).", where=path) from error
     except DataError as error:
         raise UnreadableImage(
-            f"file is larger than {bounds.max_file_mb} MB.", where=path
+            f"file is larger than {limits.max_file_mb} MB.", where=path
         ) from error
     raise UnreadableImage("is no regular file.", where=path)  # to open a pipe would wait for ever
 
 
 def decode(
-    content: bytes, where: Path, *, at_least: int = 0, bounds: Bounds = _DEFAULT
+    content: bytes, where: Path, *, min_side: int = 0, limits: DecodeLimits = _DEFAULT
 ) -> Image.Image:
     """Decodes the bytes of one file; see `read_image`.
 
     Args:
         content: The file's bytes.
         where: Its path, for the message.
-        at_least: px, or 0.
-        bounds: What is too large.
+        min_side: px, or 0.
+        limits: What is too large.
 
     Returns:
         An RGB image, upright.
@@ -110,10 +110,10 @@ def decode(
     Raises:
         UnreadableImage: The bytes are empty, no image, too many pixels, or broken.
     """
-    image = _open(content, where, bounds)
+    image = _open_header(content, where, limits)
     try:
-        if at_least:
-            _draft(image, at_least)
+        if min_side:
+            _request_draft(image, min_side)
         upright = _upright_rgb(image)
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
@@ -121,7 +121,7 @@ def decode(
     return upright
 
 
-class Measured(NamedTuple):
+class Preview(NamedTuple):
     """What one decoding of an image told.
 
     Attributes:
@@ -144,9 +144,9 @@ class Measured(NamedTuple):
     picture: Image.Image
 
 
-def measure(
-    content: bytes, where: Path, *, at_least: int = 32, bounds: Bounds = _DEFAULT
-) -> Measured:
+def decode_preview(
+    content: bytes, where: Path, *, min_side: int = 32, limits: DecodeLimits = _DEFAULT
+) -> Preview:
     """The size, the kind and a small picture of an image that decodes to its last byte.
 
     A JPEG is decoded at up to 1/8 of its size: a broken stream fails at any scale, much sooner.
@@ -154,8 +154,8 @@ def measure(
     Args:
         content: The file's bytes.
         where: Its path, for the message.
-        at_least: px that the picture's shorter side keeps where the image has them.
-        bounds: What is too large.
+        min_side: px that the picture's shorter side keeps where the image has them.
+        limits: What is too large.
 
     Returns:
         What was seen.
@@ -163,24 +163,28 @@ def measure(
     Raises:
         UnreadableImage: As `decode`.
     """
-    image = _open(content, where, bounds)
+    image = _open_header(content, where, limits)
     (width, height), mode = image.size, image.mode
     try:
         if image.format in ("JPEG", "MPO"):
-            turn = _orientation(image)
-            _draft(image, at_least, _luminance_mode(image))
+            orientation = _orientation(image)
+            _request_draft(image, min_side, _luminance_mode(image))
             picture = _upright(image)
-            if turn >= 5:
+            if orientation >= 5:
                 width, height = height, width
             if picture.mode != "YCbCr":
                 picture = _rgb(picture).convert("YCbCr")
-            return Measured(width, height, mode, turn, _jpeg_pixels(content, turn), picture)
+            return Preview(
+                width, height, mode, orientation, _jpeg_pixels(content, orientation), picture
+            )
         # Pillow strikes it out of a TIFF while loading; a PNG's may stand behind its pixels.
-        turn = _orientation(image) if image.format == "TIFF" else 0
+        orientation = _orientation(image) if image.format == "TIFF" else 0
         upright = _upright_rgb(image)
-        turn = turn or _orientation(image)
-        smaller = upright.reduce(max(min(upright.size) // at_least, 1))
-        return Measured(*upright.size, mode, turn, _rgb_pixels(upright), smaller.convert("YCbCr"))
+        orientation = orientation or _orientation(image)
+        smaller = upright.reduce(max(min(upright.size) // min_side, 1))
+        return Preview(
+            *upright.size, mode, orientation, _rgb_pixels(upright), smaller.convert("YCbCr")
+        )
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
 
@@ -205,9 +209,9 @@ _STRIP = 1 << 20
 """px."""
 
 
-def _jpeg_pixels(content: bytes, turn: int) -> bytes:
+def _jpeg_pixels(content: bytes, orientation: int) -> bytes:
     """Digest of a JPEG without its metadata: what follows the headers, and the tables in them."""
-    state, place = hashlib.blake2b(bytes([turn]), digest_size=DIGEST_BYTES), 2
+    state, place = hashlib.blake2b(bytes([orientation]), digest_size=DIGEST_BYTES), 2
     while place + 4 <= len(content) and content[place] == 0xFF:
         marker = content[place + 1]
         if marker == 0xDA:
@@ -227,18 +231,18 @@ _METADATA = frozenset([*range(0xE0, 0xEE), 0xEF, 0xFE])
 """APP0 to APP15 and comments, without Adobe's APP14, which says what the colours mean."""
 
 
-def _open(content: bytes, where: Path, bounds: Bounds) -> ImageFile.ImageFile:
+def _open_header(content: bytes, where: Path, limits: DecodeLimits) -> ImageFile.ImageFile:
     """Reads the header only, and refuses what is too large to unpack or of no known range."""
     if not content:
         raise UnreadableImage("file is empty (0 bytes).", where=where)
     try:
-        with _quiet():
+        with _without_pillow_warnings():
             image = Image.open(io.BytesIO(content), formats=_formats())
     except Exception as error:  # Pillow's decoders raise whatever they meet in hostile bytes
         raise UnreadableImage("file is not an image.", where=where) from error
     pixels = image.width * image.height
-    if pixels > bounds.max_megapixels * 1e6:
-        raise _too_large(pixels, where, bounds)
+    if pixels > limits.max_megapixels * 1e6:
+        raise _too_large(pixels, where, limits)
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         kind = "floating-point" if image.mode == "F" else "32-bit"
         raise UnreadableImage(f"image has {kind} samples, whose range is not known.", where=where)
@@ -249,7 +253,7 @@ _HEADERS = threading.Lock()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_pillow_warnings() -> Iterator[None]:
     """Reads headers without Pillow's warnings (odd EXIF is harmless) and bound (ours is a setting).
 
     Both are kept by Python and Pillow for the whole process, so one thread at a time changes them;
@@ -264,9 +268,9 @@ def _quiet() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = bound
 
 
-def _too_large(pixels: int, where: Path, bounds: Bounds) -> UnreadableImage:
+def _too_large(pixels: int, where: Path, limits: DecodeLimits) -> UnreadableImage:
     millions = pixels / 1e6
-    shown, limit = f"{millions:,.0f}", bounds.max_megapixels
+    shown, limit = f"{millions:,.0f}", limits.max_megapixels
     if float(shown.replace(",", "")) <= limit:
         shown = f"{millions:,.3f}"
     return UnreadableImage(
@@ -279,14 +283,14 @@ def _orientation(image: Image.Image) -> int:
     if image.format in ("JPEG", "MPO") and image.info.keys().isdisjoint(("exif", "xmp")):
         return 1  # said by the header already; asking costs as much as decoding a small image
     try:
-        with _quiet():
+        with _without_pillow_warnings():
             value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # odd EXIF says nothing about the pixels: the photo stands as it is stored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -310,25 +314,25 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _draft(image: ImageFile.ImageFile, at_least: int, mode: str = "RGB") -> None:
+def _request_draft(image: ImageFile.ImageFile, min_side: int, mode: str = "RGB") -> None:
     """Lets libjpeg decode at a fraction of the size: up to 8 times less work."""
-    scale = max(min(image.size) / at_least, 1.0)
+    scale = max(min(image.size) / min_side, 1.0)
     if image.format in ("JPEG", "MPO"):
         width, height = image.size
         image.draft(mode, (int(width / scale), int(height / scale)))
 
 
-def _upright_rgb(opened: ImageFile.ImageFile) -> Image.Image:
-    return _rgb(_upright(opened))
+def _upright_rgb(image_file: ImageFile.ImageFile) -> Image.Image:
+    return _rgb(_upright(image_file))
 
 
-def _upright(opened: ImageFile.ImageFile) -> Image.Image:
-    opened.seek(0)
-    opened.load()
-    image: Image.Image = opened
+def _upright(image_file: ImageFile.ImageFile) -> Image.Image:
+    image_file.seek(0)
+    image_file.load()
+    image: Image.Image = image_file
     # Pillow turns TIFFs itself while loading them.
-    turn = None if opened.format == "TIFF" else _TURNS.get(_orientation(opened))
-    return image if turn is None else image.transpose(turn)
+    transpose = None if image_file.format == "TIFF" else _TRANSPOSES.get(_orientation(image_file))
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

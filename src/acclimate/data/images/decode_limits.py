@@ -6,7 +6,7 @@ A process that does nothing but decode starts in half the time without them.
 from typing import NamedTuple, Protocol
 
 
-class Bounds(Protocol):
+class DecodeLimits(Protocol):
     """Bounds on what is decoded: an image may come from a stranger. `Decoding` is one."""
 
     @property
@@ -18,12 +18,12 @@ class Bounds(Protocol):
         """Larger files are left out unread, in megabytes."""
 
 
-class PlainBounds(NamedTuple):
+class PlainDecodeLimits(NamedTuple):
     """Bounds as two numbers; those that hold where nobody says otherwise.
 
     Attributes:
-        max_megapixels: As in `Bounds`.
-        max_file_mb: As in `Bounds`.
+        max_megapixels: As in `DecodeLimits`.
+        max_file_mb: As in `DecodeLimits`.
     """
 
     max_megapixels: float = 80.0

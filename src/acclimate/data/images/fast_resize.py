@@ -15,7 +15,7 @@ value further than 1 from Pillow's. It has no Lanczos filter; there Pillow works
 
 
 @dataclass(frozen=True)
-class Picture:
+class ResizableArray:
     """Pixels that random crops are taken from.
 
     Attributes:
@@ -63,14 +63,14 @@ class Picture:
             return np.asarray(Image.fromarray(part[0]).resize(size, resample))
         # Views are made by NumPy: each of PyTorch's calls gives the interpreter lock away, and
         # getting it back is a wait.
-        batch = torch.from_numpy(_writeable(part).transpose(0, 3, 1, 2))
+        batch = torch.from_numpy(_writable(part).transpose(0, 3, 1, 2))
         mode = _MODES[resample]
         resized = functional.interpolate(batch, (size[1], size[0]), mode=mode, antialias=True)
         found: Pixels = resized.numpy()[0].transpose(1, 2, 0)  # (H, W, 3) in memory, too
         return found
 
 
-def mirrored(pixels: Pixels) -> Pixels:
+def flip_horizontal(pixels: Pixels) -> Pixels:
     """Left and right exchanged.
 
     Args:
@@ -80,10 +80,10 @@ def mirrored(pixels: Pixels) -> Pixels:
         The same shape, contiguous.
     """
     # With vector instructions: a third of the time of copying channel by channel.
-    found: Pixels = torch.flip(torch.from_numpy(_writeable(pixels)), (-2,)).numpy()
+    found: Pixels = torch.flip(torch.from_numpy(_writable(pixels)), (-2,)).numpy()
     return found
 
 
-def _writeable(pixels: Pixels) -> Pixels:
+def _writable(pixels: Pixels) -> Pixels:
     """PyTorch warns of what is not."""
     return pixels if pixels.flags.writeable else pixels.copy()

@@ -20,25 +20,25 @@ from typing import IO, cast
 
 from filelock import FileLock
 
-from acclimate.data.images.decode import SUFFIXES
+from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.sources.folders import is_junk
 from acclimate.data.sources.row import SPLIT_NAMES
 from acclimate.errors import DataError, reason
 from acclimate.files import atomic_folder, cache_folder, digest_file, free_bytes, writing_errors
 
-SUFFIXES_OF_ARCHIVES = (
+ARCHIVE_SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
 )  # fmt: skip
-_FEW_FILES, _LEAST_BYTES = 10_000, 64
+_MIN_FILE_LIMIT, _MIN_BYTES_PER_FILE = 10_000, 64
 """Files that any archive may hold, and the bytes of it that each more must have cost."""
-_RATIO = 100
+_MAX_RATIO = 100
 """Bytes that may come out of one that goes in. Photos give 1, scans in BMP 50, bombs a million."""
-_ALLOWANCE = 64 << 20
+_MIN_SIZE_LIMIT = 64 << 20
 """Bytes that any archive may give, however small: a few flat drawings compress well."""
-_DEEPEST, _LONGEST = 32, 1024
+_MAX_DEPTH, _MAX_NAME = 32, 1024
 _BLOCK = 1 << 20
-_SIP = 2 << 20
-_STAMP = 315_532_800
+_MAX_READ = 2 << 20
+_TIMESTAMP = 315_532_800
 """Modification time of all that is unpacked, so that it reads as the same data each time."""
 
 
@@ -52,10 +52,10 @@ class _Member:
 
 def is_archive(location: Path) -> bool:
     """Whether a file's name is that of an archive."""
-    return location.name.lower().endswith(SUFFIXES_OF_ARCHIVES) and location.is_file()
+    return location.name.lower().endswith(ARCHIVE_SUFFIXES) and location.is_file()
 
 
-def unpacked(location: Path, max_gb: float) -> Path:
+def unpack(location: Path, max_gb: float) -> Path:
     """The folder an archive holds, unpacked into the cache when it was not before.
 
     Args:
@@ -74,34 +74,34 @@ def unpacked(location: Path, max_gb: float) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
-            most = min(max_gb * 1e9, _RATIO * location.stat().st_size + _ALLOWANCE)
+            max_bytes = min(max_gb * 1e9, _MAX_RATIO * location.stat().st_size + _MIN_SIZE_LIMIT)
             with atomic_folder(folder) as part:
-                _unpack(location, part, int(most))
-    return _inner(folder)
+                _unpack(location, part, int(max_bytes))
+    return _data_folder(folder)
 
 
-def _unpack(location: Path, part: Path, most: int) -> None:
-    room = free_bytes(part) - _ALLOWANCE
+def _unpack(location: Path, part: Path, max_bytes: int) -> None:
+    room = free_bytes(part) - _MIN_SIZE_LIMIT
     try:
-        with _opened(location) as archive:
-            left, seen = most, set[str]()
-            most_files = _FEW_FILES + location.stat().st_size // _LEAST_BYTES
+        with _open_archive(location) as archive:
+            remaining, seen = max_bytes, set[str]()
+            max_files = _MIN_FILE_LIMIT + location.stat().st_size // _MIN_BYTES_PER_FILE
             for member in archive.members():
-                if len(seen) >= most_files:
+                if len(seen) >= max_files:
                     raise DataError(
-                        f"archive holds more than {most_files:,} files, too many for its size.",
+                        f"archive holds more than {max_files:,} files, too many for its size.",
                         where=location,
                         hint="Unpack it yourself if you trust it.",
                     )
-                place = _place(member, location, seen)
+                place = _target_path(member, location, seen)
                 if place is None:
                     continue
                 target = part.joinpath(*place.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as stream:
-                    left -= _write(stream, target, min(left, room), location, most)
+                    remaining -= _write(stream, target, min(remaining, room), location, max_bytes)
                 room -= target.stat().st_size
-    except _DAMAGES as error:
+    except _READ_ERRORS as error:
         raise DataError(
             f"archive is damaged or of a kind that cannot be read ({reason(error)}).",
             where=location,
@@ -109,13 +109,13 @@ def _unpack(location: Path, part: Path, most: int) -> None:
         ) from error
 
 
-_DAMAGES = (
+_READ_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError,
     UnicodeError, FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError,
 )  # fmt: skip
 
 
-def _place(member: _Member, location: Path, seen: set[str]) -> PurePosixPath | None:
+def _target_path(member: _Member, location: Path, seen: set[str]) -> PurePosixPath | None:
     """Where a member goes, below the folder; None for a folder.
 
     Names are refused, and with them the whole archive: nobody packs `../` by mistake.
@@ -147,7 +147,7 @@ def _name_fault(name: str) -> str | None:
         return "a name that leads out of the folder"
     if "\\" in name or any(ord(letter) < 32 for letter in name):
         return "a name with a backslash or a control character"
-    if len(parts) > _DEEPEST or len(name) > _LONGEST or any(len(p) > 250 for p in parts):
+    if len(parts) > _MAX_DEPTH or len(name) > _MAX_NAME or any(len(p) > 250 for p in parts):
         return "a name that is too long or too deep"
     return None
 
@@ -165,13 +165,13 @@ def _kind_fault(info: zipfile.ZipInfo | tarfile.TarInfo) -> str | None:
     return "a file behind a password" if info.flag_bits & 1 else None
 
 
-def _write(stream: IO[bytes], target: Path, most: int, location: Path, limit: int) -> int:
+def _write(stream: IO[bytes], target: Path, max_bytes: int, location: Path, limit: int) -> int:
     """The bytes that were written; refused above the most."""
     written = 0
     with target.open("xb") as out:
         while block := stream.read(_BLOCK):
             written += len(block)
-            if written > most:
+            if written > max_bytes:
                 raise DataError(
                     f"archive unpacks to more than {limit / 1e6:,.0f} MB, or than there is room: "
                     f"it has {location.stat().st_size / 1e6:,.3f} MB itself.",
@@ -179,7 +179,7 @@ def _write(stream: IO[bytes], target: Path, most: int, location: Path, limit: in
                     hint="Unpack it yourself if you trust it, or raise data.max_unpacked_gb.",
                 )
             out.write(block)
-    os.utime(target, (_STAMP, _STAMP))
+    os.utime(target, (_TIMESTAMP, _TIMESTAMP))
     return written
 
 
@@ -217,14 +217,14 @@ class _Tar:
 
 
 @contextmanager
-def _opened(location: Path) -> Iterator[_Zip | _Tar]:
+def _open_archive(location: Path) -> Iterator[_Zip | _Tar]:
     if location.suffix.lower() == ".zip":
         with zipfile.ZipFile(location) as file:
             yield _Zip(file)
     else:
         with (
             _decompressed(location) as stream,
-            tarfile.open(fileobj=cast("IO[bytes]", _Sips(stream)), mode="r:") as tar,
+            tarfile.open(fileobj=cast("IO[bytes]", _BoundedReads(stream)), mode="r:") as tar,
         ):
             yield _Tar(tar)
 
@@ -246,7 +246,7 @@ _MAGIC: dict[bytes, Callable[..., object]] = {
 }
 
 
-class _Sips:
+class _BoundedReads:
     """A stream that gives little at once.
 
     The library reads a header whole, and a header may claim 10 GB that came from 10 kB.
@@ -257,18 +257,18 @@ class _Sips:
 
     def read(self, size: int = -1) -> bytes:
         """At most a few megabytes."""
-        if not 0 <= size <= _SIP:
+        if not 0 <= size <= _MAX_READ:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         return self._stream.read(size)
 
 
-def _inner(folder: Path) -> Path:
+def _data_folder(folder: Path) -> Path:
     """The folder behind the one that most packers put around everything."""
     while True:
         entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
         if len(entries) != 1 or not entries[0].is_dir() or entries[0].name.lower() in SPLIT_NAMES:
             return folder
-        images = any(p.suffix.lower() in SUFFIXES for p in entries[0].iterdir())
+        images = any(p.suffix.lower() in IMAGE_SUFFIXES for p in entries[0].iterdir())
         if images:
             return folder
         folder = entries[0]

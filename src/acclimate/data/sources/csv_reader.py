@@ -26,7 +26,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Delimited:
+class CsvFile:
     """An open list.
 
     Attributes:
@@ -38,7 +38,7 @@ class Delimited:
     lines: Iterator[Line]
 
 
-def read_delimited(location: Path) -> Delimited:
+def read_csv(location: Path) -> CsvFile:
     """Opens a CSV file whatever its delimiter, with or without a byte-order mark.
 
     Args:
@@ -52,7 +52,7 @@ def read_delimited(location: Path) -> Delimited:
     """
     lines = _lines(location)
     columns = next(lines, Line(1, {})).cells
-    return Delimited([*columns], lines)
+    return CsvFile([*columns], lines)
 
 
 def _lines(location: Path) -> Iterator[Line]:

@@ -1,7 +1,7 @@
 """The fix list: what a person decided about images, one line each, applied when data is read.
 
 A line names an image and an action: drop it, relabel it to `suggested_label`, or keep it as it is
-and stop flagging it. `suggested_fixes` writes the lines that the flags suggest; a person edits
+and stop flagging it. `suggest_fixes` writes the lines that the flags suggest; a person edits
 them; nothing is applied that is not in the list.
 """
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acclimate.data.dataset import FIX_FLAG, HOME, Dataset
-from acclimate.data.sources.csv_reader import Line, read_delimited
+from acclimate.data.dataset import FIX_FLAG_PREFIX, HOME, Dataset
+from acclimate.data.sources.csv_reader import Line, read_csv
 from acclimate.errors import DataError, count, near_names
 
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")
-DROPPED = "fix list: dropped"
+DROPPED_REASON = "fix list: dropped"
 """What the reason of an image that a person dropped begins with."""
 ACTIONS = ("drop", "relabel", "keep")
-_KEPT, _RELABELLED = f"{FIX_FLAG}keep", f"{FIX_FLAG}relabel"
-_SHOWN = 10
+_KEEP_FLAG, _RELABEL_FLAG = f"{FIX_FLAG_PREFIX}keep", f"{FIX_FLAG_PREFIX}relabel"
+_MAX_FAULTS = 10
 """Faults that are told at once."""
-_DROPPED = frozenset({"outlier", "near_duplicate", "near_leak", "low_contrast"})
+_DROP_FLAGS = frozenset({"outlier", "near_duplicate", "near_leak", "low_contrast"})
 """Flags that suggest to drop; a suspected label suggests another one, the rest to keep."""
-_SCORED = ("label_error", "outlier", "near_duplicate")
+_SCORE_COLUMNS = ("label_error", "outlier", "near_duplicate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,12 @@ class Fix:
     score: float | None = None
 
 
-def is_kept(flags: Sequence[str] | None) -> bool:
+def is_marked_keep(flags: Sequence[str] | None) -> bool:
     """Whether a person told to keep an image with these flags as it is."""
-    return _KEPT in (flags or ())
+    return _KEEP_FLAG in (flags or ())
 
 
-def suggested_fixes(dataset: Dataset) -> list[Fix]:
+def suggest_fixes(dataset: Dataset) -> list[Fix]:
     """What the flags suggest: the most suspicious labels first, then the other flagged images.
 
     Args:
@@ -65,21 +65,21 @@ def suggested_fixes(dataset: Dataset) -> list[Fix]:
     """
     table = dataset.table
     columns = {n: table[n].to_pylist() for n in ("label", "suggested_label", "flags")}
-    scores = {n: table[n].to_pylist() for n in _SCORED}
+    scores = {n: table[n].to_pylist() for n in _SCORE_COLUMNS}
     found = []
     for row in dataset.rows().tolist():
-        flags = [f for f in columns["flags"][row] or [] if not f.startswith(FIX_FLAG)]
-        if flags and not is_kept(columns["flags"][row]):
-            better = columns["suggested_label"][row]
-            action = "drop" if _DROPPED & {*flags} else "keep"
+        flags = [f for f in columns["flags"][row] or [] if not f.startswith(FIX_FLAG_PREFIX)]
+        if flags and not is_marked_keep(columns["flags"][row]):
+            suggested = columns["suggested_label"][row]
+            action = "drop" if _DROP_FLAGS & {*flags} else "keep"
             found.append(
                 Fix(
                     dataset.paths[row],
                     columns["label"][row],
-                    better,
-                    "relabel" if better is not None else action,
+                    suggested,
+                    "relabel" if suggested is not None else action,
                     ", ".join(flags).replace("_", " "),
-                    next((scores[name][row] for name in _SCORED if name in flags), None),
+                    next((scores[name][row] for name in _SCORE_COLUMNS if name in flags), None),
                 )
             )
     return sorted(found, key=lambda fix: (fix.suggested is None, -(fix.score or 0), fix.path))
@@ -99,8 +99,8 @@ def fixes_as_csv(fixes: Sequence[Fix]) -> str:
     writer.writerow(COLUMNS)
     for fix in fixes:
         score = "" if fix.score is None else f"{fix.score:.3f}"
-        given, better = fix.given or "", fix.suggested or ""
-        writer.writerow([fix.path, given, better, fix.action, fix.reason, score])
+        given, suggested = fix.given or "", fix.suggested or ""
+        writer.writerow([fix.path, given, suggested, fix.action, fix.reason, score])
     return buffer.getvalue()
 
 
@@ -120,40 +120,44 @@ def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
     """
     if not location.is_file():
         raise DataError("no such file.", where=location, hint="Check the spelling of --fix-list.")
-    listed = read_delimited(location)
+    listed = read_csv(location)
     _check_columns(listed.columns, location)
     domains = dataset.table["domain"].to_pylist()
     places = {path: row for row, path in enumerate(dataset.paths) if domains[row] == HOME}
-    columns: dict[str, list[Any]] = {name: dataset.table[name].to_pylist() for name in _CHANGES}
-    done: dict[str, int] = {}
+    columns: dict[str, list[Any]] = {
+        name: dataset.table[name].to_pylist() for name in _CHANGED_COLUMNS
+    }
+    applied: dict[str, int] = {}
     counts = dict.fromkeys(ACTIONS, 0)
     faults = []
     for line in listed.lines:
         fix = _fix(line)
-        fault = _fault(fix, columns["label"], places, done, dataset.classes)
+        fault = _fault(fix, columns["label"], places, applied, dataset.classes)
         if fault is not None:
             faults.append(f"{location}:{line.number}: {fault}")
         else:
-            done[fix.path] = line.number
+            applied[fix.path] = line.number
             row = places[fix.path]
             if fix.action == "relabel" and fix.suggested == columns["label"][row]:
                 fix = replace(fix, action="keep")  # nothing is changed, and a person looked
             counts[fix.action] += 1
             _apply(fix, row, columns, f"{location.name}:{line.number}")
     if faults:
-        more = [f"… and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
+        more = [f"… and {len(faults) - _MAX_FAULTS:,} more"] if len(faults) > _MAX_FAULTS else []
         raise DataError(
-            "\n".join([*faults[:_SHOWN], *more]),
+            "\n".join([*faults[:_MAX_FAULTS], *more]),
             hint="Correct the lines; nothing was applied.",
         )
-    told = ", ".join(f"{count(n, 'image')} {_DONE[action]}" for action, n in counts.items() if n)
-    note = f"{location.name}: {told or 'nothing to do'}."
+    summary = ", ".join(
+        f"{count(n, 'image')} {_ACTION_DONE[action]}" for action, n in counts.items() if n
+    )
+    note = f"{location.name}: {summary or 'nothing to do'}."
     fixed = dataset.with_columns(columns)
     return type(dataset)(fixed.table, fixed.classes, fixed.root, (*dataset.notes, note))
 
 
-_CHANGES = ("label", "split", "keep", "reasons", "flags")
-_DONE = {"drop": "dropped", "relabel": "relabelled", "keep": "kept as they are"}
+_CHANGED_COLUMNS = ("label", "split", "keep", "reasons", "flags")
+_ACTION_DONE = {"drop": "dropped", "relabel": "relabelled", "keep": "kept as they are"}
 
 
 def _check_columns(columns: Sequence[str], location: Path) -> None:
@@ -188,7 +192,7 @@ def _fault(
     fix: Fix,
     labels: Sequence[str | None],
     places: dict[str, int],
-    done: dict[str, int],
+    applied: dict[str, int],
     classes: Sequence[str],
 ) -> str | None:
     """What is wrong with a line, in one sentence; None where nothing is."""
@@ -196,8 +200,8 @@ def _fault(
         return f"there is no image {fix.path!r} in the data."
     if fix.action not in ACTIONS:
         return f"action {fix.action!r} is unknown. {near_names(fix.action, ACTIONS)}"
-    if fix.path in done:
-        return f"image {fix.path!r} has an action already, in line {done[fix.path]}."
+    if fix.path in applied:
+        return f"image {fix.path!r} has an action already, in line {applied[fix.path]}."
     now = labels[places[fix.path]]
     if fix.given is not None and now not in (fix.given, fix.suggested):
         return f"image {fix.path!r} is {now!r} now, and was {fix.given!r} in the list."
@@ -214,13 +218,13 @@ def _fault(
 def _apply(fix: Fix, row: int, columns: dict[str, list[Any]], where: str) -> None:
     if fix.action == "drop":
         columns["keep"][row] = False
-        columns["reasons"][row] = [*columns["reasons"][row], f"{DROPPED} ({where})"]
+        columns["reasons"][row] = [*columns["reasons"][row], f"{DROPPED_REASON} ({where})"]
         return
-    told = _KEPT
+    summary = _KEEP_FLAG
     if fix.action == "relabel":
-        told = _RELABELLED
+        summary = _RELABEL_FLAG
         columns["label"][row] = fix.suggested
         if columns["split"][row] == "unlabelled":
             columns["split"][row] = None  # it can teach now
-    flags = [f for f in columns["flags"][row] or [] if f != told]
-    columns["flags"][row] = [*flags, told]
+    flags = [f for f in columns["flags"][row] or [] if f != summary]
+    columns["flags"][row] = [*flags, summary]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from acclimate.data.images.decode import SUFFIXES
+from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.settings import Source
-from acclimate.data.sources.row import SPLIT_NAMES, Row, stays
+from acclimate.data.sources.row import SPLIT_NAMES, Row, is_inside
 from acclimate.errors import DataError, count
 from acclimate.files import as_text, resolved
 
@@ -38,10 +38,10 @@ def list_folder(location: Path, source: Source, notes: list[str]) -> Iterator[Ro
             return
     if names:
         for label in names:
-            yield from _class(location, location / label, label, None, source, notes)
+            yield from _class_images(location, location / label, label, None, source, notes)
         _note_loose_files(location, notes)
     else:
-        yield from _class(location, location, None, "unlabelled", source, notes)
+        yield from _class_images(location, location, None, "unlabelled", source, notes)
 
 
 def _split_folder(
@@ -49,7 +49,7 @@ def _split_folder(
 ) -> Iterator[Row]:
     folder = location / name
     if split == "unlabelled":
-        yield from _class(location, folder, None, split, source, notes)
+        yield from _class_images(location, folder, None, split, source, notes)
         return
     labels = _class_folders(folder, source, notes)
     if not labels:
@@ -59,24 +59,24 @@ def _split_folder(
             hint="Put its images into one folder per class.",
         )
     for label in labels:
-        yield from _class(location, folder / label, label, split, source, notes)
+        yield from _class_images(location, folder / label, label, split, source, notes)
     _note_loose_files(folder, notes)
 
 
 def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str]:
     names = []
-    _, folders, _ = next(os.walk(location, onerror=unlisted))
+    _, folders, _ = next(os.walk(location, onerror=raise_unreadable))
     for name in sorted(folders):
         if is_junk(name):
             notes.append(f"{location.name}/{name} is not a class: left out.")
-        elif not source.allow_outside and not stays(location / name, location):
+        elif not source.allow_outside and not is_inside(location / name, location):
             notes.append(f"{location.name}/{name} is a link out of the folder: left out.")
         else:
             names.append(name)
     return names
 
 
-def _class(
+def _class_images(
     root: Path,
     folder: Path,
     label: str | None,
@@ -90,9 +90,9 @@ def _class(
         reason = None
         if as_text(path.name) != path.name:
             reason = "its name is not valid text"
-        elif path.suffix.lower() not in SUFFIXES:
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
             reason = f"not an image file ({path.suffix or 'no suffix'})"
-        elif path.is_symlink() and not source.allow_outside and not stays(path, root):
+        elif path.is_symlink() and not source.allow_outside and not is_inside(path, root):
             circle = resolved(path) is None
             reason = "link leads in a circle" if circle else "link leads out of the folder"
         yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
@@ -104,7 +104,7 @@ def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterat
     """The files below a folder, sorted. Links to folders are followed only when asked for."""
     seen: set[Path] = set()
     follow = source.allow_outside
-    for where, folders, files in os.walk(folder, onerror=unlisted, followlinks=follow):
+    for where, folders, files in os.walk(folder, onerror=raise_unreadable, followlinks=follow):
         here = Path(where)
         real = resolved(here)
         if real is None or real in seen:
@@ -124,7 +124,7 @@ def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterat
                 yield here / name
 
 
-def unlisted(error: OSError) -> NoReturn:
+def raise_unreadable(error: OSError) -> NoReturn:
     """A folder that cannot be listed is no empty one: for `os.walk`, which would pass it over."""
     raise DataError(
         f"folder cannot be read ({(error.strerror or str(error)).lower()}).",
@@ -134,7 +134,7 @@ def unlisted(error: OSError) -> NoReturn:
 
 
 def _note_loose_files(location: Path, notes: list[str]) -> None:
-    loose = [p for p in location.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES]
+    loose = [p for p in location.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
     if loose:
         notes.append(
             f"{count(len(loose), 'image')} beside the class folders, with no class: left out."

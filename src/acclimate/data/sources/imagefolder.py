@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from acclimate.data.images.decode import SUFFIXES
+from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.settings import Source
-from acclimate.data.sources.csv_reader import read_delimited
-from acclimate.data.sources.lists import Twice, as_row, find_columns
+from acclimate.data.sources.csv_reader import read_csv
+from acclimate.data.sources.lists import RepeatedPaths, find_columns, parse_row
 from acclimate.data.sources.row import SPLIT_NAMES, Row
 from acclimate.errors import DataError, count
 
@@ -36,7 +36,7 @@ def find_metadata(location: Path) -> list[Path]:
 
 def _has_labels(path: Path) -> bool:
     if path.suffix == ".csv":
-        return {"file_name", "label"} <= set(read_delimited(path).columns)
+        return {"file_name", "label"} <= set(read_csv(path).columns)
     _, cells = next(_json_lines(path), (1, dict[str, str | None]()))
     return cells.get("path") is not None and "label" in cells
 
@@ -56,16 +56,16 @@ def list_imagefolder(location: Path, source: Source, notes: list[str]) -> Iterat
     for path in find_metadata(location):
         base = path.parent.relative_to(location).as_posix()
         prefix = "" if base == "." else f"{base}/"
-        twice = Twice(path, notes)
+        repeated = RepeatedPaths(path, notes)
         for number, cells in _records(path):
             where = f"{path}:{number}"
             if cells.get("path"):
                 cells = {**cells, "path": prefix + str(cells["path"]).strip()}
                 cells["split"] = cells.get("split") or _split_of(str(cells["path"]))
-            row = twice.told(as_row(cells, where, location, source, number))
+            row = repeated.check(parse_row(cells, where, location, source, number))
             listed.add(row.path)
             yield row
-        twice.close()
+        repeated.close()
     unnamed = len(_images(location) - listed)
     if unnamed:
         notes.append(f"{count(unnamed, 'image')} that no metadata file names: left out.")
@@ -82,7 +82,7 @@ def _images(location: Path) -> set[str]:
         (Path(where) / name).relative_to(location).as_posix()
         for where, _, names in os.walk(location)
         for name in names
-        if Path(name).suffix.lower() in SUFFIXES
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES
     }
 
 
@@ -91,7 +91,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     if path.suffix == ".jsonl":
         yield from _json_lines(path)
         return
-    listed = read_delimited(path)
+    listed = read_csv(path)
     columns = find_columns(listed.columns, path)
     for line in listed.lines:
         yield line.number, {ours: line.cells.get(theirs) for ours, theirs in columns.items()}

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 
 from acclimate.data.dataset import SPLITS
 from acclimate.data.settings import Source
-from acclimate.data.sources.csv_reader import read_delimited
-from acclimate.data.sources.row import SPLIT_NAMES, Row, stays
+from acclimate.data.sources.csv_reader import read_csv
+from acclimate.data.sources.row import SPLIT_NAMES, Row, is_inside
 from acclimate.errors import DataError, near_names, reason
 
 COLUMNS = {
@@ -20,7 +20,7 @@ COLUMNS = {
     "group": ("group",),
 }
 """Our columns, and what others call them."""
-_MOST_NOTES = 10
+_MAX_NOTES = 10
 
 
 def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
@@ -34,15 +34,15 @@ def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
     Yields:
         Row: One a line.
     """
-    listed = read_delimited(location)
+    listed = read_csv(location)
     columns = find_columns(listed.columns, location)
-    notes += _unused(listed.columns, columns, f"{location.name}:1")
-    twice = Twice(location, notes)
+    notes += _unused_column_notes(listed.columns, columns, f"{location.name}:1")
+    repeated = RepeatedPaths(location, notes)
     for line in listed.lines:
         values = {ours: line.cells.get(theirs) for ours, theirs in columns.items()}
         where = f"{location}:{line.number}"
-        yield twice.told(as_row(values, where, location.parent, source, line.number))
-    twice.close()
+        yield repeated.check(parse_row(values, where, location.parent, source, line.number))
+    repeated.close()
 
 
 def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
@@ -59,9 +59,9 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
     try:
         file = pq.ParquetFile(location)
         columns = find_columns(file.schema_arrow.names, location)
-        notes += _unused(file.schema_arrow.names, columns, location.name)
+        notes += _unused_column_notes(file.schema_arrow.names, columns, location.name)
         _check_paths(file.schema_arrow.field(columns["path"]), location)
-        twice, number = Twice(location, notes, "row"), 0
+        repeated, number = RepeatedPaths(location, notes, "row"), 0
         for batch in file.iter_batches(10_000, columns=list(columns.values())):
             for record in batch.to_pylist():
                 number += 1
@@ -69,8 +69,8 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
                     c: None if record[n] is None else str(record[n]) for c, n in columns.items()
                 }
                 where = f"{location}: row {number}"
-                yield twice.told(as_row(values, where, location.parent, source, number))
-        twice.close()
+                yield repeated.check(parse_row(values, where, location.parent, source, number))
+        repeated.close()
     except pa.ArrowException as error:
         raise DataError(f"list cannot be read ({reason(error)}).", where=location) from error
 
@@ -115,7 +115,7 @@ def find_columns(names: Sequence[str], location: Path) -> dict[str, str]:
     return found
 
 
-def _unused(names: Sequence[str], used: Mapping[str, str], where: str) -> list[str]:
+def _unused_column_notes(names: Sequence[str], used: Mapping[str, str], where: str) -> list[str]:
     """A note for each column that is not read: a misspelt one would go unnoticed."""
     known = [name for names in COLUMNS.values() for name in names]
     notes = []
@@ -126,10 +126,10 @@ def _unused(names: Sequence[str], used: Mapping[str, str], where: str) -> list[s
             misspelt = near.startswith("Did") and plain not in known
             offer = f" {near}" if misspelt and len(used) < len(COLUMNS) else ""
             notes.append(f"{where}: column {name!r} is not used.{offer}")
-    return notes[:_MOST_NOTES]
+    return notes[:_MAX_NOTES]
 
 
-class Twice:
+class RepeatedPaths:
     """Watches for images that a list names more than once.
 
     Of equal lines the first one counts. Lines that disagree about the label both stay, and fall
@@ -146,7 +146,7 @@ class Twice:
         self._first: dict[str, tuple[int | None, str | None]] = {}
         self._found = 0
 
-    def told(self, row: Row) -> Row:
+    def check(self, row: Row) -> Row:
         """The row, with a reason where it is listed again."""
         line, label = self._first.setdefault(row.path, (row.line, row.label))
         if line == row.line:
@@ -157,20 +157,20 @@ class Twice:
 
     def close(self) -> None:
         """Says how many more there were."""
-        if self._found > _MOST_NOTES:
-            more = self._found - _MOST_NOTES
+        if self._found > _MAX_NOTES:
+            more = self._found - _MAX_NOTES
             self._notes.append(
                 f"{self._location.name}: {more:,} more {self._unit}s list an image again."
             )
 
-    def _note(self, row: Row, told: str) -> None:
+    def _note(self, row: Row, check: str) -> None:
         self._found += 1
-        if self._found <= _MOST_NOTES:
+        if self._found <= _MAX_NOTES:
             place = f":{row.line}" if self._unit == "line" else f": {self._unit} {row.line}"
-            self._notes.append(f"{self._location.name}{place}: {row.path!r} is {told}.")
+            self._notes.append(f"{self._location.name}{place}: {row.path!r} is {check}.")
 
 
-def as_row(
+def parse_row(
     cells: Mapping[str, str | None], where: str, base: Path, source: Source, line: int
 ) -> Row:
     """The row of one line.
@@ -209,6 +209,6 @@ def as_row(
     if label is None:
         split = "unlabelled"
     reason = None
-    if not source.allow_outside and not stays(base / path, base):
+    if not source.allow_outside and not is_inside(base / path, base):
         reason = f"path leads out of the list's folder (line {line})"
     return Row(path, label, split, values.get("group"), reason, line)

@@ -8,20 +8,20 @@ import pyarrow as pa
 
 from acclimate.data.dataset import HOME, SCHEMA, Dataset, is_saved_dataset
 from acclimate.data.settings import Source
-from acclimate.data.sources.archive_reader import SUFFIXES_OF_ARCHIVES, is_archive, unpacked
+from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES, is_archive, unpack
 from acclimate.data.sources.fix_list import apply_fixes
 from acclimate.data.sources.folders import list_folder
 from acclimate.data.sources.imagefolder import find_metadata, list_imagefolder
 from acclimate.data.sources.lists import list_csv, list_parquet
 from acclimate.data.sources.row import Row
-from acclimate.data.sources.saved_dataset import list_saved, saved_root
+from acclimate.data.sources.saved_dataset import list_saved_dataset, saved_root
 from acclimate.errors import DataError, near_names
 from acclimate.files import as_text, resolved
 
-_DEFAULT = Source()
+_DEFAULT_SOURCE = Source()
 
 
-def read(location: Path, source: Source = _DEFAULT) -> Dataset:
+def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
     """Lists the images at a place; opens none of them.
 
     Args:
@@ -37,7 +37,7 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
     if not location.exists():
         raise DataError("no such file or folder.", where=location, hint="Check the spelling.")
     notes: list[str] = []
-    root, rows = _listed(location, source, notes)
+    root, rows = _list_rows(location, source, notes)
     rows = _without_classes(rows, source, location)
     if not rows:
         raise DataError(
@@ -47,27 +47,29 @@ def read(location: Path, source: Source = _DEFAULT) -> Dataset:
         )
     tables = [_table(rows, root, HOME)]
     labels = {row.label for row in rows if row.label is not None}
-    there = {row.domain for row in rows}
+    present = {row.domain for row in rows}
     for name, other in source.test_domains.items():
-        if name in there:
+        if name in present:
             raise DataError(
                 f"the data set holds a domain {name!r} already.",
                 where="data.test_domains",
                 hint="Give this one another name.",
             )
-        tables.append(_domain(name, other, source, labels, notes))
+        tables.append(_domain_table(name, other, source, labels, notes))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     archive = location if is_archive(location) else None
     listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), archive)
     return listed if source.fix_list is None else apply_fixes(listed, source.fix_list)
 
 
-def _domain(name: str, place: Path, source: Source, labels: set[str], notes: list[str]) -> pa.Table:
+def _domain_table(
+    name: str, place: Path, source: Source, labels: set[str], notes: list[str]
+) -> pa.Table:
     if name == HOME:
         raise DataError(f"{HOME!r} is the name of your own images.", where="data.test_domains")
     if not place.exists():
         raise DataError("no such file or folder.", where=place, hint="Correct data.test_domains.")
-    root, listed = _listed(place, source, notes)
+    root, listed = _list_rows(place, source, notes)
     rows = [
         Row(str(resolved(root / row.path) or root / row.path), row.label, "test", row.group,
             row.reason, row.line)
@@ -86,21 +88,21 @@ def _domain(name: str, place: Path, source: Source, labels: set[str], notes: lis
     return _table(rows, place, name)
 
 
-def _listed(location: Path, source: Source, notes: list[str]) -> tuple[Path, list[Row]]:
+def _list_rows(location: Path, source: Source, notes: list[str]) -> tuple[Path, list[Row]]:
     """The folder that paths start from, and the images at a place."""
-    place = unpacked(location, source.max_unpacked_gb) if is_archive(location) else location
-    kind = _kind(place)
+    place = unpack(location, source.max_unpacked_gb) if is_archive(location) else location
+    kind = _source_kind(place)
     root = saved_root(place) if kind == "saved" else place if place.is_dir() else place.parent
     return root, list(SOURCES[kind](place, source, notes))
 
 
 def _without_classes(rows: list[Row], source: Source, location: Path) -> list[Row]:
     """The rows that no left out class names; a misspelt one would be trained on, unnoticed."""
-    there = {row.label for row in rows if row.label is not None}
-    unknown = [name for name in source.leave_out_classes if name not in there]
+    present = {row.label for row in rows if row.label is not None}
+    unknown = [name for name in source.leave_out_classes if name not in present]
     # A saved data set may have been made without them.
     if unknown and rows and not is_saved_dataset(location):
-        offer = near_names(unknown[0], there) if there else "The images have no classes."
+        offer = near_names(unknown[0], present) if present else "The images have no classes."
         raise DataError(
             f"there is no class {unknown[0]!r} to leave out. {offer}",
             where=location,
@@ -109,7 +111,7 @@ def _without_classes(rows: list[Row], source: Source, location: Path) -> list[Ro
     return [row for row in rows if row.label not in source.leave_out_classes]
 
 
-def _kind(location: Path) -> str:
+def _source_kind(location: Path) -> str:
     if location.is_dir():
         return "imagefolder" if find_metadata(location) else "folder"
     suffix = location.suffix.lower()
@@ -121,7 +123,7 @@ def _kind(location: Path) -> str:
         f"cannot read {f'{suffix} files' if suffix else 'this file'} as data.",
         where=location,
         hint="Give a folder of images, an archive of one "
-        f"({', '.join(SUFFIXES_OF_ARCHIVES)}), or a .csv or .parquet list.",
+        f"({', '.join(ARCHIVE_SUFFIXES)}), or a .csv or .parquet list.",
     )
 
 
@@ -164,6 +166,6 @@ SOURCES: dict[str, Callable[[Path, Source, list[str]], Iterator[Row]]] = {
     "imagefolder": list_imagefolder,
     "csv": list_csv,
     "parquet": list_parquet,
-    "saved": list_saved,
+    "saved": list_saved_dataset,
 }
 """How each kind of place is listed: (location, source, notes to add to) to rows."""

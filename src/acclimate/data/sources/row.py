@@ -32,7 +32,7 @@ class Row:
     """What a person decided about it before."""
 
 
-def stays(path: Path, folder: Path) -> bool:
+def is_inside(path: Path, folder: Path) -> bool:
     """Whether a path, links followed, stays in a folder."""
     real = resolved(path)
     return real is not None and real.is_relative_to(folder.resolve())

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from acclimate.data.dataset import FIX_FLAG, HOME, Dataset
+from acclimate.data.dataset import FIX_FLAG_PREFIX, HOME, Dataset
 from acclimate.data.settings import Source
-from acclimate.data.sources.fix_list import DROPPED
-from acclimate.data.sources.row import Row, stays
+from acclimate.data.sources.fix_list import DROPPED_REASON
+from acclimate.data.sources.row import Row, is_inside
 from acclimate.errors import DataError
 
-_SAID = ("path", "label", "split", "domain", "group", "flags", "reasons")
+_COLUMNS = ("path", "label", "split", "domain", "group", "flags", "reasons")
 
 
-def list_saved(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
+def list_saved_dataset(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
     """The images of a saved data set, to be looked at anew.
 
     Labels, splits, groups, domains and what a fix list decided stay; findings, and the images that
@@ -30,13 +30,15 @@ def list_saved(location: Path, source: Source, notes: list[str]) -> Iterator[Row
         DataError: The file is damaged, or of a newer format.
     """
     dataset = Dataset.load(location)
-    columns = [dataset.table[name].to_pylist() for name in _SAID]
+    columns = [dataset.table[name].to_pylist() for name in _COLUMNS]
     for path, label, split, domain, group, flags, reasons in zip(*columns, strict=True):
         if path is None:
             raise DataError("data set is damaged (an image has no path).", where=location)
-        decided = tuple(flag for flag in flags or () if flag.startswith(FIX_FLAG))
+        decided = tuple(flag for flag in flags or () if flag.startswith(FIX_FLAG_PREFIX))
         reason = _reason(reasons or ())
-        inside = domain != HOME or source.allow_outside or stays(dataset.root / path, dataset.root)
+        inside = (
+            domain != HOME or source.allow_outside or is_inside(dataset.root / path, dataset.root)
+        )
         if not inside:
             reason = "path leads out of the data set's folder"
         yield Row(path, label, split, group, reason, domain=domain, flags=decided)
@@ -56,4 +58,4 @@ def saved_root(location: Path) -> Path:
 
 def _reason(reasons: Sequence[str]) -> str | None:
     """A person's reason to leave an image out; the checks' own are found again."""
-    return next((reason for reason in reasons if reason.startswith(DROPPED)), None)
+    return next((reason for reason in reasons if reason.startswith(DROPPED_REASON)), None)

@@ -17,7 +17,7 @@ from torch import nn
 
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
-from acclimate.data.images.batches import in_order
+from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError, reason
 from acclimate.files import digest_bytes
@@ -95,7 +95,7 @@ def agreement(classifier: Classifier, dataset: Dataset, images: int) -> dict[str
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int))]
     torch_run, onnx_run = run_torch(classifier, "cpu"), run_onnx(classifier, "cpu")
     worst, same = 0.0, 0
-    for batch in in_order(dataset, chosen, classifier.contract):
+    for batch in ordered_batches(dataset, chosen, classifier.contract):
         a, b = torch_run(batch.images), onnx_run(batch.images)
         worst = max(worst, float(np.abs(a - b).max()))
         same += int((a.argmax(1) == b.argmax(1)).sum())

@@ -13,7 +13,7 @@ from acclimate.augmentation.mixing import mix, mixes
 from acclimate.augmentation.sampled import PartialView
 from acclimate.context import derive_seed, process_count, process_rank
 from acclimate.data.dataset import Rows
-from acclimate.data.images.batches import batches, in_order
+from acclimate.data.images.batches import batches, ordered_batches
 from acclimate.data.images.contract import Pixels
 from acclimate.models.runtime import Normalizer
 from acclimate.training.batches.training_images import TrainingImages
@@ -163,7 +163,7 @@ class ImageBatches:
     def val_batches(self) -> Iterator[ValBatch]:
         """This process's part of val, as evaluation sees it."""
         seen = self.data.dataset, self.val[self.rank :: self.processes], self.data.contract
-        for batch in in_order(*seen, pictures=self.data.eval_pictures):
+        for batch in ordered_batches(*seen, cached_images=self.data.eval_pictures):
             yield ValBatch(batch.images, batch.targets)
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:

@@ -10,9 +10,9 @@ from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.sampled import PartialView
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
-from acclimate.data.images.cached_images import Pictures, evaluated, roomy
+from acclimate.data.images.cached_images import CachedImages, crop_form, evaluation_form
 from acclimate.data.images.contract import InputContract, Pixels
-from acclimate.data.images.fast_resize import Picture
+from acclimate.data.images.fast_resize import ResizableArray
 from acclimate.files import digest_json
 
 
@@ -59,15 +59,15 @@ class TrainingImages:
         return not (changed or self._crops or mixes(policy))
 
     @cached_property
-    def eval_pictures(self) -> Pictures:
+    def eval_pictures(self) -> CachedImages:
         """The images as evaluation sees them."""
-        return Pictures(self.dataset, evaluated(self.contract), self.context)
+        return CachedImages(self.dataset, evaluation_form(self.contract), self.context)
 
     @cached_property
-    def train_pictures(self) -> Pictures:
+    def train_pictures(self) -> CachedImages:
         """What training views are made of."""
         if self._crops:
-            return Pictures(self.dataset, roomy(self.contract), self.context)
+            return CachedImages(self.dataset, crop_form(self.contract), self.context)
         return self.eval_pictures
 
     @cached_property
@@ -103,7 +103,7 @@ class TrainingImages:
         Returns:
             The transforms are not applied yet.
         """
-        image = Picture(self.train_pictures.read(row))
+        image = ResizableArray(self.train_pictures.read(row))
         drawn_by = self._drawn_by
         if self.sizes:
             drawn_by = replace(drawn_by, image_size=self.sizes[epoch - 1])
