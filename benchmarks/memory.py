@@ -174,7 +174,7 @@ def feature_work(rows: int) -> None:
             features = FeatureStore(Path(name), 1280).rows(names)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             began, busy = time.perf_counter(), time.process_time()
-            least = feature_threshold(features, Clean().feature_likeness, seed=0)
+            least = feature_threshold(features, Clean().feature_similarity, seed=0)
             pairs, _ = similar_pairs(features, least, seed=0)
             component_labels(pairs, rows)
             seconds, busy = time.perf_counter() - began, time.process_time() - busy

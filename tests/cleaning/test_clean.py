@@ -11,7 +11,8 @@ from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
 from acclimate.data.settings import Source
 from acclimate.data.sources.read import read
-from acclimate.errors import DataError
+from acclimate.errors import DataError, RecipeError
+from acclimate.settings import from_keywords
 from kit import Recorder
 
 
@@ -293,3 +294,8 @@ def test_the_shared_digits_are_clean(dataset):
     assert dataset.domains == ("home", "shifted")
     assert set(dataset.counts("train").values()) == {18}
     assert sum(dataset.counts("test", "shifted").values()) == 80
+
+
+def test_the_old_name_of_a_setting_is_refused_with_the_new_one():
+    with pytest.raises(RecipeError, match="now called 'feature_similarity'"):
+        from_keywords(Clean, {"feature_likeness": 0.8})

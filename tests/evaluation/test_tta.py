@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from acclimate.augmentation.policy import POLICIES
+from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.tta import averaged_over_views, mirrored, safe_views, shifted, softmax
+from acclimate.evaluation.tta import over_views, safe_views, shifted, softmax
 from acclimate.models.classifier import StepRecord
 
 SHIFTS = {"down-right", "down-left", "up-right", "up-left"}
@@ -50,8 +51,8 @@ def test_a_damaged_card_allows_no_view(start):
 
 def test_a_mirror_image_and_a_shift_are_what_they_say():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    assert np.array_equal(mirrored(mirrored(images)), images)
-    assert np.array_equal(mirrored(images)[:, :, 0], images[:, :, -1])
+    assert np.array_equal(flip_horizontal(flip_horizontal(images)), images)
+    assert np.array_equal(flip_horizontal(images)[:, :, 0], images[:, :, -1])
     moved = shifted(1, -1)(images)
     assert np.array_equal(moved[:, 2:, :-2], images[:, :-2, 2:])
     assert np.array_equal(moved[:, 0], moved[:, 2])  # what comes free repeats the edge
@@ -66,12 +67,10 @@ def test_probabilities_are_averaged():
         left = pixels[:, 0, 0, 0] > 0
         return np.where(left[:, None], [[0.0, 2.0]], [[1.0, 0.0]]).astype(np.float32)
 
-    both = softmax(averaged_over_views(run, {"mirrored": mirrored})(images))
+    both = softmax(over_views(run, {"mirrored": flip_horizontal})(images))
     expected = (softmax(np.float32([[0.0, 2.0]])) + softmax(np.float32([[1.0, 0.0]]))) / 2
     assert np.allclose(both, expected, atol=1e-6)
-    assert np.allclose(
-        softmax(averaged_over_views(run, {})(images)), softmax(run(images)), atol=1e-6
-    )
+    assert np.allclose(softmax(over_views(run, {})(images)), softmax(run(images)), atol=1e-6)
 
 
 def test_an_evaluation_says_that_views_were_averaged(start, dataset, context):

@@ -1,6 +1,7 @@
 """Settings of the cleaning room."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 
@@ -29,35 +30,37 @@ Ratio = Annotated[float, Field(gt=1)]
 class Clean(Decoding):
     """Which images are left out, and how the rest is split."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"feature_likeness": "feature_similarity"}
+
     checks: tuple[CheckName, ...] = ("unreadable", "duplicates", "near_duplicates", "quality")
-    """What is looked for, in order."""
+    """Checks to run, in this order."""
     drop: tuple[DropName, ...] = ("duplicate", "leak", "label_conflict", "near_leak")
-    """Findings that leave an image out; the others are only flagged."""
+    """Flags that leave an image out. Images with other flags are kept."""
     near_duplicate: Fraction = 0.95
-    """Likeness from which two images are near-duplicates; raised where all images are alike."""
+    """Correlation from which two images are near-duplicates; raised if all images look alike."""
     mirrored: bool = False
     """Whether a mirror image counts as a near-duplicate."""
     rotated: bool = False
     """Whether an image turned by 90, 180 or 270 degrees counts as a near-duplicate."""
     features: bool = False
-    """Whether a network compares images too (small turns, edits, other shots): takes a pass."""
-    feature_likeness: Fraction = 0.9
-    """Cosine of the network's features from which that is so; raised where all are alike."""
+    """Whether to compare network features too: finds small rotations, edits and other shots."""
+    feature_similarity: Fraction = 0.9
+    """Cosine similarity from which features match; raised if all images look alike."""
     dark: Fraction = 0.3
-    """Dark: mean luminance plus twice its deviation is below this part of white."""
+    """Dark: mean luminance plus two standard deviations is below this (white is 1)."""
     bright: Fraction = 0.8
-    """Bright: mean luminance less twice its deviation is above this part of white."""
+    """Bright: mean luminance minus two standard deviations is above this (white is 1)."""
     low_contrast: Fraction = 0.03
-    """Low contrast, nearly blank: the luminance deviates by less than this part of white."""
+    """Low contrast: the standard deviation of the luminance is below this (white is 1)."""
     blurred: NonNegativeFloat = 0.45
-    """Blurred: sharpness at 128 px is below this; photos have 0.6 and more."""
+    """Blurred: the sharpness at 128 px is below this; most photos have 0.6 or more."""
     odd_aspect: Ratio = 3.0
-    """Odd aspect: the longer side is more than so many times the shorter one."""
+    """Odd aspect: the longer side is more than this many times the shorter one."""
     odd_size: Ratio = 5.0
-    """Odd size: the side is so many times larger or smaller than the data's median."""
+    """Odd size: the image is more than this many times larger or smaller than the median."""
     grey: Fraction = 0.01
-    """Grey in a data set of colour images: the mean distance from grey is below this."""
+    """Grey: the mean distance from grey is below this in a data set of color images."""
     val: Fraction = 0.15
-    """Part of the images that chooses, where the data has no val split; taken from train."""
+    """Fraction of the images for val if the data has no val split; taken from train."""
     test: Fraction = 0.2
-    """Part of the images that judges, where the data has no test split."""
+    """Fraction of the images for test if the data has no test split."""

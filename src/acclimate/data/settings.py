@@ -18,25 +18,25 @@ class Source(Settings):
     """Where the images are."""
 
     path: Path | None = None
-    """Folder of class or of train/val/test folders, archive of one, list, or saved data set."""
+    """Folder of class folders or of train/val/test folders, archive, list, or saved data set."""
     fix_list: Path | None = None
-    """CSV of what a person decided about images: drop, relabel or keep."""
+    """CSV file of a person's decisions about images: drop, relabel or keep."""
     test_domains: Mapping[str, Path] = Field(default_factory=dict)
-    """More labelled images, name to place, tested on their own and never trained on."""
+    """More labelled images (name to path), tested separately and never used for training."""
     leave_out_classes: tuple[str, ...] = ()
-    """Names of class folders to ignore."""
+    """Names of classes to leave out."""
     allow_outside: bool = False
-    """Follow links and listed paths that lead out of the folder."""
+    """Whether to follow links and listed paths that lead out of the folder."""
     cache_gb: NonNegativeFloat = CACHE_GB
-    """Disk that decoded images may take in the cache folder, in GB; 0 decodes them each epoch."""
+    """Disk space for decoded images, in GB. With 0, images are decoded again in each epoch."""
     max_unpacked_gb: PositiveFloat = 50.0
-    """An archive that unpacks to more is refused, in gigabytes."""
+    """Largest size of an unpacked archive, in GB."""
 
 
 class Decoding(Settings):
-    """Bounds on what is decoded: an image may come from a stranger."""
+    """Limits on what is decoded, since an image may come from an untrusted source."""
 
     max_megapixels: PositiveFloat = _LIMITS.max_megapixels
-    """Larger images are left out before their pixels are unpacked."""
+    """Largest image, in megapixels. Larger ones are left out before they are decoded."""
     max_file_mb: PositiveInt = _LIMITS.max_file_mb
-    """Larger files are left out unread, in megabytes."""
+    """Largest file, in MB. Larger ones are left out unread."""

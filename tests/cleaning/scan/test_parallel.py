@@ -48,7 +48,7 @@ def test_processes_tell_what_a_look_tells_in_the_order_of_the_files(files, many)
     assert [i for i, seen in enumerate(found) if seen.reason] == [3, 40, 50, 71]
 
 
-@pytest.mark.parametrize("faults", [True, False])
+@pytest.mark.parametrize("with_quality", [True, False])
 def test_processes_measure_what_is_asked_for(files, many, with_quality):
     found = list(measure_images(files, BOUNDS, with_quality=with_quality))
     assert found == [measure_image(path, BOUNDS, with_quality=with_quality) for path in files]

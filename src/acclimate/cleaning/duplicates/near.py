@@ -94,7 +94,7 @@ def _similar_by_features(
 
     features = feature_pairs.extract_features(dataset, rows, context)
     seed = context.seed_for("near-duplicates", "features")
-    min_score = feature_pairs.feature_threshold(features, settings.feature_likeness, seed)
+    min_score = feature_pairs.feature_threshold(features, settings.feature_similarity, seed)
     return feature_pairs.similar_pairs(features, min_score, seed)
 
 
