@@ -10,7 +10,7 @@ from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.tta import over_views, safe_views, shifted, softmax
+from acclimate.evaluation.tta import averaged_over_views, safe_views, shifted, softmax
 from acclimate.models.classifier import StepRecord
 
 SHIFTS = {"down-right", "down-left", "up-right", "up-left"}
@@ -67,10 +67,12 @@ def test_probabilities_are_averaged():
         left = pixels[:, 0, 0, 0] > 0
         return np.where(left[:, None], [[0.0, 2.0]], [[1.0, 0.0]]).astype(np.float32)
 
-    both = softmax(over_views(run, {"mirrored": flip_horizontal})(images))
+    both = softmax(averaged_over_views(run, {"mirrored": flip_horizontal})(images))
     expected = (softmax(np.float32([[0.0, 2.0]])) + softmax(np.float32([[1.0, 0.0]]))) / 2
     assert np.allclose(both, expected, atol=1e-6)
-    assert np.allclose(softmax(over_views(run, {})(images)), softmax(run(images)), atol=1e-6)
+    assert np.allclose(
+        softmax(averaged_over_views(run, {})(images)), softmax(run(images)), atol=1e-6
+    )
 
 
 def test_an_evaluation_says_that_views_were_averaged(start, dataset, context):
