@@ -77,9 +77,9 @@ class LabelProbe:
         self._fold = _stratified(self.labels, rng)
         self._infer = load_backbone(classifier, context)
         self._pool = image_threads("augment", usable_cores())
-        at_least = round(1.5 * self.contract.image_size)
+        min_side = round(1.5 * self.contract.image_size)
         paths = [dataset.path(int(row)) for row in rows]
-        self.images = list(self._pool.map(lambda path: _small(path, at_least), paths))
+        self.images = list(self._pool.map(lambda path: _small(path, min_side), paths))
 
     def close(self) -> None:
         """Ends the threads that augment images."""
@@ -201,10 +201,10 @@ def _train_rows(dataset: Dataset, number: int, rng: np.random.Generator) -> NDAr
     return balanced_sample(dataset, train, number, rng) if number > 0 else train[:0]
 
 
-def _small(path: Path, at_least: int) -> Image.Image:
+def _small(path: Path, min_side: int) -> Image.Image:
     """An image no larger than crops need, since hundreds of them are in memory at once."""
-    image = read_image(path, at_least=at_least)
-    factor = at_least / min(image.size)
+    image = read_image(path, min_side=min_side)
+    factor = min_side / min(image.size)
     if factor >= 1:
         return image
     size = (round(image.width * factor), round(image.height * factor))

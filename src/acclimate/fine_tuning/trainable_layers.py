@@ -113,7 +113,7 @@ def relative_gradients(
     network = on_device(network, device).eval()
     to_input = Normalizer(images.contract, device)
     for batch in ordered_batches(
-        images.dataset, rows, images.contract, pictures=images.eval_pictures
+        images.dataset, rows, images.contract, cached_images=images.eval_pictures
     ):
         logits = network(to_input(torch.from_numpy(batch.images)))
         targets = torch.from_numpy(batch.targets).to(device)
