@@ -114,7 +114,7 @@ def test_a_table_holds_what_its_literal_names(table, literal):
 def test_every_stage_is_a_function_with_its_own_section():
     sections = Recipe.model_fields
     for stage in STAGES.values():
-        assert callable(stage.function)
+        assert callable(stage.load())
         assert stage.section in sections
         default = getattr(Recipe(), stage.section)
         assert type(default) is find(stage.settings)

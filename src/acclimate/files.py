@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,37 @@ def resolved(path: Path) -> Path | None:
 def as_text(name: str) -> str:
     """A file's name as text: bytes that are none are shown in their escaped form."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def claim(
+    path: Path,
+    *,
+    is_ours: Callable[[Path], bool],
+    replace: bool,
+    is_folder: bool = False,
+    hint: str | None = None,
+) -> None:
+    """Checks that something may be written at a path, so that nothing of the user's is lost.
+
+    Args:
+        path: Where something will be written.
+        is_ours: Whether acclimate wrote what exists at a path; called only if something does.
+        replace: Whether what acclimate wrote may be replaced.
+        is_folder: Whether a folder will be written: an empty one may exist then.
+        hint: What to do if the path is taken, in place of the usual sentence.
+
+    Raises:
+        OutputError: Something exists at the path that may not be replaced.
+    """
+    if not path.exists() or (is_folder and path.is_dir() and not any(path.iterdir())):
+        return
+    another = "Choose another place with --out"
+    if not is_ours(path):
+        message = "already exists and was not written by acclimate."
+        raise OutputError(message, where=path, hint=hint or f"{another}.")
+    if not replace:
+        way_out = hint or f"{another}, or replace it with --force."
+        raise OutputError("already exists.", where=path, hint=way_out)
 
 
 @contextmanager

@@ -35,7 +35,15 @@ _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Recipe(Settings):
-    """Everything a run is told. A section set to null is left out."""
+    """All settings of a run. A section that is null is left out.
+
+    Example:
+        >>> recipe = Recipe.load(assignments=["fine_tune.epochs=5", "distill=null"])
+        >>> recipe.fine_tune.epochs
+        5
+        >>> recipe.distill is None
+        True
+    """
 
     name: str = "model"
     """Of the run and of the model it makes: letters, digits, dots, dashes, underscores."""

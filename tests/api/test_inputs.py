@@ -7,7 +7,7 @@ import timm
 from PIL import Image
 from torch import nn
 
-from acclimate.api.inputs import as_dataset, as_teachers, to_judge
+from acclimate.api.inputs import as_dataset, as_evaluation_data, as_teachers
 from acclimate.cleaning.settings import Clean
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
@@ -166,7 +166,7 @@ def test_an_onnx_file_of_somebody_else_is_told_from_one_that_is_none(tmp_path):
 
 def test_a_dataset_is_itself(dataset):
     assert as_dataset(dataset) is dataset
-    assert to_judge(dataset) is dataset
+    assert as_evaluation_data(dataset) is dataset
 
 
 def test_a_folder_is_read_cleaned_and_split(photos, context):
@@ -220,7 +220,7 @@ def test_data_that_is_not_there_is_refused(tmp_path):
 
 
 def test_images_without_a_split_all_judge(photos, context):
-    data = to_judge(photos, context=context)
+    data = as_evaluation_data(photos, context=context)
     assert len(data.rows("test")) == 20
     assert len(data.rows("train")) == len(data.rows("val")) == 0
 
@@ -228,11 +228,11 @@ def test_images_without_a_split_all_judge(photos, context):
 def test_a_single_image_of_a_class_can_judge(photos, context):
     for path in sorted((photos / "dark").iterdir())[1:]:
         path.unlink()
-    assert to_judge(photos, context=context).counts("test") == {"dark": 1, "light": 10}
+    assert as_evaluation_data(photos, context=context).counts("test") == {"dark": 1, "light": 10}
 
 
 def test_images_with_splits_keep_them_for_judging(digits, dataset, context):
-    data = to_judge(digits, context=context)
+    data = as_evaluation_data(digits, context=context)
     assert len(data.rows("test")) == len(dataset.rows("test"))
     assert len(data.rows("train")) == len(dataset.rows("train"))
 

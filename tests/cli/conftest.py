@@ -27,7 +27,7 @@ from acclimate.data.sample_data import write_digits, write_shifted
 
 SCRIPT = Path(sys.executable).parent / "acclimate"
 TINY = "timm:test_efficientnet"
-TIMEOUT_S = 120
+TIMEOUT_S = 290
 IMPORTED = (
     "acclimate.api.stages", "acclimate.pipeline.run", "acclimate.doctor",
     "acclimate.reporting.report", "acclimate.registry.versions", "acclimate.terminal",

@@ -71,7 +71,7 @@ def test_a_list_that_was_edited_is_never_written_over(acclimate, workshop, tmp_p
     data = workshop.step("inspect") / "dataset.parquet"
     done = acclimate("fixes", data, "-o", "fixes.csv")
     assert done.code == 2
-    assert "something stands here already" in done.err
+    assert "already exists. It may hold your decisions" in done.err
     assert (tmp_path / "fixes.csv").read_text() == "mine"
 
 

@@ -58,7 +58,7 @@ CASES = {
     ),
     "a data set under another file's name": (
         ["clean", "photos", "-o", "out.csv"],
-        "out.csv: a data set is written as Parquet. Let the name end in .parquet.",
+        "out.csv: a data set is written as Parquet. Use a name that ends in .parquet.",
     ),
     "fixes under another file's name": (
         ["fixes", "photos", "-o", "fixes.parquet"],
@@ -194,8 +194,7 @@ CASES = {
     ),
     "predictions in the place of a folder": (
         ["predict", "model", "photos", "-o", "photos"],
-        "photos: something stands here that is no predictions of acclimate's. Choose another "
-        "place with --out.",
+        "photos: already exists and was not written by acclimate. Choose another place with --out.",
     ),
 }
 

@@ -36,8 +36,7 @@ def test_rates_are_tried_and_drawn(acclimate, model, data, tmp_path):
     again = acclimate("find-rate", model, data, "-o", "rates", *SMALL)
     assert again.code == 2
     assert again.err.strip() == (
-        "error: rates: something stands here already. Choose another place with --out; --force "
-        "replaces an earlier test of rates."
+        "error: rates: already exists. Choose another place with --out, or replace it with --force."
     )
     forced = acclimate("find-rate", model, data, "-o", "rates", *SMALL, "--force", "--json")
     assert forced.json["learning_rate"] == pytest.approx(least["rate"] / 10, rel=1e-4)
@@ -50,4 +49,5 @@ def test_another_folder_is_never_replaced(acclimate, model, data, tmp_path):
     (place / "letter.txt").write_text("mine")
     done = acclimate("find-rate", model, data, "-o", place, "--force")
     assert done.code == 2
+    assert "already exists and was not written by acclimate" in done.err
     assert (place / "rates.csv").read_text() == "mine"

@@ -67,8 +67,8 @@ def test_a_second_run_into_a_folder_is_refused_with_one_sentence(shell, training
     assert second.code == 2
     assert second.out == ""
     assert second.err == (
-        f"error: {tmp_path}/runs/photos: another run is working in this folder. "
-        "Wait for it, or give this one another --name.\n"
+        f"error: {tmp_path}/runs/photos: another run is using this folder. "
+        "Wait for it, or choose another --name.\n"
     )
     assert (tmp_path / "runs" / "photos" / "recipe.yaml").read_bytes() == before
     beside = shell(*training, "--name", "beside", "--until", "clean", cwd=tmp_path)

@@ -30,7 +30,7 @@ def again(workshop, shell, tmp_path):
 
 def steps(done):
     """Which steps were kept and which were run, as the lines on standard error tell."""
-    kept = [line.split(":")[0] for line in done.lines if line.endswith(": done before, kept")]
+    kept = [line.split(":")[0] for line in done.lines if line.endswith(": already done")]
     return kept, [line.removeprefix("── ") for line in done.lines if line.startswith("── ")]
 
 

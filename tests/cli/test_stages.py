@@ -231,7 +231,7 @@ def test_no_stage_ever_takes_the_place_of_a_folder_of_photos(
     before = sorted(tmp_path.rglob("*"))
     done = acclimate(name, *arguments(stage, workshop), "-o", "photos", *force)
     assert done.err == (
-        f"error: photos: something stands here that is no {stage.writes} of acclimate's. "
+        "error: photos: already exists and was not written by acclimate. "
         "Choose another place with --out.\n"
     )
     assert done.code == 2
@@ -258,7 +258,7 @@ def test_force_does_not_replace_what_only_looks_like_ours(acclimate, workshop, t
     quick = TRAINING if name == "fine-tune" else ()
     done = acclimate(name, *arguments(stage, workshop), "-o", out, "--force", *quick)
     assert done.code == 2
-    assert f"something stands here that is no {stage.writes} of acclimate's" in done.err
+    assert "already exists and was not written by acclimate" in done.err
     assert (tmp_path / place).read_text() == content
     assert (tmp_path / place).with_name("weights.bin").is_file()
 
@@ -274,7 +274,7 @@ def test_our_own_result_is_replaced_by_force_only(acclimate, workshop, tmp_path,
     written = (tmp_path / out).stat().st_ino
     again = acclimate(*given)
     assert again.err == (
-        f"error: {out}: a {stage.writes} stands here already. "
+        f"error: {out}: already exists. "
         "Choose another place with --out, or replace it with --force.\n"
     )
     assert again.code == 2

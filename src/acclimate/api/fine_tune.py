@@ -1,4 +1,4 @@
-"""`acclimate.fine_tune`, of a data set or of a DataLoader, and `acclimate.search` around it."""
+"""`acclimate.fine_tune`, on a data set or on a DataLoader."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from acclimate.api.inputs import AnyData, as_context, as_dataset
+from acclimate.api.inputs import AnyData, as_context, as_dataset, as_policy
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
@@ -76,32 +76,38 @@ def fine_tune(
     context: Context | None = None,
     **settings: Any,
 ) -> Classifier | TrainResult:
-    """A model that learnt your classes; see `acclimate.fine_tuning.fine_tune.fine_tune`.
+    """Fine-tunes a model on your images; see `acclimate.fine_tuning.fine_tune.fine_tune`.
 
     Args:
         model: Name, folder, classifier, or a module of your own.
         data: Folder, list or data set; or, for a module whose head fits already, a DataLoader of
             (images: float (B, 3, H, W), normalized; labels: int (B,) or probabilities (B, C)).
-        val: Beside a DataLoader, the same for val.
-        policy: Augmentation, from `augment()`.
+        val: With a DataLoader, another one of validation images.
+        policy: From `augment()`; without one the augmentations are tested on the data.
         optimizer: "adamw", "sgd", an optimizer over the model's parameters, or a function from
             parameter groups to one, such as a class.
         device: "auto" (as when None), "cpu", "cuda", …
-        seed: Governs everything random; 0 when None.
-        contract: What a module of your own expects of pixels.
-        image_size: px, when not the model's own.
-        workspace: Folder for checkpoints; the same call goes on from them.
-        progress: Receives what is told.
-        context: Says these facts of the run at once, and where and how many decoded images are
-            kept; what is given beside it counts.
+        seed: Random seed; 0 when None.
+        contract: Input size and normalization of a module of your own.
+        image_size: Input size in px; None is the model's own.
+        workspace: Folder for checkpoints; the same call resumes from them.
+        progress: Receives messages and progress.
+        context: Seed, device, workspace and progress in one value, and the cache of decoded
+            images; the arguments above take precedence.
         **settings: Fields of `FineTune`: epochs, lr, batch_size, …
 
     Returns:
-        The fine-tuned classifier; of a DataLoader, the trained copy in `network`, with its curve.
-        Yours is unchanged.
+        The fine-tuned classifier; with a DataLoader, the trained copy as `network`, with its
+        curve. The given model is unchanged.
 
     Raises:
-        RecipeError: What is given does not go together.
+        RecipeError: Some of the arguments do not fit together.
+
+    Example:
+        >>> policy = acclimate.augment(policy="basic")
+        >>> model = acclimate.fine_tune("leaf.model", "photos/", policy=policy, epochs=1, lr=1e-3)
+        >>> model.classes
+        ('one', 'seven')
     """
     here = as_context(context, seed=seed, device=device, workspace=workspace, progress=progress)
     if isinstance(optimizer, str):
@@ -115,23 +121,24 @@ def fine_tune(
         return fit_dataloader(model, data, val, made, context=here, optimizer=own)
     _refuse("a data set, which has its own", val=val)
     if isinstance(own, torch.optim.Optimizer):
-        settings = {**_said_by(own, settings), **settings}
-        own = factory_like(own)
-    start = resized_classifier(model, contract, image_size)
-    dataset = as_dataset(data, context=here)
+        settings = {**_rates_of(own, settings), **settings}
+        own = like(own)
     made = from_keywords(FineTune, settings)
+    start = sized(model, contract, image_size, registry=here.registry)
+    dataset = as_dataset(data, context=here)
+    policy = as_policy(policy, start, dataset, context=here)
     return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)
 
 
 def _refuse(data: str, **given: object) -> None:
-    """What does not go with this kind of data."""
+    """Raises an error for arguments that do not apply to this kind of data."""
     for name, value in given.items():
         if value is not None:
             raise RecipeError(f"{name} does not apply to {data}.", where=name)
 
 
-def _said_by(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> dict[str, float]:
-    """Rate and weight decay of an optimizer, where they are not given beside it."""
+def _rates_of(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> dict[str, float]:
+    """Learning rate and weight decay of an optimizer, unless they are given as settings."""
     group = optimizer.param_groups[0]
-    said = {"weight_decay": float(group.get("weight_decay", 0.0))}
-    return said if {"lr", "learning_rate"} & set(settings) else {**said, "lr": float(group["lr"])}
+    rates = {"weight_decay": float(group.get("weight_decay", 0.0))}
+    return rates if {"lr", "learning_rate"} & set(settings) else {**rates, "lr": float(group["lr"])}

@@ -1,4 +1,4 @@
-"""What somebody means by a model and by data: names, folders, files and values."""
+"""Turns paths, names and values into a Dataset, teachers, a Policy and a Context."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from acclimate.cleaning.clean import load_or_clean
+from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.policy import Policy
+from acclimate.augmentation.settings import Augment
+from acclimate.cleaning.clean import opened
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.settings import Source
 from acclimate.models.classifier import Classifier
+from acclimate.models.pretrained import pretrained
+from acclimate.models.settings import Model
 from acclimate.registry.resolve import AnyModel, as_classifier
 
 if TYPE_CHECKING:
@@ -23,24 +28,25 @@ AnyTeachers: TypeAlias = "AnyModel | TeachingFunction | Sequence[AnyModel | Teac
 
 
 def as_context(context: Context | None, **given: Any) -> Context:  # noqa: ANN401 - its fields
-    """The facts of a run, with what was said beside them.
+    """A context with some of its fields replaced.
 
     Args:
         context: None is the default one.
-        **given: Its fields; those that are not None count.
+        **given: Fields; those that are None are left as they are.
 
     Returns:
         The context.
     """
-    said = {name: value for name, value in given.items() if value is not None}
-    return replace(context or Context(), **said)
+    fields = {name: value for name, value in given.items() if value is not None}
+    return replace(context or Context(), **fields)
 
 
-def as_teachers(given: AnyTeachers) -> "list[AnyTeacher]":
-    """Whom somebody means by a teacher, or by several.
+def as_teachers(given: AnyTeachers, context: Context | None = None) -> "list[AnyTeacher]":
+    """Turns one teacher or several into classifiers and functions.
 
     Args:
         given: Models in any form, or functions from images to logits; one or a sequence.
+        context: Its registry is the store of models that are named `models:NAME@ALIAS`.
 
     Returns:
         Classifiers and functions, in the same order.
@@ -49,9 +55,9 @@ def as_teachers(given: AnyTeachers) -> "list[AnyTeacher]":
         ModelFileError: There is no such model.
     """
     if isinstance(given, Sequence) and not isinstance(given, str):
-        return [teacher for one in given for teacher in as_teachers(one)]
+        return [teacher for one in given for teacher in as_teachers(one, context)]
     if isinstance(given, (Classifier, nn.Module, str, Path)):
-        return [as_classifier(given)]
+        return [as_classifier(given, registry=context.registry if context else None)]
     return [given]
 
 
@@ -62,7 +68,7 @@ def as_dataset(
     settings: Clean | None = None,
     context: Context | None = None,
 ) -> Dataset:
-    """What somebody means by data: a folder or list is read, cleaned and split.
+    """Turns data into a data set: a folder or list is read, cleaned and split.
 
     Args:
         data: Data set, folder, CSV or Parquet.
@@ -74,7 +80,7 @@ def as_dataset(
         A data set that stages can use.
 
     Raises:
-        DataError: There is nothing usable.
+        DataError: No image can be used.
     """
     if isinstance(data, Dataset):
         return data
@@ -86,10 +92,10 @@ def as_dataset(
     )
 
 
-def to_judge(
+def as_evaluation_data(
     data: AnyData, *, source: Source | None = None, context: Context | None = None
 ) -> Dataset:
-    """Data for evaluation alone: what has no split of its own is all test.
+    """Turns data into a data set to evaluate on: images without a split are all test images.
 
     Args:
         data: Data set, folder, CSV or Parquet.
@@ -100,3 +106,33 @@ def to_judge(
         The data set.
     """
     return as_dataset(data, source=source, settings=Clean(val=0.0, test=1.0), context=context)
+
+
+def as_policy(
+    policy: Policy | None,
+    classifier: object,
+    dataset: Dataset,
+    *,
+    settings: Augment | None = None,
+    judge: Model | None = None,
+    context: Context,
+) -> Policy:
+    """The policy that is given, or one whose augmentations are tested on the data.
+
+    Args:
+        policy: From `augment()`; None is to test the augmentations.
+        classifier: Its backbone tests them. The packaged model does so in place of a function or
+            a graph without a network.
+        dataset: The images.
+        settings: What is left at auto is tested.
+        judge: The model that tests them in place of one that cannot.
+        context: The run.
+
+    Returns:
+        The policy.
+    """
+    if policy is not None:
+        return policy
+    if not isinstance(classifier, Classifier) or classifier.network is None:
+        classifier = pretrained(judge or Model())
+    return safe_policy(classifier, dataset, settings or Augment(), context=context)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from acclimate.api.inputs import AnyData, as_context, as_dataset
+from acclimate.api.inputs import AnyData, as_context, as_dataset, as_policy
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
 from acclimate.data.images.contract import InputContract
@@ -38,26 +38,35 @@ def search(
 
     Args:
         model: As for `fine_tune`.
-        data: Folder, list or data set; its val split chooses.
-        folder: For the trials and the best classifier; the same call goes on from them.
-        trials: How often the whole network is trained, those of an earlier call counted.
-        max_minutes: For all of it.
-        policy: Augmentation, from `augment()`.
-        ranges: Fields of `Search`, in place of its own ranges.
-        contract: What a module of your own expects of pixels.
-        image_size: px, when not the model's own.
+        data: Folder, list or data set; trials are compared on its val split.
+        folder: For the trials and the best classifier; the same call resumes from them.
+        trials: How often the whole network is trained, including the trials of earlier calls.
+        minutes: Time limit of the whole search.
+        policy: From `augment()`; without one the augmentations are tested on the data.
+        ranges: Fields of `Search`, in place of the default ranges.
+        contract: Input size and normalization of a module of your own.
+        image_size: Input size in px; None is the model's own.
         context: Seed, device, progress.
-        **settings: Fields of `FineTune`; what is given is the same in all trials.
+        **settings: Fields of `FineTune` that are the same in all trials.
 
     Returns:
         The best trial with its classifier and settings, and all trials.
+
+    Example:
+        >>> policy = acclimate.augment(policy="basic")
+        >>> found = acclimate.search(
+        ...     "leaf.model", "photos/", Path("trials"), trials=1, policy=policy, epochs=1
+        ... )
+        >>> found.classifier.classes
+        ('one', 'seven')
     """
     here = as_context(context)
-    start = resized_classifier(model, contract, image_size)
+    start = sized(model, contract, image_size, registry=here.registry)
+    dataset = as_dataset(data, context=here)
     return _search(
         start,
-        as_dataset(data, context=here),
-        policy,
+        dataset,
+        as_policy(policy, start, dataset, context=here),
         from_keywords(FineTune, settings),
         from_keywords(Search, ranges or {}),
         budget=Budget(trials, max_minutes),
@@ -70,9 +79,9 @@ def write_best(found: SearchResult, recipe: Recipe, model: str, data: str) -> No
     """Writes the recipe of a search's best trial, for `fine-tune --recipe` and for `run`.
 
     Args:
-        found: What the search left; the recipe goes into its folder.
-        recipe: Of the search.
-        model: Name or folder that it started from.
+        found: The result of the search; the recipe goes into its folder.
+        recipe: The recipe of the search.
+        model: Name or folder of the model that it started from.
         data: Folder, list or saved data set.
     """
     place = str(Path(model).absolute()) if Path(model).exists() else model

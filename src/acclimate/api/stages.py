@@ -1,16 +1,22 @@
-"""The front door from Python: the stages under the names they have in the shell.
+"""The stages as Python functions, under the names of their commands.
 
-Models may be given by name, folder, file, or as a `torch.nn.Module`; data by folder, list or
-`Dataset`; settings as keywords. `lr` is short for `learning_rate`.
+A model is a name, a folder, a file or a `torch.nn.Module`; data is a folder, a list or a `Dataset`;
+settings are keywords. `lr` is short for `learning_rate`.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from acclimate.api import inputs
-from acclimate.api.inputs import AnyData, as_context, as_dataset, to_judge
-from acclimate.augmentation.auto_policy import auto_policy as _auto_policy
+from acclimate.api.inputs import (
+    AnyData,
+    AnyTeachers,
+    as_context,
+    as_dataset,
+    as_evaluation_data,
+    as_policy,
+    as_teachers,
+)
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.settings import Augment
@@ -55,17 +61,22 @@ def clean(
     leave_out_classes: Iterable[str] = (),
     **settings: Any,  # noqa: ANN401 - fields of Clean
 ) -> Dataset:
-    """Checks every image and splits what has no split; see `acclimate.cleaning.clean.clean`.
+    """Checks every image, and splits images without a split; see `acclimate.cleaning.clean.clean`.
 
     Args:
         data: Folder, CSV or Parquet.
-        seed: Of the split.
-        progress: Receives what is told.
+        seed: Random seed of the split.
+        progress: Receives messages and progress.
         leave_out_classes: Class folders to ignore.
         **settings: Fields of `Clean`.
 
     Returns:
         The data set.
+
+    Example:
+        >>> photos = acclimate.clean("photos/", test=0.2)
+        >>> photos.classes
+        ('one', 'seven')
     """
     source = Source(leave_out_classes=tuple(leave_out_classes))
     raw = data if isinstance(data, Dataset) else read(Path(data), source)
@@ -84,22 +95,27 @@ def inspect(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Inspect
 ) -> Dataset:
-    """Flags suspected labels and outliers; see `acclimate.inspection.inspect.inspect`.
+    """Flags probable label errors and outliers; see `acclimate.inspection.inspect.inspect`.
 
     Args:
-        model: Name, folder, classifier or module; its backbone looks.
+        model: Name, folder, classifier or module, whose features are used.
         data: Folder, list or data set.
-        contract: What a module expects of pixels.
-        image_size: px, when not the model's own.
+        contract: Input size and normalization of a module.
+        image_size: Input size in px; None is the model's own.
         context: Seed, device, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Inspect`.
 
     Returns:
         The data set with scores and flags.
+
+    Example:
+        >>> photos = acclimate.inspect("leaf.model", "photos/")
+        >>> photos.table["label_error"].null_count < len(photos)
+        True
     """
     here = as_context(context, progress=progress)
-    start = resized_classifier(model, contract, image_size)
+    start = sized(model, contract, image_size, registry=here.registry)
     return _inspect(
         start, as_dataset(data, context=here), from_keywords(Inspect, settings), context=here
     )
@@ -115,23 +131,28 @@ def augment(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Augment
 ) -> Policy:
-    """Which augmentations keep the labels of your images true, with the evidence for each.
+    """Tests which augmentations keep the labels of your images true.
 
     Args:
-        model: Name, folder, classifier or module, whose backbone judges.
-        data: Folder, list or data set. Without model and data nothing is judged: what is left at
-            auto is then a gentle policy that mirrors nothing.
-        contract: What a module expects of pixels.
-        image_size: px, when not the model's own.
+        model: Name, folder, classifier or module, whose features are used.
+        data: Folder, list or data set. Without model and data nothing is tested: settings left at
+            auto then give a gentle policy without flips.
+        contract: Input size and normalization of a module.
+        image_size: Input size in px; None is the model's own.
         context: Seed, device, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Augment`.
 
     Returns:
-        The policy.
+        The policy, with the evidence for each augmentation.
 
     Raises:
         RecipeError: Only one of model and data is given.
+
+    Example:
+        >>> policy = acclimate.augment("leaf.model", "photos/", operations_per_image=0)
+        >>> [line.operation for line in policy.evidence]
+        ['horizontal_flip', 'vertical_flip', 'crop', 'jitter']
     """
     made = from_keywords(Augment, settings)
     if model is None and data is None:
@@ -139,8 +160,8 @@ def augment(
     if model is None or data is None:
         raise RecipeError("a model and data are needed, or neither.", where="augment")
     here = as_context(context, progress=progress)
-    classifier = resized_classifier(model, contract, image_size)
-    return _auto_policy(classifier, as_dataset(data, context=here), made, context=here)
+    start = sized(model, contract, image_size, registry=here.registry)
+    return as_policy(None, start, as_dataset(data, context=here), settings=made, context=here)
 
 
 def probe(
@@ -153,29 +174,34 @@ def probe(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Probe
 ) -> Classifier:
-    """A linear head on frozen features; see `acclimate.features.probe.probe`.
+    """Fits a linear head on frozen features; see `acclimate.features.probe.probe`.
 
     Args:
         model: Name, folder, classifier or module.
         data: Folder, list or data set.
-        contract: What a module expects of pixels.
-        image_size: px, when not the model's own.
+        contract: Input size and normalization of a module.
+        image_size: Input size in px; None is the model's own.
         context: Seed, device, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Probe`.
 
     Returns:
         A classifier of the data's classes.
+
+    Example:
+        >>> model = acclimate.probe("efficientnet-lite0", "photos/", image_size=32)
+        >>> model.classes
+        ('one', 'seven')
     """
     here = as_context(context, progress=progress)
-    start = resized_classifier(model, contract, image_size)
+    start = sized(model, contract, image_size, registry=here.registry)
     return _probe(
         start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
     )
 
 
 def distill(
-    teacher: inputs.AnyTeachers,
+    teacher: AnyTeachers,
     data: AnyData,
     *,
     policy: Policy | None = None,
@@ -183,27 +209,36 @@ def distill(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Distill
 ) -> Classifier:
-    """A student of fine-tuned teachers; see `acclimate.distillation.distill.distill`.
+    """Trains a student on the outputs of teachers; see `acclimate.distillation.distill.distill`.
 
     Args:
-        teacher: Knows the data's classes: one or several models, or functions from RGB images
+        teacher: One or several models of the data's classes, or functions from RGB images
             (float32 in [0, 1], (b, 3, S, S)) to logits (b, C).
         data: Folder, list or data set.
-        policy: Augmentation.
+        policy: From `augment()`; without one the augmentations are tested on the data.
         context: Seed, device, workspace, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Distill`; `student` may be a classifier too.
 
     Returns:
         The student.
+
+    Example:
+        >>> policy = acclimate.augment(policy="basic")
+        >>> student = acclimate.distill(
+        ...     "leaf.model", "photos/", student="leaf.model", policy=policy, epochs=1
+        ... )
+        >>> student.card.steps[-1].stage
+        'distill'
     """
     start = settings.get("student")
     if isinstance(start, Classifier):
         settings["student"] = start.name
     own = start if isinstance(start, Classifier) else None
     made, here = from_keywords(Distill, settings), as_context(context, progress=progress)
-    dataset = as_dataset(data, context=here)
-    return _distill(inputs.as_teachers(teacher), dataset, policy, made, context=here, start=own)
+    teachers, dataset = as_teachers(teacher, here), as_dataset(data, context=here)
+    policy = as_policy(policy, teachers[0] if teachers else None, dataset, context=here)
+    return _distill(teachers, dataset, policy, made, context=here, start=own)
 
 
 def prune(
@@ -215,22 +250,30 @@ def prune(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Prune
 ) -> Classifier:
-    """A model with fewer channels, or the same one with the reason; see `compression.prune`.
+    """Removes channels and trains the rest; see `acclimate.compression.prune.prune`.
 
     Args:
-        model: Knows the data's classes.
+        model: A model of the data's classes.
         data: Folder, list or data set.
-        policy: Augmentation while recovering.
+        policy: From `augment()`; without one the augmentations are tested on the data.
         context: Seed, device, workspace, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Prune`.
 
     Returns:
-        The classifier.
+        The pruned model, or the given one with the reason in its card.
+
+    Example:
+        >>> policy = acclimate.augment(policy="basic")
+        >>> small = acclimate.prune("leaf.model", "photos/", policy=policy, epochs=1)
+        >>> small.card.steps[-1].stage
+        'prune'
     """
     here = as_context(context, progress=progress)
     made = from_keywords(Prune, settings)
-    return _prune(as_classifier(model), as_dataset(data, context=here), policy, made, context=here)
+    start, dataset = as_classifier(model, registry=here.registry), as_dataset(data, context=here)
+    policy = as_policy(policy, start, dataset, context=here)
+    return _prune(start, dataset, policy, made, context=here)
 
 
 def quantize(
@@ -242,38 +285,51 @@ def quantize(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Quantize
 ) -> Classifier:
-    """An int8 model, or the float one with the reason; see `acclimate.compression.quantize`.
+    """Turns a model into 8-bit integers; see `acclimate.compression.quantize.quantize`.
 
     Args:
-        model: Knows the data's classes.
+        model: A model of the data's classes.
         data: Folder, list or data set.
-        policy: Augmentation while recovering.
+        policy: From `augment()`, for the training that recovers accuracy; the default policy when
+            None.
         context: Seed, device, workspace, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Quantize`.
 
     Returns:
-        The classifier with its ONNX graph.
+        The int8 model with its ONNX graph, or the float one with the reason in its card.
+
+    Example:
+        >>> small = acclimate.quantize("leaf.model", "photos/", max_accuracy_drop=100)
+        >>> small.precision
+        'int8'
     """
     here = as_context(context, progress=progress)
     made = from_keywords(Quantize, settings)
     found = as_dataset(data, context=here)
-    return _quantize(as_classifier(model), found, policy, made, context=here)
+    return _quantize(
+        as_classifier(model, registry=here.registry), found, policy, made, context=here
+    )
 
 
 def read_onnx(
     path: str | Path,
     **settings: Any,  # noqa: ANN401 - fields of OnnxFile
 ) -> Classifier:
-    """Anybody's ONNX file as a classifier; see `acclimate.models.onnx.export.from_onnx`.
+    """Reads an ONNX file as a classifier; see `acclimate.models.onnx.export.from_onnx`.
 
     Args:
-        path: The file.
-        **settings: Fields of `OnnxFile`: what the file does not say of itself. Without any, what
-            stands in it or beside it.
+        path: The file, of any maker.
+        **settings: Fields of `OnnxFile`: classes and input contract. Without any they are read
+            from the file, or from the file beside it.
 
     Returns:
-        The classifier, to be evaluated, compared, registered, or to teach.
+        The classifier: it can be evaluated, compared, registered, and used as a teacher.
+
+    Example:
+        >>> model = acclimate.read_onnx("leaf.model/model.onnx")
+        >>> model.classes
+        ('one', 'seven')
     """
     return from_onnx(Path(path), from_keywords(OnnxFile, settings) if settings else None)
 
@@ -286,21 +342,28 @@ def export(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Export
 ) -> Classifier:
-    """A model with its ONNX graph, checked on real images; see `acclimate.models.onnx.export`.
+    """Exports a model to ONNX, checked on real images; see `acclimate.models.onnx.export.export`.
 
     Args:
-        model: With a PyTorch network.
-        data: Whose images are the check.
-        context: Progress.
-        progress: Receives what is told, in place of the context's.
+        model: A model with a PyTorch network.
+        data: Folder, list or data set: the graph is compared with PyTorch on its images.
+        context: Device, progress.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Export`.
 
     Returns:
-        The classifier; `save` writes `model.onnx`.
+        The classifier with its graph, which `save` writes as `model.onnx`.
+
+    Example:
+        >>> model = acclimate.export("leaf.model", "photos/")
+        >>> model.save(Path("exported.model"))
+        >>> Path("exported.model/model.onnx").is_file()
+        True
     """
     here = as_context(context, progress=progress)
     made = from_keywords(Export, settings)
-    return _export(as_classifier(model), as_dataset(data, context=here), made, context=here)
+    start = as_classifier(model, registry=here.registry)
+    return _export(start, as_dataset(data, context=here), made, context=here)
 
 
 def evaluate(
@@ -312,23 +375,29 @@ def evaluate(
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Evaluate
 ) -> Evaluation:
-    """Figures with intervals on the images that judge; see `acclimate.evaluation.evaluate`.
+    """Measures a model on the test images; see `acclimate.evaluation.evaluate.evaluate`.
 
     Args:
-        model: Knows the data's classes.
-        data: Folder, list or data set; what has no split is all test.
-        name: For tables.
+        model: A model of the data's classes.
+        data: Folder, list or data set; images without a split are all test images.
+        name: The name in tables.
         context: Seed, device, progress.
-        progress: Receives what is told, in place of the context's.
+        progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Evaluate`.
 
     Returns:
-        The evaluation.
+        The evaluation: metrics with intervals, latency, size.
+
+    Example:
+        >>> evaluation = acclimate.evaluate("leaf.model", "photos/", latency=False)
+        >>> evaluation.metrics["home"]["accuracy"].value > 0.5
+        True
     """
     here = as_context(context, progress=progress)
     made = from_keywords(Evaluate, settings)
-    dataset = to_judge(data, context=here)
-    return _evaluate(as_classifier(model), dataset, made, context=here, name=name)
+    dataset = as_evaluation_data(data, context=here)
+    start = as_classifier(model, registry=here.registry)
+    return _evaluate(start, dataset, made, context=here, name=name)
 
 
 def compare(
@@ -336,15 +405,20 @@ def compare(
     after: Evaluation | str | Path,
     **settings: Any,  # noqa: ANN401 - fields of Compare
 ) -> Comparison:
-    """Two evaluations side by side; see `acclimate.evaluation.comparison`.
+    """Compares two evaluations on the same images; see `acclimate.evaluation.comparison.compare`.
 
     Args:
-        before: Of the champion, or its folder.
-        after: Of the challenger, or its folder.
+        before: The evaluation of the champion, or its folder.
+        after: The evaluation of the challenger, or its folder.
         **settings: Fields of `Compare`.
 
     Returns:
         The comparison.
+
+    Example:
+        >>> before = acclimate.evaluate("leaf.model", "photos/", latency=False)
+        >>> acclimate.compare(before, before, margin=20).verdict
+        'as good'
     """
     loaded = [e if isinstance(e, Evaluation) else Evaluation.load(Path(e)) for e in (before, after)]
     return _compare(loaded[0], loaded[1], from_keywords(Compare, settings))
@@ -358,17 +432,22 @@ def predict(
     tta: bool = False,
     device: str = "auto",
 ) -> list[Prediction]:
-    """What a model says of a file, a folder or a list of files.
+    """Classifies one image, a folder of images, or a list of paths.
 
     Args:
-        model: Any.
-        images: File, folder, or paths.
-        top: How many classes to name for each.
-        tta: Average over views that the model was taught keep the label.
+        model: Name, folder, file or classifier.
+        images: A file, a folder, or paths.
+        top: How many classes to return for each image, the most probable first.
+        tta: Average the probabilities over views that keep the label (test-time augmentation).
         device: "auto", "cpu", "cuda", …
 
     Returns:
-        One prediction an image.
+        One prediction for each image.
+
+    Example:
+        >>> [prediction] = acclimate.predict("leaf.model", "photo.jpg", top=2)
+        >>> sorted(prediction.classes)
+        ['one', 'seven']
     """
     if isinstance(images, (str, Path)):
         paths = find_images(Path(images))

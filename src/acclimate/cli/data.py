@@ -8,7 +8,7 @@ import click
 from acclimate.cli import output
 from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
 from acclimate.errors import OutputError, count
-from acclimate.files import write_atomic
+from acclimate.files import claim, write_atomic
 
 if TYPE_CHECKING:
     from acclimate.context import Context
@@ -26,13 +26,9 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
 
     if out.suffix.lower() != ".csv":
         raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")
-    if out.exists():
-        raise OutputError(
-            "something stands here already, your decisions perhaps.",
-            where=out,
-            hint="Choose a new file with --out.",
-        )
-    found = suggest_fixes(_dataset(data, flags)[0])
+    hint = "It may hold your decisions: choose a new file with --out."
+    claim(out, is_ours=lambda _: True, replace=False, hint=hint)
+    found = suggested_fixes(_dataset(data, flags)[0])
     write_atomic(out, fixes_as_csv(found))
     if flags["as_json"]:
         output.print_json({"out": str(out), "fixes": len(found)})

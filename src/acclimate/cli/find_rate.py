@@ -9,8 +9,7 @@ import click
 
 from acclimate.cli import output
 from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
-from acclimate.errors import OutputError
-from acclimate.files import write_atomic
+from acclimate.files import claim, write_atomic
 
 _TABLE, _PICTURE = "rates.csv", "rates.svg"
 
@@ -25,15 +24,14 @@ _TABLE, _PICTURE = "rates.csv", "rates.svg"
     type=click.Path(path_type=Path),
     help="Folder for rates.csv and rates.svg.",
 )
-@click.option("--force", is_flag=True, help="Replace what stands at --out.")
+@click.option("--force", is_flag=True, help="Replace an earlier result at --out.")
 @recipe_flags
 @shared
 def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Try learning rates on your images, and draw what each did to the loss."""
     recipe = read_recipe(flags, {}, section="fine_tune")
-    _check_out(out, force=force)
-    from acclimate.api.inputs import as_dataset
-    from acclimate.augmentation.auto_policy import auto_policy
+    claim(out, is_ours=_is_rates, replace=force, is_folder=True)
+    from acclimate.api.inputs import as_dataset, as_policy
     from acclimate.fine_tuning.find_learning_rate import find_rate as find
     from acclimate.fine_tuning.settings import FineTune
     from acclimate.registry.resolve import as_classifier
@@ -43,7 +41,9 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     named = recipe.model.model_copy(update={"name": model})
     classifier = as_classifier(model, settings=named, registry=recipe.registry)
     dataset = as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)
-    policy = auto_policy(classifier, dataset, recipe.augment, context=context)
+    policy = as_policy(
+        None, classifier, dataset, settings=recipe.augment, judge=recipe.model, context=context
+    )
     settings = recipe.fine_tune or FineTune()
     found = find(classifier, dataset, policy, settings, context=context)
     buffer = io.StringIO()
@@ -60,16 +60,6 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     click.echo(f"curve          {out / _PICTURE}")
 
 
-def _check_out(out: Path, *, force: bool) -> None:
-    """Only an earlier test gives way to another, and only where it is asked to."""
-    if out.is_dir():
-        inside = {path.name for path in out.iterdir()}
-        if not inside or (force and inside <= {_TABLE, _PICTURE}):
-            return
-    elif not out.exists():
-        return
-    raise OutputError(
-        "something stands here already.",
-        where=out,
-        hint="Choose another place with --out; --force replaces an earlier test of rates.",
-    )
+def _is_rates(out: Path) -> bool:
+    """Whether a folder holds an earlier test of learning rates and nothing else."""
+    return out.is_dir() and {path.name for path in out.iterdir()} <= {_TABLE, _PICTURE}

@@ -28,7 +28,7 @@ from acclimate.cli.flags import (
 from acclimate.cli.models import models, store_flags
 from acclimate.cli.stage import stage_command
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
-from acclimate.files import as_text, cache_folder, write_atomic
+from acclimate.files import as_text, cache_folder, claim, write_atomic
 from acclimate.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def predict(
     from acclimate.serving.predict import predict as answers
 
     if out is not None:
-        _check_predictions(out)
+        claim(out, is_ours=_is_predictions, replace=True)
     context = make_context(flags)
     paths = [path for place in images for path in find_images(place)]
     buffer = io.StringIO()
@@ -194,19 +194,12 @@ def predict(
         context.progress.info(f"{count(failed, 'file')} could not be read; see the error column.")
 
 
-def _check_predictions(out: Path) -> None:
-    """Only a list of predictions gives way to another."""
-    if not out.exists():
-        return
-    if out.is_file():
-        with out.open("rb") as stream:
-            if stream.readline(200).strip() == ",".join(_COLUMNS).encode():
-                return
-    raise OutputError(
-        "something stands here that is no predictions of acclimate's.",
-        where=out,
-        hint="Choose another place with --out.",
-    )
+def _is_predictions(out: Path) -> bool:
+    """Whether a file is a list of predictions."""
+    if not out.is_file():
+        return False
+    with out.open("rb") as stream:
+        return stream.readline(200).strip() == ",".join(_COLUMNS).encode()
 
 
 @cli.command()

@@ -12,26 +12,22 @@ from acclimate.cli import output
 from acclimate.cli.flags import fix_list_flag, make_context, read_recipe, recipe_flags, shared
 from acclimate.cli.search import left_by, minutes_of_training, searching, trial_flags
 from acclimate.context import Context, process_rank
-from acclimate.errors import AcclimateError, OutputError, UsageFault
-from acclimate.files import digest_json, read_json
+from acclimate.errors import OutputError, UsageFault
+from acclimate.files import claim, digest_json
+from acclimate.pipeline.artifacts import ARTIFACTS
 from acclimate.pipeline.stages import Stage
 
 if TYPE_CHECKING:
+    from acclimate.augmentation.policy import Policy
     from acclimate.recipe import Recipe
 
 _METAVARS = {"classifier": "MODEL", "dataset": "DATA", "evaluation": "EVALUATION"}
-_MARKERS = {"classifier": "model.json", "evaluation": "evaluation.json"}
-_KEYS = {
-    "classifier": "contract",
-    "evaluation": "classifier_digest",
-    "comparison": "differences",
-    "policy": "crop_area",
-}
-"""What stands in the JSON of each kind, and in hardly anything else's."""
+_PRINTED = ("evaluation", "comparison")
+"""The kinds that are printed whole: their commands may leave --out out."""
 
 
 def stage_command(stage: Stage) -> click.Command:
-    """The command of a stage, made from its row: an argument a read, and the shared flags.
+    """The command of a stage, made from its row: an argument for each input, and shared flags.
 
     Args:
         stage: The row.
@@ -41,14 +37,13 @@ def stage_command(stage: Stage) -> click.Command:
     """
     reads = [kind for kind in stage.reads if kind != "policy"]
     names = [f"{kind}_{index}" for index, kind in enumerate(reads)]
-    must = stage.writes not in ("evaluation", "comparison")
 
     def callback(out: Path | None, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
         _run_stage(stage, reads, [flags.pop(n) for n in names], out, force, flags)
 
     policy = click.Option(
         ["--policy"], type=click.Path(path_type=Path),
-        help="What `acclimate augment` wrote; in place of choosing again.",
+        help="A file that `acclimate augment` wrote; without it augmentations are chosen again.",
     )  # fmt: skip
 
     command = click.Command(
@@ -60,18 +55,18 @@ def stage_command(stage: Stage) -> click.Command:
                 for name, kind in zip(names, reads, strict=True)
             ),
             click.Option(
-                ["--out", "-o"], type=click.Path(path_type=Path), required=must,
-                help=f"Where the {stage.writes} goes.",
+                ["--out", "-o"], type=click.Path(path_type=Path),
+                required=stage.writes not in _PRINTED, help=f"Where to write the {stage.writes}.",
             ),
-            click.Option(["--force"], is_flag=True, help="Replace what stands at --out."),
+            click.Option(["--force"], is_flag=True, help="Replace what exists at --out."),
             *([policy] if "policy" in stage.reads else []),
         ],
         help=stage.summary,
         epilog=f"Settings: acclimate recipe {stage.section}",
     )  # fmt: skip
-    if stage.name == "clean":
+    if stage.data == "listing":
         fix_list_flag(command)
-    if stage.name == "fine-tune":
+    if stage.searches:
         trial_flags(command)
     recipe_flags(command)
     shared(command)
@@ -91,27 +86,28 @@ def _run_stage(
     recipe = read_recipe(flags, fix_list | minutes_of_training(flags), section=stage.section)
     settings = getattr(recipe, stage.section)
     if out is not None:
-        _check_out(out, stage.writes, force)
+        _claim(out, stage.writes, force)
     context = make_context(flags, recipe)
-    things = [
-        _thing(kind, text, stage, recipe, context) for kind, text in zip(reads, given, strict=True)
+    artifacts = [
+        _artifact(kind, text, stage, recipe, context)
+        for kind, text in zip(reads, given, strict=True)
     ]
     if "policy" in stage.reads:
-        things.append(_policy(policy, stage, things, recipe, context))
+        artifacts.append(_policy(policy, stage, artifacts, recipe, context))
     if out is not None:
-        weighted = getattr(settings, "label_weights", False)
+        scored = [a for a in artifacts if hasattr(a, "scores_digest")]
         key = digest_json(
             [stage.name, settings.model_dump(mode="json"), recipe.seed]
-            + [t.digest for t in things]
-            + [t.scores_digest for t in things if weighted and hasattr(t, "scores_digest")]
+            + [a.digest for a in artifacts]
+            + [a.scores_digest for a in scored if stage.label_scores(settings)]
         )
         workspace = out.absolute().with_name(f".{out.name}.{key[:8]}.work")
         context = replace(context, workspace=workspace)
     search = out is not None and flags.get("trials") is not None
-    function = stage.function
+    function = stage.load()
     if out is not None and search:
         function = searching(recipe, given, out, flags, own_policy=policy is not None)
-    result = function(*things, settings, context=context)
+    result = function(*artifacts, settings, context=context)
     if process_rank() > 0:
         return
     if out is not None:
@@ -120,14 +116,12 @@ def _run_stage(
         _track(stage, recipe, result, out.name, context)
     also = left_by(out) if out is not None and search else {}
     output.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
-    if stage.name == "compare":
-        from acclimate.evaluation.comparison import check_required
-
-        check_required(result, settings)
+    if stage.require is not None:
+        stage.require()(result, settings)
 
 
-def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Context) -> None:  # noqa: ANN401 - the stage's thing
-    """Sends the curve of a training where the recipe asks for it."""
+def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Context) -> None:  # noqa: ANN401 - an artifact
+    """Sends the curves of a trained classifier to MLflow, if the recipe names a server."""
     uri = recipe.registry.tracking_uri if recipe.registry else None
     if uri and stage.writes == "classifier":
         from acclimate.registry.tracking import track
@@ -135,85 +129,53 @@ def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Cont
         track(uri, name, result, context.progress)
 
 
-def _thing(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - one of the things that flow
-    """What an argument names. To clean needs no torch, which would take four seconds to come."""
+def _artifact(kind: str, text: str, stage: Stage, recipe: "Recipe", context: Context) -> Any:  # noqa: ANN401 - an artifact
+    """What an argument names. A listing is read without torch, whose import takes four seconds."""
     if not text.strip():
         raise UsageFault(f"{_METAVARS[kind]} is empty.", hint="Name a file or folder.")
-    if stage.name == "clean":
+    if kind == "dataset" and stage.data == "listing":
         from acclimate.data.sources.read import read
 
         listing = read(Path(text), recipe.data)
         for note in listing.notes:
             context.progress.info(f"read: {note}")
         return listing
-    from acclimate.api.inputs import as_dataset, to_judge
-    from acclimate.registry.resolve import as_classifier
-
     if kind == "classifier":
+        from acclimate.registry.resolve import as_classifier
+
         settings = recipe.model.model_copy(update={"name": text})
         return as_classifier(text, settings=settings, registry=recipe.registry)
     if kind == "evaluation":
-        from acclimate.evaluation.evaluate import Evaluation
+        return ARTIFACTS[kind].of().load(Path(text))
+    from acclimate.api.inputs import as_dataset, as_evaluation_data
 
-        return Evaluation.load(Path(text))
-    if stage.name == "evaluate":
-        return to_judge(text, source=recipe.data, context=context)
+    if stage.data == "test":
+        return as_evaluation_data(text, source=recipe.data, context=context)
     return as_dataset(text, source=recipe.data, settings=recipe.clean, context=context)
 
 
 def _policy(
-    file: Path | None, stage: Stage, things: Sequence[Any], recipe: "Recipe", context: Context
-) -> Any:  # noqa: ANN401 - a Policy
-    """What is done to training images: as a file says but for what is set, or as is asked."""
-    from acclimate.augmentation.policy import Policy, choose_policy, with_overrides
+    file: Path | None, stage: Stage, artifacts: Sequence[Any], recipe: "Recipe", context: Context
+) -> "Policy":
+    """The policy of a file, with the recipe's own settings on top; or a policy that is chosen."""
+    from acclimate.api.inputs import as_policy
+    from acclimate.augmentation.policy import Policy, by_hand, choose_policy
 
     if file is not None:
-        return with_overrides(Policy.load(file), recipe.augment)
-    if stage.name == "quantize":
-        # It seldom trains: to ask the data would take longer than all else.
+        return by_hand(Policy.load(file), recipe.augment)
+    if not stage.tests_augmentations:
         return choose_policy(recipe.augment, context=context)
-    from acclimate.augmentation.auto_policy import auto_policy
-
-    classifier, dataset = things
-    if classifier.network is None:  # an ONNX teacher: the recipe's own model judges in its place
-        from acclimate.models.pretrained import pretrained
-
-        classifier = pretrained(recipe.model)
-    return auto_policy(classifier, dataset, recipe.augment, context=context)
+    classifier, dataset = artifacts
+    return as_policy(
+        None, classifier, dataset, settings=recipe.augment, judge=recipe.model, context=context
+    )
 
 
-def _check_out(out: Path, kind: str, force: bool) -> None:
-    """Never takes the place of something that acclimate did not write."""
-    empty = out.is_dir() and not any(out.iterdir())
-    if not out.exists() or (empty and kind in _MARKERS):
-        if kind == "dataset" and out.suffix.lower() != ".parquet":
-            raise OutputError(
-                "a data set is written as Parquet.", where=out, hint="Let the name end in .parquet."
-            )
-        return
-    if not _is_ours(out, kind):
+def _claim(out: Path, kind: str, force: bool) -> None:
+    """Checks that an artifact may be written here, under a name that fits it."""
+    artifact = ARTIFACTS[kind]
+    claim(out, is_ours=artifact.is_at, replace=force, is_folder=artifact.is_folder)
+    if kind == "dataset" and not out.exists() and out.suffix.lower() != ".parquet":
         raise OutputError(
-            f"something stands here that is no {kind} of acclimate's.",
-            where=out,
-            hint="Choose another place with --out.",
+            "a data set is written as Parquet.", where=out, hint="Use a name that ends in .parquet."
         )
-    if not force:
-        raise OutputError(
-            f"a {kind} stands here already.",
-            where=out,
-            hint="Choose another place with --out, or replace it with --force.",
-        )
-
-
-def _is_ours(out: Path, kind: str) -> bool:
-    """Whether a place holds such a thing, told by its content and not by its name."""
-    if kind == "dataset":
-        from acclimate.data.dataset import is_saved_dataset
-
-        return is_saved_dataset(out)
-    marker = out / _MARKERS[kind] if kind in _MARKERS else out
-    try:
-        record = read_json(marker)
-    except (AcclimateError, OSError):
-        return False
-    return isinstance(record, dict) and "format" in record and _KEYS[kind] in record

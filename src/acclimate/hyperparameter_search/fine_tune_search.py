@@ -16,7 +16,7 @@ from acclimate.context import Context, process_count
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, ModelFileError, OutputError, RecipeError, count
 from acclimate.features.probe import check_trainable
-from acclimate.files import working_alone, write_atomic, writing_errors
+from acclimate.files import claim, working_alone, write_atomic, writing_errors
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.fine_tune_trial import SearchJob, run_trial
 from acclimate.hyperparameter_search.head_trials import competitive_heads, run_head_trials
@@ -144,12 +144,7 @@ def _check(dataset: Dataset, settings: FineTune) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One search at a time in a folder."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
-        raise OutputError(
-            "something stands here that is no search of acclimate's.",
-            where=folder,
-            hint="Choose another place with --out.",
-        )
+    claim(folder, is_ours=lambda f: (f / ".lock").exists(), replace=True, is_folder=True)
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     hint = "Wait for it, or choose another place with --out."

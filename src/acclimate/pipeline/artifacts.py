@@ -1,35 +1,22 @@
-"""The things that flow between stages, on disk and on their way."""
+"""The artifacts that stages pass on: how each kind is kept on disk, and how it is recognised."""
 
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from acclimate.pipeline.stages import find
-
-_LIBRARIES = (
-    "acclimate",
-    "torch",
-    "torchvision",
-    "timm",
-    "onnxruntime",
-    "torch-pruning",
-    "numpy",
-    "pillow",
-)
+from acclimate.errors import AcclimateError
+from acclimate.files import read_json
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A thing on its way between stages: known by its digest, loaded when it is needed.
+    """An artifact on its way between stages: known by its digest, loaded when it is needed.
 
     Attributes:
-        digest: Stands for its content.
-        load: Gives the thing.
-        folder: Where the stage that made it left it; None for what was read.
+        digest: Of its content.
+        load: Returns the artifact.
+        folder: The folder of the step that made it; None for what was read.
     """
 
     digest: str
@@ -38,42 +25,91 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Thing:
-    """How one kind of thing is kept in a stage's folder.
+class ArtifactKind:
+    """How one kind of artifact is kept.
 
     Attributes:
-        save: (thing, folder) to nothing.
-        load: Folder to thing.
+        file: Its name in the folder of a step.
+        of: Imports its class, which has `save` and `load`.
+        is_at: Whether a path holds such an artifact, by its content and not by its name.
+        is_folder: Whether it is a folder and not a file.
     """
 
-    save: Callable[[Any, Path], None]
-    load: Callable[[Path], Any]
+    file: str
+    of: Callable[[], Any]
+    is_at: Callable[[Path], bool]
+    is_folder: bool = False
+
+    def save(self, artifact: Any, folder: Path) -> None:  # noqa: ANN401 - of this kind
+        """Writes an artifact into the folder of a step."""
+        artifact.save(folder / self.file)
+
+    def load(self, folder: Path) -> Any:  # noqa: ANN401 - of this kind
+        """Reads what `save` wrote."""
+        return self.of().load(folder / self.file)
 
 
-def _kept(dotted: str, name: str) -> Thing:
-    """A kind whose class saves to and loads from one path."""
-    return Thing(
-        save=lambda thing, folder: thing.save(folder / name),
-        load=lambda folder: find(dotted).load(folder / name),
-    )
+def _is_dataset(path: Path) -> bool:
+    from acclimate.data.dataset import is_saved_dataset
+
+    return is_saved_dataset(path)
 
 
-THINGS: dict[str, Thing] = {
-    "dataset": _kept("acclimate.data.dataset:Dataset", "dataset.parquet"),
-    "policy": _kept("acclimate.augmentation.policy:Policy", "policy.json"),
-    "classifier": _kept("acclimate.models.classifier:Classifier", "model"),
-    "evaluation": _kept("acclimate.evaluation.evaluate:Evaluation", "evaluation"),
-    "comparison": _kept("acclimate.evaluation.comparison:Comparison", "comparison.json"),
+def _json_with(key: str, inside: str = "") -> Callable[[Path], bool]:
+    """Whether a path, or a file inside it, is JSON of ours with a key that is hardly ever used."""
+
+    def is_at(path: Path) -> bool:
+        try:
+            record = read_json(path / inside)
+        except (AcclimateError, OSError):
+            return False
+        return isinstance(record, dict) and "format" in record and key in record
+
+    return is_at
+
+
+def _dataset() -> Any:  # noqa: ANN401 - a class
+    from acclimate.data.dataset import Dataset
+
+    return Dataset
+
+
+def _policy() -> Any:  # noqa: ANN401 - a class
+    from acclimate.augmentation.policy import Policy
+
+    return Policy
+
+
+def _classifier() -> Any:  # noqa: ANN401 - a class
+    from acclimate.models.classifier import Classifier
+
+    return Classifier
+
+
+def _evaluation() -> Any:  # noqa: ANN401 - a class
+    from acclimate.evaluation.evaluate import Evaluation
+
+    return Evaluation
+
+
+def _comparison() -> Any:  # noqa: ANN401 - a class
+    from acclimate.evaluation.comparison import Comparison
+
+    return Comparison
+
+
+ARTIFACTS: dict[str, ArtifactKind] = {
+    "dataset": ArtifactKind("dataset.parquet", _dataset, _is_dataset),
+    "policy": ArtifactKind("policy.json", _policy, _json_with("crop_area")),
+    "classifier": ArtifactKind(
+        "model", _classifier, _json_with("contract", "model.json"), is_folder=True
+    ),
+    "evaluation": ArtifactKind(
+        "evaluation",
+        _evaluation,
+        _json_with("classifier_digest", "evaluation.json"),
+        is_folder=True,
+    ),
+    "comparison": ArtifactKind("comparison.json", _comparison, _json_with("differences")),
 }
-"""The five things that flow, and the comparison they end in."""
-
-
-def machine(device: str) -> dict[str, str]:
-    """What the numbers were made with: recorded, never part of a key."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        "device": str(find("acclimate.models.device:choose_device")(device)),
-        **{name: installed(name) for name in _LIBRARIES},
-    }
+"""The kinds that stages read and write."""

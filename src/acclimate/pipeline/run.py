@@ -1,23 +1,26 @@
-"""The main job: every stage of a recipe, each in a folder named by all that it depends on.
+"""The main job: every step of a recipe, each in a folder whose name is a key of its inputs.
 
-A stage whose folder stands is not run again. A stage that was killed left a `.part` folder under
-the very same key, with its checkpoints, and goes on from there.
+A step whose folder exists is not run again. A step that was killed left a `.part` folder with its
+checkpoints under the same key, and resumes from there.
 """
 
 import os
+import platform
 import shutil
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from acclimate.context import Context, process_count
-from acclimate.errors import DataError, OutputError, RecipeError, count
+from acclimate.errors import OutputError, RecipeError
 from acclimate.files import (
     atomic_folder,
+    claim,
     digest_json,
     free_bytes,
     read_json,
@@ -27,8 +30,8 @@ from acclimate.files import (
     write_json,
     writing_errors,
 )
-from acclimate.pipeline.artifacts import THINGS, Slot, machine
-from acclimate.pipeline.stages import STAGES, Stage, find
+from acclimate.pipeline.artifacts import ARTIFACTS, Slot
+from acclimate.pipeline.stages import STAGES, Stage
 from acclimate.pipeline.steps import Step, chosen
 from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
@@ -36,19 +39,23 @@ from acclimate.settings import Settings
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
 
+_LIBRARIES = (
+    "acclimate", "torch", "torchvision", "timm", "onnxruntime", "torch-pruning", "numpy", "pillow",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """What the main job leaves.
+    """What the main job writes and measures.
 
     Attributes:
-        folder: Of the run.
-        model: Folder of the finished model.
-        report: The page.
+        folder: The folder of the run.
+        model: The folder of the finished model.
+        report: The HTML report.
         evaluations: Label to Evaluation, in order.
         comparisons: Name to Comparison.
-        registered: "name/number" in the store, or None.
-        ran: Steps that were run now; the others were found done.
+        registered: "name/number" in the model store, or None.
+        ran: The steps that ran now; the others were done before.
     """
 
     folder: Path
@@ -79,21 +86,31 @@ def run(
     until: str | None = None,
     force: bool = False,
 ) -> RunResult | None:
-    """Runs a recipe; what is done already is found and not done again.
+    """Runs a recipe; a step that is done already is not run again.
 
     Args:
         recipe: What to do. `data.path` must be set.
         out: The run's folder is `out/<recipe.name>`.
-        context: Device and progress; its seed and `cache_gb` are the recipe's.
+        context: Device and progress; seed, `cache_gb` and registry are taken from the recipe.
         until: Stop after this step.
-        force: Do every step again, even where its result stands.
+        force: Run every step again, even if its result exists.
 
     Returns:
-        What the run left; None when it was stopped by `until`.
+        What the run wrote and measured; None if it stopped after `until`.
 
     Raises:
         RecipeError: The recipe has no data.
         OutputError: The place is full, read-only, or used by another run.
+
+    Example:
+        >>> off = [f"{name}=null" for name in ("fine_tune", "distill", "prune", "quantize")]
+        >>> given = ["data.path=photos", "model.name=leaf.model", "inspect=null", "registry=null"]
+        >>> quick = ["augment.policy=basic", "evaluate.latency=false"]
+        >>> result = acclimate.run(acclimate.Recipe.load(assignments=[*given, *off, *quick]))
+        >>> result.ran[:3]
+        ('clean', 'probe', 'augment')
+        >>> acclimate.predict(result.model, "photo.jpg")[0].error is None
+        True
     """
     steps = chosen(recipe, until)
     folder = out / recipe.name
@@ -105,7 +122,7 @@ def run(
     )
     if process_count() > 1:
         raise RecipeError(
-            "the whole job runs in one process.",
+            "acclimate run works in one process.",
             hint="Under torchrun, use `acclimate fine-tune` or `acclimate distill`.",
         )
     with _locked(folder):
@@ -114,21 +131,20 @@ def run(
         write_atomic(folder / "recipe.yaml", recipe.to_yaml())
         for step in steps:
             _do(job, step)
-            if step.name == "clean":
-                _check_judged(job)
-                _check_kept(job)
+            if step.check is not None:
+                step.check(recipe, job.slots)
         return _finish(job) if until is None else None
 
 
 def check(recipe: Recipe, context: Context | None = None) -> None:
-    """Everything that a run looks at before its first stage; writes nothing.
+    """Checks all that a run checks before its first stage; writes nothing.
 
     Args:
         recipe: What would be done.
         context: Device and progress.
 
     Raises:
-        AcclimateError: What the run would be refused for.
+        AcclimateError: The run would fail with this error.
     """
     chosen(recipe, None)
     _read_inputs(_Job(recipe, Path(), context or Context(), force=False))
@@ -137,12 +153,8 @@ def check(recipe: Recipe, context: Context | None = None) -> None:
 @contextmanager
 def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
     """One run at a time in a folder, on a disk that has room."""
-    if folder.is_dir() and any(folder.iterdir()) and not _is_run(folder):
-        raise OutputError(
-            "something stands here that is no run of acclimate's.",
-            where=folder,
-            hint="Choose another place with --out, or another --name.",
-        )
+    hint = "Choose another place with --out, or another --name."
+    claim(folder, is_ours=_is_run, replace=True, is_folder=True, hint=hint)
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable.{os.getpid()}"
@@ -155,13 +167,13 @@ def _locked(folder: Path) -> Any:  # noqa: ANN401 - a generator of nothing
             where=folder,
             hint="Free some space, or choose another place with --out.",
         )
-    hint = "Wait for it, or give this one another --name."
-    with working_alone(folder, busy="another run is working in this folder.", hint=hint):
+    hint = "Wait for it, or choose another --name."
+    with working_alone(folder, busy="another run is using this folder.", hint=hint):
         yield
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a run of ours worked here: its lock, or a recipe that we wrote."""
+    """Whether a run worked here: its lock, or a recipe that it wrote."""
     if (folder / ".lock").exists():
         return True
     recipe = folder / "recipe.yaml"
@@ -173,46 +185,19 @@ def _is_run(folder: Path) -> bool:
 
 def _read_inputs(job: _Job) -> None:
     """Fills the slots that no stage makes: the listing of the images, and the pretrained model."""
-    find("acclimate.models.device:choose_device")(job.context.device)  # before hours of cleaning
-    read = find("acclimate.data.sources.read:read")
-    as_classifier = find("acclimate.registry.resolve:as_classifier")
+    from acclimate.data.sources.read import read
+    from acclimate.models.device import choose_device
+    from acclimate.registry.resolve import as_classifier
+
     recipe = job.recipe
+    assert recipe.data.path is not None
+    choose_device(job.context.device)  # a wrong one is an error now, and not after the cleaning
     listing = read(recipe.data.path, recipe.data)
     for note in listing.notes:
         job.context.progress.info(f"read: {note}")
     model = as_classifier(recipe.model.name, settings=recipe.model, registry=recipe.registry)
     job.slots["listing"] = Slot(listing.digest, lambda: listing)
     job.slots["pretrained"] = Slot(model.digest, lambda: model)
-
-
-def _check_judged(job: _Job) -> None:
-    """Better said now than after hours of training: there must be images that judge."""
-    split = job.recipe.evaluate.split
-    if not len(job.slots["dataset"].load().rows(split)):
-        raise DataError(
-            f"there are no images in the {split} split, which judges.",
-            where=job.recipe.data.path,
-            hint="Add some, or set clean.test above 0, or evaluate.split to val.",
-        )
-
-
-def _check_kept(job: _Job) -> None:
-    """Distilling and pruning see the images at hand alone: they would unlearn all other classes."""
-    recipe = job.recipe
-    if recipe.fine_tune is None or not recipe.fine_tune.keep_classes:
-        return
-    class_increment_of = find("acclimate.fine_tuning.class_incremental:class_increment_of")
-    model, dataset = job.slots["pretrained"].load(), job.slots["dataset"].load()
-    absent = class_increment_of(model, dataset, recipe.fine_tune).absent
-    later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]
-    if absent and later:
-        raise RecipeError(
-            f"data has too few training images of {count(len(absent), 'class', 'classes')} that "
-            f"fine_tune.keep_classes keeps ({absent[0]!r} is one), and {later[0]} would unlearn "
-            "them.",
-            where=later[0],
-            hint=f"Add images of them, or give {' '.join(f'--set {name}=null' for name in later)}.",
-        )
 
 
 def _do(job: _Job, step: Step) -> None:
@@ -223,13 +208,13 @@ def _do(job: _Job, step: Step) -> None:
     key = _key(job, step, stage, settings, inputs)
     folder = job.folder / f"{step.name}-{key[:8]}"
     if not job.force and (folder / "stage.json").is_file():
-        job.context.progress.info(f"{step.name}: done before, kept")
+        job.context.progress.info(f"{step.name}: already done")
     else:
         _run_stage(job, step, settings, inputs, folder, key)
         job.ran.append(step.name)
     record = read_json(folder / "stage.json")
     assert isinstance(record, dict)
-    slot = Slot(record["digest"], lambda: THINGS[stage.writes].load(folder), folder)
+    slot = Slot(record["digest"], lambda: ARTIFACTS[stage.writes].load(folder), folder)
     for name in (step.writes, step.also):
         if name is not None:
             job.slots[name] = slot
@@ -239,8 +224,8 @@ def _do(job: _Job, step: Step) -> None:
 def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
     parts: list[Any] = [step.name, stage.version, settings.model_dump(mode="json")]
     parts += [[slot.digest for slot in inputs], job.recipe.seed]
-    if getattr(settings, "label_weights", False):
-        # Scores change no digest, so that nothing else is trained anew.
+    if stage.label_scores(settings):
+        # Scores are not part of the digest, so that no other step runs again for them.
         parts.append(job.slots["dataset"].load().scores_digest)
     return digest_json(parts)
 
@@ -264,10 +249,10 @@ def _run_stage(
     job.context.progress.info(f"── {step.name}")
     context = replace(job.context, workspace=scratch)
     extra = {"name": step.label} if step.label else {}
-    things = [slot.load() for slot in inputs]
-    result = stage.function(*things, settings, context=context, **extra)
+    artifacts = [slot.load() for slot in inputs]
+    result = stage.load()(*artifacts, settings, context=context, **extra)
     with writing_errors(part):
-        THINGS[stage.writes].save(result, part)
+        ARTIFACTS[stage.writes].save(result, part)
     write_json(
         part / "stage.json",
         {
@@ -287,8 +272,28 @@ def _run_stage(
     replace_folder(part, folder)
 
 
+def machine(device: str) -> dict[str, str]:
+    """The software and hardware behind the figures: recorded, and never part of a key."""
+    from acclimate.models.device import choose_device
+
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(os.cpu_count()),
+        "device": str(choose_device(device)),
+        **{name: installed(name) for name in _LIBRARIES},
+    }
+
+
+def _records(job: _Job) -> list[dict[str, Any]]:
+    """What the steps of a run recorded, in order."""
+    return [cast("dict[str, Any]", read_json(folder / "stage.json")) for folder in job.done]
+
+
 def _finish(job: _Job) -> RunResult:
-    """Puts the finished model at its place, registers it, and writes the report."""
+    """Writes the finished model, registers it, and writes the report."""
+    from acclimate.reporting.report import report
+
     model = job.folder / "model"
     classifier = job.slots["classifier"].load()
     with atomic_folder(model) as part:
@@ -307,28 +312,29 @@ def _finish(job: _Job) -> RunResult:
         n: job.slots[n].load() for n in ("gain", "cost") if n in job.slots
     }
     registered = _register(job, classifier, evaluations["final"])
-    report = job.folder / "report.html"
-    page = find("acclimate.reporting.report:report")(
+    page = report(
         recipe=job.recipe.to_yaml(),
         dataset=job.slots["dataset"].load(),
         classifier=classifier,
         evaluations=evaluations,
         comparisons=comparisons,
-        stages=[read_json(folder / "stage.json") for folder in job.done],
+        stages=_records(job),
         registered=registered,
         policy=job.slots["policy"].load(),
     )
-    write_atomic(report, page)
-    return RunResult(
-        job.folder, model, report, evaluations, comparisons, registered, tuple(job.ran)
-    )
+    place = job.folder / "report.html"
+    write_atomic(place, page)
+    return RunResult(job.folder, model, place, evaluations, comparisons, registered, tuple(job.ran))
 
 
 def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noqa: ANN401
     settings = job.recipe.registry
     if settings is None:
         return None
-    registry = find("acclimate.registry.versions:Registry")(settings)
+    from acclimate.registry.tracking import track
+    from acclimate.registry.versions import Registry
+
+    registry = Registry(settings)
     home = evaluation.metrics["home"]["accuracy"]
     version = registry.publish(
         settings.name or job.recipe.name,
@@ -344,11 +350,10 @@ def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noq
         },
         documents={
             "recipe": job.recipe.model_dump(mode="json"),
-            "lineage": [read_json(folder / "stage.json") for folder in job.done],
+            "lineage": _records(job),
         },
     )
     job.context.progress.info(f"registered and signed: {version.name}/{version.number}")
     if settings.tracking_uri:
-        track = find("acclimate.registry.tracking:track")
         track(settings.tracking_uri, job.recipe.name, classifier, job.context.progress)
     return f"{version.name}/{version.number}"

@@ -1,13 +1,14 @@
 """The stages as rows: a row makes a command, a section of the recipe and a step of the pipeline.
 
-This module is read when the command starts, so it imports nothing heavy: functions and settings
-are named, and found when they are needed.
+This module is read when the command starts, so it imports nothing heavy: each function is
+imported when it is needed.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from typing import Any, Literal
+
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -16,141 +17,164 @@ class Stage:
 
     Attributes:
         name: As a command; its section in the recipe has underscores for dashes.
-        call: "module:function": things, then settings, in; a thing out.
-        settings: "module:Class".
-        reads: The kinds of things it takes, in order.
-        writes: The kind of thing it makes.
+        load: Imports the stage and returns it: a function of artifacts, settings and a context
+            that returns an artifact.
+        reads: The kinds of artifacts it takes, in order.
+        writes: The kind of artifact it makes.
         version: Raised when equal settings would give another result.
         summary: One line for the help.
+        data: What its command makes of a folder or a list: the images as they are listed (without
+            importing PyTorch), a split data set, or one that is all test.
+        tests_augmentations: Whether its command tests the augmentations on the data where no
+            policy is given, or takes the default policy.
+        searches: Whether its command takes `--trials`.
+        label_scores: Whether, with these settings, the result depends on the labels' scores,
+            which are no part of a data set's digest.
+        require: Imports a function of result and settings, called when the result is written. It
+            raises an error if the result is not what the settings require.
     """
 
     name: str
-    call: str
-    settings: str
+    load: Callable[[], Function]
     reads: tuple[str, ...]
     writes: str
     version: int
     summary: str
+    data: Literal["listing", "split", "test"] = "split"
+    tests_augmentations: bool = True
+    searches: bool = False
+    label_scores: Callable[[Any], bool] = lambda _: False
+    require: Callable[[], Function] | None = None
 
     @property
     def section(self) -> str:
         """Its name in a recipe."""
         return self.name.replace("-", "_")
 
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The stage itself; imports its room."""
-        found: Callable[..., Any] = find(self.call)
-        return found
+
+def _clean() -> Function:
+    from acclimate.cleaning.clean import clean
+
+    return clean
 
 
-def find(dotted: str) -> Any:  # noqa: ANN401 - whatever stands there
-    """What "module:name" names."""
-    module, name = dotted.split(":")
-    return getattr(import_module(module), name)
+def _inspect() -> Function:
+    from acclimate.inspection.inspect import inspect
+
+    return inspect
+
+
+def _probe() -> Function:
+    from acclimate.features.probe import probe
+
+    return probe
+
+
+def _augment() -> Function:
+    from acclimate.augmentation.auto_policy import safe_policy
+
+    return safe_policy
+
+
+def _fine_tune() -> Function:
+    from acclimate.fine_tuning.fine_tune import fine_tune
+
+    return fine_tune
+
+
+def _distill() -> Function:
+    from acclimate.distillation.distill import distill
+
+    return distill
+
+
+def _prune() -> Function:
+    from acclimate.compression.prune import prune
+
+    return prune
+
+
+def _quantize() -> Function:
+    from acclimate.compression.quantize import quantize
+
+    return quantize
+
+
+def _export() -> Function:
+    from acclimate.models.onnx.export import export
+
+    return export
+
+
+def _evaluate() -> Function:
+    from acclimate.evaluation.evaluate import evaluate
+
+    return evaluate
+
+
+def _compare() -> Function:
+    from acclimate.evaluation.comparison import compare
+
+    return compare
+
+
+def _check_required() -> Function:
+    from acclimate.evaluation.comparison import check_required
+
+    return check_required
 
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(
-            "clean",
-            "acclimate.cleaning.clean:clean",
-            "acclimate.cleaning.settings:Clean",
-            ("dataset",),
-            "dataset",
-            4,
-            "Check every image, leave out what cannot be used, split the rest.",
+            "clean", _clean, ("dataset",), "dataset", 4,
+            "Check every image, leave out what cannot be used, and split the rest.",
+            data="listing",
         ),
         Stage(
-            "inspect",
-            "acclimate.inspection.inspect:inspect",
-            "acclimate.inspection.settings:Inspect",
-            ("classifier", "dataset"),
-            "dataset",
-            3,
+            "inspect", _inspect, ("classifier", "dataset"), "dataset", 3,
             "Flag labels that are probably wrong, and images far from all others.",
         ),
         Stage(
-            "probe",
-            "acclimate.features.probe:probe",
-            "acclimate.features.settings:Probe",
-            ("classifier", "dataset"),
-            "classifier",
-            2,
-            "Fit a linear head on frozen features: seconds, and the floor to beat.",
+            "probe", _probe, ("classifier", "dataset"), "classifier", 2,
+            "Fit a linear head on frozen features: takes seconds, and gives a baseline.",
         ),
         Stage(
-            "augment",
-            "acclimate.augmentation.auto_policy:auto_policy",
-            "acclimate.augmentation.settings:Augment",
-            ("classifier", "dataset"),
-            "policy",
-            4,
+            "augment", _augment, ("classifier", "dataset"), "policy", 4,
             "Find out which augmentations keep your labels true.",
         ),
         Stage(
-            "fine-tune",
-            "acclimate.fine_tuning.fine_tune:fine_tune",
-            "acclimate.fine_tuning.settings:FineTune",
-            ("classifier", "dataset", "policy"),
-            "classifier",
-            6,
+            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 6,
             "Train all layers on your images.",
+            searches=True, label_scores=lambda settings: settings.label_weights,
         ),
         Stage(
-            "distill",
-            "acclimate.distillation.distill:distill",
-            "acclimate.distillation.settings:Distill",
-            ("classifier", "dataset", "policy"),
-            "classifier",
-            6,
-            "Teach a smaller network what a larger one learnt.",
+            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 6,
+            "Train a smaller network on the outputs of a larger one.",
         ),
         Stage(
-            "prune",
-            "acclimate.compression.prune:prune",
-            "acclimate.compression.settings:Prune",
-            ("classifier", "dataset", "policy"),
-            "classifier",
-            7,
-            "Take out channels and let the rest recover.",
+            "prune", _prune, ("classifier", "dataset", "policy"), "classifier", 7,
+            "Remove channels, then train the rest to recover.",
         ),
         Stage(
-            "quantize",
-            "acclimate.compression.quantize:quantize",
-            "acclimate.compression.settings:Quantize",
-            ("classifier", "dataset", "policy"),
-            "classifier",
-            2,
+            "quantize", _quantize, ("classifier", "dataset", "policy"), "classifier", 2,
             "Turn an exported model into 8-bit integers.",
+            tests_augmentations=False,  # it seldom trains: the test would take longer than the rest
         ),
         Stage(
-            "export",
-            "acclimate.models.onnx.export:export",
-            "acclimate.models.settings:Export",
-            ("classifier", "dataset"),
-            "classifier",
-            1,
+            "export", _export, ("classifier", "dataset"), "classifier", 1,
             "Write one ONNX file and check it against PyTorch.",
         ),
         Stage(
-            "evaluate",
-            "acclimate.evaluation.evaluate:evaluate",
-            "acclimate.evaluation.settings:Evaluate",
-            ("classifier", "dataset"),
-            "evaluation",
-            1,
+            "evaluate", _evaluate, ("classifier", "dataset"), "evaluation", 1,
             "Measure accuracy, calibration, latency and size, with intervals.",
+            data="test",
         ),
         Stage(
-            "compare",
-            "acclimate.evaluation.comparison:compare",
-            "acclimate.evaluation.settings:Compare",
-            ("evaluation", "evaluation"),
-            "comparison",
-            1,
-            "Set two evaluations side by side: better, as good, or worse?",
+            "compare", _compare, ("evaluation", "evaluation"), "comparison", 1,
+            "Compare two evaluations: better, as good, or worse?",
+            require=_check_required,
         ),
     )
-}
+}  # fmt: skip

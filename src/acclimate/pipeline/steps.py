@@ -1,8 +1,10 @@
-"""The main job's steps: which, and in what order."""
+"""The steps of the main job: which ones, and in what order."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from acclimate.errors import RecipeError, near_names
+from acclimate.errors import DataError, RecipeError, count, near_names
+from acclimate.pipeline.artifacts import Slot
 from acclimate.pipeline.stages import STAGES
 from acclimate.recipe import Recipe
 
@@ -17,7 +19,10 @@ class Step:
         reads: Slots, in the order of the stage's arguments.
         writes: The slot it fills.
         label: Passed as `name=` to the stage, for tables.
-        also: Another slot that the result fills, for later.
+        also: Another slot that the result fills, for later steps.
+        only_if: Whether a recipe whose section for the stage is on has this step.
+        check: Called with the recipe and all slots when the step is done. It raises an error if a
+            later step cannot work, before hours of training are spent.
     """
 
     name: str
@@ -26,25 +31,81 @@ class Step:
     writes: str
     label: str | None = None
     also: str | None = None
+    only_if: Callable[[Recipe], bool] = lambda _: True
+    check: Callable[[Recipe, Mapping[str, Slot]], None] | None = None
 
+
+def _keeps_classes(recipe: Recipe) -> bool:
+    return recipe.fine_tune is not None and recipe.fine_tune.keep_classes
+
+
+def _tunes(recipe: Recipe) -> bool:
+    return recipe.fine_tune is not None
+
+
+def _check_dataset(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
+    """Raises an error if there are no images to evaluate on, or compression would lose classes."""
+    split = recipe.evaluate.split
+    if not len(slots["dataset"].load().rows(split)):
+        raise DataError(
+            f"there are no images in the {split} split to evaluate on.",
+            where=recipe.data.path,
+            hint="Add some, or set clean.test above 0, or evaluate.split to val.",
+        )
+    if _keeps_classes(recipe):
+        _check_classes_kept(recipe, slots)
+
+
+def _check_classes_kept(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
+    """Distilling and pruning train on the data's images only: all other classes would be lost."""
+    from acclimate.fine_tuning.class_incremental import class_increment_of
+
+    assert recipe.fine_tune is not None
+    model, dataset = slots["pretrained"].load(), slots["dataset"].load()
+    absent = class_increment_of(model, dataset, recipe.fine_tune).absent
+    later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]
+    if absent and later:
+        raise RecipeError(
+            f"data has too few training images of {count(len(absent), 'class', 'classes')} that "
+            f"fine_tune.keep_classes keeps ({absent[0]!r} is one), and {later[0]} would unlearn "
+            "them.",
+            where=later[0],
+            hint=f"Add images of them, or give {' '.join(f'--set {name}=null' for name in later)}.",
+        )
+
+
+_TRAINED = ("dataset", "policy")
 
 STEPS: tuple[Step, ...] = (
-    Step("clean", "clean", ("listing",), "dataset"),
+    Step("clean", "clean", ("listing",), "dataset", check=_check_dataset),
     Step("inspect", "inspect", ("pretrained", "dataset"), "dataset"),
     Step("probe", "probe", ("pretrained", "dataset"), "classifier", also="start"),
     Step("augment", "augment", ("start", "dataset"), "policy"),
-    Step("fine-tune", "fine-tune", ("classifier", "dataset", "policy"), "classifier", also="tuned"),
-    Step("distill", "distill", ("classifier", "dataset", "policy"), "classifier"),
-    Step("prune", "prune", ("classifier", "dataset", "policy"), "classifier"),
-    Step("quantize", "quantize", ("classifier", "dataset", "policy"), "classifier"),
-    Step("export", "export", ("classifier", "dataset"), "classifier"),
+    Step(
+        "fine-tune", "fine-tune", ("classifier", *_TRAINED), "classifier", also="tuned",
+        only_if=lambda recipe: not _keeps_classes(recipe),
+    ),
+    Step(  # with all classes that the model knows, and not with a head for the data's classes
+        "fine-tune", "fine-tune", ("pretrained", *_TRAINED), "classifier", also="tuned",
+        only_if=_keeps_classes,
+    ),
+    Step("distill", "distill", ("classifier", *_TRAINED), "classifier"),
+    Step("prune", "prune", ("classifier", *_TRAINED), "classifier"),
+    Step("quantize", "quantize", ("classifier", *_TRAINED), "classifier"),
+    Step(  # quantize exports the model that it starts from
+        "export", "export", ("classifier", "dataset"), "classifier",
+        only_if=lambda recipe: recipe.quantize is None,
+    ),
     Step("evaluate-probe", "evaluate", ("start", "dataset"), "start_evaluation", "probe"),
-    Step("evaluate-tuned", "evaluate", ("tuned", "dataset"), "tuned_evaluation", "fine-tuned"),
+    Step(
+        "evaluate-tuned", "evaluate", ("tuned", "dataset"), "tuned_evaluation", "fine-tuned",
+        only_if=_tunes,
+    ),
     Step("evaluate-final", "evaluate", ("classifier", "dataset"), "evaluation", "final"),
     Step("compare-probe", "compare", ("start_evaluation", "evaluation"), "gain"),
-    Step("compare-tuned", "compare", ("tuned_evaluation", "evaluation"), "cost"),
-)
-"""The main job, read from top to bottom. A section that is null leaves its slot as it was."""
+    Step("compare-tuned", "compare", ("tuned_evaluation", "evaluation"), "cost", only_if=_tunes),
+)  # fmt: skip
+"""The main job, from top to bottom. A section that is null leaves its slot as it was."""
 
 
 def chosen(recipe: Recipe, until: str | None) -> list[Step]:
@@ -64,21 +125,14 @@ def chosen(recipe: Recipe, until: str | None) -> list[Step]:
         raise RecipeError(
             "there is no data.", where="data.path", hint="Give a folder with --data photos/."
         )
-    steps = []
-    for step in STEPS:
-        if step.name == "export" and recipe.quantize is not None:
-            continue  # quantize exports what it starts from
-        if getattr(recipe, STAGES[step.stage].section) is None:
-            continue
-        if step.name == "fine-tune" and recipe.fine_tune and recipe.fine_tune.keep_classes:
-            # It goes on from what the model knows, and not from a head for the data's classes.
-            step = replace(step, reads=("pretrained", *step.reads[1:]))
-        steps.append(step)
+    steps = [
+        step
+        for step in STEPS
+        if getattr(recipe, STAGES[step.stage].section) is not None and step.only_if(recipe)
+    ]
     names = [step.name for step in steps]
-    if until is not None:
-        if until not in names:
-            raise RecipeError(f"no step {until!r}. {near_names(until, names)}", where="--until")
-        steps = steps[: names.index(until) + 1]
-    if recipe.fine_tune is None:
-        steps = [s for s in steps if "tuned" not in s.name or s.name == "fine-tune"]
-    return steps
+    if until is None:
+        return steps
+    if until not in names:
+        raise RecipeError(f"no step {until!r}. {near_names(until, names)}", where="--until")
+    return steps[: names.index(until) + 1]

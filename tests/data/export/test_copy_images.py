@@ -105,9 +105,9 @@ def test_a_place_that_is_taken_is_refused(dataset, tmp_path):
     place = tmp_path / "mine"
     place.mkdir()
     (place / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="something stands here already"):
+    with pytest.raises(OutputError, match="already exists"):
         copy_images(dataset, place)
-    with pytest.raises(OutputError, match="something stands here already"):
+    with pytest.raises(OutputError, match="already exists"):
         copy_images(dataset, place / "notes.txt")
     assert [p.name for p in place.iterdir()] == ["notes.txt"]
 

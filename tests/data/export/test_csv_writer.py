@@ -132,7 +132,7 @@ def test_groups_and_images_without_labels_come_back(tmp_path):
 @pytest.mark.parametrize("name", ["mine.csv", "mine.tar.gz"])
 def test_what_stands_there_is_replaced_only_by_force(dataset, tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(OutputError, match=r"something stands here already.*--force"):
+    with pytest.raises(OutputError, match=r"already exists.*--force"):
         copy_images(dataset, tmp_path / name)
     assert (tmp_path / name).read_text() == "mine"
     assert copy_images(dataset, tmp_path / name, force=True) == 12
@@ -142,12 +142,12 @@ def test_what_stands_there_is_replaced_only_by_force(dataset, tmp_path, name):
 @pytest.mark.parametrize("name", ["mine.csv", "mine.zip"])
 def test_a_folder_is_never_replaced_by_a_file(dataset, tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(OutputError, match="a folder stands here already"):
+    with pytest.raises(OutputError, match="was not written by acclimate"):
         copy_images(dataset, tmp_path / name, force=True)
 
 
 def test_force_replaces_no_folder(dataset, photos):
-    with pytest.raises(OutputError, match="something stands here already"):
+    with pytest.raises(OutputError, match="already exists"):
         copy_images(dataset, photos, force=True)
     assert (photos / "rose" / "0.png").exists()
 

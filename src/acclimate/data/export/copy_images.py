@@ -24,7 +24,7 @@ from acclimate.data.images.decode import read_image
 from acclimate.data.settings import Decoding
 from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES
 from acclimate.errors import OutputError
-from acclimate.files import atomic_folder
+from acclimate.files import atomic_folder, claim
 
 _HERE = Context()
 _JPEG_QUALITY = 95
@@ -75,11 +75,11 @@ def copy_images(
         UnreadableImage: A file broke after it was cleaned.
     """
     name = place.name.lower()
-    if name.endswith(ARCHIVE_SUFFIXES):
-        _check_file(place, force=force)
-        written: AbstractContextManager[AddFile] = new_archive(place)
-    elif name.endswith(tuple(LIST_DELIMITERS)):
-        _check_file(place, force=force)
+    if name.endswith(SUFFIXES_OF_ARCHIVES):
+        claim(place, is_ours=Path.is_file, replace=force)
+        written: AbstractContextManager[Add] = packing(place)
+    elif name.endswith(tuple(SUFFIXES_OF_LISTS)):
+        claim(place, is_ours=Path.is_file, replace=force)
         if lossless:
             raise OutputError(
                 "a list leaves the images as they are.",
@@ -99,19 +99,6 @@ def copy_images(
     return len(images)
 
 
-def _check_file(path: Path, *, force: bool) -> None:
-    if path.is_dir():
-        raise OutputError(
-            "a folder stands here already.", where=path, hint="Choose another name with --out."
-        )
-    if path.exists() and not force:
-        raise OutputError(
-            "something stands here already.",
-            where=path,
-            hint="Choose another place with --out, or replace it with --force.",
-        )
-
-
 def _check_folder(dataset: Dataset, folder: Path) -> None:
     if folder.suffix.lower() == ".parquet":
         raise OutputError(
@@ -119,10 +106,8 @@ def _check_folder(dataset: Dataset, folder: Path) -> None:
             where=folder,
             hint="acclimate clean writes one; choose a folder, an archive or a .csv list.",
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(
-            "something stands here already.", where=folder, hint="Choose a new folder with --out."
-        )
+    hint = "Choose a new folder with --out."
+    claim(folder, is_ours=lambda _: True, replace=False, is_folder=True, hint=hint)
     if folder.resolve().is_relative_to(dataset.root.resolve()):
         raise OutputError(
             f"this lies inside the data's own folder {dataset.root}.",
