@@ -14,6 +14,7 @@ from acclimate.errors import DataError, OutputError
 from acclimate.files import (
     atomic_folder,
     cache_folder,
+    claim,
     digest_bytes,
     digest_file,
     digest_json,
@@ -21,9 +22,11 @@ from acclimate.files import (
     inside,
     read_bounded,
     read_json,
+    read_record,
     replace_folder,
     write_atomic,
     write_json,
+    write_record,
     writing_errors,
 )
 
@@ -350,3 +353,55 @@ def test_the_size_of_a_folder_counts_all_files_below_it(tmp_path):
     (tmp_path / "one").write_bytes(b"x" * 10)
     (tmp_path / "a" / "b" / "two").write_bytes(b"x" * 5)
     assert folder_bytes(tmp_path) == 15
+
+
+def test_a_record_is_read_back_without_its_format(tmp_path):
+    path = tmp_path / "leaf.json"
+    write_record(path, 2, {"name": "leaf"})
+    assert path.read_text() == '{\n  "format": 2,\n  "name": "leaf"\n}\n'
+    assert read_record(path, "leaf", 2) == {"name": "leaf"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[]", "not a valid leaf file."),
+        ('{"format": "2"}', "not a valid leaf file."),
+        ('{"format": true}', "not a valid leaf file."),
+        ('{"format": 3}', "leaf was written by a newer acclimate. Upgrade acclimate."),
+    ],
+)
+def test_what_is_not_a_record_is_refused(tmp_path, content, told):
+    path = tmp_path / "leaf.json"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_record(path, "leaf", 2)
+    assert str(caught.value) == f"{path}: {told}"
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_acclimate_did_not_write_is_never_replaced(tmp_path, is_folder):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError) as caught:
+        claim(tmp_path, is_ours=lambda _: False, replace=True, is_folder=is_folder)
+    assert str(caught.value) == (
+        f"{tmp_path}: already exists and was not written by acclimate. "
+        "Choose another place with --out."
+    )
+
+
+def test_what_acclimate_wrote_is_replaced_only_if_it_may_be(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    claim(tmp_path, is_ours=lambda _: True, replace=True)
+    with pytest.raises(OutputError) as caught:
+        claim(tmp_path, is_ours=lambda _: True, replace=False)
+    assert str(caught.value) == (
+        f"{tmp_path}: already exists. Choose another place with --out, or replace it with --force."
+    )
+
+
+def test_a_free_place_may_be_claimed(tmp_path):
+    claim(tmp_path / "new", is_ours=lambda _: False, replace=False)
+    claim(tmp_path, is_ours=lambda _: False, replace=False, is_folder=True)
+    with pytest.raises(OutputError):
+        claim(tmp_path, is_ours=lambda _: False, replace=True)

@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from acclimate.errors import DataError, OutputError, reason
 
@@ -98,6 +98,35 @@ def read_json(path: Path, limit: int = 64 << 20) -> object:
         return json.loads(read_bounded(path, limit))
     except (ValueError, RecursionError) as error:
         raise DataError(f"file is not valid JSON ({reason(error)}).", where=path) from error
+
+
+def write_record(path: Path, version: int, fields: Mapping[str, Any]) -> None:
+    """Writes fields as JSON, after the number of their format."""
+    write_json(path, {"format": version, **fields})
+
+
+def read_record(path: Path, kind: str, newest: int) -> dict[str, Any]:
+    """The fields of a JSON file that `write_record` wrote.
+
+    Args:
+        path: The file.
+        kind: What it should hold, for messages.
+        newest: The newest format that can be read.
+
+    Returns:
+        The fields, without the number of their format.
+
+    Raises:
+        DataError: The file is not such a record, or was written by a newer version.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or type(record.get("format")) is not int:
+        raise DataError(f"not a valid {kind} file.", where=path)
+    if record.pop("format") > newest:
+        raise DataError(
+            f"{kind} was written by a newer acclimate.", where=path, hint="Upgrade acclimate."
+        )
+    return record
 
 
 def inside(folder: Path, name: str) -> Path:

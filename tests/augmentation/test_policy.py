@@ -340,8 +340,8 @@ def test_an_unknown_operation_is_answered_with_the_nearest():
     ("content", "message"),
     [
         ("{", "file is not valid JSON (Expecting property name enclosed in double quotes"),
-        ("[1, 2]", "file is not a policy ("),
-        ("{}", "file is not a policy ('format')."),
+        ("[1, 2]", "not a valid policy file."),
+        ("{}", "not a valid policy file."),
         ('{"format": 1, "operations": []}', "file is not a policy ("),
         (
             '{"format": 99, "operations": []}',

@@ -323,4 +323,4 @@ def test_a_file_that_is_no_policy_is_told(acclimate, workshop, dataset, tmp_path
     given = (model(workshop, "probe"), dataset, "--policy", "p.json", "-o", "t.model")
     done = acclimate("fine-tune", *given, *TRAINING)
     assert done.code == 2
-    assert done.err == "error: p.json: file is not a policy ('format').\n"
+    assert done.err == "error: p.json: not a valid policy file.\n"

@@ -416,4 +416,7 @@ def test_a_newer_format_is_refused(saved):
     saved.write_text(json.dumps({**json.loads(saved.read_text()), "format": 2}))
     with pytest.raises(DataError) as caught:
         Comparison.load(saved)
-    assert str(caught.value) == f"{saved}: comparison was written by a newer acclimate."
+    assert (
+        str(caught.value)
+        == f"{saved}: comparison was written by a newer acclimate. Upgrade acclimate."
+    )

@@ -308,7 +308,6 @@ def edit(folder, **values):
         {"metrics": ...},
         {"classes": None},
         {"latency": {"p50": 1}},
-        {"format": "1"},
         {"split": ...},
     ],
     ids=repr,
@@ -339,7 +338,13 @@ def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path, saved):
 
 def test_a_newer_format_is_refused(saved):
     edit(saved, format=2)
-    assert refusal(saved) == f"{saved}: evaluation was written by a newer acclimate."
+    told = "evaluation was written by a newer acclimate. Upgrade acclimate."
+    assert refusal(saved) == f"{saved}/evaluation.json: {told}"
+
+
+def test_a_file_without_a_format_is_refused(saved):
+    edit(saved, format="1")
+    assert refusal(saved) == f"{saved}/evaluation.json: not a valid evaluation file."
 
 
 def test_an_image_that_broke_since_it_was_cleaned_is_named(small, digits, tmp_path, context):

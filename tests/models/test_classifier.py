@@ -343,7 +343,7 @@ def test_a_model_json_that_is_no_record_is_refused(folder, text):
 def test_a_newer_format_asks_for_an_upgrade(folder):
     edit(folder, with_(format=2))
     assert refusal(folder) == (
-        f"{folder}: model was written by a newer acclimate. Upgrade acclimate."
+        f"{folder}/model.json: model was written by a newer acclimate. Upgrade acclimate."
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from acclimate.context import Context
 from acclimate.data.images.contract import InputContract, Pixels, Resizable
 from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import DataError, RecipeError, near_names, reason
-from acclimate.files import digest_json, read_json, write_json
+from acclimate.files import digest_json, read_record, write_record
 
 FORMAT = 3
 _DEFAULT = Augment()
@@ -204,7 +204,7 @@ class Policy:
     def save(self, path: Path) -> None:
         """Writes JSON, atomically."""
         evidence = [line.model_dump() for line in self.evidence]
-        write_json(path, {"format": FORMAT, **self.as_record(), "evidence": evidence})
+        write_record(path, FORMAT, {**self.as_record(), "evidence": evidence})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -221,15 +221,8 @@ class Policy:
         """
         if not path.is_file():
             raise DataError("no such file.", where=path, hint="`acclimate augment` writes one.")
-        record = read_json(path)
+        fields = read_record(path, "policy", FORMAT)
         try:
-            fields = dict(cast("dict[str, Any]", record))
-            if int(fields.pop("format")) > FORMAT:
-                raise DataError(
-                    "policy was written by a newer acclimate.",
-                    where=path,
-                    hint="Upgrade acclimate.",
-                )
             read = PolicyRecord.model_validate(fields)
             return cls(**{name: getattr(read, name) for name in PolicyRecord.model_fields})
         except ValidationError as error:

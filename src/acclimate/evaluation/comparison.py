@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from acclimate.errors import DataError, NotBetter, count
 from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.metrics import Interval
 from acclimate.evaluation.settings import Compare
-from acclimate.files import digest_json, read_json, write_json
+from acclimate.files import digest_json, read_record, write_json
 
 FORMAT = 1
 Verdict = Literal["better", "as good", "worse", "not settled"]
@@ -102,10 +102,8 @@ class Comparison:
             raise DataError(
                 "no such comparison.", where=path, hint="Run `acclimate compare` first."
             )
-        record = cast("dict[str, Any]", read_json(path))
+        record = read_record(path, "comparison", FORMAT)
         try:
-            if record.pop("format") > FORMAT:
-                raise DataError("comparison was written by a newer acclimate.", where=path)
             del record["verdict"]
             if not record["differences"]:
                 raise KeyError("differences")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.tta import View, averaged_over_views, safe_views, softmax
-from acclimate.files import atomic_folder, digest_json, read_json, write_json
+from acclimate.evaluation.tta import View, over_views, safe_views, softmax
+from acclimate.files import atomic_folder, digest_json, read_record, write_record
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
 
@@ -101,7 +101,6 @@ class Evaluation:
     def save(self, folder: Path) -> None:
         """Writes `evaluation.json` and `images.parquet`, atomically."""
         record = {
-            "format": FORMAT,
             **{k: v for k, v in self.__dict__.items() if k in _PLAIN},
             "metrics": {
                 domain: {name: asdict(figure) for name, figure in figures.items()}
@@ -111,7 +110,7 @@ class Evaluation:
         }
         with atomic_folder(folder) as part:
             pq.write_table(self.table, part / _IMAGES, compression="zstd")
-            write_json(part / _JSON, record)
+            write_record(part / _JSON, FORMAT, record)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -130,10 +129,8 @@ class Evaluation:
             raise DataError(
                 "no evaluation.json here.", where=folder, hint="Run `acclimate evaluate` first."
             )
-        record = cast("dict[str, Any]", read_json(folder / _JSON))
+        record = read_record(folder / _JSON, "evaluation", FORMAT)
         try:
-            if record["format"] > FORMAT:
-                raise DataError("evaluation was written by a newer acclimate.", where=folder)
             metrics = {
                 domain: {name: Interval(**figure) for name, figure in figures.items()}
                 for domain, figures in record["metrics"].items()

@@ -14,7 +14,7 @@ from torch import nn
 
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import DataError, ModelFileError, count, reason
-from acclimate.files import atomic_folder, digest_bytes, digest_json, read_json, write_json
+from acclimate.files import atomic_folder, digest_bytes, digest_json, read_record, write_record
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.heads import match_head
 from acclimate.models.rebuild import build
@@ -187,7 +187,6 @@ class Classifier:
         if self.graph is not None:
             (folder / ONNX_FILE).write_bytes(self.graph)
         record = {
-            "format": FORMAT,
             "architecture": self.architecture,
             "classes": self.classes,
             "contract": self.contract.as_record(),
@@ -200,7 +199,7 @@ class Classifier:
         if self.statistics is not None and self.network is not None:
             (folder / STATISTICS_FILE).write_bytes(self.statistics.as_bytes())
             record["statistics"] = self.statistics.digest
-        write_json(folder / MODEL_FILE, record)
+        write_record(folder / MODEL_FILE, FORMAT, record)
         write_curves(self.card.steps, folder / CURVES_FILE)
 
     @classmethod
@@ -350,16 +349,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
             "no model.json here.", where=folder, hint="Give the folder that a stage wrote."
         )
     try:
-        record = read_json(folder / MODEL_FILE)
+        return read_record(folder / MODEL_FILE, "model", FORMAT)
     except DataError as error:
-        raise ModelFileError(error.message, where=error.where) from error
-    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
-        raise ModelFileError("model.json is malformed.", where=folder)
-    if record["format"] > FORMAT:
-        raise ModelFileError(
-            "model was written by a newer acclimate.", where=folder, hint="Upgrade acclimate."
-        )
-    return cast("dict[str, Any]", record)
+        raise ModelFileError(error.message, where=error.where, hint=error.hint) from error
 
 
 def _read_statistics(
