@@ -1,19 +1,17 @@
-"""Every error a user may meet.
+"""Every error that a user may meet.
 
     AcclimateError                  exit code 1
       RecipeError                   2   a setting or a recipe file is wrong
       DataError                     2   the images or their list are wrong
         UnreadableImage             2   one file could not be decoded
       ModelFileError                2   a model's name, file or folder is wrong
-      OutputError                   2   the place to write to cannot be used
+      OutputError                   2   the output path cannot be written
       UsageFault                    2   the command was mistyped
-      MissingExtra                  2   something has to be installed first
-      NotTrusted                    3   a signature or a digest does not fit
-      BudgetMissed                  3   no model fits the budget
+      NotTrusted                    3   a signature or a digest does not match
       NotBetter                     3   the challenger is not better
-      Interrupted                 130   Ctrl-C; says how to go on
+      Interrupted                 130   Ctrl-C; the message says how to resume
 
-Exit code 2: the user can mend it. 3: the answer is no. 1: our own fault.
+Exit code 2: the user can fix it. 3: the answer is no. 1: a bug of acclimate.
 A message says what is wrong, where, and what to do.
 """
 
@@ -28,12 +26,12 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])"
 
 
 class AcclimateError(Exception):
-    """An error with a place and a way out.
+    """An error with the place of the fault and a hint.
 
     Args:
-        message: What is wrong, with the value in it.
+        message: What is wrong, with the wrong value.
         where: The file, line or setting at fault.
-        hint: What to do about it, a whole sentence.
+        hint: What to do about it, as a whole sentence.
     """
 
     code: ClassVar[str] = "acclimate-error"
@@ -91,7 +89,7 @@ class ModelFileError(AcclimateError):
 
 
 class OutputError(AcclimateError):
-    """The place to write to cannot be used."""
+    """The output path cannot be written."""
 
     code = "output-error"
     exit_code = 2
@@ -104,24 +102,10 @@ class UsageFault(AcclimateError):
     exit_code = 2
 
 
-class MissingExtra(AcclimateError):
-    """Something has to be installed first."""
-
-    code = "missing-extra"
-    exit_code = 2
-
-
 class NotTrusted(AcclimateError):
-    """A signature or a digest does not fit."""
+    """A signature or a digest does not match."""
 
     code = "not-trusted"
-    exit_code = 3
-
-
-class BudgetMissed(AcclimateError):
-    """No model fits the budget."""
-
-    code = "budget-missed"
     exit_code = 3
 
 
@@ -140,11 +124,11 @@ class Interrupted(AcclimateError):
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest known names, or lists them all.
+    """A sentence with the nearest known names, or with all of them.
 
     Args:
         name: What the user wrote.
-        known: The names there are.
+        known: All known names.
 
     Returns:
         "Did you mean 'epochs'?" or "Known: a, b, c."
@@ -158,7 +142,7 @@ def near_names(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """A few names in quotes, and a sign where there are more: "'a', 'b', …"."""
+    """A few names in quotes, with an ellipsis if there are more: "'a', 'b', …"."""
     return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "")
 
 
