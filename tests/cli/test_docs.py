@@ -46,6 +46,8 @@ def test_the_printed_pages_are_those_of_the_code():
         sys.path.pop(0)
     assert (ROOT / "docs/recipe.md").read_text() == print_reference.recipe_page()
     assert (ROOT / "docs/errors.md").read_text() == print_reference.errors_page()
+    for page in (ROOT / "docs/design.md", ROOT / "README.md"):
+        assert page.read_text() == print_reference.printed(page), page
 
 
 def test_every_make_target_of_the_docs_is_there():

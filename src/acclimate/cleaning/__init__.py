@@ -1,1 +1,1 @@
-"""Which images can be used, and why the others cannot."""
+"""Decides which images can be used, and gives the reason for each that cannot."""

@@ -1,1 +1,1 @@
-"""Smaller and faster, kept only where it is measured to be so."""
+"""Pruning and quantization, kept only if the result is measured to be smaller or faster."""

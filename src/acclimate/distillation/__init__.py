@@ -1,1 +1,1 @@
-"""A student network learns from one or more teachers."""
+"""Trains a student on the outputs of one or more teachers."""

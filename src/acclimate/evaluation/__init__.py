@@ -1,1 +1,1 @@
-"""What a classifier does on a data set, and how two of them differ."""
+"""Metrics of a classifier with confidence intervals, and the comparison of two."""

@@ -1,1 +1,1 @@
-"""One pass of the frozen backbone, kept, and what is read off it."""
+"""Cached features of the frozen backbone, and linear heads fitted on them."""

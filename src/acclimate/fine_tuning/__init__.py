@@ -1,1 +1,1 @@
-"""A pretrained classifier learns the user's classes."""
+"""Fine-tunes a pretrained classifier on the user's classes."""

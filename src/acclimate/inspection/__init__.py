@@ -1,1 +1,1 @@
-"""Label errors and outliers, found with pretrained networks."""
+"""Finds probable label errors and outliers, with cross-validated classifiers."""

@@ -1,1 +1,1 @@
-"""Classifiers: where they come from, how they are kept, exported and run."""
+"""Classifiers: loading, saving, adapting and running them."""

@@ -1,1 +1,1 @@
-"""The stages, the order in which `run` uses them, and what flows between them."""
+"""The stages as rows, the steps of `acclimate run`, and the artifacts they pass on."""

@@ -1,1 +1,1 @@
-"""Versions: signed, listed, promoted, rolled back."""
+"""Signed versions of models, and what a name or a path of a model stands for."""

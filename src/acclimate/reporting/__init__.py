@@ -1,1 +1,1 @@
-"""The HTML report of a run."""
+"""HTML reports, with their figures and thumbnails."""

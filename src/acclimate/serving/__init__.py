@@ -1,1 +1,1 @@
-"""Answers for images that nobody has labelled."""
+"""Predictions for new images."""

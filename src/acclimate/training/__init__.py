@@ -1,1 +1,1 @@
-"""The one training loop and the stages that use it."""
+"""The training session: plan, batches, optimizers, loop, checkpoints."""

@@ -1,1 +1,1 @@
-"""Where batches come from: images, a user's DataLoader, kept activations."""
+"""Training batches: from images, from a user's DataLoader, from cached activations."""
