@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 import acclimate
+from acclimate.augmentation.policy import choose_policy
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune as stage
 from acclimate.fine_tuning.settings import FineTune
 from kit import CONTRACT, Recorder, tiny_classifier
 
-ONE = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "device": "cpu"}
+ONE = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "device": "cpu", "policy": choose_policy()}
+"""One epoch with the default policy: none has to be found on the data."""
 
 
 class Own(nn.Module):
@@ -66,9 +68,7 @@ def test_the_five_lines_of_a_notebook(small, digits, tmp_path, monkeypatch):
 
 
 def test_fine_tune_takes_the_names_that_everybody_uses(small, dataset):
-    model = acclimate.fine_tune(
-        small, dataset, optimizer="sgd", device="cpu", epochs=1, lr=0.05, batch_size=60, seed=3
-    )
+    model = acclimate.fine_tune(small, dataset, optimizer="sgd", seed=3, **{**ONE, "lr": 0.05})
     settings = model.card.steps[-1].settings
     assert settings["optimizer"] == "sgd"
     assert settings["learning_rate"] == 0.05
@@ -78,10 +78,10 @@ def test_fine_tune_takes_the_names_that_everybody_uses(small, dataset):
 
 def test_the_front_door_leads_to_the_stage(small, dataset, policy, context):
     settings = FineTune(epochs=1, batch_size=60, learning_rate=1e-2)
-    ours = acclimate.fine_tune(small, dataset, policy=policy, seed=7, **ONE)
+    ours = acclimate.fine_tune(small, dataset, seed=7, **{**ONE, "policy": policy})
     theirs = stage(small, dataset, policy, settings, context=replace(context, seed=7))
     assert ours.digest == theirs.digest
-    other = acclimate.fine_tune(small, dataset, policy=policy, seed=8, **ONE)
+    other = acclimate.fine_tune(small, dataset, seed=8, **{**ONE, "policy": policy})
     assert other.digest != ours.digest
 
 
@@ -90,7 +90,7 @@ def test_the_facts_of_the_run_may_be_given_at_once_and_what_stands_beside_them_c
 ):
     here = replace(context, seed=7, cache=tmp_path / "cache")
     nowhere = replace(here, seed=1, cache=tmp_path / "none", cache_gb=0)
-    shared = {"policy": policy, **ONE}
+    shared = {**ONE, "policy": policy}
     ours = acclimate.fine_tune(small, dataset, context=here, **shared)
     assert list((tmp_path / "cache").glob("pixels/*/*.rows"))
     other = acclimate.fine_tune(small, dataset, context=nowhere, seed=7, **shared)
@@ -112,9 +112,7 @@ def test_a_module_of_ones_own_learns_the_classes_of_the_data(dataset):
         torch.manual_seed(0)
         network = Own()
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    model = acclimate.fine_tune(
-        network, dataset, contract=CONTRACT, epochs=1, batch_size=18, device="cpu"
-    )
+    model = acclimate.fine_tune(network, dataset, contract=CONTRACT, **{**ONE, "batch_size": 18})
     assert model.classes == tuple("0123456789")
     assert model.module()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert model.card.steps[-1].figures["val_accuracy"] > 0.3
@@ -284,7 +282,13 @@ def test_the_stages_follow_one_another(learnt, dataset, policy, context, tmp_pat
 def test_a_student_may_be_a_classifier_and_teachers_functions(small, learnt, dataset, context):
     teachers = [learnt, lambda images: torch.zeros(len(images), 10)]
     taught = acclimate.distill(
-        teachers, dataset, context=context, student=small, epochs=1, batch_size=60
+        teachers,
+        dataset,
+        policy=choose_policy(),
+        context=context,
+        student=small,
+        epochs=1,
+        batch_size=60,
     )
     step = taught.card.steps[-1]
     assert step.settings["student"] == small.name
@@ -334,7 +338,7 @@ def test_pixels_of_ones_own_can_be_asked_directly(learnt):
 
 def test_a_search_takes_keywords_and_leaves_what_is_given(small, dataset, tmp_path):
     here = acclimate.Context(device="cpu")
-    more = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "context": here}
+    more = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "context": here, "policy": choose_policy()}
     place = tmp_path / "search"
     found = acclimate.search(
         small, dataset, place, trials=2, ranges={"mixup": (), "label_smoothing": None}, **more
@@ -351,7 +355,8 @@ def test_a_search_takes_keywords_and_leaves_what_is_given(small, dataset, tmp_pa
 
 def test_every_stage_says_what_happens_to_the_progress_it_is_given(start, dataset):
     recorder = Recorder()
-    acclimate.prune(start, dataset, progress=recorder, epochs=1, max_accuracy_drop=100)
+    more = {"policy": choose_policy(), "epochs": 1, "max_accuracy_drop": 100}
+    acclimate.prune(start, dataset, progress=recorder, **more)
     assert any(line.startswith("prune: ") for line in recorder.lines)
     for name in ("clean", "inspect", "augment", "probe", "fine_tune", "distill", "prune",
                  "quantize", "export", "evaluate"):  # fmt: skip

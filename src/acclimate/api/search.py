@@ -61,17 +61,16 @@ def search(
         ('one', 'seven')
     """
     here = as_context(context)
+    made = from_keywords(FineTune, settings)
+    # MixUp is a part of the policy: one that is given is the same in all trials.
+    fixed = {} if policy is None else {"mixup": ()}
+    tried = from_keywords(Search, {**fixed, **(ranges or {})})
     start = sized(model, contract, image_size, registry=here.registry)
     dataset = as_dataset(data, context=here)
+    policy = as_policy(policy, start, dataset, context=here)
+    budget = Budget(trials, minutes)
     return _search(
-        start,
-        dataset,
-        as_policy(policy, start, dataset, context=here),
-        from_keywords(FineTune, settings),
-        from_keywords(Search, ranges or {}),
-        budget=Budget(trials, max_minutes),
-        folder=Path(folder),
-        context=here,
+        start, dataset, policy, made, tried, budget=budget, folder=Path(folder), context=here
     )
 
 
