@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# ONNX Runtime's and MLflow's own reports to their makers, read when they are imported. What is done
-# with a user's images is nobody else's business; who wants them sets the variable themselves.
+# ONNX Runtime and MLflow send telemetry unless these are set before they are imported. Nothing
+# about a user's images is sent anywhere; whoever wants telemetry sets the variable themselves.
 for _variable in ("ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
     os.environ.setdefault(_variable, "true")
 

@@ -1,4 +1,4 @@
-"""The facts of one run that change no result but the seed's: handed to every stage."""
+"""What every stage is passed: seed, device, workspace, progress, caches."""
 
 import hashlib
 import os
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from acclimate.registry.settings import Register
 
 CACHE_GB = 10.0
-"""About 30,000 photos for training at 224 px; nobody is surprised by so much in a cache folder."""
+"""About 30,000 photos at 224 px, and not too much for a cache folder."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may know about the run it is part of.
+    """Seed, device, workspace, progress and caches of a run. Only the seed changes results.
 
     Attributes:
-        seed: Governs everything random.
+        seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        workspace: Where checkpoints are kept while the stage works; None for nowhere.
-        progress: Receives what the stage tells.
-        cache: Where features and decoded images are kept between runs.
-        cache_gb: How much of the disk decoded images may take there; 0 keeps none.
-        registry: Where models that are named `models:NAME@ALIAS` are kept; None is the default.
+        workspace: Folder for the checkpoints of a stage that is running; None keeps none.
+        progress: Receives messages and progress.
+        cache: Folder where features and decoded images are kept between runs.
+        cache_gb: Disk space for decoded images there, in GB; 0 keeps none.
+        registry: The store of models that are named `models:NAME@ALIAS`; None is the default.
     """
 
     seed: int = 0
@@ -40,10 +40,10 @@ class Context:
     registry: "Register | None" = None
 
     def seed_for(self, *names: object) -> int:
-        """A seed of its own for each use, below 2**63, the same in every run.
+        """A separate seed for each use, below 2**63, the same in every run.
 
         Args:
-            *names: What it is for, such as "shuffle" and the epoch.
+            *names: The use, such as "shuffle" and the epoch.
 
         Returns:
             The derived seed.
@@ -52,13 +52,13 @@ class Context:
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """A seed below 2**63 made of another one and of names, the same on every machine."""
+    """A seed below 2**63 derived from another one and names, the same on every machine."""
     text = "\x1f".join([str(seed), *map(str, names)]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def usable_cores() -> int:
-    """The processors this process may use (containers and taskset give fewer than there are)."""
+    """The processors this process may use (containers and taskset may allow fewer than exist)."""
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -1,4 +1,4 @@
-"""The demo: the main job on real images and real weights that come with the packages."""
+"""The demo: all stages on real images and weights that come with the packages."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ _OPERATIONS = (
     "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness",
     "contrast", "sharpness", "solarize", "autocontrast", "equalize", "invert", "blur", "noise",
 )  # fmt: skip
-"""RandAugment's without colour (scans are grey), with what scanners and cameras do to digits."""
+"""RandAugment's operations without colour (scans are grey), and invert, blur and noise."""
 
 
 def demo_recipe(folder: Path, *, seed: int = 0) -> Recipe:
-    """Writes the demo's images and gives the recipe that fits them.
+    """Writes the images of the demo and returns a recipe for them.
 
-    The images are scikit-learn's handwritten digits; the shifted copy of the test images stands
-    for what production would send: inverted, blurred, noisy, on a ground.
+    The images are scikit-learn's handwritten digits. The shifted copy of the test images stands
+    for images in production: inverted, blurred, noisy, on a textured background.
 
     Args:
-        folder: Where everything goes.
-        seed: Of the run.
+        folder: Where images and results are written.
+        seed: Random seed.
 
     Returns:
         The recipe.
@@ -35,7 +35,7 @@ def demo_recipe(folder: Path, *, seed: int = 0) -> Recipe:
             "seed": seed,
             "data": {"path": digits, "test_domains": {"shifted": shifted}},
             "model": {"image_size": 64},
-            # That a mirrored 2 is no 2 is found out; what production does to digits is not in them.
+            # Flips are tested on the data; the changes that production makes are not in it.
             "augment": {
                 "crop_area": 0.6,
                 "operations": _OPERATIONS,

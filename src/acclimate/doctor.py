@@ -1,4 +1,4 @@
-"""What is installed, which processor does the work, and what would make it faster."""
+"""What is installed, which device is used, and what would make it faster."""
 
 import os
 import platform
@@ -19,12 +19,12 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the output of `acclimate doctor`.
 
     Attributes:
-        topic: What it is about.
+        topic: What was examined.
         fact: What was found.
-        advice: What would make it better; empty where all is well.
+        advice: What would make it better; empty if all is well.
     """
 
     topic: str
@@ -33,10 +33,10 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Looks at this machine and installation.
+    """Examines this machine and installation.
 
     Returns:
-        Findings, in the order a reader wants them.
+        The findings, the most important first.
     """
     return [
         _device(),
@@ -58,7 +58,7 @@ def _device() -> Finding:
     return Finding(
         "device",
         f"cpu (torch was built {built} CUDA)",
-        "No GPU was found: a smaller --set model.image_size is the largest saving here.",
+        "No GPU was found: a smaller --set model.image_size saves the most time.",
     )
 
 
@@ -67,7 +67,7 @@ def _cores() -> Finding:
     advice = "" if usable == there else "This process may use only some of the cores (affinity)."
     threads = torch.get_num_threads()
     if threads < usable:
-        advice = f"torch uses {threads} of them: OMP_NUM_THREADS or a container holds it back."
+        advice = f"torch uses {threads} of them: OMP_NUM_THREADS or a container limits it."
     return Finding("cores", f"{usable} of {there}", advice)
 
 
@@ -81,7 +81,7 @@ def _integers() -> Finding:
     return Finding(
         "8-bit arithmetic",
         "no VNNI",
-        "int8 still pays here, but less; `quantize` measures before it keeps it.",
+        "int8 gains less here; `quantize` measures it before it is kept.",
     )
 
 
@@ -96,7 +96,7 @@ def _cpu_flags() -> set[str]:
 
 def _disk() -> Finding:
     free = free_bytes(Path.cwd())
-    advice = "" if free > 2e9 else "Little room is left for checkpoints and reports."
+    advice = "" if free > 2e9 else "There is little space left for checkpoints and reports."
     return Finding("free disk here", f"{free / 1e9:,.1f} GB", advice)
 
 
@@ -117,7 +117,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _may_be_deleted(size: int) -> str:
-    return "" if size < 5e9 else "Kept from earlier runs: the folder may be deleted."
+    return "" if size < 5e9 else "It is from earlier runs: the folder may be deleted."
 
 
 def _libraries() -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Writing so that nothing is half written, and naming things by their content."""
+"""Writes files atomically, and computes digests of content."""
 
 import errno
 import hashlib
@@ -22,12 +22,12 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Appended:
-    """What is appended to a file.
+    """Content to append to a file.
 
     Attributes:
         path: The file; it need not exist yet.
-        end: Bytes of it that are valid; what follows is overwritten.
-        parts: What is written there.
+        end: How many of its bytes are valid; those after them are overwritten.
+        parts: What to write there.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class Appended:
 
 
 def digest_bytes(content: bytes) -> str:
-    """The blake2b digest of some bytes, as 32 hexadecimal letters."""
+    """The blake2b digest of some bytes, as 32 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
@@ -56,7 +56,7 @@ def digest_file(path: Path) -> str:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """A file's bytes, refused above a limit so that a hostile file cannot fill the memory.
+    """The bytes of a file, up to a limit, so that a hostile file cannot fill the memory.
 
     Args:
         path: The file.
@@ -69,8 +69,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
         DataError: The file is larger than the limit.
     """
     with path.open("rb") as stream:
-        # Asked for the limit, Python would set aside as much for every small file. What has no
-        # size (a pipe) or grows meanwhile is read on.
+        # Reading up to the limit at once would allocate that much for every small file. A file
+        # without a size (a pipe), or one that grows meanwhile, is read on.
         content = stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
         while len(content) <= limit and (
             more := stream.read(min(_BLOCK, limit + 1 - len(content)))
@@ -82,7 +82,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = 64 << 20) -> object:
-    """A bounded JSON file's value.
+    """The value in a JSON file, up to a limit of its size.
 
     Args:
         path: The file.
@@ -130,7 +130,7 @@ def read_record(path: Path, kind: str, newest: int) -> dict[str, Any]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A path below a folder; a name that leads out of it is refused.
+    """A path below a folder; a name that leads out of it is an error.
 
     Args:
         folder: The folder to stay in.
@@ -149,7 +149,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def resolved(path: Path) -> Path | None:
-    """The real path behind links; None where there is none (a circle of links, a zero byte)."""
+    """The real path behind links; None if there is none (a circle of links, a zero byte)."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):
@@ -157,7 +157,7 @@ def resolved(path: Path) -> Path | None:
 
 
 def as_text(name: str) -> str:
-    """A file's name as text: bytes that are none are shown in their escaped form."""
+    """The name of a file as text, with bytes that are not text escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -194,11 +194,11 @@ def claim(
 
 @contextmanager
 def working_alone(folder: Path, *, busy: str, hint: str) -> Iterator[None]:
-    """Holds a folder's `.lock`, for one process at a time.
+    """Holds the `.lock` of a folder, for one process at a time.
 
     Args:
-        folder: It is there.
-        busy: What is said where another process holds it.
+        folder: An existing folder.
+        busy: The message if another process holds it.
         hint: What to do then.
 
     Yields:
@@ -222,11 +222,11 @@ def working_alone(folder: Path, *, busy: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def writing_errors(target: Path) -> Iterator[None]:
-    """Turns a full disk or a read-only place into one clear sentence."""
+    """Turns a full disk or a read-only path into one clear message."""
     try:
         yield
     except OSError as error:
-        # Only faults of the place itself; a missing input file is somebody else's story.
+        # Only errors of the output path itself, and not of a missing input file.
         if error.errno in _PLACE_FAULTS:
             reason = os.strerror(error.errno or 0).lower()
             raise OutputError(
@@ -247,16 +247,16 @@ _PLACE_FAULTS = frozenset(
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its place only when the block ends well: readers see old or new, whole.
+    """A file that appears only if the block succeeds: readers see the old or the new, whole.
 
     Args:
-        path: Where the file is to stand; its folder is made.
+        path: The path of the file; its folder is made.
 
     Yields:
-        IO[bytes]: The file under work.
+        IO[bytes]: The file to write to.
 
     Raises:
-        OutputError: The disk is full or the place is read-only.
+        OutputError: The disk is full or the path is read-only.
     """
     with writing_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -275,14 +275,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Writes a file beside its place and renames it: readers see the old or the new, whole.
+    """Writes a file atomically: readers see the old or the new, whole.
 
     Args:
-        path: Where the file is to stand; its folder is made.
+        path: The path of the file; its folder is made.
         content: Bytes, or text written as UTF-8.
 
     Raises:
-        OutputError: The disk is full or the place is read-only.
+        OutputError: The disk is full or the path is read-only.
     """
     with atomic_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
@@ -295,18 +295,18 @@ def write_json(path: Path, value: object) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its place only when the block ends well.
+    """A folder that appears only if the block succeeds.
 
-    An older folder at the place is swapped out last, so it is never lost to a failure.
+    An older folder at the path is replaced last, so a failure never loses it.
 
     Args:
-        path: Where the folder is to stand.
+        path: The path of the folder.
 
     Yields:
-        Path: The folder under work, beside the place.
+        Path: The folder to fill, beside the path.
 
     Raises:
-        OutputError: The disk is full or the place is read-only.
+        OutputError: The disk is full or the path is read-only.
     """
     with writing_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -321,7 +321,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(part: Path, path: Path) -> None:
-    """Renames a finished folder into its place, swapping an older one out."""
+    """Renames a finished folder to its path, replacing an older one."""
     if path.exists():
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         os.replace(path, old)
@@ -338,9 +338,9 @@ def replace_folder(part: Path, path: Path) -> None:
 def append_named(rows: Appended, names: Appended) -> None:
     """Appends rows to one file and their names to another, so that a kill leaves no wrong name.
 
-    Names are cut to their end before a row is written, and written after all rows: what a kill
-    leaves half written, or without its row, is lost, and a name that stands never comes to mean
-    the row of another.
+    Names are truncated to their end before a row is written, and written after all rows. A name
+    that a kill leaves half written, or without its row, is lost; no name ever refers to the row of
+    another.
 
     Args:
         rows: File, end of what is valid, and what follows.
@@ -357,18 +357,18 @@ def append_named(rows: Appended, names: Appended) -> None:
 
 
 def cache_folder() -> Path:
-    """Where features and exported backbones are kept between runs (the XDG cache folder)."""
+    """The folder of features and exported backbones between runs (the XDG cache folder)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "acclimate"
 
 
 def pixel_folder(cache: Path) -> Path:
-    """Where decoded images are kept in a cache folder."""
+    """The folder of decoded images in a cache folder."""
     return cache / "pixels"
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder that exists, in bytes."""
+    """The free space on the disk of an existing folder, in bytes."""
     return shutil.disk_usage(folder).free
 
 

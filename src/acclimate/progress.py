@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing, without knowing where it is read."""
+"""Messages and progress of a stage, whoever reads them."""
 
 import logging
 import time
@@ -9,48 +9,48 @@ from typing import Protocol
 log = logging.getLogger("acclimate")
 
 _LINE_EVERY_S = 10.0
-"""In a log, one line of progress every ten seconds says enough and fills no disk."""
+"""Seconds between two lines of progress in a log."""
 
 
 class Task(Protocol):
-    """One counted piece of work."""
+    """A piece of work whose parts are counted."""
 
     def advance(self, done: int = 1) -> None:
-        """Counts some more of it as done."""
+        """Counts more parts as done."""
 
     def note(self, text: str) -> None:
-        """Says something short about the present state, such as the loss."""
+        """Shows a short text about the present state, such as the loss."""
 
 
 class Progress(Protocol):
-    """Receives what a stage tells."""
+    """Receives messages and progress."""
 
     def info(self, text: str) -> None:
-        """One line worth keeping."""
+        """Shows one line."""
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
-        """Opens a counted piece of work of known size."""
+        """Opens a piece of work of known size."""
         ...  # pragma: no cover
 
 
 class _SilentTask:
     def advance(self, done: int = 1) -> None:
-        """Counts nothing."""
+        """Does nothing."""
 
     def note(self, text: str) -> None:
-        """Says nothing."""
+        """Does nothing."""
 
 
 class SilentProgress:
-    """Says nothing: the default from Python."""
+    """Shows nothing: the default from Python."""
 
     def info(self, text: str) -> None:
-        """Says nothing."""
+        """Does nothing."""
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
-        """Counts nothing."""
+        """Does nothing."""
         yield _SilentTask()
 
 
@@ -61,7 +61,7 @@ class _LogTask:
         self.start = self.last = time.monotonic()
 
     def advance(self, done: int = 1) -> None:
-        """Counts, and writes a line when ten seconds have passed."""
+        """Counts, and logs a line every ten seconds."""
         self.done += done
         now = time.monotonic()
         if now - self.last >= _LINE_EVERY_S:
@@ -91,7 +91,7 @@ class LogProgress:
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
-        """Logs a line every ten seconds, and the whole time if it was long."""
+        """Logs a line every ten seconds, and the total time if it was long."""
         task = _LogTask(name, total, unit)
         yield task
         seconds = time.monotonic() - task.start
@@ -100,21 +100,21 @@ class LogProgress:
 
 
 class OnlyBars:
-    """Shows how far one of many trainings is, and leaves out what each of them says.
+    """Shows the progress of many trainings, without their messages.
 
     Args:
-        inner: What shows it.
+        inner: What shows the progress.
     """
 
     def __init__(self, inner: Progress) -> None:
         self.inner = inner
 
     def info(self, text: str) -> None:
-        """Says nothing."""
+        """Does nothing."""
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
-        """As the inner one does."""
+        """Opens a piece of work of the inner progress."""
         with self.inner.task(name, total, unit) as task:
             yield task
 

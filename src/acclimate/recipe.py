@@ -1,6 +1,6 @@
-"""The recipe: one file that says everything a run was told.
+"""The recipe: one file with all settings of a run.
 
-Every fault is reported with its line, all at once.
+All faults are reported at once, each with its line.
 """
 
 import re
@@ -28,8 +28,8 @@ from acclimate.registry.settings import Register
 from acclimate.settings import Settings, one_line, right_name
 from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
-HEADER = "# Everything this run was told; `acclimate run --recipe` reads it back."
-"""The first line of a recipe that was written out."""
+HEADER = "# All settings of this run; `acclimate run --recipe` reads them back."
+"""The first line of a recipe that acclimate wrote."""
 
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -46,42 +46,42 @@ class Recipe(Settings):
     """
 
     name: str = "model"
-    """Of the run and of the model it makes: letters, digits, dots, dashes, underscores."""
+    """Name of the run and of its model: letters, digits, dots, dashes and underscores."""
     seed: int = 0
-    """Governs everything random: splits, order, augmentation, calibration, intervals."""
+    """Random seed of splits, order, augmentation, calibration and intervals."""
     data: Source = Source()
     """Where the images are."""
     clean: Clean = Clean()
     """Which images are left out, and how the rest is split."""
     inspect: Inspect | None = Inspect()
-    """What networks say about labels, and about strangers among the images."""
+    """How probable label errors and outliers are found."""
     augment: Augment = Augment()
-    """What is done to training images."""
+    """How training images are augmented."""
     model: Model = Model()
-    """Which pretrained network is fitted."""
+    """Which pretrained network is used."""
     probe: Probe = Probe()
-    """How a linear head is fitted first."""
+    """How a linear head is fitted on frozen features."""
     fine_tune: FineTune | None = FineTune()
-    """How all layers learn the classes."""
+    """How the network is fine-tuned."""
     search: Search = Search()
-    """What `acclimate fine-tune --trials` tries; a run does not search."""
+    """Ranges of `acclimate fine-tune --trials`; `acclimate run` does not search."""
     distill: Distill | None = Distill()
-    """How a student learns from the fine-tuned model."""
+    """How a student is trained on the outputs of the fine-tuned model."""
     prune: Prune | None = Prune()
-    """How channels are taken out."""
+    """How channels are removed."""
     quantize: Quantize | None = Quantize()
-    """How the model becomes 8-bit."""
+    """How the model is quantized to 8 bits."""
     export: Export = Export()
     """How the ONNX file is checked."""
     evaluate: Evaluate = Evaluate()
-    """How the models are measured."""
+    """How models are evaluated."""
     compare: Compare = Compare()
-    """When one of them counts as better, or as good."""
+    """When a model counts as better, or as good."""
     registry: Register | None = Register()
-    """Where the finished model is kept as a signed version."""
+    """Where the finished model is registered as a signed version."""
 
     def to_yaml(self) -> str:
-        """The recipe written out in full, with what each setting means."""
+        """The recipe as YAML, with the meaning of each setting."""
         lines = [HEADER]
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
@@ -100,18 +100,18 @@ class Recipe(Settings):
         assignments: Sequence[str] = (),
         section: str | None = None,
     ) -> Self:
-        """Defaults, then a file, then assignments.
+        """Makes a recipe of the defaults, then a file, then assignments.
 
         Args:
             path: A recipe; paths in it start from its folder.
             assignments: "section.key=value", the value in YAML.
-            section: Where a key without a section belongs.
+            section: The section of a key without one.
 
         Returns:
             The recipe.
 
         Raises:
-            RecipeError: A key or value is wrong; all faults are named, each with its place.
+            RecipeError: Keys or values are wrong; the message lists each with its place.
         """
         values: dict[str, Any] = {}
         places: dict[tuple[str, ...], str] = {}
@@ -129,19 +129,19 @@ def validated(
     places: Mapping[tuple[str, ...], str],
     file: str | None,
 ) -> Any:  # noqa: ANN401 - an instance of `kind`
-    """An instance of a settings class, or every fault in one error.
+    """Makes an instance of a settings class, or one error with all faults.
 
     Args:
         kind: The class.
-        values: Nested.
-        places: Where each path of keys was written.
-        file: Where keys without a place were written.
+        values: Nested values.
+        places: The file and line of each path of keys.
+        file: The file of keys without a place.
 
     Returns:
         The instance.
 
     Raises:
-        RecipeError: One line a fault.
+        RecipeError: One line for each fault.
     """
     faults: dict[str, None] = {}
     name = values.get("name")
@@ -157,7 +157,7 @@ def validated(
         seen: set[tuple[str, ...]] = set()
         for fault in error.errors():
             keys = _real_keys(kind, fault["loc"])
-            # A union tells each of its members' complaints; the one that leads deepest says most.
+            # A union reports an error for each of its members; the deepest says most.
             if any(known[: len(keys)] == keys for known in seen):
                 continue
             seen.add(keys)
@@ -170,7 +170,7 @@ def validated(
 
 
 def _place(keys: tuple[str, ...], places: Mapping[tuple[str, ...], str]) -> str | None:
-    """Where a path of keys was written: itself, what it stands in, or what stands in it."""
+    """The place of a path of keys: its own, that of an outer key, or that of an inner one."""
     for length in range(len(keys), 0, -1):
         if keys[:length] in places:
             return places[keys[:length]]
@@ -189,7 +189,7 @@ def _assign(
             f"{text!r} is not key=value.", where="--set", hint="Example: --set fine_tune.epochs=5."
         )
     words = key.strip().split(".")
-    # Names of settings have underscores, those of the user's own (a domain) may have dashes.
+    # Names of settings have underscores; names that the user chose (a domain) may have dashes.
     keys = (*(word.replace("-", "_") for word in words[:2]), *words[2:])
     if section is not None and (len(keys) == 1 or keys[0] not in Recipe.model_fields):
         keys = (section, *keys)
@@ -211,12 +211,11 @@ _PATHS = (("data", "path"), ("model", "weights"), ("registry", "store"), ("regis
 
 
 _PERHAPS_PATHS = (("model", "name"), ("distill", "student"))
-_PERHAPS_PATH_LISTS = (("distill", "teachers"), ("inspect", "extra_models"))
 """A model may be a name or a folder; a folder starts with ./ or ../."""
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Paths in a recipe start from its own folder: it can be run from anywhere."""
+    """Makes relative paths start from the folder of the recipe."""
     for section, key in (*_PATHS, *_PERHAPS_PATHS):
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
@@ -242,7 +241,7 @@ def _from(folder: Path, text: str, *, name_or_path: bool) -> str:
 
 
 def _real_keys(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
-    """The keys a person wrote: pydantic adds the names of a union's members to the path."""
+    """The keys that the user wrote: pydantic adds the names of a union's members to the path."""
     keys: list[str] = []
     model: type[BaseModel] | None = kind
     for part in location:
@@ -301,7 +300,7 @@ def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str: 
 
 
 def _words(kind: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
-    """The words, in quotes, that a setting takes which can be left to itself; none for others."""
+    """The words, in quotes, that a setting takes if "auto" is one of them; otherwise none."""
     model: type[BaseModel] | None = kind
     for key in keys[:-1]:
         model = _inner_model(model, key) if model is not None else None

@@ -1,4 +1,4 @@
-"""What a section of a recipe is: typed, frozen, and refusing what it does not know."""
+"""Sections of a recipe: typed, frozen, and strict about unknown names."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -19,7 +19,7 @@ _SHORT = {"lr": "learning_rate"}
 
 
 class Settings(BaseModel):
-    """A section of a recipe, the argument of a stage, and the rows of its help."""
+    """A section of a recipe: the settings of a stage, with a help text for each."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -30,24 +30,24 @@ class Settings(BaseModel):
     )
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
-    """Old names of settings and what they are called now; the old ones are refused."""
+    """Old name of a setting to its new name. The old one is an error that names the new one."""
 
 
 _Kind = TypeVar("_Kind", bound=Settings)
 
 
 def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
-    """Settings from keywords, as a person writes them in Python; `lr` means `learning_rate`.
+    """Makes settings from keywords; `lr` means `learning_rate`.
 
     Args:
-        kind: A section's class.
+        kind: The class of the section.
         fields: Name to value.
 
     Returns:
         The settings.
 
     Raises:
-        RecipeError: A name or value is wrong; a wrong name is answered with the nearest one.
+        RecipeError: A name or value is wrong; the message names the nearest setting.
     """
     for short, long in _SHORT.items():
         if short in fields and long in fields:
@@ -59,24 +59,24 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
     try:
         return kind(**full)
     except ValidationError as error:
-        # A union tells each of its members' complaints: the first says enough.
+        # A union reports an error for each of its members: the first is enough.
         faults = {
             e["loc"][0]: f"{e['msg'].lower().removeprefix('value error, ')}, got {e['input']!r}"
             for e in error.errors()[::-1]
         }
-        told = "; ".join(f"{name} {fault}" for name, fault in faults.items())
-        raise RecipeError(f"{told}.") from error
+        message = "; ".join(f"{name} {fault}" for name, fault in faults.items())
+        raise RecipeError(f"{message}.") from error
 
 
 def right_name(kind: type[Settings], name: str) -> str:
-    """A sentence that says which setting a wrong name stands for.
+    """A sentence that says which setting a wrong name may mean.
 
     Args:
-        kind: A section's class.
+        kind: The class of the section.
         name: What the user wrote.
 
     Returns:
-        The name that replaced an old one, the nearest names, or all names.
+        The new name of an old one, the nearest names, or all names.
     """
     if name in kind.RENAMED:
         return f"It is now called {kind.RENAMED[name]!r}."
@@ -87,7 +87,7 @@ def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:
     """The settings as rows for a help text or a page of documentation.
 
     Args:
-        settings: A section's class.
+        settings: The class of the section.
 
     Returns:
         Name, default and meaning of each setting, in order.
@@ -99,7 +99,7 @@ def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:
 
 
 def one_line(description: str | None) -> str:
-    """A setting's meaning where a line's end would end it: in a table, in a comment."""
+    """The meaning of a setting on one line, for a table or a comment."""
     return " ".join((description or "").split())
 
 

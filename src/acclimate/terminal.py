@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: bars, tables, and how an error looks."""
+"""Output on a terminal: progress bars, tables, errors."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _SHOWN_AFTER_S = 1.0
 
 
 class _BarTask:
-    """One bar; it shows itself when the work turns out to be long."""
+    """One bar, which is shown only if the work takes more than a second."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task = progress, task
@@ -73,9 +73,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Prints a table to standard output.
 
     Args:
-        title: Above it.
-        columns: Their names; columns of numbers are aligned right.
-        rows: Of cells.
+        title: The title above the table.
+        columns: Names; columns of numbers are aligned right.
+        rows: Rows of cells.
     """
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, name in enumerate(columns):
@@ -83,7 +83,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    # A pipe has no width: rich would break the lines at 80 columns.
+    # A pipe has no width: rich would wrap the lines at 80 columns.
     width = None if sys.stdout.isatty() else 160
     Console(highlight=False, width=width).print(table)
 

@@ -1,7 +1,6 @@
-"""YAML 1.2 in and out, with the line of each key.
+"""Reads and writes YAML 1.2, with the line of each key.
 
-With PyYAML's own rules, which are those of YAML 1.1, `1e-4` would be a string and a class called
-`no` would be false.
+PyYAML follows YAML 1.1, in which `1e-4` is a string and a class called `no` is false.
 """
 
 import json
@@ -55,7 +54,7 @@ def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
-    """Keys are words as they were written: `1: x` is a fault in a setting's name, not a number."""
+    """Keys stay text: `1: x` is an unknown setting and not a number."""
     found: dict[str, Any] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -76,13 +75,13 @@ def read_yaml(
 
     Args:
         path: The file.
-        what: It should be, for messages.
+        what: What the file should be, for messages.
 
     Returns:
         Nested values, and "file:line" of each path of keys.
 
     Raises:
-        RecipeError: The file is missing, too large, no YAML mapping, or uses aliases or tags.
+        RecipeError: The file is missing, too large, not a YAML mapping, or uses aliases or tags.
     """
     try:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
@@ -97,7 +96,7 @@ def read_yaml(
             if depth > _MOST_DEPTH:
                 line = token.start_mark.line + 1
                 raise RecipeError(f"{what} is nested too deeply.", where=f"{path}:{line}")
-            # An alias can unfold to gigabytes, a tag can ask for any type: a recipe needs neither.
+            # An alias can expand to gigabytes and a tag can name any type: a recipe needs neither.
             if isinstance(token, (yaml.AliasToken, yaml.AnchorToken, yaml.TagToken)):
                 line = token.start_mark.line + 1
                 raise RecipeError(
@@ -165,11 +164,11 @@ def write_scalar(value: object) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
-    # Absolute: the written recipe stands in another folder than the one it was started from.
+    # Absolute: the recipe is written to another folder than the one it was read in.
     text = str(value.absolute()) if isinstance(value, Path) else str(value)
     if re.fullmatch(r"[A-Za-z_/][\w./-]*", text, re.ASCII) and text.lower() not in _WORDS:
         return text
-    # JSON's strings are YAML's, but for a few marks that YAML takes for the end of a line.
+    # JSON strings are YAML strings, except for a few characters that YAML takes for a line end.
     return re.sub(
         r"[\x7f-\xa0\u2028\u2029\ufeff]",
         lambda match: f"\\u{ord(match[0]):04x}",

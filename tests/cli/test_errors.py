@@ -279,11 +279,11 @@ def test_as_json_an_error_has_code_message_where_and_hint(shell, bad, case, code
     [
         (
             PermissionError(13, "Permission denied", "photos/rose"),
-            "photos/rose: permission denied. Give yourself the right to it, or name another place.",
+            "photos/rose: permission denied. Change the permissions, or choose another path.",
         ),
         (
             UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"),
-            r"'caf\\xe9' is no UTF-8 text. Rename the file or folder.",
+            r"'caf\\xe9' is not valid UTF-8. Rename the file or folder.",
         ),
     ],
 )

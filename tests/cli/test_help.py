@@ -27,7 +27,7 @@ def test_help_lists_every_command_and_every_stage_in_the_order_of_the_job(cold):
     names = listed(done.out)
     assert names[: len(STAGES) + 1] == ["run", *STAGES]
     assert sorted(names) == sorted([*STAGES, *OTHERS])
-    assert "`acclimate run --data photos/` does the whole job" in done.out
+    assert "`acclimate run --data photos/` runs all stages" in done.out
 
 
 def test_the_short_flag_and_python_m_say_the_same(cold, shell, tmp_path):

@@ -91,10 +91,10 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(shell, training, tmp_path, f
             "code": "interrupted",
             "message": "stopped.",
             "where": None,
-            "hint": "Run the same command again to go on where it stopped.",
+            "hint": "Run the same command again to resume where it stopped.",
         }
     else:
-        told = "error: stopped. Run the same command again to go on where it stopped."
+        told = "error: stopped. Run the same command again to resume where it stopped."
         assert done.lines[-1] == told
         assert "resuming in epoch" in shell(*training, cwd=tmp_path).err
 
@@ -125,4 +125,4 @@ def test_ctrl_c_on_a_terminal_leaves_the_sentence_as_the_last_line(shell, traini
     os.close(inside)
     os.close(terminal)
     assert "── fine-tune" in shown
-    assert "Run the same command again to go on where it stopped." in shown.splitlines()[-1]
+    assert "Run the same command again to resume where it stopped." in shown.splitlines()[-1]

@@ -46,7 +46,7 @@ def tree(folder):
 def test_a_run_ends_with_a_table_and_says_where_model_and_report_are(workshop):
     assert workshop.run.code == 0, workshop.run.err
     out = workshop.run.out.splitlines()
-    assert out[0].strip() == "photos: what you had and what you have"
+    assert out[0].strip() == "photos: baseline and result"
     header, *rows = [
         [cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")]
         for line in out

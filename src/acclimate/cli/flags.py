@@ -1,4 +1,4 @@
-"""Flags that commands share, and what they become."""
+"""Flags that commands share, and the recipe and context they become."""
 
 import json
 import logging
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 Flags = dict[str, Any]
-"""What click hands over: the options' names with their values."""
+"""The options of a command, name to value, as click passes them."""
 
 
 def shared(command: Command) -> Command:
-    """The flags that every command that works has."""
+    """The flags of every command that does work."""
     for option in (
         click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
-        click.option("--quiet", is_flag=True, help="Say nothing but the result."),
+        click.option("--quiet", is_flag=True, help="Print only the result."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     ):
         command = option(command)
@@ -38,32 +38,32 @@ def recipe_flags(command: Command) -> Command:
         click.option(
             "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."
         ),
-        click.option("--seed", type=int, help="Governs everything random."),
+        click.option("--seed", type=int, help="Random seed."),
         click.option(
             "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one setting."
         ),
-        click.option("--recipe", type=click.Path(path_type=Path), help="Read settings from here."),
+        click.option("--recipe", type=click.Path(path_type=Path), help="A YAML file of settings."),
     ):
         command = option(command)
     return command
 
 
 def fix_list_flag(command: Command) -> Command:
-    """The flag of commands that read images anew."""
+    """The flag of commands that read images."""
     return click.option(
         "--fix-list",
         type=click.Path(path_type=Path),
-        help="Drop, relabel and keep what this CSV says.",
+        help="A CSV list of images to drop, relabel or keep.",
     )(command)
 
 
 def read_recipe(flags: Flags, given: Flags, *, section: str | None = None) -> "Recipe":
-    """The recipe that the flags add up to: defaults, then --recipe, then --set and named flags.
+    """The recipe of a command: defaults, then --recipe, then --set and the flags of settings.
 
     Args:
-        flags: Of the command.
-        given: Settings that have flags of their own, "section.key" to value or None.
-        section: Where a `--set key=value` without a section belongs.
+        flags: The flags of the command.
+        given: Settings that have their own flags, "section.key" to value or None.
+        section: The section of a `--set key=value` without one.
 
     Returns:
         The recipe.
@@ -73,9 +73,9 @@ def read_recipe(flags: Flags, given: Flags, *, section: str | None = None) -> "R
     """
     from acclimate.recipe import Recipe
 
-    told = [f"{key}={_yaml(value)}" for key, value in given.items() if value is not None]
+    named = [f"{key}={_yaml(value)}" for key, value in given.items() if value is not None]
     recipe = Recipe.load(
-        flags["recipe"], assignments=[*flags["assignments"], *told], section=section
+        flags["recipe"], assignments=[*flags["assignments"], *named], section=section
     )
     seed = flags.get("seed")
     return recipe if seed is None else recipe.model_copy(update={"seed": seed})
@@ -86,7 +86,7 @@ def _yaml(value: object) -> str:
 
 
 def make_context(flags: Flags, recipe: "Recipe | None" = None) -> Context:
-    """The facts of this run; a command without a recipe leaves what it would say at its default."""
+    """The context of a command; without a recipe it has the default seed and cache."""
     here = Context(device=flags.get("device", "auto"), progress=make_progress(flags))
     if recipe is None:
         return here
@@ -94,7 +94,7 @@ def make_context(flags: Flags, recipe: "Recipe | None" = None) -> Context:
 
 
 def make_progress(flags: Flags) -> Progress:
-    """Bars on a terminal, plain lines elsewhere, nothing where it is asked for."""
+    """Bars on a terminal, plain lines elsewhere, nothing with --quiet."""
     if flags["quiet"] or process_rank() > 0:
         return silent
     if sys.stderr.isatty():

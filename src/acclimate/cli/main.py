@@ -1,4 +1,4 @@
-"""The command. Only what `--help` needs is imported here; each command imports its own work."""
+"""The command `acclimate`. Only what `--help` needs is imported at the top of this module."""
 
 import csv
 import errno
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from acclimate.recipe import Recipe
 
 _COLUMNS = ("path", "label", "probability", "error")
-_GOES_ON = "Run the same command again to go on where it stopped."
+_RESUME = "Run the same command again to resume where it stopped."
 
 
 class _StageFirst(click.Group):
-    """Lists the commands in the order of the job, not of the alphabet."""
+    """Lists the commands in the order in which a run uses them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The main job, the stages, the rest."""
@@ -52,18 +52,26 @@ class _StageFirst(click.Group):
 def cli() -> None:
     """Fit a pretrained image classifier to your own images, and ship it.
 
-    `acclimate run --data photos/` does the whole job; every stage also runs alone.
+    `acclimate run --data photos/` runs all stages; each stage also runs alone.
     """
 
 
 @cli.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of class folders, or a list.")
-@click.option("--model", help="Name, folder, or models:NAME@ALIAS.")
-@click.option("--name", help="Of the run and of the model it makes.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A folder with one folder per class, an archive, or a list.",
+)
+@click.option("--model", help="A model name, a folder, or models:NAME@ALIAS.")
+@click.option("--name", help="Name of the run and of the model it makes.")
 @click.option("--out", default="runs", show_default=True, type=click.Path(path_type=Path))
-@click.option("--resume/--force", default=True, help="Keep what is done (default), or redo it all.")
+@click.option(
+    "--resume/--force", default=True, help="Keep steps that are done (default), or run all again."
+)
 @click.option("--until", metavar="STEP", help="Stop after this step.")
-@click.option("--dry-run", is_flag=True, help="Check everything and print the recipe; do nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything, print the recipe, and write nothing."
+)
 @fix_list_flag
 @recipe_flags
 @shared
@@ -78,7 +86,7 @@ def run(
     fix_list: Path | None,
     **flags: Any,  # noqa: ANN401 - click's
 ) -> None:
-    """Do the whole job on your images: one model folder, one report."""
+    """Run all stages on your images: one model folder, one report."""
     given = {
         "data.path": data and data.absolute(),
         "data.fix_list": fix_list and fix_list.absolute(),
@@ -122,7 +130,7 @@ def _run(
             }
         )
     else:
-        title = f"{recipe.name}: what you had and what you have"
+        title = f"{recipe.name}: baseline and result"
         print_table(title, *output.summary(result.evaluations))
         print_lines([f"model   {result.model}", f"report  {result.report}"])
     check_required(result.comparisons["gain"], recipe.compare)
@@ -134,7 +142,7 @@ def _run(
 @click.option("--device", default="auto", show_default=True)
 @shared
 def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Do the whole job on handwritten digits that come with the package."""
+    """Run all stages on handwritten digits that come with the package."""
     from acclimate.demo import demo_recipe
 
     recipe = demo_recipe(out, seed=seed)
@@ -145,7 +153,9 @@ def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--tta", is_flag=True, help="Average over views that keep the label.")
+@click.option(
+    "--tta", is_flag=True, help="Average over views that keep the label (test-time augmentation)."
+)
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Write a CSV file.")
 @click.option("--device", default="auto", show_default=True)
 @store_flags
@@ -157,7 +167,7 @@ def predict(
     out: Path | None,
     **flags: Any,  # noqa: ANN401 - click's
 ) -> None:
-    """Name the images in files and folders."""
+    """Classify the images in files and folders."""
     from acclimate.registry.resolve import as_classifier
     from acclimate.registry.settings import Register
     from acclimate.serving.predict import find_images
@@ -206,7 +216,7 @@ def _is_predictions(out: Path) -> bool:
 @click.argument("section", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
 def recipe(section: str | None, schema: bool) -> None:
-    """Print a recipe with all defaults, or what one SECTION can be told."""
+    """Print a recipe with all defaults, or the settings of one SECTION."""
     from acclimate.errors import RecipeError, near_names
     from acclimate.recipe import Recipe
     from acclimate.settings import Settings, describe, json_schema
@@ -231,7 +241,7 @@ def recipe(section: str | None, schema: bool) -> None:
 @cli.command()
 @shared
 def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
-    """Say what is installed, which device works, and what would make it faster."""
+    """Show what is installed, which device is used, and what would make it faster."""
     from acclimate.doctor import examine
     from acclimate.terminal import print_table
 
@@ -252,20 +262,20 @@ for _stage in STAGES.values():
 
 
 def main() -> None:
-    """The installed command: every failure ends in one sentence and its exit code."""
+    """The installed command: every failure ends with one sentence and an exit code."""
     try:
         cli(prog_name="acclimate", standalone_mode=False)
     except AcclimateError as error:
         sys.exit(_failed(error))
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(_failed(Interrupted("stopped.", hint=_GOES_ON)))
+        sys.exit(_failed(Interrupted("stopped.", hint=_RESUME)))
     except click.ClickException as error:
         if "--json" in sys.argv:
             sys.exit(_failed(UsageFault(error.format_message())))
         error.show()
         sys.exit(error.exit_code)
     except SystemExit as ending:
-        # click ends with 1 where the reader left early (`| head`), which is no failure.
+        # click exits with 1 if the reader closed the pipe early (`| head`): not a failure.
         left = "PacifyFlushWrapper" in type(sys.stdout).__name__
         sys.exit(0 if left else ending.code)
     except Exception as error:
@@ -275,17 +285,17 @@ def main() -> None:
 
 
 def _users(error: Exception) -> AcclimateError | None:
-    """What the user can mend, of the errors of the system and of others' libraries."""
+    """The error as one that the user can fix, if it is one; None for all others."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _drop_output()
         return OutputError(f"cannot write the result ({error.strerror}).")
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
-        hint = "Give yourself the right to it, or name another place."
+        hint = "Change the permissions, or choose another path."
         return UsageFault("permission denied.", where=error.filename, hint=hint)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         hint = "Rename the file or folder."
-        return UsageFault(f"{as_text(error.object)!r} is no UTF-8 text.", hint=hint)
-    if "sqlalche.me" in str(error):  # MLflow hands the database's own complaint on
+        return UsageFault(f"{as_text(error.object)!r} is not valid UTF-8.", hint=hint)
+    if "sqlalche.me" in str(error):  # MLflow passes on the message of the database
         reason = "the store's database is full or locked"
         hint = "Free some space, or choose another place with --out."
         return OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
@@ -293,19 +303,19 @@ def _users(error: Exception) -> AcclimateError | None:
 
 
 def _ours() -> AcclimateError:
-    """A failure that is nobody's mistake but ours: the traceback is kept, one line is shown."""
-    told = traceback.format_exc()
+    """A bug of acclimate: the traceback is written to a file, one line is shown."""
+    text = traceback.format_exc()
     log = cache_folder() / "last-error.log"
     try:
-        write_atomic(log, told)
-        hint = f"The log is {log}; or run again with --debug."
+        write_atomic(log, text)
+        hint = f"The traceback is in {log}; or run again with --debug."
     except AcclimateError:
         hint = "Run again with --debug."
-    return AcclimateError(f"acclimate failed: {told.strip().splitlines()[-1]}.", hint=hint)
+    return AcclimateError(f"acclimate failed: {text.strip().splitlines()[-1]}.", hint=hint)
 
 
 def _drop_output() -> None:
-    """What is still waiting for a full standard output would end in a traceback at exit."""
+    """Buffered output for a full disk would end in a traceback at exit: it is dropped."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

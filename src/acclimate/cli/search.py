@@ -1,4 +1,4 @@
-"""The flags that turn `fine-tune` into a search, and what a search prints."""
+"""The flags that turn `fine-tune` into a search, and the files that a search writes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +23,12 @@ def trial_flags(command: Command) -> Command:
         click.option(
             "--max-minutes",
             type=click.FloatRange(0, min_open=True),
-            help="For the whole search; without --trials, for the training.",
+            help="Time limit of the search; without --trials, of the training.",
         ),
         click.option(
-            "--trials", type=click.IntRange(1), help="Search: train so often, keep the best on val."
+            "--trials",
+            type=click.IntRange(1),
+            help="Search settings: train this often and keep the model that is best on val.",
         ),
     ):
         command = option(command)
@@ -34,27 +36,28 @@ def trial_flags(command: Command) -> Command:
 
 
 def minutes_of_training(flags: Flags) -> dict[str, float | None]:
-    """The setting that --max-minutes sets when there is no search."""
-    return {} if flags.get("trials") else {"fine_tune.max_minutes": flags.get("max_minutes")}
+    """The setting that --minutes stands for if there is no search."""
+    return {} if flags.get("trials") else {"fine_tune.minutes": flags.get("minutes")}
 
 
 def searching(
     recipe: "Recipe", given: Sequence[str], out: Path, flags: Flags, *, own_policy: bool
 ) -> Callable[..., Any]:
-    """What takes the place of the stage where --trials is given.
+    """The function that replaces the stage if --trials is given.
 
     Args:
-        recipe: Of the command.
-        given: The words that named model and data.
-        out: Of the best model.
-        flags: Of the command.
-        own_policy: Whether the augmentation comes from a file, as it is.
+        recipe: The recipe of the command.
+        given: The arguments that name model and data.
+        out: The path of the best model.
+        flags: The flags of the command.
+        own_policy: Whether the policy comes from a file.
 
     Returns:
-        The stage's arguments to a classifier; the best recipe is written beside the trials.
+        A function with the stage's arguments that returns the best classifier and writes the best
+        recipe beside the trials.
     """
 
-    def work(
+    def search_stage(
         classifier: "Classifier",
         dataset: "Dataset",
         policy: "Policy",
@@ -77,16 +80,16 @@ def searching(
         write_best(found, recipe, *given)
         return found.classifier
 
-    return work
+    return search_stage
 
 
 def search_folder(out: Path) -> Path:
-    """Where the trials of a search stand: beside the model it makes."""
+    """The folder of the trials of a search, beside the model that it writes."""
     return out.absolute().with_name(f"{out.name}.search")
 
 
 def left_by(out: Path) -> dict[str, str]:
-    """What a search leaves beside the model, name to place."""
+    """What a search writes beside the model, name to path."""
     from acclimate.hyperparameter_search.fine_tune_search import RECIPE, TABLE
 
     folder = search_folder(out)
