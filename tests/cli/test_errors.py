@@ -184,8 +184,8 @@ CASES = {
     ),
     "a run in the place of a file": (
         ["run", "--data", "photos", "--out", ".", "--name", "notes.txt"],
-        "notes.txt: cannot write here (file exists). Free some space, or choose another place "
-        "with --out.",
+        "notes.txt: already exists and was not written by acclimate. Choose another place with "
+        "--out, or another --name.",
     ),
     "a store in the place of a file": (
         ["models", "list", "--store", "notes.txt"],
