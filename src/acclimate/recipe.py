@@ -211,6 +211,7 @@ _PATHS = (("data", "path"), ("model", "weights"), ("registry", "store"), ("regis
 
 
 _PERHAPS_PATHS = (("model", "name"), ("distill", "student"))
+_PERHAPS_PATH_LISTS = (("distill", "teachers"), ("inspect", "extra_models"))
 """A model may be a name or a folder; a folder starts with ./ or ../."""
 
 

@@ -325,8 +325,8 @@ def test_nothing_to_search_is_refused(given, tmp_path):
 def test_a_folder_of_somebody_elses_or_of_a_search_under_way_is_left(given, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
-    told = refusal(OutputError, *given, folder=tmp_path / "mine")
-    assert "already exists and was not written by acclimate." in told
+    message = refusal(OutputError, *given, folder=tmp_path / "mine")
+    assert "already exists and was not written by acclimate." in message
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["letter.txt"]
     (tmp_path / "busy").mkdir()
     with FileLock(tmp_path / "busy" / ".lock"):

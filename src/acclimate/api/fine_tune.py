@@ -122,9 +122,9 @@ def fine_tune(
     _refuse("a data set, which has its own", val=val)
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_rates_of(own, settings), **settings}
-        own = like(own)
+        own = factory_like(own)
     made = from_keywords(FineTune, settings)
-    start = sized(model, contract, image_size, registry=here.registry)
+    start = resized_classifier(model, contract, image_size, registry=here.registry)
     dataset = as_dataset(data, context=here)
     policy = as_policy(policy, start, dataset, context=here)
     return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
-from acclimate.augmentation.auto_policy import safe_policy
+from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import opened
@@ -135,4 +135,4 @@ def as_policy(
         return policy
     if not isinstance(classifier, Classifier) or classifier.network is None:
         classifier = pretrained(judge or Model())
-    return safe_policy(classifier, dataset, settings or Augment(), context=context)
+    return auto_policy(classifier, dataset, settings or Augment(), context=context)

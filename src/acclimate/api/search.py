@@ -41,7 +41,7 @@ def search(
         data: Folder, list or data set; trials are compared on its val split.
         folder: For the trials and the best classifier; the same call resumes from them.
         trials: How often the whole network is trained, including the trials of earlier calls.
-        minutes: Time limit of the whole search.
+        max_minutes: Time limit of the whole search.
         policy: From `augment()`; without one the augmentations are tested on the data.
         ranges: Fields of `Search`, in place of the default ranges.
         contract: Input size and normalization of a module of your own.
@@ -65,10 +65,10 @@ def search(
     # MixUp is a part of the policy: one that is given is the same in all trials.
     fixed = {} if policy is None else {"mixup": ()}
     tried = from_keywords(Search, {**fixed, **(ranges or {})})
-    start = sized(model, contract, image_size, registry=here.registry)
+    start = resized_classifier(model, contract, image_size, registry=here.registry)
     dataset = as_dataset(data, context=here)
     policy = as_policy(policy, start, dataset, context=here)
-    budget = Budget(trials, minutes)
+    budget = Budget(trials, max_minutes)
     return _search(
         start, dataset, policy, made, tried, budget=budget, folder=Path(folder), context=here
     )

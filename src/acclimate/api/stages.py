@@ -115,7 +115,7 @@ def inspect(
         True
     """
     here = as_context(context, progress=progress)
-    start = sized(model, contract, image_size, registry=here.registry)
+    start = resized_classifier(model, contract, image_size, registry=here.registry)
     return _inspect(
         start, as_dataset(data, context=here), from_keywords(Inspect, settings), context=here
     )
@@ -160,7 +160,7 @@ def augment(
     if model is None or data is None:
         raise RecipeError("a model and data are needed, or neither.", where="augment")
     here = as_context(context, progress=progress)
-    start = sized(model, contract, image_size, registry=here.registry)
+    start = resized_classifier(model, contract, image_size, registry=here.registry)
     return as_policy(None, start, as_dataset(data, context=here), settings=made, context=here)
 
 
@@ -194,7 +194,7 @@ def probe(
         ('one', 'seven')
     """
     here = as_context(context, progress=progress)
-    start = sized(model, contract, image_size, registry=here.registry)
+    start = resized_classifier(model, contract, image_size, registry=here.registry)
     return _probe(
         start, as_dataset(data, context=here), from_keywords(Probe, settings), context=here
     )

@@ -1,1 +1,1 @@
-"""Augmentations of training images, and the test which of them keep labels true."""
+"""Augmentation of training images, and the policy that keeps their labels valid."""

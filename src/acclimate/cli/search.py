@@ -36,8 +36,8 @@ def trial_flags(command: Command) -> Command:
 
 
 def minutes_of_training(flags: Flags) -> dict[str, float | None]:
-    """The setting that --minutes stands for if there is no search."""
-    return {} if flags.get("trials") else {"fine_tune.minutes": flags.get("minutes")}
+    """The setting that --max-minutes stands for if there is no search."""
+    return {} if flags.get("trials") else {"fine_tune.max_minutes": flags.get("max_minutes")}
 
 
 def searching(

@@ -159,10 +159,10 @@ def _policy(
 ) -> "Policy":
     """The policy of a file, with the recipe's own settings on top; or a policy that is chosen."""
     from acclimate.api.inputs import as_policy
-    from acclimate.augmentation.policy import Policy, by_hand, choose_policy
+    from acclimate.augmentation.policy import Policy, choose_policy, with_overrides
 
     if file is not None:
-        return by_hand(Policy.load(file), recipe.augment)
+        return with_overrides(Policy.load(file), recipe.augment)
     if not stage.tests_augmentations:
         return choose_policy(recipe.augment, context=context)
     classifier, dataset = artifacts

@@ -18,7 +18,7 @@ from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
 from acclimate.evaluation.settings import Evaluate
-from acclimate.evaluation.tta import View, over_views, safe_views, softmax
+from acclimate.evaluation.tta import View, averaged_over_views, safe_views, softmax
 from acclimate.files import atomic_folder, digest_json, read_record, write_record
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime

@@ -1,1 +1,1 @@
-"""Finds probable label errors and outliers, with cross-validated classifiers."""
+"""Label errors and outliers, found with pretrained networks."""

@@ -71,9 +71,9 @@ def _probe() -> Function:
 
 
 def _augment() -> Function:
-    from acclimate.augmentation.auto_policy import safe_policy
+    from acclimate.augmentation.auto_policy import auto_policy
 
-    return safe_policy
+    return auto_policy
 
 
 def _fine_tune() -> Function:

@@ -1,1 +1,1 @@
-"""HTML reports, with their figures and thumbnails."""
+"""The HTML report of a run."""
