@@ -10,7 +10,7 @@ from torch import nn
 from acclimate.augmentation.auto_policy import auto_policy
 from acclimate.augmentation.policy import Policy
 from acclimate.augmentation.settings import Augment
-from acclimate.cleaning.clean import opened
+from acclimate.cleaning.clean import load_or_clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
@@ -114,18 +114,18 @@ def as_policy(
     dataset: Dataset,
     *,
     settings: Augment | None = None,
-    judge: Model | None = None,
+    fallback: Model | None = None,
     context: Context,
 ) -> Policy:
     """The policy that is given, or one whose augmentations are tested on the data.
 
     Args:
         policy: From `augment()`; None is to test the augmentations.
-        classifier: Its backbone tests them. The packaged model does so in place of a function or
-            a graph without a network.
+        classifier: Its backbone tests them. A pretrained model does so in place of a function
+            or of a graph without a network.
         dataset: The images.
         settings: What is left at auto is tested.
-        judge: The model that tests them in place of one that cannot.
+        fallback: The model that does so, if it is not the packaged one.
         context: The run.
 
     Returns:
@@ -134,5 +134,5 @@ def as_policy(
     if policy is not None:
         return policy
     if not isinstance(classifier, Classifier) or classifier.network is None:
-        classifier = pretrained(judge or Model())
+        classifier = pretrained(fallback or Model())
     return auto_policy(classifier, dataset, settings or Augment(), context=context)

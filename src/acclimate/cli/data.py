@@ -28,7 +28,7 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
         raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")
     hint = "It may hold your decisions: choose a new file with --out."
     claim(out, is_ours=lambda _: True, replace=False, hint=hint)
-    found = suggested_fixes(_dataset(data, flags)[0])
+    found = suggest_fixes(_dataset(data, flags)[0])
     write_atomic(out, fixes_as_csv(found))
     if flags["as_json"]:
         output.print_json({"out": str(out), "fixes": len(found)})

@@ -42,7 +42,7 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     classifier = as_classifier(model, settings=named, registry=recipe.registry)
     dataset = as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)
     policy = as_policy(
-        None, classifier, dataset, settings=recipe.augment, judge=recipe.model, context=context
+        None, classifier, dataset, settings=recipe.augment, fallback=recipe.model, context=context
     )
     settings = recipe.fine_tune or FineTune()
     found = find(classifier, dataset, policy, settings, context=context)

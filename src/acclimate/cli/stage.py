@@ -167,7 +167,7 @@ def _policy(
         return choose_policy(recipe.augment, context=context)
     classifier, dataset = artifacts
     return as_policy(
-        None, classifier, dataset, settings=recipe.augment, judge=recipe.model, context=context
+        None, classifier, dataset, settings=recipe.augment, fallback=recipe.model, context=context
     )
 
 

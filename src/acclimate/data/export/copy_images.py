@@ -75,10 +75,10 @@ def copy_images(
         UnreadableImage: A file broke after it was cleaned.
     """
     name = place.name.lower()
-    if name.endswith(SUFFIXES_OF_ARCHIVES):
+    if name.endswith(ARCHIVE_SUFFIXES):
         claim(place, is_ours=Path.is_file, replace=force)
-        written: AbstractContextManager[Add] = packing(place)
-    elif name.endswith(tuple(SUFFIXES_OF_LISTS)):
+        written: AbstractContextManager[AddFile] = new_archive(place)
+    elif name.endswith(tuple(LIST_DELIMITERS)):
         claim(place, is_ours=Path.is_file, replace=force)
         if lossless:
             raise OutputError(
