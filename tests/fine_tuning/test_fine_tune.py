@@ -193,7 +193,9 @@ def test_the_plan_is_told_with_its_reasons(blank, dataset, policy, context):
     recorder = Recorder()
     settings = FineTune(epochs=1, batch_size=60, learning_rate=1e-3)
     fine_tune(blank, dataset, policy, settings, context=replace(context, progress=recorder))
-    assert recorder.lines[0] == "plan: 1 epoch, batch 60, rate 0.001, 32-true on cpu"
+    assert recorder.lines[0] == (
+        "plan: 1 epoch, batch size 60, learning rate 0.001, 32-true on cpu"
+    )
     assert "  precision: float32 on CPU" in recorder.lines
 
 

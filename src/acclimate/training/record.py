@@ -13,11 +13,11 @@ from acclimate.training.plan import TrainPlan
 
 
 def log_plan(plan: TrainPlan, context: Context) -> None:
-    """Says the numbers that were chosen, and why."""
+    """Logs the numbers of the plan and the reasons for those that were chosen."""
     epochs, minutes = count(plan.epochs, "epoch"), plan.max_minutes
     ending = epochs if minutes is None else f"{minutes:g} minute{'s' * (minutes != 1)}"
     context.progress.info(
-        f"plan: {ending}, batch {plan.batch_size}, rate {plan.learning_rate:.2g}, "
+        f"plan: {ending}, batch size {plan.batch_size}, learning rate {plan.learning_rate:.2g}, "
         f"{plan.precision} on {plan.device}"
     )
     for name, reason in plan.reasons.items():
@@ -27,16 +27,16 @@ def log_plan(plan: TrainPlan, context: Context) -> None:
 def record(
     stage: str, settings: dict[str, Any], trained: TrainResult, plan: TrainPlan
 ) -> StepRecord:
-    """What a card says of a training.
+    """The entry of a training for the model's card.
 
     Args:
-        stage: Its name.
-        settings: With every default written out.
+        stage: Name of the stage.
+        settings: All settings, defaults included.
         trained: Result and curve.
         plan: The numbers that were used.
 
     Returns:
-        The step.
+        The entry.
     """
     start = trained.curve[0]
     of_val = {"val_accuracy": trained.val_accuracy, "start_val_accuracy": start.val_accuracy}
@@ -52,16 +52,18 @@ def record(
     incidents = trained.incidents
     if incidents.skipped:
         figures["skipped_steps"] = incidents.skipped
-        notes.append(f"Loss or gradient was no number: {count(incidents.skipped, 'step')} skipped.")
+        notes.append(
+            f"Loss or gradient was not finite: {count(incidents.skipped, 'step')} skipped."
+        )
     if incidents.micro_batch:
-        held = count(incidents.micro_batch, "image")
-        notes.append(f"Memory was too small: {held} at once, gradients added up.")
+        micro_batch = count(incidents.micro_batch, "image")
+        notes.append(f"Out of memory: gradient accumulation with micro-batches of {micro_batch}.")
     if trained.blend is not None:
         notes += trained.blend.notes
         if trained.blend.coefficient is not None:
             figures["wise_ft"] = trained.blend.coefficient
     notes += start_kept_notes(trained.curve, plan.learning_rate, kept=trained.is_start)
-    # JSON has no NaN: what is unknown (the train loss before any step) is null.
+    # JSON has no NaN, so unknown values (the train loss before the first step) are null.
     curve = tuple(
         {name: None if math.isnan(v) else float(v) for name, v in asdict(line).items()}
         for line in trained.curve

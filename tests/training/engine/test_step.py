@@ -89,7 +89,7 @@ def test_a_batch_too_large_for_memory_is_done_in_pieces_with_the_same_result(run
     assert apart(pieced, whole) < 1e-4
     told = [line for line in recorder.lines if "memory" in line]
     assert told == ["out of memory: switching to micro-batches of 7 with gradient accumulation"]
-    assert "Memory was too small: 7 images at once, gradients added up." in step.notes
+    assert "Out of memory: gradient accumulation with micro-batches of 7 images." in step.notes
     assert pieced.curve[1].train_loss == pytest.approx(whole.curve[1].train_loss, abs=1e-4)
 
 
@@ -218,7 +218,7 @@ def test_a_step_that_is_no_number_changes_nothing_and_is_told(run, what):
     name = "loss is nan" if what == "loss" else "the gradient norm is nan"
     assert f"step 0 skipped: {name}" in recorder.lines
     assert step.figures["skipped_steps"] == 1
-    assert "Loss or gradient was no number: 1 step skipped." in step.notes
+    assert "Loss or gradient was not finite: 1 step skipped." in step.notes
     assert step.curve[1]["train_loss"] is None
     assert trained.curve[1].val_loss == trained.curve[0].val_loss
 
