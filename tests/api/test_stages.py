@@ -292,7 +292,7 @@ def test_a_student_may_be_a_classifier_and_teachers_functions(small, learnt, dat
     )
     step = taught.card.steps[-1]
     assert step.settings["student"] == small.name
-    assert step.notes[0] == f"Taught by {learnt.name}, {learnt.digest}."
+    assert step.notes[0] == f"Teacher: {learnt.name}, {learnt.digest}."
     assert "lambda" in step.notes[1]
     assert step.figures["start_val_accuracy"] < learnt.card.steps[-1].figures["val_accuracy"]
 

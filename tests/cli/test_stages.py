@@ -97,7 +97,7 @@ def test_distill_takes_exported_teachers_too(acclimate, workshop, dataset, tmp_p
     assert done.code == 0, done.err
     step = Classifier.load(tmp_path / "s.model").card.steps[-1]
     assert [note.split(",")[0] for note in step.notes[:2]] == [
-        "Taught by model", f"Taught by {Classifier.load(model(workshop, 'fine-tune')).name}",
+        "Teacher: model", f"Teacher: {Classifier.load(model(workshop, 'fine-tune')).name}",
     ]  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_prune_says_why_it_keeps_or_refuses(acclimate, workshop, dataset, tmp_pa
         "prune", model(workshop, "fine-tune"), dataset, "-o", "s.model", *TRAINING, *allowed
     )
     assert done.code == 0, done.err
-    assert ": kept." in done.lines[-1]
+    assert " Kept." in done.lines[-1]
     before = Classifier.load(model(workshop, "fine-tune"))
     assert Classifier.load(tmp_path / "s.model").parameters < 0.8 * before.parameters
 

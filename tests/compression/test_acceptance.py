@@ -1,4 +1,4 @@
-"""Whether a compressed model is kept: in accuracy, in bytes, in time."""
+"""Acceptance of a compressed model: accuracy, size and speed."""
 
 import time
 from dataclasses import replace
@@ -19,7 +19,7 @@ from kit import CONTRACT
 
 
 def model(size):
-    """A classifier that is only a file of so many bytes."""
+    """A classifier that is only a file of a given size."""
     classes = tuple("0123456789")
     card = Card("a test", "unknown")
     return Classifier("module:none", None, classes, CONTRACT, card, "onnx", bytes(size))
@@ -27,7 +27,7 @@ def model(size):
 
 @pytest.fixture(scope="module")
 def answers(dataset):
-    """Runs that name the first so many of the val images right, and take their time."""
+    """Runs that classify the first n val images correctly, with a delay."""
     truth = {}
     for batch in ordered_batches(dataset, dataset.rows("val"), CONTRACT):
         truth |= {i.tobytes(): int(t) for i, t in zip(batch.images, batch.targets, strict=True)}
@@ -68,19 +68,19 @@ def test_smaller_and_as_good_is_kept(assess):
     assert found.keep
     assert found.figures["val_accuracy_before"] == found.figures["val_accuracy"] == 0.9
     assert found.figures["size_ratio"] == 0.4
-    assert found.reason.startswith("the new: 0.40 of the size and ")
-    assert found.reason.endswith("times the speed of the old, val accuracy 0.900 to 0.900: kept.")
+    assert found.reason.startswith("the new: 0.40x the size and ")
+    assert found.reason.endswith("x the speed of the old, val accuracy 0.900 -> 0.900. Kept.")
 
 
-def test_a_loss_beyond_the_budget_is_not_kept_and_the_reason_counts_it(assess):
+def test_a_drop_beyond_the_limit_is_not_kept_and_the_reason_states_it(assess):
     found = assess((36, 32), budget=5.0)
     assert not found.keep
     assert found.reason.endswith(
-        "val accuracy 0.900 to 0.800: not kept, it loses 10.0 points and 5 are allowed."
+        "0.900 -> 0.800. Not kept: the drop of 10.0 points exceeds max_accuracy_drop (5)."
     )
 
 
-def test_a_loss_within_the_budget_is_kept(assess):
+def test_a_drop_within_the_limit_is_kept(assess):
     assert assess((36, 35), budget=3.0).keep
 
 
@@ -88,11 +88,11 @@ def test_a_loss_within_the_budget_is_kept(assess):
     ("right", "budget"),
     [((40, 39), 2.5), ((40, 38), 5.0), ((39, 37), 5.0), ((36, 34), 5.0), ((37, 30), 17.5)],
 )
-def test_a_loss_of_exactly_the_budget_is_within_it(assess, right, budget):
+def test_a_drop_of_exactly_the_limit_is_kept(assess, right, budget):
     assert assess(right, budget=budget).keep
 
 
-def test_no_loss_is_within_a_budget_of_zero(assess):
+def test_a_limit_of_zero_allows_no_drop(assess):
     assert assess((30, 30), budget=0.0).keep
     assert assess((30, 34), budget=0.0).keep
     assert not assess((30, 29), budget=0.0).keep
@@ -102,7 +102,7 @@ def test_what_is_neither_smaller_nor_faster_is_not_kept(assess):
     found = assess((36, 36), sizes=(1000, 1000), slow_s=(0.001, 0.003))
     assert not found.keep
     assert found.figures["speedup"] < 1
-    assert found.reason.endswith(": not kept, it is neither smaller nor faster.")
+    assert found.reason.endswith(" Not kept: neither smaller nor faster.")
 
 
 def test_larger_but_faster_is_kept(assess):
@@ -112,30 +112,30 @@ def test_larger_but_faster_is_kept(assess):
     assert found.figures["p50_ms"] < found.figures["p50_ms_before"]
 
 
-def test_smaller_but_slower_is_kept_and_the_reason_says_how_slow(assess):
+def test_smaller_but_slower_is_kept_and_the_reason_states_the_speed(assess):
     found = assess((36, 36), slow_s=(0.0, 0.004))
     assert found.keep
     assert found.figures["speedup"] < 0.8
-    assert f"{found.figures['speedup']:.2f} times the speed" in found.reason
+    assert f"{found.figures['speedup']:.2f}x the speed" in found.reason
 
 
-def test_accuracy_is_the_part_that_is_named_right(answers, dataset):
+def test_accuracy_is_the_fraction_of_correct_predictions(answers, dataset):
     rows = dataset.rows("val")
     assert accuracy(answers(31), model(1), dataset, rows) == 31 / 40
     assert accuracy(answers(0), model(1), dataset, rows) == 0.0
 
 
-def test_val_decides_and_never_test(dataset):
+def test_models_are_compared_on_val_and_never_on_test(dataset):
     assert np.array_equal(acceptance_rows(dataset), dataset.rows("val"))
 
 
-def test_train_decides_where_there_is_no_val(dataset):
+def test_models_are_compared_on_train_if_val_is_empty(dataset):
     names = [SPLITS[i] for i in dataset.splits]
     alone = dataset.with_columns({"split": ["test" if n == "val" else n for n in names]})
     assert np.array_equal(acceptance_rows(alone), alone.rows("train"))
 
 
-def test_of_very_many_val_images_some_from_everywhere_decide(dataset):
+def test_a_large_val_split_is_sampled_evenly(dataset):
     val = dataset.rows("val")
     many = replace(dataset, table=dataset.table.take(np.tile(val, 1 + 2 * MAX_IMAGES // len(val))))
     rows = acceptance_rows(many)

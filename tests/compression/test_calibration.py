@@ -1,4 +1,4 @@
-"""Which images stand for all of them."""
+"""A small balanced sample of the training images."""
 
 from dataclasses import replace
 
@@ -29,9 +29,7 @@ def lopsided(dataset):
     deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(images=st.integers(1, 400), seed=st.integers(0, 2**31))
-def test_training_images_are_chosen_each_once_and_no_more_than_asked(
-    dataset, context, images, seed
-):
+def test_distinct_training_images_up_to_the_number_are_chosen(dataset, context, images, seed):
     rows = calibration_rows(dataset, images, replace(context, seed=seed))
     train = dataset.rows("train")
     assert len(rows) == min(images, len(train))
@@ -43,18 +41,18 @@ def test_training_images_are_chosen_each_once_and_no_more_than_asked(
     deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(images=st.integers(1, 180))
-def test_classes_are_as_even_as_the_number_allows(dataset, context, images):
+def test_classes_are_as_balanced_as_the_number_allows(dataset, context, images):
     found = counts(dataset, calibration_rows(dataset, images, context))
     assert found.max() - found.min() <= 1
 
 
-def test_a_rare_class_is_taken_whole_and_the_others_share_the_rest(lopsided, context):
+def test_a_rare_class_is_used_whole_and_the_others_share_the_rest(lopsided, context):
     found = counts(lopsided, calibration_rows(lopsided, 93, context))
     assert found[0] == 3
     assert set(found[1:].tolist()) == {10}
 
 
-def test_a_seed_chooses_and_repeats(dataset, context):
+def test_the_sample_is_reproducible_by_its_seed(dataset, context):
     first, again = (calibration_rows(dataset, 40, context) for _ in range(2))
     other = calibration_rows(dataset, 40, replace(context, seed=1))
     assert np.array_equal(first, again)

@@ -1,4 +1,4 @@
-"""How much a channel matters: by its weights, or by what the loss would lose."""
+"""Importance of channels: norm of the weights, or change of the loss."""
 
 import copy
 from dataclasses import replace
@@ -45,7 +45,7 @@ def stem(dataset):
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "taylor"])
-def test_what_carries_nothing_goes_first(importance, stem, dataset, context):
+def test_channels_without_signal_are_removed_first(importance, stem, dataset, context):
     kept = stem.module().first.weight[:8].detach().clone()
     settings = Prune(importance=importance, ratio=0.25, round_to=8)
     network = structured(stem, dataset, settings, context)
@@ -53,10 +53,10 @@ def test_what_carries_nothing_goes_first(importance, stem, dataset, context):
     assert torch.equal(network.first.weight, kept)
 
 
-def test_taylor_sees_that_a_strong_channel_is_not_listened_to(stem, dataset, context):
+def test_taylor_removes_large_channels_that_the_next_layer_ignores(stem, dataset, context):
     network = stem.module()
     with torch.no_grad():
-        # Loud, but the next layer ignores it: long weights that no image's loss depends on.
+        # Large weights that the next layer ignores, so that no loss depends on them.
         network.first.weight[8:] *= 1e5
         network.second.weight[:, 8:] = 0
     quiet = network.first.weight[:8].detach().clone()
@@ -77,7 +77,7 @@ def small(dataset):
 
 
 @pytest.mark.parametrize("images", [64, 70])
-def test_taylor_leaves_the_gradient_of_all_images_however_they_fall_into_batches(images, dataset):
+def test_taylor_accumulates_the_gradient_of_all_images_over_batches(images, dataset):
     rows = dataset.rows("train")[:images]
     network = small(dataset)
     reference = copy.deepcopy(network)
@@ -92,7 +92,7 @@ def test_taylor_leaves_the_gradient_of_all_images_however_they_fall_into_batches
     assert float(direction) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_taylor_forgets_gradients_that_were_there(dataset):
+def test_taylor_clears_earlier_gradients(dataset):
     rows = dataset.rows("train")[:32]
     fresh, used = small(dataset), small(dataset)
     for parameter in used.parameters():

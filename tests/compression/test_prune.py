@@ -1,4 +1,4 @@
-"""Channels are taken out, the rest recovers, and the result is kept only where it pays."""
+"""Channels are removed, accuracy recovers, and the result is kept only if it is worth it."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ RECOVER = Prune(epochs=3, batch_size=18, learning_rate=5e-3, max_accuracy_drop=3
 
 
 class Own(nn.Module):
-    """A small network of somebody's own."""
+    """A user's own small network."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ def parameters(network):
 
 @pytest.fixture(scope="module")
 def learnt(dataset, policy, context):
-    """A small network that learnt the digits. Never changed."""
+    """A small network trained on the digits. Never changed."""
     settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
     start = untrained("test_efficientnet", dataset)
     return fine_tune(start, dataset, policy, settings, context=context)
@@ -61,7 +61,7 @@ def learnt(dataset, policy, context):
 
 @pytest.fixture(scope="module")
 def pruned(learnt, dataset, policy, context):
-    """It, pruned by a fifth and recovered. Never changed."""
+    """The same network, pruned by a fifth and recovered. Never changed."""
     return prune(learnt, dataset, policy, RECOVER, context=context)
 
 
@@ -74,14 +74,14 @@ def test_a_pruned_network_is_smaller_and_still_far_above_chance(pruned, learnt):
     assert pruned.contract == learnt.contract
 
 
-def test_its_card_says_what_was_taken_out_and_why_it_was_kept(pruned, learnt, dataset):
+def test_its_card_has_the_parameters_and_the_reason(pruned, learnt, dataset):
     step = pruned.card.steps[-1]
     assert step.stage == "prune"
     assert step.settings["ratio"] == 0.2
     assert step.figures["parameters"] == pruned.parameters
     assert step.figures["parameters_before"] == learnt.parameters
     assert step.notes[-1].startswith("pruned: 0.")
-    assert step.notes[-1].endswith(": kept.")
+    assert step.notes[-1].endswith(" Kept.")
     assert len(step.curve) == 4
     assert pruned.card.parent == learnt.digest
     assert pruned.card.dataset == dataset.digest
@@ -107,7 +107,7 @@ def test_a_pruned_network_is_saved_and_loaded_strictly(pruned, dataset, tmp_path
     assert np.array_equal(run_torch(back, "cpu")(images), run_torch(pruned, "cpu")(images))
 
 
-def test_a_pruned_network_says_the_same_in_pytorch_and_onnx(pruned, dataset):
+def test_a_pruned_network_gives_the_same_logits_in_pytorch_and_onnx(pruned, dataset):
     exported = replace(pruned, graph=to_onnx(pruned))
     figures = agreement(exported, dataset, 40)
     assert figures["same_predictions"] == 1.0
@@ -116,14 +116,14 @@ def test_a_pruned_network_says_the_same_in_pytorch_and_onnx(pruned, dataset):
     assert len(exported.graph) < 4.5 * 1.5 * pruned.parameters
 
 
-def test_a_killed_recovery_goes_on_and_ends_with_the_same_weights(
+def test_a_killed_recovery_resumes_and_ends_with_the_same_weights(
     learnt, pruned, dataset, policy, context, tmp_path
 ):
     here = replace(context, workspace=tmp_path)
     stopped = replace(here, progress=Recorder(at_advance=15))
     with pytest.raises(KeyboardInterrupt):
         prune(learnt, dataset, policy, RECOVER, context=stopped)
-    recorder = Recorder(at_line="prune: exporting both and measuring them")
+    recorder = Recorder(at_line="prune: exporting and measuring both models")
     with pytest.raises(KeyboardInterrupt):
         prune(learnt, dataset, policy, RECOVER, context=replace(here, progress=recorder))
     assert any(
@@ -135,7 +135,9 @@ def test_a_killed_recovery_goes_on_and_ends_with_the_same_weights(
     assert all(torch.equal(recovered[name], wanted[name]) for name in wanted)
 
 
-def test_what_loses_too_much_is_not_kept_and_the_card_says_why(learnt, dataset, policy, context):
+def test_a_model_that_loses_too_much_is_not_kept_and_the_card_has_the_reason(
+    learnt, dataset, policy, context
+):
     exported = replace(learnt, graph=to_onnx(learnt))
     settings = Prune(ratio=0.9, epochs=1, batch_size=90, learning_rate=1e-9, max_accuracy_drop=0)
     recorder = Recorder()
@@ -145,19 +147,21 @@ def test_what_loses_too_much_is_not_kept_and_the_card_says_why(learnt, dataset, 
     assert back.graph == exported.graph
     step = back.card.steps[-1]
     assert step.stage == "prune"
-    assert ": not kept, it loses " in step.notes[-1]
-    assert step.notes[-1].endswith(" points and 0 are allowed.")
+    assert "Not kept: the drop of " in step.notes[-1]
+    assert step.notes[-1].endswith(" points exceeds max_accuracy_drop (0).")
     assert step.figures["val_accuracy"] < step.figures["val_accuracy_before"]
     assert recorder.lines[-1] == f"prune: {step.notes[-1]}"
     assert back.card.steps[:-1] == learnt.card.steps
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_maxvit"])
-def test_a_network_with_attention_is_refused_politely(architecture, dataset, policy, context):
+def test_a_network_with_attention_comes_back_with_the_reason(
+    architecture, dataset, policy, context
+):
     given = untrained(architecture, dataset, image_size=160)
     recorder = Recorder()
     back = prune(given, dataset, policy, context=replace(context, progress=recorder))
-    reason = "Not pruned: networks with attention are not pruned by this version."
+    reason = "Not pruned: pruning networks with attention is not supported."
     assert back.card.steps[-1].notes == (reason,)
     assert back.network is given.network
     assert recorder.lines[-1] == f"prune: {reason}"
@@ -180,7 +184,9 @@ CONVOLUTIONAL = [
 
 
 @pytest.mark.parametrize("architecture", CONVOLUTIONAL)
-def test_what_comes_out_can_be_loaded_again_or_is_refused(architecture, dataset, context, tmp_path):
+def test_a_pruned_network_can_be_loaded_or_pruning_is_refused(
+    architecture, dataset, context, tmp_path
+):
     given = untrained(architecture, dataset)
     try:
         network = structured(given, dataset, Prune(), context)
@@ -191,7 +197,7 @@ def test_what_comes_out_can_be_loaded_again_or_is_refused(architecture, dataset,
     assert Classifier.load(tmp_path / "small").digest == small.digest
 
 
-def test_the_usual_convolutional_networks_are_pruned_and_not_refused(dataset, context):
+def test_common_convolutional_networks_are_pruned(dataset, context):
     for architecture in ("test_resnet", "test_efficientnet", "test_byobnet"):
         given = untrained(architecture, dataset)
         network = structured(given, dataset, Prune(), context)
@@ -217,7 +223,7 @@ def test_a_pruned_network_can_be_pruned_again(pruned, dataset, context, tmp_path
     assert Classifier.load(tmp_path / "smaller").digest == smaller.digest
 
 
-def test_more_is_taken_out_when_more_is_asked_for(learnt, dataset, context):
+def test_a_larger_ratio_removes_more_parameters(learnt, dataset, context):
     sizes = [
         parameters(structured(learnt, dataset, Prune(ratio=ratio), context))
         for ratio in (0.1, 0.3, 0.6)
@@ -226,7 +232,7 @@ def test_more_is_taken_out_when_more_is_asked_for(learnt, dataset, context):
 
 
 @pytest.mark.parametrize("round_to", [4, 8])
-def test_widths_stay_a_multiple_of_what_is_asked(round_to, dataset, context):
+def test_widths_stay_a_multiple_of_round_to(round_to, dataset, context):
     given = untrained("test_resnet", dataset)
     network = structured(given, dataset, Prune(ratio=0.3, round_to=round_to), context)
     widths = {m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)}
@@ -244,7 +250,7 @@ def test_batch_norm_is_left_ready_to_train_and_to_run(learnt, dataset, context):
     assert all(torch.isfinite(t).all() for t in network.state_dict().values())
 
 
-def test_a_calibration_set_that_ends_in_a_single_image_is_no_trouble(learnt, dataset, context):
+def test_a_last_batch_of_a_single_image_is_accepted(learnt, dataset, context):
     names = [SPLITS[i] for i in dataset.splits]
     for row in dataset.rows("train")[65:]:
         names[row] = "unlabelled"
@@ -254,7 +260,7 @@ def test_a_calibration_set_that_ends_in_a_single_image_is_no_trouble(learnt, dat
     assert parameters(network) < learnt.parameters
 
 
-def test_a_pruned_module_of_ones_own_is_put_into_a_fresh_one(dataset, context, tmp_path):
+def test_a_pruned_module_of_a_user_loads_into_a_fresh_one(dataset, context, tmp_path):
     given = replace(wrap(Own(), CONTRACT), classes=dataset.classes)
     network = structured(given, dataset, Prune(ratio=0.3), context)
     small = given.after(StepRecord("prune"), network=network)
@@ -263,7 +269,7 @@ def test_a_pruned_module_of_ones_own_is_put_into_a_fresh_one(dataset, context, t
     assert Classifier.load(tmp_path / "small", network=Own()).digest == small.digest
 
 
-def test_a_model_without_a_network_is_refused_politely(learnt, dataset, policy, context):
+def test_a_model_without_a_network_comes_back_with_the_reason(learnt, dataset, policy, context):
     graph_only = replace(learnt, network=None, graph=b"int8", precision="int8")
     back = prune(graph_only, dataset, policy, context=context)
     assert back.graph == b"int8"

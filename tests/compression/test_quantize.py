@@ -1,4 +1,4 @@
-"""From float32 to int8: a quarter of the size, the same answers, or the reason why not."""
+"""From float32 to int8: a quarter of the size with the same predictions, or the reason why not."""
 
 import logging
 from dataclasses import replace
@@ -22,7 +22,7 @@ from kit import CONTRACT, Recorder, tiny_classifier
 
 @pytest.fixture(scope="module")
 def learnt(dataset, policy, context):
-    """A small network that learnt the digits, exported. Never changed."""
+    """A small network trained on the digits, exported. Never changed."""
     start = tiny_classifier(dataset.classes)
     settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
     return export(fine_tune(start, dataset, policy, settings, context=context), dataset)
@@ -43,7 +43,7 @@ def agreement(a, b):
 
 
 @pytest.mark.slow
-def test_a_real_network_shrinks_to_about_a_quarter_and_answers_alike(start, dataset, context):
+def test_a_real_network_shrinks_to_about_a_quarter_and_predicts_alike(start, dataset, context):
     small = quantize(start, dataset, None, Quantize(max_accuracy_drop=100), context=context)
     assert small.precision == "int8"
     assert 0.24 < small.card.steps[-1].figures["size_ratio"] < 0.32
@@ -52,7 +52,7 @@ def test_a_real_network_shrinks_to_about_a_quarter_and_answers_alike(start, data
     assert agreement(run_onnx(small, "cpu")(images), run_torch(start, "cpu")(images)) > 0.7
 
 
-def test_int8_answers_like_float32(quantized, learnt, dataset):
+def test_int8_predicts_like_float32(quantized, learnt, dataset):
     images = pixels(dataset, CONTRACT)
     ours, theirs = run_onnx(quantized, "cpu")(images), run_onnx(learnt, "cpu")(images)
     assert agreement(ours, theirs) > 0.9
@@ -60,7 +60,7 @@ def test_int8_answers_like_float32(quantized, learnt, dataset):
     assert len(quantized.graph) < 0.7 * len(learnt.graph)
 
 
-def test_the_int8_file_alone_knows_its_classes_and_its_contract(quantized, learnt, tmp_path):
+def test_the_int8_file_alone_holds_classes_and_contract(quantized, learnt, tmp_path):
     assert read_metadata(quantized.graph) == (CONTRACT, learnt.classes)
     (tmp_path / "model.onnx").write_bytes(quantized.graph)
     alone = from_onnx(tmp_path / "model.onnx")
@@ -92,12 +92,12 @@ def test_an_int8_model_is_saved_and_loaded(quantized, tmp_path):
     ]
 
 
-def test_the_card_says_what_was_measured(quantized, learnt):
+def test_the_card_has_the_measurements(quantized, learnt):
     step = quantized.card.steps[-1]
     assert step.stage == "quantize"
     assert step.settings["max_accuracy_drop"] == 20
     assert step.notes[-1].startswith("int8 (")
-    assert step.notes[-1].endswith(": kept.")
+    assert step.notes[-1].endswith(" Kept.")
     assert {"val_accuracy_before", "val_accuracy", "size_ratio", "speedup"} <= set(step.figures)
     assert quantized.digest != learnt.digest
 
@@ -109,8 +109,8 @@ def test_the_given_classifier_is_left_as_it_was(learnt, quantized):
     assert learnt.card.steps[-1].stage == "export"
 
 
-def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt, dataset, context):
-    # Nearly all of each activation's range is cut off: no scheme can be right.
+def test_float_is_kept_with_the_reasons_if_every_scheme_loses_too_much(learnt, dataset, context):
+    # Nearly all of each activation's range is clipped: no scheme can be accurate.
     settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8, recover=False)
     recorder = Recorder()
     kept = quantize(learnt, dataset, None, settings, context=replace(context, progress=recorder))
@@ -121,8 +121,8 @@ def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt
     assert len(notes) == len(SCHEMES) == 3
     for note, scheme in zip(notes, SCHEMES, strict=True):
         assert note.startswith(f"int8 ({scheme.name}): ")
-        assert ": not kept, it loses " in note
-        assert note.endswith(" points and 0 are allowed.")
+        assert "Not kept: the drop of " in note
+        assert note.endswith(" points exceeds max_accuracy_drop (0).")
         assert f"quantize: {note}" in recorder.lines
     figures = kept.card.steps[-1].figures
     assert figures["val_accuracy"] < figures["val_accuracy_before"]
@@ -130,23 +130,23 @@ def test_float_is_kept_with_the_reasons_where_accuracy_falls_and_none_may(learnt
 
 @pytest.fixture(scope="module")
 def lossy(learnt, dataset, policy, context, tmp_path_factory):
-    """Of a network whose int8 form is bad at first: what is made of it, and what was told."""
-    # A fifth of each activation's range is cut off.
+    """A model recovered from a bad int8 form, and the log lines."""
+    # A fifth of each activation's range is clipped.
     settings = Quantize(max_accuracy_drop=5, percentile=0.2, epochs=8, learning_rate=3e-3)
     recorder = Recorder()
     here = replace(context, progress=recorder, workspace=tmp_path_factory.mktemp("lossy"))
     return quantize(learnt, dataset, policy, settings, context=here), recorder.lines
 
 
-def test_what_was_lost_is_learnt_again_within_the_eight_bits(lossy, learnt, dataset):
+def test_lost_accuracy_is_recovered_in_int8(lossy, learnt, dataset):
     made, lines = lossy
     assert made.precision == "int8"
     step = made.card.steps[-1]
     refused, last = step.notes[: len(SCHEMES)], step.notes[-1]
-    assert all("not kept, it loses" in note for note in refused)
-    assert last.startswith("int8, taught: ")
-    assert last.endswith(": kept.")
-    assert "quantize: the float model teaches the int8 one" in lines
+    assert all("Not kept: the drop of " in note for note in refused)
+    assert last.startswith("int8 (recovered): ")
+    assert last.endswith(" Kept.")
+    assert "quantize: recovering accuracy by quantization-aware training" in lines
     assert step.stage == "quantize"
     assert step.curve[0]["val_accuracy"] < step.figures["val_accuracy_before"] - 0.05
     assert step.figures["val_accuracy"] >= step.figures["val_accuracy_before"] - 0.05
@@ -157,22 +157,22 @@ def test_what_was_lost_is_learnt_again_within_the_eight_bits(lossy, learnt, data
     assert made.card.parent == learnt.digest
 
 
-def test_nothing_is_taught_where_a_class_would_be_unlearnt(learnt, dataset, policy, context):
+def test_there_is_no_recovery_if_a_class_would_be_forgotten(learnt, dataset, policy, context):
     settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8)
     eights = (dataset.labels == 8) & np.isin(np.arange(len(dataset)), dataset.rows("train"))
     without = dataset.with_columns({"keep": dataset.keep & ~eights})
     kept = quantize(learnt, without, policy, settings, context=context)
     assert kept.precision == "float32"
-    reason = "Not taught: there are no training images of '8', which it would lose."
+    reason = "Not recovered: '8' has no training images, and the model would forget it."
     assert kept.card.steps[-1].notes[-1] == reason
 
 
-def test_what_is_int8_already_comes_back_with_the_reason(quantized, dataset, context):
+def test_an_int8_model_comes_back_with_the_reason(quantized, dataset, context):
     recorder = Recorder()
     back = quantize(quantized, dataset, context=replace(context, progress=recorder))
     assert back.graph == quantized.graph
     assert back.digest == quantized.digest
-    reason = "Not quantized: the model is int8 already."
+    reason = "Not quantized: the model is already int8."
     assert back.card.steps[-1].notes == (reason,)
     assert recorder.lines == [f"quantize: {reason}"]
 
@@ -186,7 +186,7 @@ def float_weights(graph):
     }
 
 
-def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
+def test_keep_head_float_keeps_the_head_in_float32(quantized, learnt, dataset):
     rows = dataset.rows("train")[:8]
     graph = quantize_with(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
     assert float_weights(quantized.graph) == set()
@@ -195,7 +195,7 @@ def test_the_head_stays_float_when_asked(quantized, learnt, dataset):
 
 
 @pytest.mark.parametrize("images", [1, 37, 40])
-def test_extremes_are_cut_off_whatever_the_number_of_images(images, learnt, dataset):
+def test_percentile_works_with_any_number_of_images(images, learnt, dataset):
     rows = dataset.rows("train")[:images]
     graph = quantize_with(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
     assert len(graph) < 0.7 * len(learnt.graph)

@@ -1,4 +1,4 @@
-"""A student learns from a teacher, on the very views that the teacher sees."""
+"""A student is trained on the outputs of teachers for the same augmented views."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def small(architecture, contract, seed=0):
 
 @pytest.fixture(scope="module")
 def teacher(dataset, policy, context):
-    """A small network that learnt the digits, with statistics of its own. Never changed."""
+    """A small network trained on the digits, with its own normalization. Never changed."""
     blank = replace(small("test_efficientnet", IMAGENET), classes=dataset.classes)
     settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
     return fine_tune(blank, dataset, policy, settings, context=context)
@@ -53,7 +53,7 @@ def teacher(dataset, policy, context):
 
 @pytest.fixture(scope="module")
 def student_folder(tmp_path_factory):
-    """The folder of a network of another architecture and other statistics."""
+    """The folder of a network with another architecture and normalization."""
     folder = tmp_path_factory.mktemp("students") / "pupil"
     small("test_mambaout", CONTRACT).save(folder)
     return str(folder)
@@ -66,7 +66,7 @@ def logits(model, dataset, split="val"):
 
 
 @pytest.mark.slow
-def test_a_student_agrees_with_its_teacher_more_than_before(
+def test_distillation_raises_the_agreement_with_the_teacher(
     teacher, student_folder, dataset, policy, context
 ):
     recorder = Recorder()
@@ -88,12 +88,12 @@ def test_a_student_agrees_with_its_teacher_more_than_before(
     assert after.classes == teacher.classes
     step = after.card.steps[-1]
     assert step.stage == "distill"
-    assert step.notes[0] == f"Taught by test_efficientnet, {teacher.digest}."
+    assert step.notes[0] == f"Teacher: test_efficientnet, {teacher.digest}."
     assert step.settings["student"] == student_folder
-    assert any("(101,766 parameters) teaches test_mambaout" in line for line in recorder.lines)
+    assert any("(101,766 parameters), student test_mambaout" in line for line in recorder.lines)
 
 
-def test_a_student_that_is_named_is_the_one_that_learns(teacher, dataset, context):
+def test_the_named_student_is_trained(teacher, dataset, context):
     # Larger than the teacher: a strange wish, but a clear one.
     start = student(teacher, dataset, "efficientnet-lite0", context)
     assert start.architecture == "timm:tf_efficientnet_lite0"
@@ -133,7 +133,7 @@ def objective_for(teacher, contract, hard_label_weight, temperature=2.0):
 
 
 @pytest.mark.parametrize("contract", [CONTRACT, IMAGENET], ids=["other", "same"])
-def test_the_teacher_sees_the_picture_in_its_own_statistics(teacher, dataset, contract):
+def test_the_teacher_gets_its_own_normalization(teacher, dataset, contract):
     inputs, targets = inputs_of(dataset, contract)
     own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
     losses = objective_for(teacher, contract, 0.0)(own, inputs, targets)
@@ -142,7 +142,7 @@ def test_the_teacher_sees_the_picture_in_its_own_statistics(teacher, dataset, co
     assert torch.allclose(losses, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_a_teacher_of_another_input_size_is_asked_at_its_own(teacher, dataset):
+def test_a_teacher_of_another_input_size_is_run_at_its_own(teacher, dataset):
     larger = replace(CONTRACT, image_size=48)
     inputs, targets = inputs_of(dataset, larger)
     own = teacher_logits(teacher, dataset)
@@ -152,7 +152,7 @@ def test_a_teacher_of_another_input_size_is_asked_at_its_own(teacher, dataset):
     assert float(apart.mean()) < 0.1 * float(strangers.mean())
 
 
-def test_hard_labels_weigh_the_truth_beside_the_teacher(teacher, dataset):
+def test_hard_label_weight_mixes_both_losses(teacher, dataset):
     inputs, targets = inputs_of(dataset, CONTRACT)
     own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
     soft, mixed, hard = (
@@ -162,7 +162,7 @@ def test_hard_labels_weigh_the_truth_beside_the_teacher(teacher, dataset):
     assert torch.allclose(mixed, 0.7 * soft + 0.3 * hard, atol=1e-5)
 
 
-def test_only_the_student_is_taught(teacher, dataset):
+def test_only_the_student_gets_gradients(teacher, dataset):
     inputs, targets = inputs_of(dataset, CONTRACT)
     own = torch.zeros(8, 10, requires_grad=True)
     objective_for(teacher, CONTRACT, 0.3)(own, inputs, targets).sum().backward()
@@ -172,7 +172,7 @@ def test_only_the_student_is_taught(teacher, dataset):
     assert not network.training
 
 
-def test_a_teacher_that_does_not_know_the_classes_is_refused(teacher, dataset, context):
+def test_a_teacher_that_lacks_classes_of_the_data_is_refused(teacher, dataset, context):
     stranger = replace(teacher, classes=(*"012345678", "ten"))
     with pytest.raises(DataError) as caught:
         distill(stranger, dataset, settings=Distill(epochs=1), context=context)
@@ -183,7 +183,7 @@ def test_a_teacher_that_does_not_know_the_classes_is_refused(teacher, dataset, c
     )
 
 
-def test_a_teacher_of_more_classes_teaches_those_there_are(teacher, dataset, policy, context):
+def test_a_teacher_may_have_more_classes_than_the_data(teacher, dataset, policy, context):
     wide = small("test_efficientnet", IMAGENET).module()
     wide.reset_classifier(12)
     state = teacher.module().state_dict()
@@ -199,7 +199,7 @@ def test_a_teacher_of_more_classes_teaches_those_there_are(teacher, dataset, pol
     assert trained.card.steps[-1].figures["start_val_accuracy"] > 0.6
 
 
-def test_a_student_that_does_not_exist_is_answered_with_the_nearest(teacher, dataset, context):
+def test_an_unknown_student_is_refused_with_the_nearest_names(teacher, dataset, context):
     with pytest.raises(ModelFileError) as caught:
         distill(teacher, dataset, settings=Distill(student="efficientnet-lite9"), context=context)
     assert "no model or model folder 'efficientnet-lite9'" in str(caught.value)
@@ -219,9 +219,9 @@ def test_a_student_that_is_a_pruned_folder_stays_pruned(teacher, dataset, contex
 def test_a_student_that_is_a_float_graph_is_refused(teacher, dataset, context, tmp_path):
     graph = to_onnx(teacher)
     (tmp_path / "float.onnx").write_bytes(graph)
-    with pytest.raises(ModelFileError, match="which cannot be trained") as caught:
+    with pytest.raises(ModelFileError, match="cannot be trained") as caught:
         student(teacher, dataset, str(tmp_path / "float.onnx"), context)
-    assert "Give a model folder with its weights, or a quantized model." in str(caught.value)
+    assert "Give a model folder with weights, or a quantized model." in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +231,7 @@ def rough(teacher, dataset, context):
     return quantize(teacher, dataset, None, settings, context=context)
 
 
-def test_a_quantized_student_recovers_within_its_8_bits(
-    rough, teacher, dataset, policy, context, tmp_path
-):
+def test_a_quantized_student_recovers_accuracy(rough, teacher, dataset, policy, context, tmp_path):
     rough.save(tmp_path / "rough")
     settings = Distill(student=str(tmp_path / "rough"), epochs=3, batch_size=18,
                        hard_label_weight=0.0, learning_rate=3e-3)  # fmt: skip
@@ -249,20 +247,20 @@ def test_a_quantized_student_recovers_within_its_8_bits(
     assert agree[0] < 0.7
     assert agree[1] > agree[0] + 0.15
     step = after.card.steps[-1]
-    assert "The int8 graph agrees with the network that learnt on " in step.notes[-1]
+    assert "The int8 graph and the trained network predict the same class for " in step.notes[-1]
     after.save(tmp_path / "after")
     assert Classifier.load(tmp_path / "after").digest == after.digest != rough.digest
 
 
 def test_a_quantized_student_of_other_classes_is_refused(rough, teacher, dataset, context):
     turned = replace(rough, classes=rough.classes[::-1])
-    with pytest.raises(ModelFileError, match="quantized and of other classes"):
+    with pytest.raises(ModelFileError, match="quantized and has other classes"):
         distill(teacher, dataset, settings=Distill(epochs=1), context=context, start=turned)
 
 
 def test_a_quantized_student_has_no_features_for_hints(rough, teacher, dataset, context):
     settings = Distill(method="hints", epochs=1)
-    with pytest.raises(ModelFileError, match="a quantized student has no features"):
+    with pytest.raises(ModelFileError, match="a quantized student has no features for"):
         distill(teacher, dataset, settings=settings, context=context, start=rough)
 
 
@@ -277,11 +275,11 @@ def test_several_teachers_are_named_in_the_card(
     )
     trained = distill(teacher, dataset, settings=settings, context=context)
     notes = trained.card.steps[-1].notes[:3]
-    assert notes[0] == notes[1] == f"Taught by test_efficientnet, {teacher.digest}."
-    assert notes[2].startswith("Taught by third, ")
+    assert notes[0] == notes[1] == f"Teacher: test_efficientnet, {teacher.digest}."
+    assert notes[2].startswith("Teacher: third, ")
 
 
-def test_a_student_may_be_given_and_functions_may_teach(dataset, context):
+def test_the_student_may_be_given_and_a_teacher_may_be_a_function(dataset, context):
     start = small("test_mambaout", CONTRACT)
     still = choose_policy(Augment(policy="none"))
     settings = Distill(epochs=2, batch_size=18, learning_rate=2e-3, hard_label_weight=0.0)
@@ -301,9 +299,7 @@ def blank(dataset):
     return replace(small("test_mambaout", CONTRACT), classes=dataset.classes)
 
 
-def test_an_exported_teacher_without_its_network_teaches_the_same(
-    teacher, blank, dataset, policy, context
-):
+def test_an_onnx_teacher_gives_the_same_training(teacher, blank, dataset, policy, context):
     settings = Distill(epochs=3, batch_size=18, learning_rate=3e-3)
     graph_only = replace(teacher, network=None, graph=to_onnx(teacher))
     trained = [
@@ -332,7 +328,7 @@ def test_every_method_brings_the_student_nearer_to_its_teacher(
 
 
 @pytest.mark.parametrize("method", ["soft", "hints"])
-def test_teachers_are_asked_about_the_plain_view_where_views_are_compared(
+def test_with_consistency_training_teachers_get_the_plain_view(
     method, teacher, blank, dataset, context
 ):
     policy = choose_policy(Augment(crop_area=1.0, operations_per_image=2, consistency=3.0))
@@ -345,7 +341,7 @@ def test_teachers_are_asked_about_the_plain_view_where_views_are_compared(
     assert agree[1] > agree[0] + 0.1
 
 
-def test_hints_go_on_after_a_kill_with_the_same_weights(
+def test_hints_resume_after_a_kill_with_the_same_weights(
     teacher, blank, dataset, policy, context, tmp_path
 ):
     settings = Distill(method="hints", epochs=3, batch_size=18, learning_rate=3e-3)
@@ -367,7 +363,7 @@ def half_unlabelled(dataset):
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_images_without_a_label_are_shown_where_that_is_asked_for(mixup, blank, dataset, context):
+def test_unlabelled_images_are_used_only_if_requested(mixup, blank, dataset, context):
     partly, shown = half_unlabelled(dataset), []
 
     def teacher(images):
@@ -383,12 +379,12 @@ def test_images_without_a_label_are_shown_where_that_is_asked_for(mixup, blank, 
         assert trained.card.steps[-1].curve[1]["train_loss"] > 0
 
 
-def test_without_a_teacher_there_is_nothing_to_learn(dataset, context):
-    with pytest.raises(ModelFileError, match="there is no teacher to learn from"):
+def test_distillation_without_a_teacher_is_refused(dataset, context):
+    with pytest.raises(ModelFileError, match="distillation needs at least one teacher"):
         distill([], dataset, context=context)
 
 
-def test_without_a_label_the_teacher_alone_teaches(teacher, dataset):
+def test_unlabelled_images_have_no_label_loss(teacher, dataset):
     inputs, targets = inputs_of(dataset, CONTRACT)
     own = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
     unknown = objective_for(teacher, CONTRACT, 0.3)(own, inputs, torch.full_like(targets, -1))
@@ -396,6 +392,6 @@ def test_without_a_label_the_teacher_alone_teaches(teacher, dataset):
     assert torch.allclose(unknown, 0.7 * soft, atol=1e-6)
 
 
-def test_without_images_that_lack_a_label_there_is_nothing_to_use(teacher, blank, dataset, context):
-    with pytest.raises(DataError, match="no images without a label"):
+def test_unlabelled_without_unlabelled_images_is_refused(teacher, blank, dataset, context):
+    with pytest.raises(DataError, match="the data has no unlabelled images"):
         distill(teacher, dataset, settings=Distill(unlabelled=True), context=context, start=blank)

@@ -1,4 +1,4 @@
-"""The projection is a part of the student while it learns, and of nothing after."""
+"""The projection is a module of the student during training only."""
 
 import copy
 
@@ -16,7 +16,7 @@ def network():
         return timm.create_model("test_efficientnet", num_classes=4).eval()
 
 
-def test_the_guess_is_a_linear_function_of_what_the_head_reads():
+def test_the_projection_is_linear_in_the_features_of_the_head():
     student = network()
     hint = HintProjection(student, 7, seed=1)
     student.train()
@@ -35,7 +35,7 @@ def test_the_guess_is_a_linear_function_of_what_the_head_reads():
     assert hint.projected is None
 
 
-def test_its_first_weights_are_the_seeds_and_disturb_no_other_draw():
+def test_its_initial_weights_depend_on_the_seed_and_leave_the_global_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -49,7 +49,7 @@ def test_its_first_weights_are_the_seeds_and_disturb_no_other_draw():
     assert not torch.equal(made[0], made[2])
 
 
-def test_the_student_is_left_as_it_learnt():
+def test_without_projection_the_trained_weights_remain():
     plain = network()
     student = copy.deepcopy(plain)
     HintProjection(student, 7, seed=1)

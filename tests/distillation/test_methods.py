@@ -1,4 +1,4 @@
-"""Each method's formula, against numbers that were worked out by hand or another way."""
+"""The formula of each method, against values computed by hand or in another way."""
 
 import math
 import typing
@@ -53,7 +53,7 @@ def test_dkd_by_hand():
     assert dkd(own, theirs, 0, alpha=1.0, beta=8.0) == pytest.approx(target + 8 * others, rel=1e-5)
 
 
-def test_dkd_gives_soft_targets_where_the_others_weigh_what_the_teacher_leaves_them():
+def test_dkd_equals_soft_targets_when_beta_is_the_teachers_probability_of_other_classes():
     own, theirs = sides()
     targets = torch.tensor([0, 1, 2, 3, 0, 1])
     left = 1 - (theirs / 3).softmax(1).gather(1, targets[:, None])[:, 0]
@@ -65,7 +65,7 @@ def test_dkd_gives_soft_targets_where_the_others_weigh_what_the_teacher_leaves_t
     assert torch.allclose(whole, soft_targets(own, theirs, 3.0), atol=1e-5)
 
 
-def test_dkd_stays_finite_where_somebody_is_certain():
+def test_dkd_stays_finite_for_certain_predictions():
     own = torch.tensor([[-200.0, 200.0, 0.0]], requires_grad=True)
     theirs = torch.tensor([[300.0, 0.0, -300.0]])
     loss = dkd_loss(own, theirs, torch.tensor([0]), temperature=1.0, alpha=1.0, beta=8.0)
@@ -74,7 +74,7 @@ def test_dkd_stays_finite_where_somebody_is_certain():
     assert own.grad.isfinite().all()
 
 
-def test_dist_is_one_less_pearsons_correlation_of_rows_and_of_columns():
+def test_dist_is_one_minus_the_pearson_correlation_of_rows_and_columns():
     own, theirs = sides()
     p, q = (np.asarray((s / 2.0).softmax(1), np.float64) for s in (own, theirs))
     rows = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)]
@@ -87,20 +87,20 @@ def test_dist_is_one_less_pearsons_correlation_of_rows_and_of_columns():
     assert torch.allclose(both, 2 * between + 3 * within, atol=1e-4)
 
 
-def test_dist_of_a_single_image_pulls_nowhere_within_classes():
+def test_the_intra_class_term_of_a_single_image_has_no_gradient():
     own, theirs = (side[:1].requires_grad_() for side in sides())
     dist_loss(own, theirs, temperature=1.0, beta=0.0, gamma=1.0).sum().backward()
     assert float(own.grad.abs().sum()) == 0.0
 
 
-def test_hints_are_measured_by_the_teachers_own_length():
+def test_hint_distance_is_relative_to_the_length_of_the_teachers_features():
     features, projected = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])
     assert float(hint_distance(projected, features)) == pytest.approx(1 / 25)
     assert float(hint_distance(10 * projected, 10 * features)) == pytest.approx(1 / 25)
     assert float(hint_distance(torch.zeros(1, 2), features)) == pytest.approx(1.0)
 
 
-def test_hints_add_to_soft_targets():
+def test_hints_add_a_distance_to_soft_targets():
     own, theirs = sides()
     given = inputs(own, theirs, Distill(hint_weight=2.0))
     missed = DISTILLATIONS["hints"].loss(given) - DISTILLATIONS["soft"].loss(given)
@@ -112,7 +112,7 @@ def test_the_suite_covers_every_method():
 
 
 @every
-def test_there_is_one_finite_number_an_image(name):
+def test_every_method_gives_one_finite_loss_per_image(name):
     losses = DISTILLATIONS[name].loss(inputs(*sides()))
     assert losses.shape == (6,)
     assert losses.isfinite().all()
@@ -120,7 +120,7 @@ def test_there_is_one_finite_number_an_image(name):
 
 
 @every
-def test_a_step_against_the_gradient_lowers_it(name):
+def test_a_gradient_step_lowers_the_loss(name):
     own, theirs = sides()
     own.requires_grad_()
     before = DISTILLATIONS[name].loss(inputs(own, theirs)).sum()
@@ -131,7 +131,7 @@ def test_a_step_against_the_gradient_lowers_it(name):
 
 
 @pytest.mark.parametrize("name", ["soft", "dkd", "dist"])
-def test_a_student_that_says_the_same_has_nothing_to_learn(name):
+def test_the_loss_is_0_for_equal_logits(name):
     own, _ = sides()
     losses = DISTILLATIONS[name].loss(inputs(own, own.clone()))
     assert torch.allclose(losses, torch.zeros(6), atol=1e-5)
@@ -141,7 +141,7 @@ def test_a_student_that_says_the_same_has_nothing_to_learn(name):
     ("dkd_alpha", "dkd"), ("dkd_beta", "dkd"), ("dist_beta", "dist"), ("dist_gamma", "dist"),
     ("hint_weight", "hints"),
 ])  # fmt: skip
-def test_each_weight_weighs_its_method(setting, name):
+def test_each_weight_setting_scales_its_method(setting, name):
     light, heavy = (
         float(DISTILLATIONS[name].loss(inputs(*sides(), Distill(**{setting: w}))).sum())
         for w in (0.5, 5.0)

@@ -1,4 +1,4 @@
-"""Who may teach, in which order of classes, and what is remembered of it."""
+"""Kinds of teachers, the order of their classes, and the cache of their outputs."""
 
 from dataclasses import replace
 
@@ -49,30 +49,30 @@ def query(*teachers, classes=CLASSES, features=False):
     return Teachers(teachers, classes, CONTRACT, device="cpu", features=features)(LOSS_INPUTS)
 
 
-def test_several_teach_the_mean_of_their_probabilities(ada, bob):
+def test_several_teachers_give_the_mean_of_their_probabilities(ada, bob):
     alone = [query(one).logits.softmax(1) for one in (ada, bob)]
     assert not torch.allclose(*alone, atol=1e-2)
     assert torch.allclose(query(ada, bob).logits.softmax(1), (alone[0] + alone[1]) / 2, atol=1e-5)
 
 
-def test_one_teaches_its_own_logits(ada):
+def test_a_single_teacher_gives_its_own_logits(ada):
     with torch.inference_mode():
         assert torch.allclose(query(ada).logits, ada.module()(INPUTS), atol=1e-5)
 
 
-def test_classes_in_another_order_are_put_right(ada):
+def test_classes_in_another_order_are_reordered(ada):
     turned = replace(ada, classes=("bee", "cat", "ant"))
     assert torch.equal(query(turned).logits, query(ada).logits[:, [2, 0, 1]])
     assert torch.equal(query(ada, classes=("cat", "ant")).logits, query(ada).logits[:, [2, 0]])
 
 
 def test_a_teacher_that_lacks_a_class_is_refused(ada):
-    with pytest.raises(DataError, match="teacher does not know 'dog'") as caught:
+    with pytest.raises(DataError, match="lacks classes of the student: 'dog'") as caught:
         query(ada, classes=("ant", "dog"))
-    assert "All teachers must know the classes of the first one." in str(caught.value)
+    assert "Every teacher must have all classes of the first one." in str(caught.value)
 
 
-def test_an_onnx_file_says_what_its_network_says(ada, tmp_path):
+def test_an_onnx_file_gives_the_logits_of_its_network(ada, tmp_path):
     place = tmp_path / "ada.onnx"
     place.write_bytes(to_onnx(ada))
     graph = as_classifier(str(place))
@@ -80,7 +80,7 @@ def test_an_onnx_file_says_what_its_network_says(ada, tmp_path):
     assert torch.allclose(query(graph).logits, query(ada).logits, rtol=1e-3, atol=1e-2)
 
 
-def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, tmp_path):
+def test_a_foreign_onnx_file_keeps_its_class_order_and_normalization(ada, tmp_path):
     # Stripped of all that is ours; its classes stand in another order than the student's.
     graph = onnx.load_from_string(to_onnx(ada))
     del graph.metadata_props[:]
@@ -94,7 +94,7 @@ def test_somebody_elses_onnx_file_teaches_in_its_own_order_and_statistics(ada, t
     assert not torch.allclose(logits, query(ada).logits, atol=0.1)
 
 
-def test_a_function_is_shown_colours_between_0_and_1():
+def test_a_function_gets_pixels_between_0_and_1():
     shown = []
 
     def function(images):
@@ -106,10 +106,10 @@ def test_a_function_is_shown_colours_between_0_and_1():
     assert torch.allclose(shown[0], (INPUTS + 1) / 2, atol=1e-6)
 
 
-def test_a_function_that_answers_amiss_is_told(ada):
+def test_a_function_with_a_wrong_output_is_refused(ada):
     with pytest.raises(ModelFileError, match=r"returned \(4, 2\) for 4 images of 3 classes"):
         query(lambda images: torch.zeros(len(images), 2))
-    with pytest.raises(ModelFileError, match="not finite numbers"):
+    with pytest.raises(ModelFileError, match="contain NaN or infinity"):
         query(lambda images: torch.full((len(images), 3), float("nan")))
 
 
@@ -122,13 +122,13 @@ def test_a_function_that_fails_is_named_with_its_error():
 
     with pytest.raises(ModelFileError) as caught:
         query(forgetful)
-    assert "forgetful: the teaching function returned NoneType, not logits." in str(caught.value)
+    assert "forgetful: the teacher function returned NoneType, not logits." in str(caught.value)
     with pytest.raises(ModelFileError) as caught:
         query(broken)
-    assert "broken: the teaching function raised KeyError: 'weights'." in str(caught.value)
+    assert "broken: the teacher function raised KeyError: 'weights'." in str(caught.value)
 
 
-def test_a_function_that_lacks_memory_is_asked_about_fewer_images():
+def test_out_of_memory_in_a_function_reaches_the_loop():
     def large(images):
         raise MemoryError
 
@@ -144,12 +144,12 @@ def test_features_are_what_the_heads_read(ada, bob):
     with torch.inference_mode():
         assert torch.allclose(layer(output.features[:, :width]), ada.module()(INPUTS), atol=1e-4)
     for silent in (lambda images: images, replace(ada, network=None, graph=b"x")):
-        with pytest.raises(ModelFileError, match="no PyTorch network whose features"):
+        with pytest.raises(ModelFileError, match="which the method hints needs"):
             query(silent, features=True)
 
 
 class Counting:
-    """Tells each row's number, and counts how often it is asked."""
+    """Returns row numbers as logits, and records each query."""
 
     def __init__(self, width=2):
         self.queries, self.width = [], width
@@ -164,7 +164,7 @@ def shown(*rows):
     return LossInputs(INPUTS[: len(rows)], torch.zeros(len(rows)), np.asarray(rows))
 
 
-def test_an_image_is_shown_to_the_teachers_once():
+def test_teachers_run_once_per_image():
     teachers = Counting()
     cached = CachedTeachers(teachers, 10)
     first = [cached(shown(3, 5)), cached(shown(7, 0))]
@@ -176,7 +176,7 @@ def test_an_image_is_shown_to_the_teachers_once():
     assert cached(shown(3, 9)).logits[:, 0].tolist() == [3, 9]
 
 
-def test_too_many_answers_are_not_kept():
+def test_a_cache_beyond_the_memory_limit_is_not_built():
     teachers = Counting(width=2)
     forgetful = CachedTeachers(teachers, 2**26)
     assert [forgetful(shown(3)).logits[0, 0] for _ in range(2)] == [3, 3]
@@ -189,14 +189,16 @@ def test_too_many_answers_are_not_kept():
     ({"policy": "none", "crop_area": 0.9}, False), ({"policy": "none", "erasing": 0.1}, False),
     ({"policy": "none", "mixup": 0.2}, False), ({"policy": "randaugment"}, False),
 ])  # fmt: skip
-def test_views_are_fixed_where_nothing_is_drawn(dataset, changes, fixed):
+def test_views_are_the_same_in_every_epoch_only_without_random_augmentation(
+    dataset, changes, fixed
+):
     assert (
         TrainingImages(dataset, choose_policy(Augment(**changes)), CONTRACT).same_every_epoch
         is fixed
     )
 
 
-def test_remembering_changes_nothing_but_the_number_of_questions(dataset, context, monkeypatch):
+def test_caching_changes_only_the_number_of_teacher_runs(dataset, context, monkeypatch):
     queried = []
 
     def teacher(images):

@@ -21,10 +21,10 @@ from acclimate.models.settings import Model
 from acclimate.registry.resolve import AnyModel, as_classifier
 
 if TYPE_CHECKING:
-    from acclimate.distillation.teachers import AnyTeacher, TeachingFunction
+    from acclimate.distillation.teachers import AnyTeacher, TeacherFunction
 
 AnyData = Dataset | str | Path
-AnyTeachers: TypeAlias = "AnyModel | TeachingFunction | Sequence[AnyModel | TeachingFunction]"
+AnyTeachers: TypeAlias = "AnyModel | TeacherFunction | Sequence[AnyModel | TeacherFunction]"
 
 
 def as_context(context: Context | None, **given: Any) -> Context:  # noqa: ANN401 - its fields

@@ -1,4 +1,4 @@
-"""Whether a compressed model is kept: measured on this machine, against the one it came from."""
+"""Whether to keep a compressed model: accuracy, size and speed against the original."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,18 @@ from acclimate.models.runtime import Run
 
 _TOLERANCE = 1e-9
 MAX_IMAGES = 5_000
-"""Val images that decide: a point of accuracy is well summary apart with so many."""
+"""Largest number of val images used: enough to resolve one point of accuracy."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What compression gave and cost.
+    """The comparison of a compressed model with its original.
 
     Attributes:
-        keep: Whether it is worth having.
-        figures: What was measured.
-        reason: One sentence.
-        drop_exceeds_limit: More accuracy than is allowed.
+        keep: Whether to keep the compressed model.
+        figures: The measurements.
+        reason: The measurements and the decision in words.
+        drop_exceeds_limit: Whether accuracy drops by more than is allowed.
     """
 
     keep: bool
@@ -40,17 +40,17 @@ def assess_compression(
     dataset: Dataset,
     max_accuracy_drop: float,
 ) -> Acceptance:
-    """Compares a compressed classifier with its origin on val, in bytes and in time.
+    """Compares a compressed classifier with its original in val accuracy, size and speed.
 
     Args:
-        names: Of origin and result, for the sentence.
-        models: Origin and result.
-        runs: How each is run.
-        dataset: Its val split decides; train where there is no val.
-        max_accuracy_drop: Percentage points that may be lost.
+        names: Names of original and result, for the reason.
+        models: Original and result.
+        runs: Functions that run original and result.
+        dataset: Its val split is used, or its train split if val is empty.
+        max_accuracy_drop: Allowed drop of accuracy, in percentage points.
 
     Returns:
-        Whether to keep the result, and why.
+        Whether to keep the result, with figures and reason.
     """
     rows = acceptance_rows(dataset)
     before, after = (
@@ -72,24 +72,24 @@ def assess_compression(
         "p50_ms": times["after"].p50_ms,
     }
     summary = (
-        f"{names[1]}: {sizes[1] / sizes[0]:.2f} of the size and {speedup:.2f} times the speed of "
-        f"{names[0]}, val accuracy {before:.3f} to {after:.3f}"
+        f"{names[1]}: {sizes[1] / sizes[0]:.2f}x the size and {speedup:.2f}x the speed of "
+        f"{names[0]}, val accuracy {before:.3f} -> {after:.3f}."
     )
     if drop > max_accuracy_drop + _TOLERANCE:
         return Acceptance(
             False,
             figures,
-            f"{summary}: not kept, it loses {drop:.1f} points and {max_accuracy_drop:g} are "
-            "allowed.",
+            f"{summary} Not kept: the drop of {drop:.1f} points exceeds max_accuracy_drop "
+            f"({max_accuracy_drop:g}).",
             drop_exceeds_limit=True,
         )
     if sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
-        return Acceptance(False, figures, f"{summary}: not kept, it is neither smaller nor faster.")
-    return Acceptance(True, figures, f"{summary}: kept.")
+        return Acceptance(False, figures, f"{summary} Not kept: neither smaller nor faster.")
+    return Acceptance(True, figures, f"{summary} Kept.")
 
 
 def acceptance_rows(dataset: Dataset) -> Rows:
-    """The val images, spread evenly where there are very many; train where there is no val."""
+    """The val images, or an evenly spaced sample of them; train images if val is empty."""
     rows = dataset.rows("val") if len(dataset.rows("val")) else dataset.rows("train")
     if len(rows) > MAX_IMAGES:
         rows = rows[np.linspace(0, len(rows) - 1, MAX_IMAGES).astype(np.int64)]
@@ -97,7 +97,7 @@ def acceptance_rows(dataset: Dataset) -> Rows:
 
 
 def accuracy(run: Run, model: Classifier, dataset: Dataset, rows: Rows) -> float:
-    """The part of some images that is named right, in [0, 1]."""
+    """The accuracy on some images, in [0, 1]."""
     right = 0
     for batch in ordered_batches(dataset, rows, model.contract):
         right += int((run(batch.images).argmax(1) == batch.targets).sum())

@@ -1,4 +1,4 @@
-"""Which images stand for all of them when a stage only needs a few."""
+"""A small balanced sample of the training images."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ from acclimate.data.dataset import Dataset, Rows, balanced_sample
 
 
 def calibration_rows(dataset: Dataset, images: int, context: Context) -> Rows:
-    """Training images, as many of each class as their number allows.
+    """Chooses training images, as balanced between classes as their numbers allow.
 
     Args:
         dataset: Split.
-        images: How many at most.
-        context: Its seed chooses.
+        images: Largest number of images.
+        context: Its seed decides the choice.
 
     Returns:
-        int64, (n,), in the table's order.
+        int64, (n,), in the order of the table.
     """
     rng = np.random.default_rng(context.seed_for("calibration"))
     return balanced_sample(dataset, dataset.rows("train"), images, rng)

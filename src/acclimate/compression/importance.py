@@ -1,4 +1,4 @@
-"""How much a channel matters."""
+"""Importance of channels, by which pruning ranks them."""
 
 from collections.abc import Callable
 
@@ -18,25 +18,25 @@ Importance = Callable[[nn.Module, InputContract, Dataset, Rows], tp.importance.I
 def magnitude(
     network: nn.Module, contract: InputContract, dataset: Dataset, rows: Rows
 ) -> tp.importance.Importance:
-    """By the length of the weights of all coupled layers (Fang et al. 2023, arXiv 2301.12900)."""
+    """Norm of the weights of all coupled layers (Fang et al. 2023, arXiv 2301.12900)."""
     return tp.importance.GroupMagnitudeImportance(p=2)
 
 
 def taylor(
     network: nn.Module, contract: InputContract, dataset: Dataset, rows: Rows
 ) -> tp.importance.Importance:
-    """By the first-order change of the loss without it (Molchanov et al. 2019, 1906.10771).
+    """First-order change of the loss without the channel (Molchanov et al. 2019, 1906.10771).
 
     Leaves the gradients of the mean loss in the network.
 
     Args:
         network: On the CPU, in evaluation mode.
-        contract: Of its input.
-        dataset: Labels are of the network's classes.
-        rows: Images whose loss counts.
+        contract: Input contract of the network.
+        dataset: Its labels are classes of the network.
+        rows: Images over which the loss is averaged.
 
     Returns:
-        What Torch-Pruning asks for each group.
+        An importance for Torch-Pruning, called for each group of channels.
     """
     network.zero_grad()
     to_input = Normalizer(contract, torch.device("cpu"))
@@ -49,4 +49,4 @@ def taylor(
 
 
 IMPORTANCES: dict[str, Importance] = {"magnitude": magnitude, "taylor": taylor}
-"""(network, contract, data, rows) to Torch-Pruning's measure."""
+"""(network, contract, data, rows) to an importance for Torch-Pruning."""

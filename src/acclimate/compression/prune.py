@@ -1,4 +1,4 @@
-"""The stage: channels are taken out, and what is left learns to do without them."""
+"""The prune stage: removes channels, then recovers accuracy by distillation."""
 
 import copy
 import time
@@ -47,48 +47,50 @@ def prune(
     *,
     context: Context = _HERE,
 ) -> Classifier:
-    """Takes out whole channels, lets the rest recover under the unpruned model's teaching.
+    """Removes whole channels, then trains the pruned network with the unpruned model as teacher.
 
-    The result is kept only if it is measured to be smaller or faster here and within the
-    allowed loss of val accuracy; else the given classifier comes back with the reason in its card.
+    The result is kept only if it is smaller or faster on this machine and its val accuracy drops
+    by no more than the settings allow. Otherwise the given classifier is returned, with the reason
+    on its card.
 
     Args:
         classifier: Convolutional, with a PyTorch network.
         dataset: Cleaned and split.
-        policy: Augmentation while recovering; the default one when None.
-        settings: How much, how judged, how long to recover.
+        policy: Augmentation during recovery; the default policy if None.
+        settings: Pruning ratio, importance, allowed drop and length of the recovery.
         context: Seed, device, workspace, progress.
 
     Returns:
         The pruned classifier, or the given one.
 
     Raises:
-        DataError: The classifier does not know the data's classes.
+        DataError: The classifier lacks classes of the data.
     """
     began = time.monotonic()
     check_trainable(dataset)
     dataset = dataset.with_classes(classifier.classes, classifier.name)
-    context.progress.info(f"prune: judging channels by {settings.importance}")
+    context.progress.info(f"prune: ranking channels by {settings.importance} importance")
     try:
         network = PRUNERS[settings.method](classifier, dataset, settings, context)
     except ModelFileError as error:
         return _keep_original(classifier, settings, {}, f"Not pruned: {error.message}", context)
     before = sum(p.numel() for p in classifier.module().parameters())
     after = sum(p.numel() for p in network.parameters())
-    context.progress.info(f"prune: {before:,} parameters to {after:,}, recovering")
+    context.progress.info(f"prune: {before:,} -> {after:,} parameters, now recovering accuracy")
     session = Session("prune", settings, len(dataset.rows("train")), context, began=began)
     contract = classifier.contract
     teacher = Teachers([classifier], classifier.classes, contract, device=context.device)
     images = TrainingImages(dataset, policy or choose_policy(), classifier.contract)
-    # What was cut is no start to come back to: on clean val images it may look as good as ever
-    # (0.993 of digits), and be lost on what training views show (0.62 of shifted ones, not 0.95).
+    # The freshly pruned network is never kept, even if it is best on val. It may be as accurate as
+    # before on clean val images (0.993 on digits) and fail on augmented ones (0.62 on shifted
+    # digits, 0.95 after recovery).
     fit = session.fit(
         network, images, distillation_objective(teacher, _RECOVERY), keep_start=False,
         fingerprint={"model": classifier.digest}, recorded={"policy": images.policy.as_record()},
     )  # fmt: skip
     step = fit.step
     pruned = classifier.after(step, network=fit.network, dataset=dataset.digest)
-    context.progress.info("prune: exporting both and measuring them")
+    context.progress.info("prune: exporting and measuring both models")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
     acceptance = assess_compression(
         ("the unpruned model", "pruned"),
@@ -122,36 +124,36 @@ def _keep_original(
 def structured(
     classifier: Classifier, dataset: Dataset, settings: Prune, context: Context
 ) -> nn.Module:
-    """Takes out the least important channels of coupled layers (Fang et al. 2023, 2301.12900).
+    """Removes the least important channels of coupled layers (Fang et al. 2023, 2301.12900).
 
     Args:
-        classifier: Unchanged.
-        dataset: For importances that look at the loss.
+        classifier: Not changed.
+        dataset: Images for importances that need the loss.
         settings: Ratio, importance, rounding.
         context: Its seed chooses the images.
 
     Returns:
-        A smaller network on the CPU, in evaluation mode, not yet recovered.
+        A smaller network on the CPU, in evaluation mode, before recovery.
 
     Raises:
-        ModelFileError: The network has layers whose widths cannot be taken from shapes.
+        ModelFileError: The network cannot be pruned, or not rebuilt from the shapes of its weights.
     """
     network = copy.deepcopy(classifier.module()).to("cpu").eval()
     if any("attention" in type(m).__name__.lower() for m in network.modules()):
-        raise ModelFileError("networks with attention are not pruned by this version.")
+        raise ModelFileError("pruning networks with attention is not supported.")
     rows = calibration_rows(dataset, _SAMPLE_IMAGES, context)
     try:
         _remove_channels(network, classifier, dataset, rows, settings)
-        # Fewer channels in may give other means and variances out: without this, 20 % of the
-        # channels taken out by magnitude left the digits at chance for good. But where pruning
-        # did little harm the old ones are better: taken out by Taylor, always re-estimating cost
-        # 7 points on shifted digits.
+        # Removing channels changes the statistics of later layers. Without re-estimation, removing
+        # 20 % of the channels by magnitude left digits at chance, even after recovery. If pruning
+        # did little harm, the old statistics are better: with Taylor importance, always
+        # re-estimating cost 7 points on shifted digits.
         contract = classifier.contract
         reestimate(network, contract, None, dataset, statistics_rows=rows, loss_rows=rows)
         _check_rebuilt(network, classifier)
     except ModelFileError:
         raise
-    except Exception as error:  # Torch-Pruning fails in many ways on what it does not know
+    except Exception as error:  # Torch-Pruning raises many kinds of errors on unknown layers
         raise ModelFileError(f"{classifier.name} cannot be pruned ({reason(error)}).") from error
     return network.eval()
 
@@ -159,12 +161,12 @@ def structured(
 def _remove_channels(
     network: nn.Module, classifier: Classifier, dataset: Dataset, rows: Rows, settings: Prune
 ) -> None:
-    """Removes channels. Changes the network."""
+    """Removes channels from the network, in place."""
     importance = IMPORTANCES[settings.importance](network, classifier.contract, dataset, rows)
     size = classifier.contract.image_size
     with warnings.catch_warnings():
-        # Torch-Pruning's guess about bare parameters (ConvNeXt's layer scale) is checked below:
-        # the network must be the same when it is built from its shapes.
+        # Torch-Pruning guesses how bare parameters (the layer scale of ConvNeXt) are pruned. The
+        # guess is checked below: the network must be the same when rebuilt from its shapes.
         warnings.filterwarnings("ignore", "Unwrapped parameters detected")
         pruner = tp.pruner.MetaPruner(
             network,
@@ -172,10 +174,10 @@ def _remove_channels(
             importance=importance,
             global_pruning=True,
             pruning_ratio=settings.ratio,
-            max_pruning_ratio=0.7,  # no layer is emptied because others happen to weigh more
+            max_pruning_ratio=0.7,  # keeps 30 % of each layer
             round_to=settings.round_to,
             ignored_layers=[network.get_submodule(name) for name in head_names(network)],
-            # Given anew each time: the defaults of Torch-Pruning 1.6.1 are shared between pruners.
+            # New dictionaries each time: Torch-Pruning 1.6.1 shares its mutable defaults.
             num_heads={},
             in_channel_groups={},
             out_channel_groups={},
@@ -185,7 +187,7 @@ def _remove_channels(
 
 
 def _check_rebuilt(network: nn.Module, classifier: Classifier) -> None:
-    """A pruned network that cannot be built again from its weights could never be loaded."""
+    """Raises if the pruned network cannot be rebuilt from its weights, as loading does."""
     if not classifier.architecture.startswith("timm:"):
         return
     weights = {name: t.detach() for name, t in network.state_dict().items()}
@@ -196,7 +198,7 @@ def _check_rebuilt(network: nn.Module, classifier: Classifier) -> None:
     with torch.inference_mode():
         same = torch.allclose(again(example), network(example), atol=1e-4)
     if not same:
-        raise ModelFileError(f"{classifier.name} is another network when built from its shapes.")
+        raise ModelFileError(f"{classifier.name} cannot be rebuilt from the shapes of its weights.")
 
 
 PRUNERS: dict[str, Callable[[Classifier, Dataset, Prune, Context], nn.Module]] = {

@@ -1,4 +1,4 @@
-"""The stage: float32 to int8, with recovery where accuracy is lost, kept if it is worth it."""
+"""The quantize stage: float32 to int8, with quantization-aware training if accuracy drops."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _HERE = Context()
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One int8 model, what judging it gave, and what its card will say of how it was made."""
+    """An int8 model, the comparison with the float32 model, and its entry for the card."""
 
     model: Classifier
     acceptance: Acceptance
@@ -37,27 +37,27 @@ def quantize(
     *,
     context: Context = _HERE,
 ) -> Classifier:
-    """Quantizes the exported graph, and keeps it only where it is smaller or faster and as good.
+    """Quantizes the ONNX graph, and keeps the result only if it is smaller or faster and accurate.
 
-    Where every way to write the numbers loses too much, the best of them learns from the float
-    model within its 8 bits, and is judged again.
+    If every scheme loses too much accuracy, the best one recovers by quantization-aware training
+    with the float model as teacher, and is compared again.
 
     Args:
-        classifier: With a network or a float graph; it is exported where it is not yet.
-        dataset: Train calibrates and teaches, val judges.
-        policy: Augmentation while recovering; the default one when None.
-        settings: Calibration set, allowed loss, how long to recover.
+        classifier: With a network or a float graph; it is exported if it has no graph.
+        dataset: The train split is used for calibration and recovery, the val split to compare.
+        policy: Augmentation during recovery; the default policy if None.
+        settings: Calibration set, allowed drop and length of the recovery.
         context: Seed, device, workspace, progress.
 
     Returns:
-        An int8 classifier, or the float one with its graph and the reason in its card.
+        An int8 classifier, or the float classifier with its graph and the reason on its card.
 
     Raises:
-        DataError: The classifier does not know the data's classes.
+        DataError: The classifier lacks classes of the data.
     """
     dataset = dataset.with_classes(classifier.classes, classifier.name)
     if classifier.precision != "float32":
-        reason = f"Not quantized: the model is {classifier.precision} already."
+        reason = f"Not quantized: the model is already {classifier.precision}."
         context.progress.info(f"quantize: {reason}")
         return classifier.after(StepRecord("quantize", plain(settings), {}, (reason,)))
     exported = classifier
@@ -87,7 +87,7 @@ def quantize(
 def _candidates(
     exported: Classifier, dataset: Dataset, settings: Quantize, context: Context
 ) -> list[_Candidate]:
-    """Int8 models, the last of them kept or none."""
+    """Int8 models up to the first that is kept; all of them if none is."""
     rows = calibration_rows(dataset, settings.calibration_images, context)
     candidates: list[_Candidate] = []
     context.progress.info(f"quantize: calibrating on {count(len(rows), 'image')}")
@@ -113,15 +113,15 @@ def _recover(
     settings: Quantize,
     context: Context,
 ) -> _Candidate:
-    """The int8 model after it was taught; where it cannot be, as it was, and why."""
-    context.progress.info("quantize: the float model teaches the int8 one")
+    """The int8 model after quantization-aware training, or unchanged with the reason."""
+    context.progress.info("quantize: recovering accuracy by quantization-aware training")
     try:
         made = recover(best.model, exported, dataset, policy, settings, context=context)
     except ModelFileError as error:
-        reason = f"Not taught: {error.message}"
+        reason = f"Not recovered: {error.message}"
         context.progress.info(f"quantize: {reason}")
         return replace(best, acceptance=replace(best.acceptance, reason=reason))
-    acceptance = _assess("int8, taught", made, exported, dataset, settings, context)
+    acceptance = _assess("int8 (recovered)", made, exported, dataset, settings, context)
     return _Candidate(made, acceptance, made.card.steps[-1])
 
 
@@ -147,4 +147,4 @@ def _assess(
 QUANTIZERS: dict[str, Callable[[Classifier, Dataset, Rows, Quantize], Iterator[Quantized]]] = {
     "static": static
 }
-"""(exported classifier, data, calibration rows, settings) to int8 graphs, one at a time."""
+"""(exported classifier, data, calibration rows, settings) to an iterator of int8 graphs."""

@@ -1,4 +1,4 @@
-"""What quantization lost, learnt again within the same 8 bits."""
+"""Quantization-aware training that recovers the accuracy an int8 model lost."""
 
 from dataclasses import replace
 
@@ -21,32 +21,34 @@ def recover(
     *,
     context: Context,
 ) -> Classifier:
-    """The int8 model after learning from the float one (quantization-aware, arXiv 1712.05877).
+    """Trains an int8 model with the float model as teacher (Jacob et al. 2017, arXiv 1712.05877).
 
     Args:
-        small: Quantized; it keeps its ranges, its size and its speed.
+        small: Quantized; its ranges, size and speed stay the same.
         teacher: The float model that it was made from.
-        dataset: Of the teacher's classes, in their order.
-        policy: Augmentation; the default one when None.
-        settings: How long, at which rate.
+        dataset: With the classes of the teacher, in the same order.
+        policy: Augmentation; the default policy if None.
+        settings: Length and learning rate of the training.
         context: Seed, device, workspace, progress.
 
     Returns:
-        The int8 model with its new weights; the last step of its card is the training's.
+        The int8 model with its new weights; the last step of its card describes the training.
 
     Raises:
-        ModelFileError: It cannot learn: its graph holds an unknown operator, or a class that it
-            knows has no training images and would be unlearnt.
+        ModelFileError: The graph has an unsupported operator, or one of its classes has no
+            training images, so that training would make the model forget the class.
     """
     counts = dataset.counts("train")
     absent = [name for name in dataset.classes if not counts[name]]
     if absent:
-        raise ModelFileError(f"there are no training images of {absent[0]!r}, which it would lose.")
+        raise ModelFileError(
+            f"{absent[0]!r} has no training images, and the model would forget it."
+        )
     distill_settings = Distill(
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         max_minutes=settings.max_minutes,
-        layer_decay=1.0,  # a graph has no blocks
+        layer_decay=1.0,  # a graph does not say where its blocks are
     )
     made = distill(teacher, dataset, policy, distill_settings, context=context, start=small)
     step = made.card.steps[-1]

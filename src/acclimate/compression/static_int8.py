@@ -1,4 +1,4 @@
-"""Static int8 in QDQ form, through ONNX Runtime, in each of the ways that 8 bits can be used."""
+"""Static int8 quantization in QDQ format by ONNX Runtime, in several schemes."""
 
 import contextlib
 import io
@@ -28,13 +28,13 @@ from acclimate.models.classifier import Classifier
 
 @dataclass(frozen=True)
 class Scheme:
-    """Number types of activations and weights.
+    """Integer types of activations and weights.
 
     Attributes:
-        name: For the report.
+        name: Name in the report.
         activations: Type of the activations.
-        reduce_range: Whether weights use 7 bits. On processors without VNNI, products of 8-bit
-            numbers overflow their 16-bit sums and are clipped.
+        reduce_range: Whether weights use 7 bits. On processors without VNNI, sums of 8-bit
+            products overflow 16 bits and are clipped.
     """
 
     name: str
@@ -47,7 +47,7 @@ SCHEMES = (
     Scheme("U8S8, 7-bit weights", QuantType.QUInt8, True),
     Scheme("S8S8", QuantType.QInt8, False),
 )
-"""In the order in which they are tried; weights are S8 with one scale per channel."""
+"""In the order in which they are tried. Weights are S8 with one scale per channel."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Quantized:
     """One int8 graph that a quantizer offers.
 
     Attributes:
-        name: How it was made, for the report.
+        name: Name of the scheme, for the report.
         graph: Bytes of the ONNX file.
     """
 
@@ -66,17 +66,16 @@ class Quantized:
 def static(
     classifier: Classifier, dataset: Dataset, rows: Rows, settings: Quantize
 ) -> Iterator[Quantized]:
-    """Static quantization in QDQ form, one scheme after the other.
+    """Quantizes in QDQ format, one scheme after the other.
 
     Args:
         classifier: Exported, float32.
         dataset: The images.
         rows: The calibration set.
-        settings: Percentile, and whether the head stays float.
+        settings: Percentile, and whether the head stays in float32.
 
     Yields:
-        Quantized: A graph for each scheme; the caller stops at the first one that is good
-            enough.
+        Quantized: A graph for each scheme. The caller stops at the first one it accepts.
     """
     for scheme in SCHEMES:
         yield Quantized(scheme.name, quantize_with(classifier, dataset, rows, settings, scheme))
@@ -85,14 +84,14 @@ def static(
 def quantize_with(
     classifier: Classifier, dataset: Dataset, rows: Rows, settings: Quantize, scheme: Scheme
 ) -> bytes:
-    """Writes one int8 graph.
+    """Quantizes a graph in one scheme.
 
     Args:
         classifier: Exported, float32.
         dataset: The images.
         rows: The calibration set.
-        settings: Percentile, and whether the head stays float.
-        scheme: Number types.
+        settings: Percentile, and whether the head stays in float32.
+        scheme: Integer types.
 
     Returns:
         Bytes of the ONNX file.
@@ -125,7 +124,7 @@ def quantize_with(
 
 
 class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
-    """The calibration set, batch by batch; ONNX Runtime asks for a subclass of its own."""
+    """Batches of the calibration set, in the class that ONNX Runtime requires."""
 
     def __init__(self, classifier: Classifier, dataset: Dataset, rows: Rows) -> None:
         self._batches = self._read(classifier, dataset, rows)
@@ -140,19 +139,19 @@ class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
     ) -> Iterator[dict[str, NDArray[np.float32]]]:
         assert classifier.graph is not None
         first = onnx.load_from_string(classifier.graph).graph.input[0].type.tensor_type.shape.dim[0]
-        # Somebody else's graph may take one image at a time.
+        # A graph from elsewhere may have a fixed batch size.
         size = first.dim_value or _even_batch_size(len(rows))
         for batch in ordered_batches(dataset, rows, classifier.contract, batch_size=size):
             yield {"images": classifier.contract.normalize(batch.images)}
 
 
 def _even_batch_size(images: int) -> int:
-    """A batch size that leaves none over: histograms are made of batches of one shape."""
+    """A batch size that divides the images evenly: histograms need batches of one shape."""
     return max(size for size in range(1, 33) if images % size == 0)
 
 
 def _head_nodes(path: Path) -> list[str]:
-    """The node that makes the logits."""
+    """The names of the nodes that compute the logits."""
     graph = onnx.load(path).graph
     last = graph.output[0].name
     return [node.name for node in graph.node if last in node.output]
@@ -160,7 +159,7 @@ def _head_nodes(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """ONNX Runtime advises its own steps on the root logger and prints; errors come through."""
+    """Hides what ONNX Runtime prints and logs to the root logger, except errors."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The stage: a student learns from teachers, on the very images that they see."""
+"""The distill stage: trains a student on the outputs of teachers for the same augmented views."""
 
 import copy
 import time
@@ -26,7 +26,7 @@ from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Fit, Session
 
 _AGREEMENT_IMAGES = 256
-"""Val images on which a quantized student is compared with its graph."""
+"""Number of val images on which a quantized student is compared with its ONNX graph."""
 _DEFAULT = Distill()
 _HERE = Context()
 
@@ -40,20 +40,20 @@ def distill(
     context: Context = _HERE,
     start: Classifier | None = None,
 ) -> Classifier:
-    """Trains a student on what teachers say and on the true labels.
+    """Trains a student on the outputs of teachers and on the true labels.
 
-    Teachers and student see the same augmented view (Beyer et al. 2022, arXiv 2106.05237). Where
-    the student is of the teacher's own architecture it starts from the teacher's weights;
-    elsewhere from its pretrained ones with a fitted head. Where images are the same in every epoch
-    (policy "none") each image is shown to the teachers once.
+    Teachers and student see the same augmented view (Beyer et al. 2022, arXiv 2106.05237). A
+    student of the teacher's architecture starts from the teacher's weights. Any other student
+    starts from its pretrained weights with a fitted head. If the views are the same in every epoch
+    (policy "none"), the teachers are run once per image.
 
     Args:
-        teacher: Knows the data's classes. One or several; a function takes RGB images, float32 in
-            [0, 1], (b, 3, S, S) at the student's size, and returns logits (b, C) in the order of
-            the first classifier's classes, or of the data's where there is none.
+        teacher: One or several. A classifier must have the classes of the data. A function takes
+            RGB images, float32 in [0, 1], (b, 3, S, S) at the student's size, and returns logits
+            (b, C) in the class order of the first classifier, or of the data if all are functions.
         dataset: Cleaned and split.
-        policy: Augmentation; the default one when None.
-        settings: Which student, which method, how long.
+        policy: Augmentation; the default policy if None.
+        settings: Student, method and length of the training.
         context: Seed, device, workspace, progress.
         start: The student itself, in place of the one that the settings name.
 
@@ -61,8 +61,8 @@ def distill(
         The student.
 
     Raises:
-        DataError: A teacher does not know the data's classes.
-        ModelFileError: There is no such student or teacher, or the student cannot be trained.
+        DataError: A teacher lacks classes of the data.
+        ModelFileError: The student or a teacher is not found, or the student cannot be trained.
     """
     began = time.monotonic()
     check_trainable(dataset)
@@ -70,7 +70,7 @@ def distill(
     more = (as_classifier(text, registry=context.registry) for text in settings.teachers)
     teachers = [*teachers, *more]
     if not teachers:
-        raise ModelFileError("there is no teacher to learn from.")
+        raise ModelFileError("distillation needs at least one teacher.")
     first = next((one for one in teachers if isinstance(one, Classifier)), None)
     if first is not None:
         dataset = dataset.with_classes(first.classes, first.name)
@@ -82,9 +82,11 @@ def distill(
     _check_unlabelled(images)
     session = Session("distill", settings, len(images.rows), context, began=began)
     for one in teachers:
-        context.progress.info(f"distill: {_description(one)} teaches {_description(initial)}")
+        context.progress.info(
+            f"distill: teacher {_description(one)}, student {_description(initial)}"
+        )
     fit = _train(initial, teachers, images, settings, session, context)
-    notes = tuple(f"Taught by {teacher_name(one)}." for one in teachers)
+    notes = tuple(f"Teacher: {teacher_name(one)}." for one in teachers)
     step = replace(fit.step, notes=(*notes, *fit.step.notes))
     if isinstance(fit.network, IntegerGraph):
         return _quantized_result(initial, fit.network, step, dataset, context)
@@ -95,12 +97,12 @@ def distill(
 def _quantized_result(
     initial: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset, context: Context
 ) -> Classifier:
-    """A quantized student as the ONNX graph that it is, and how that agrees with what learnt."""
+    """The student as an int8 ONNX graph; its card says how the graph agrees with the network."""
     both = replace(initial, network=network, graph=network.graph())
     found = agreement(both, dataset, _AGREEMENT_IMAGES)
     note = (
-        f"The int8 graph agrees with the network that learnt on {found['same_predictions']:.1%} of "
-        f"{found['images']:.0f} images."
+        f"The int8 graph and the trained network predict the same class for "
+        f"{found['same_predictions']:.1%} of {found['images']:.0f} images."
     )
     context.progress.info(f"distill: {note}")
     step = replace(step, notes=(*step.notes, note))
@@ -118,7 +120,7 @@ def _train(
     features = DISTILLATIONS[settings.method].features
     if features and initial.precision != "float32":
         raise ModelFileError(
-            "a quantized student has no features that could follow hints.",
+            "a quantized student has no features for the method hints.",
             where=initial.name,
             hint="Choose another method: --set distill.method=soft.",
         )
@@ -145,20 +147,20 @@ def _train(
 def student(
     teacher: Classifier | None, dataset: Dataset, name: str, context: Context
 ) -> Classifier:
-    """Where the student starts.
+    """The untrained student.
 
     Args:
-        teacher: Whose classes, input size and perhaps weights it takes; None where functions
-            alone teach.
-        dataset: For the fitted head.
-        name: Of a model, a model folder, or "auto".
+        teacher: Gives the classes, the input size and, for the same architecture, the weights;
+            None if all teachers are functions.
+        dataset: Used to fit the head.
+        name: Name of a model, a model folder, or "auto".
         context: The run.
 
     Returns:
-        A classifier of the teacher's classes.
+        A classifier with the teacher's classes.
 
     Raises:
-        ModelFileError: There is no such model, its weights cannot be had, or it cannot be trained.
+        ModelFileError: The model or its weights are not found, or it cannot be trained.
     """
     if not is_pretrained_name(name):
         return _prepared(as_classifier(name, registry=context.registry), dataset, context)
@@ -173,16 +175,16 @@ def student(
 
 
 def _prepared(start: Classifier, dataset: Dataset, context: Context) -> Classifier:
-    """A student that is at hand: as it is where it knows the classes, else with a fitted head.
+    """A given student: unchanged if it has the classes, otherwise with a fitted head.
 
-    A quantized one learns within its 8-bit numbers.
+    A quantized student is trained with its weights and activations rounded to 8 bits.
     """
     if start.precision != "float32" and start.graph is not None:
         if start.classes != dataset.classes:
             raise ModelFileError(
-                "student is quantized and of other classes, and its head cannot be fitted anew.",
+                "the student is quantized and has other classes, and its head cannot be replaced.",
                 where=start.name,
-                hint="Quantize a model of these classes, in the order that the teacher has.",
+                hint="Quantize a model that has the teacher's classes, in the same order.",
             )
         return replace(start, network=IntegerGraph(start.graph))
     if start.network is None:
@@ -194,18 +196,18 @@ def _prepared(start: Classifier, dataset: Dataset, context: Context) -> Classifi
 
 def _not_trainable(name: str) -> ModelFileError:
     return ModelFileError(
-        "student is a float ONNX graph without its PyTorch network, which cannot be trained.",
+        "the student is a float32 ONNX graph without a PyTorch network and cannot be trained.",
         where=name,
-        hint="Give a model folder with its weights, or a quantized model.",
+        hint="Give a model folder with weights, or a quantized model.",
     )
 
 
 def _check_unlabelled(images: TrainingImages) -> None:
     if images.unlabelled and not len(images.dataset.rows("unlabelled")):
         raise DataError(
-            "data has no images without a label to learn from.",
+            "the data has no unlabelled images.",
             where=images.dataset.root,
-            hint="Put them into a folder `unlabelled`, or leave out distill.unlabelled.",
+            hint="Put them in a folder named `unlabelled`, or remove distill.unlabelled.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A learned projection from a student's features to its teacher's, there while it learns only."""
+"""A learned projection from the student's features to the teachers', used only in training."""
 
 import copy
 from typing import Any
@@ -12,15 +12,15 @@ _NAME = "hint_projection"
 
 
 class HintProjection:
-    """What a student's features say of the teacher's.
+    """Projects the student's features to the width of the teachers' features.
 
-    The projection becomes a part of the network: it is trained, checkpointed and shared between
-    processes as every other part is. `without_projection` gives the network without it.
+    The projection becomes a module of the network, so it is trained, checkpointed and synchronized
+    between processes like every other module. `without_projection` removes it.
 
     Args:
         network: The student; changed in place.
-        width: Of the teacher's features.
-        seed: Of the projection's first weights.
+        width: Width of the teachers' features.
+        seed: Seed of the projection's initial weights.
     """
 
     def __init__(self, network: nn.Module, width: int, seed: int) -> None:
@@ -29,10 +29,10 @@ class HintProjection:
             torch.manual_seed(seed % 2**63)
             projection = nn.Linear(layer.in_features, width)
         self.projected: torch.Tensor | None = None
-        """float32, (b, D): of the batch that was seen last, in training."""
+        """float32, (b, D): projected features of the last batch; None in evaluation mode."""
 
         def project(_: nn.Module, given: tuple[Any, ...]) -> None:
-            # Inside the network's own forward pass, where several processes expect it.
+            # Runs inside the network's forward pass, as distributed training requires.
             self.projected = projection(given[0]).float() if network.training else None
 
         layer.register_forward_pre_hook(project)
@@ -40,11 +40,11 @@ class HintProjection:
 
 
 def without_projection(trained: nn.Module, plain: nn.Module) -> nn.Module:
-    """A trained network without its projection.
+    """Removes the projection from a trained network.
 
     Args:
-        trained: As `HintProjection` changed it.
-        plain: As it was before; not changed.
+        trained: The network with its projection.
+        plain: The network before the projection was added; not changed.
 
     Returns:
         A copy of `plain` with the weights of `trained`.

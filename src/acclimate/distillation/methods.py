@@ -1,4 +1,4 @@
-"""What a student takes from its teacher: each method gives one number an image."""
+"""Distillation losses: each method gives one loss per image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ from acclimate.training.optim.losses import soft_targets
 
 @dataclass(frozen=True)
 class DistillationInputs:
-    """All that a method may compare.
+    """What a distillation loss may use.
 
     Attributes:
-        logits: The student's, float32, (b, C).
+        logits: Logits of the student, float32, (b, C).
         teacher: Output of the teachers.
-        targets: int64, (b,): the true class; the teacher's favourite where there is no label.
-        projected: What the student's features say of the teachers', float32, (b, D), or None.
-        temperature: Above 0.
-        settings: The weights of each method's parts.
+        targets: int64, (b,): the true class, or the teacher's prediction for unlabelled images.
+        projected: The student's features, projected to the teachers' width, float32, (b, D), or
+            None.
+        temperature: Softmax temperature, above 0.
+        settings: The weights of each method's terms.
     """
 
     logits: torch.Tensor
@@ -34,13 +35,13 @@ class DistillationInputs:
 
 @dataclass(frozen=True)
 class Distillation:
-    """A method.
+    """A distillation method.
 
     Attributes:
-        loss: DistillationInputs to one number an image, (b,).
-        temperature: Where the setting is auto.
-        hard_label_weight: Weight of the true labels where the setting is auto.
-        features: Whether it compares features, beside logits.
+        loss: DistillationInputs to one loss per image, (b,).
+        temperature: Softmax temperature if the setting is auto.
+        hard_label_weight: Weight of the true labels if the setting is auto.
+        features: Whether the method compares features besides logits.
     """
 
     loss: Callable[[DistillationInputs], torch.Tensor]
@@ -60,19 +61,20 @@ def dkd_loss(
 ) -> torch.Tensor:
     """Decoupled distillation (Zhao et al. 2022, arXiv 2203.08679, equation 7).
 
-    Soft targets split into two: how sure of the true class (a divergence of two outcomes), and
-    how the others share what is left, whose weight no longer shrinks where the teacher is sure.
+    Splits the loss on soft targets into two terms: a divergence between true class and other
+    classes, and a divergence among the other classes. The weight of the second term no longer
+    shrinks when the teacher is confident.
 
     Args:
-        logits: The student's, float, (b, C).
-        teacher: The teacher's, float, (b, C).
+        logits: Logits of the student, float, (b, C).
+        teacher: Logits of the teacher, float, (b, C).
         targets: int64, (b,).
-        temperature: Above 0.
-        alpha: Weight of the true class's part.
-        beta: Weight of the others' part.
+        temperature: Softmax temperature, above 0.
+        alpha: Weight of the term of the true class.
+        beta: Weight of the term of the other classes.
 
     Returns:
-        float, (b,), times the temperature's square.
+        float, (b,), times the square of the temperature.
     """
     others = ~functional.one_hot(targets, logits.shape[1]).bool()
     at, left = targets[:, None], (len(logits), logits.shape[1] - 1)
@@ -88,29 +90,29 @@ def dkd_loss(
 
 
 def _divergence(own: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Kullback-Leibler, of log-probabilities (b, n): (b,)."""
+    """Kullback-Leibler divergence of log-probabilities (b, n): (b,)."""
     return functional.kl_div(own, theirs, reduction="none", log_target=True).sum(1)
 
 
 def dist_loss(
     logits: torch.Tensor, teacher: torch.Tensor, *, temperature: float, beta: float, gamma: float
 ) -> torch.Tensor:
-    """DIST (Huang et al. 2022, arXiv 2205.10536): correlations in place of equal probabilities.
+    """DIST (Huang et al. 2022, arXiv 2205.10536): Pearson correlations with the teacher.
 
-    Between classes: of each image's probabilities with the teacher's. Within a class: of the
-    class's probabilities over the batch with the teacher's. The latter is one number a batch; it
-    is shared out evenly, each image carrying the mean over classes, so that the mean over images
-    is the published loss. Of several processes each correlates the images it holds.
+    The inter-class term correlates the probabilities of each image with the teacher's. The
+    intra-class term correlates the probabilities of each class over the batch with the teacher's.
+    It is one number per batch, added to every image as the mean over classes, so that the mean
+    over images is the published loss. With several processes, each one correlates its own images.
 
     Args:
-        logits: The student's, float, (b, C).
-        teacher: The teacher's, float, (b, C).
-        temperature: Above 0.
-        beta: Weight between classes.
-        gamma: Weight within classes.
+        logits: Logits of the student, float, (b, C).
+        teacher: Logits of the teacher, float, (b, C).
+        temperature: Softmax temperature, above 0.
+        beta: Weight of the inter-class term.
+        gamma: Weight of the intra-class term.
 
     Returns:
-        float, (b,), times the temperature's square.
+        float, (b,), times the square of the temperature.
     """
     own, theirs = ((side / temperature).softmax(1) for side in (logits, teacher))
     between, within = (_pearson_distance(own, theirs, dim) for dim in (1, 0))
@@ -118,20 +120,20 @@ def dist_loss(
 
 
 def _pearson_distance(a: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
-    """1 less Pearson's correlation along a dimension; 1 where one of them does not vary."""
+    """1 minus the Pearson correlation along a dimension; 1 if one side is constant."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     return 1 - functional.cosine_similarity(a, b, dim=dim)
 
 
 def hint_distance(projected: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """How far hints are distance (Romero et al. 2014, arXiv 1412.6550): squared distance.
+    """Squared distance of projected features from the teacher's (Romero et al. 2014, 1412.6550).
 
-    Relative to the squared length of the teacher's features, so that a weight means the same for
-    networks whose features differ in size.
+    It is relative to the squared length of the teacher's features, so that `hint_weight` means the
+    same for all networks.
 
     Args:
-        projected: The student's projected features, float, (b, D).
-        features: The teacher's, float, (b, D).
+        projected: Projected features of the student, float, (b, D).
+        features: Features of the teacher, float, (b, D).
 
     Returns:
         float, (b,).
@@ -172,11 +174,11 @@ def _hints(inputs: DistillationInputs) -> torch.Tensor:
     return _soft(inputs) + inputs.settings.hint_weight * distance
 
 
-# Published: DKD and DIST add themselves to a cross-entropy of weight 1, DIST with weight 2.
+# In the papers DKD (weight 1) and DIST (weight 2) are added to a cross-entropy of weight 1.
 DISTILLATIONS: dict[str, Distillation] = {
     "soft": Distillation(_soft, temperature=2.0, hard_label_weight=0.3),
     "dkd": Distillation(_dkd, temperature=4.0, hard_label_weight=0.5),
     "dist": Distillation(_dist, temperature=1.0, hard_label_weight=1 / 3),
     "hints": Distillation(_hints, temperature=2.0, hard_label_weight=0.3, features=True),
 }
-"""Methods, each with its temperature and its weight of the true labels."""
+"""Methods, with the default temperature and weight of the true labels of each."""

@@ -1,4 +1,4 @@
-"""The loss of a student: the teacher's output and the true labels."""
+"""The training loss of a student: a distillation loss plus cross-entropy on the true labels."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ def distillation_objective(
     settings: Distill,
     hint: HintProjection | None = None,
 ) -> Objective:
-    """The objective of a student: what teachers say, and the true labels.
+    """The training loss of a student.
 
     Args:
-        teachers: The teachers.
+        teachers: Loss inputs to the output of the teachers.
         settings: Method, temperature, weights.
-        hint: The student's guess at the teachers' features, where the method compares them.
+        hint: Projection of the student's features, for methods that compare features.
 
     Returns:
         (logits, loss inputs) to one loss per image.
@@ -48,7 +48,7 @@ def distillation_objective(
 
 
 def _hard_targets(targets: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """Class ids, (b,): of mixed images the larger part's, without a label the teacher's."""
+    """Class ids, (b,): the larger share of mixed labels; the teacher's prediction if unlabelled."""
     likeliest = teacher_logits.argmax(1)
     if targets.ndim == 2:
         return torch.where(targets.sum(1) > 0, targets.argmax(1), likeliest)
@@ -56,7 +56,7 @@ def _hard_targets(targets: torch.Tensor, teacher_logits: torch.Tensor) -> torch.
 
 
 def _label_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy, (b,); 0 where there is no label."""
+    """Cross-entropy, (b,); 0 for unlabelled images."""
     if targets.ndim == 2:
         return cross_entropy(logits, targets, 0.0)
     return cross_entropy(logits, targets.clamp(min=0), 0.0) * (targets >= 0)

@@ -23,7 +23,7 @@ class Distill(Training):
     """Fewer than fine-tuning, because the student starts from weights that fit already."""
 
     student: str = "auto"
-    """Name or folder of a model; auto is the smallest packaged one, or a copy of the teacher."""
+    """Name or folder of a model; auto is the smallest packaged one, or the teacher if smaller."""
     method: DistillationName = "soft"
     """Loss: soft targets, decoupled (dkd), correlations (dist), or soft and features (hints)."""
     temperature: PositiveFloat | Auto = "auto"

@@ -1,4 +1,4 @@
-"""Who teaches: networks, ONNX graphs and functions, asked about the very images a student sees."""
+"""Teachers: networks, ONNX graphs and functions, run on the views that the student sees."""
 
 import copy
 import math
@@ -21,20 +21,20 @@ from acclimate.models.structure import head
 from acclimate.training.engine.out_of_memory import is_out_of_memory
 from acclimate.training.engine.step import LossInputs
 
-TeachingFunction = Callable[[torch.Tensor], Any]
+TeacherFunction = Callable[[torch.Tensor], Any]
 """RGB images, float32 in [0, 1], (b, 3, S, S) at the student's size, to logits (b, C)."""
-AnyTeacher = Classifier | TeachingFunction
+AnyTeacher = Classifier | TeacherFunction
 _MAX_CACHE_BYTES = 2**29
-"""Of answers kept in memory: those of 100,000 images and 1,000 classes."""
+"""Cached teacher outputs in memory: enough for 100,000 images and 1,000 classes."""
 
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """What teachers say of some images.
+    """Output of the teachers for a batch.
 
     Attributes:
         logits: float32, (b, C).
-        features: float32, (b, D): what their heads read, side by side; None where not asked for.
+        features: float32, (b, D): inputs of the heads, concatenated; None unless requested.
     """
 
     logits: torch.Tensor
@@ -45,28 +45,28 @@ _TeacherForward = Callable[[torch.Tensor], TeacherOutput]
 
 
 def teacher_name(teacher: AnyTeacher) -> str:
-    """Of a classifier its own, with its digest; of a function the one in the code."""
+    """Name and digest of a classifier; qualified name of a function."""
     if isinstance(teacher, Classifier):
         return f"{teacher.name}, {teacher.digest}"
     return str(getattr(teacher, "__qualname__", type(teacher).__qualname__))
 
 
 class Teachers:
-    """Frozen teachers of the same classes, each asked at its own size and in its own statistics.
+    """Frozen teachers of the same classes, each run at its own input size and normalization.
 
-    Of several, the mean of their probabilities teaches (Hinton et al. 2015, arXiv 1503.02531),
-    given as its logarithm. A mean of logits would follow the teacher with the largest logits.
+    Several teachers are averaged as probabilities (Hinton et al. 2015, arXiv 1503.02531), and the
+    logarithm of the mean is returned. A mean of logits would follow the teacher with the largest.
 
     Args:
         teachers: One or more. A classifier with a graph is run by ONNX Runtime on a CPU.
-        classes: The student's, in the order of its logits.
-        contract: The student's: what comes in was normalized by it.
+        classes: Classes of the student, in the order of its logits.
+        contract: Input contract of the student, by which the inputs were normalized.
         device: "auto", "cpu", …
-        features: Whether what their heads read is wanted too.
+        features: Whether to return the inputs of the heads too.
 
     Raises:
-        DataError: A teacher does not know one of the classes.
-        ModelFileError: Features are wanted of what has no PyTorch network.
+        DataError: A teacher lacks one of the classes.
+        ModelFileError: Features are requested of a teacher without a PyTorch network.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Teachers:
         for teacher in teachers:
             if not isinstance(teacher, Classifier):
                 if features:
-                    raise _no_features("A function")
+                    raise _no_features("a teacher function")
                 self._forwards.append(
                     _function_forward(teacher, contract, len(classes), torch_device)
                 )
@@ -92,31 +92,31 @@ class Teachers:
             forward = _classifier_forward(teacher, device, torch_device, features)
             self._forwards.append(_in_class_order(forward, adapt, teacher, classes))
         self.feature_width = 0
-        """D: of the features, where they are asked for."""
+        """D, the width of the features; 0 unless they are requested."""
         if features:
             self.feature_width = sum(
                 head(one.module()).in_features for one in teachers if isinstance(one, Classifier)
             )
 
     def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
-        """What they say of what the student sees."""
+        """The output for the inputs of the student."""
         with torch.no_grad():
             outputs = [forward(loss_inputs.inputs) for forward in self._forwards]
         logits = _ensemble_logits([one.logits for one in outputs])
         if not bool(logits.isfinite().all()):
             raise ModelFileError(
-                "the teacher's logits are not finite numbers, so nothing can be learnt from them."
+                "the logits of the teacher contain NaN or infinity, so a student cannot be trained."
             )
         features = [one.features for one in outputs if one.features is not None]
         return TeacherOutput(logits, torch.cat(features, 1) if features else None)
 
 
 class CachedTeachers:
-    """Teachers that are run once per image, for images that are the same in every epoch.
+    """Teachers that run once per image, for views that are the same in every epoch.
 
     Args:
         teachers: Run on rows whose output is not cached yet.
-        images: Rows of the table.
+        images: Number of rows of the table.
     """
 
     def __init__(self, teachers: Callable[[LossInputs], TeacherOutput], images: int) -> None:
@@ -124,7 +124,7 @@ class CachedTeachers:
         self._cache: list[torch.Tensor] = []
 
     def __call__(self, loss_inputs: LossInputs) -> TeacherOutput:
-        """What they say, or said before."""
+        """The output for the inputs of the student, from the cache if all rows are in it."""
         if not self._cached[loss_inputs.rows].all():
             return self._query(loss_inputs)
         device = loss_inputs.inputs.device
@@ -150,7 +150,7 @@ class CachedTeachers:
 
 
 class _InputAdapter:
-    """What one network was given, as another one expects it."""
+    """Converts inputs from the size and normalization of one contract to those of another."""
 
     def __init__(self, source: InputContract, target: InputContract, device: torch.device) -> None:
         self._size = target.image_size
@@ -172,7 +172,7 @@ class _InputAdapter:
 def _classifier_forward(
     teacher: Classifier, device: str, torch_device: torch.device, features: bool
 ) -> _TeacherForward:
-    """By whatever runs a classifier fastest; features come from its PyTorch network alone."""
+    """Runs a classifier in the fastest runtime; features need its PyTorch network."""
     if features:
         if teacher.network is None:
             raise _no_features(teacher.name)
@@ -211,13 +211,13 @@ def _features_forward(network: nn.Module) -> _TeacherForward:
 def _in_class_order(
     forward: _TeacherForward, adapt: _InputAdapter, teacher: Classifier, classes: Sequence[str]
 ) -> _TeacherForward:
-    """A teacher's logits in the order of the student's classes; others are left out."""
+    """The logits of a teacher in the class order of the student, without any other classes."""
     unknown = [name for name in classes if name not in teacher.classes]
     if unknown:
         raise DataError(
-            f"teacher does not know {', '.join(map(repr, unknown[:5]))}.",
+            f"the teacher lacks classes of the student: {', '.join(map(repr, unknown[:5]))}.",
             where=teacher.name,
-            hint="All teachers must know the classes of the first one.",
+            hint="Every teacher must have all classes of the first one.",
         )
     if tuple(classes) == teacher.classes:
         return lambda inputs: forward(adapt(inputs))
@@ -231,7 +231,7 @@ def _in_class_order(
 
 
 def _function_forward(
-    function: TeachingFunction, contract: InputContract, classes: int, device: torch.device
+    function: TeacherFunction, contract: InputContract, classes: int, device: torch.device
 ) -> _TeacherForward:
     mean, std = (
         torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (contract.mean, contract.std)
@@ -242,7 +242,7 @@ def _function_forward(
         output = result.detach().float().to(device)
         if tuple(output.shape) != (len(inputs), classes):
             raise ModelFileError(
-                f"the teaching function returned {tuple(output.shape)} for {len(inputs)} images "
+                f"the teacher function returned {tuple(output.shape)} for {len(inputs)} images "
                 f"of {classes} classes, not ({len(inputs)}, {classes}).",
                 where=teacher_name(function),
             )
@@ -251,37 +251,37 @@ def _function_forward(
     return forward
 
 
-def _call(function: TeachingFunction, images: torch.Tensor) -> torch.Tensor:
-    """What a function of the user's own returns, whatever it does."""
+def _call(function: TeacherFunction, images: torch.Tensor) -> torch.Tensor:
+    """The result of a user's function as a tensor; its errors become a ModelFileError."""
     try:
         result = function(images)
     except Exception as error:
         if isinstance(error, AcclimateError) or is_out_of_memory(error):
-            raise  # with too little memory fewer images are tried
+            raise  # out of memory: the loop retries with smaller micro-batches
         raise ModelFileError(
-            f"the teaching function raised {type(error).__name__}: {reason(error)}.",
+            f"the teacher function raised {type(error).__name__}: {reason(error)}.",
             where=teacher_name(function),
-            hint=f"It was given {len(images)} images, float32 {tuple(images.shape)}.",
+            hint=f"Its input was a float32 tensor of shape {tuple(images.shape)}.",
         ) from error
     try:
         return torch.as_tensor(result)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(
-            f"the teaching function returned {type(result).__name__}, not logits.",
+            f"the teacher function returned {type(result).__name__}, not logits.",
             where=teacher_name(function),
-            hint="Return a tensor or an array of one row an image, one column a class.",
+            hint="Return a tensor or an array with one row per image and one column per class.",
         ) from error
 
 
 def _no_features(name: str) -> ModelFileError:
     return ModelFileError(
-        f"{name} has no PyTorch network whose features could be hints.",
+        f"{name} has no PyTorch network, which the method hints needs.",
         hint="Choose another method: --set distill.method=soft.",
     )
 
 
 def _ensemble_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The logarithm of the mean of probabilities; of a single teacher its logits as they are."""
+    """The logarithm of the mean probabilities; the unchanged logits of a single teacher."""
     if len(logits) == 1:
         return logits[0]
     each = torch.stack([functional.log_softmax(one, dim=1) for one in logits])
