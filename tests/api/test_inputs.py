@@ -83,7 +83,7 @@ def test_a_module_needs_a_contract_and_the_message_says_how():
     with pytest.raises(ModelFileError) as caught:
         as_classifier(Own())
     assert str(caught.value) == (
-        "Own does not say what input it expects. Give contract=InputContract(image_size=..., "
+        "Own has no input contract. Give contract=InputContract(image_size=..., "
         "mean=..., std=..., interpolation='bicubic', crop=1.0)."
     )
 
@@ -148,10 +148,10 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_a_file_that_is_no_onnx_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ModelFileError, match="file is no ONNX, or a damaged one"):
+    with pytest.raises(ModelFileError, match="not a valid ONNX file"):
         as_classifier(tmp_path / "model.onnx")
     (tmp_path / "empty.onnx").write_bytes(b"")
-    with pytest.raises(ModelFileError, match="file is no ONNX, or a damaged one"):
+    with pytest.raises(ModelFileError, match="not a valid ONNX file"):
         as_classifier(tmp_path / "empty.onnx")
 
 

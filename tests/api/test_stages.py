@@ -130,7 +130,7 @@ def test_a_fine_tuned_module_of_ones_own_is_loaded_into_a_fresh_one(dataset, tmp
 
 
 def test_a_module_without_a_contract_is_asked_for_one(dataset):
-    with pytest.raises(ModelFileError, match="Own does not say what input it expects"):
+    with pytest.raises(ModelFileError, match="Own has no input contract"):
         acclimate.fine_tune(Own(), dataset, epochs=1)
 
 

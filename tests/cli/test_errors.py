@@ -133,7 +133,7 @@ CASES = {
     ),
     "a folder that is no model": (
         ["evaluate", "photos", "photos"],
-        "photos: folder holds no model (there is no model.json in it). Give the folder that a "
+        "photos: not a model folder: it has no model.json. Give the folder that a "
         "stage wrote, or a name such as efficientnet-lite0.",
     ),
     "a model of other classes": (
@@ -144,11 +144,11 @@ CASES = {
     ),
     "an ONNX file that is none": (
         ["predict", "fake.onnx", "photos"],
-        "fake.onnx: file is no ONNX, or a damaged one.",
+        "fake.onnx: not a valid ONNX file.",
     ),
     "no images to name": (
         ["predict", "model", "empty"],
-        "empty: no images here.",
+        "empty: the folder has no images.",
     ),
     "nothing there to name": (
         ["predict", "model", "nowhere.jpg"],
@@ -156,12 +156,13 @@ CASES = {
     ),
     "no such device": (
         ["predict", "model", "photos", "--device", "cuda:7"],
-        "--device: device 'cuda:7' is not here. Use auto, cpu or cuda; `acclimate doctor` lists "
-        "what there is.",
+        "--device: device 'cuda:7' is not available. Use auto, cpu or cuda; `acclimate doctor` "
+        "lists the available devices.",
     ),
     "a folder that is no evaluation": (
         ["compare", "photos", "photos"],
-        "photos: no evaluation.json here. Run `acclimate evaluate` first.",
+        "photos: not an evaluation: the folder has no evaluation.json. "
+        "Run `acclimate evaluate` first.",
     ),
     "an unknown section": (
         ["recipe", "finetune"],

@@ -104,13 +104,13 @@ def test_promote_and_rollback_move_the_champion(models):
     assert champions() == [1]
     done = models("rollback", "leaf")
     assert done.code == 2
-    assert done.err.endswith("store: leaf has no earlier champion to go back to.\n")
+    assert done.err.endswith("store: leaf has no previous champion.\n")
     assert champions() == [1]
 
 
 def test_verify_says_that_every_file_is_as_it_was_signed(models):
     done = models("verify", "leaf/1")
-    assert done.out == "leaf/1: signature fits every file\n"
+    assert done.out == "leaf/1: the signature matches all files\n"
     assert done.code == 0
 
 
@@ -120,9 +120,9 @@ def test_a_changed_version_is_refused_with_exit_code_3(models, tmp_path, command
     done = models(command, "leaf/1")
     assert done.code == 3
     assert done.out == ""
-    assert "signature does not fit" in done.err
+    assert "the signature does not match" in done.err
     assert done.err.endswith(
-        "A file was changed, added or removed since it was signed, or another key signed it.\n"
+        "A file was changed, added or removed after signing, or another key signed it.\n"
     )
     assert "Traceback" not in done.err
     record = json.loads(models(command, "leaf/1", "--json").err)
@@ -145,18 +145,18 @@ def test_another_key_verifies_nothing(models, acclimate, tmp_path):
     KeySigner(tmp_path / "other.pem").sign(tmp_path / "own")
     done = acclimate("models", "verify", "leaf/1", "--store", "store", "--key", "other.pem")
     assert done.code == 3
-    assert "signature does not fit" in done.err
+    assert "the signature does not match" in done.err
 
 
 @pytest.mark.parametrize(
     ("reference", "told"),
     [
         ("leav", "no model 'leav' in the store. Did you mean 'leaf'?"),
-        ("leaf/9", "leaf has no version '9'. Known: 1, 2, 3, latest."),
-        ("leaf@champion", "leaf has no version 'champion'. Known: 1, 2, 3, latest."),
+        ("leaf/9", "leaf has no version '9', only 1, 2, 3, latest."),
+        ("leaf@champion", "leaf has no version 'champion', only 1, 2, 3, latest."),
         (
             "../leaf",
-            "'..' cannot name a model. Use letters, digits, dots, dashes and underscores, "
+            "'..' is not a valid model name. Use letters, digits, dots, dashes and underscores, "
             "64 at most.",
         ),
     ],

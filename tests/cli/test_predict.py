@@ -117,7 +117,7 @@ def test_a_model_is_taken_from_another_store_under_another_key(acclimate, worksh
     KeySigner(tmp_path / "other.pem").sign(tmp_path / "own")
     done = acclimate(*given, "--key", "other.pem")
     assert (done.code, done.out) == (3, "")
-    assert "signature does not fit" in done.err
+    assert "the signature does not match" in done.err
 
 
 def test_a_changed_model_of_the_store_is_refused_with_exit_code_3(acclimate, workshop, tmp_path):
@@ -127,7 +127,7 @@ def test_a_changed_model_of_the_store_is_refused_with_exit_code_3(acclimate, wor
     given = ("predict", "models:photos@latest", workshop.photos / "test")
     done = acclimate(*given)
     assert (done.code, done.out) == (3, "")
-    assert "signature does not fit" in done.err
+    assert "the signature does not match" in done.err
     assert json.loads(acclimate(*given, "--json").err)["code"] == "not-trusted"
 
 
@@ -138,8 +138,8 @@ def test_a_changed_model_folder_is_refused_with_a_sentence(acclimate, workshop, 
     done = acclimate("predict", "m", workshop.photos / "test")
     assert done.code == 2
     assert done.err == (
-        "error: m: weights do not fit the digest in model.json: a file was changed or damaged. "
-        "Make the model again, or take it from where it came.\n"
+        "error: m: the weights do not match the digest in model.json: a file was changed or "
+        "damaged. Run the stage again, or copy the model again from its source.\n"
     )
 
 
@@ -163,7 +163,7 @@ def test_views_of_a_bare_graph_are_refused_in_one_sentence(acclimate, workshop, 
     done = acclimate("predict", model / "model.onnx", workshop.photos / "test", "--tta")
     assert done.code == 2
     assert done.err == (
-        "error: model: nothing is known of which views of an image keep its label: the model's "
-        "card names no augmentation policy. Leave test-time augmentation off, or fine-tune the "
-        "model first.\n"
+        "error: model: the views for test-time augmentation are unknown, because the model's card "
+        "has no augmentation policy. Turn test-time augmentation off, or fine-tune the model "
+        "first.\n"
     )

@@ -184,7 +184,7 @@ def test_a_challenger_that_is_not_better_is_answered_with_exit_code_3(again, tmp
     assert done.json["comparisons"]["cost"]["margin"] == 2
     refused = json.loads(done.err)
     assert refused["code"] == "not-better"
-    assert refused["message"].startswith("final is not settled against probe: ")
+    assert refused["message"].startswith("too few images to tell final from probe: ")
     assert done.json["comparisons"]["gain"]["verdict"] == "not settled"
     assert (tmp_path / "runs" / "photos" / "report.html").is_file()
 
@@ -247,7 +247,7 @@ def test_a_device_that_is_not_here_is_told_before_any_work(workshop, shell, tmp_
     given = ("--data", "photos", "--device", "cuda:7", "--out", tmp_path / "runs", *dry)
     done = shell("run", *given, cwd=workshop.folder)
     assert done.code == 2
-    assert "device 'cuda:7' is not here." in done.err
+    assert "device 'cuda:7' is not available." in done.err
     assert list(tmp_path.rglob("clean-*")) == []
 
 

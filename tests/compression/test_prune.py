@@ -274,7 +274,7 @@ def test_a_model_without_a_network_comes_back_with_the_reason(learnt, dataset, p
     back = prune(graph_only, dataset, policy, context=context)
     assert back.graph == b"int8"
     assert back.card.steps[-1].notes == (
-        "Not pruned: test_efficientnet (int8) has no PyTorch network to work on.",
+        "Not pruned: test_efficientnet (int8) has no PyTorch network, only an ONNX graph.",
     )
 
 

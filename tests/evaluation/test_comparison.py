@@ -300,8 +300,8 @@ def test_other_images_are_refused():
     with pytest.raises(DataError) as caught:
         compare(old, fewer)
     assert str(caught.value) == (
-        "the two were not measured on the same images: 8 of 10 and 8 are shared. "
-        "Evaluate both on one data set."
+        "the evaluations are not on the same images: 8 of 10 and 8 are shared. "
+        "Evaluate both on the same data set."
     )
 
 
@@ -321,7 +321,7 @@ def test_other_labels_are_refused():
     new = evaluation("new", [0, 2], [0, 1])
     with pytest.raises(DataError) as caught:
         compare(old, new)
-    assert str(caught.value) == "1.png: the two were measured with different labels."
+    assert str(caught.value) == "1.png: the two evaluations have different labels."
 
 
 # In words
@@ -330,7 +330,8 @@ def test_other_labels_are_refused():
 def test_the_comparison_is_one_sentence():
     old, new = pair(0, 0, 100)
     assert sentence(compare(old, new)) == (
-        "new is not settled against old: +0.00 points [-3.70, +3.70] on 100 images, McNemar p = 1"
+        "too few images to tell new from old: +0.00 points [-3.70, +3.70] on 100 images, "
+        "McNemar p = 1"
     )
     assert sentence(compare(old, new, Compare(margin=5))).startswith("new is as good as old: ")
     assert sentence(compare(*pair(60, 20, 1000))).startswith("new is better than old: +4.00 points")
@@ -408,7 +409,7 @@ def test_a_comparison_that_is_not_there_is_told_in_one_sentence(tmp_path):
     with pytest.raises(DataError) as caught:
         Comparison.load(tmp_path / "no.json")
     assert str(caught.value) == (
-        f"{tmp_path}/no.json: no such comparison. Run `acclimate compare` first."
+        f"{tmp_path}/no.json: no such file. Run `acclimate compare` first."
     )
 
 

@@ -314,23 +314,24 @@ def edit(folder, **values):
 )
 def test_a_damaged_record_is_refused(saved, change):
     edit(saved, **change)
-    assert refusal(saved).startswith(f"{saved}: evaluation is damaged (")
+    assert refusal(saved).startswith(f"{saved}: the evaluation is damaged (")
 
 
 def test_a_damaged_table_is_refused(saved):
     path = saved / "images.parquet"
     table, content = pq.read_table(path), path.read_bytes()
     pq.write_table(table.drop(["loss"]), path)
-    assert refusal(saved).startswith(f"{saved}: evaluation is damaged (")
+    assert refusal(saved).startswith(f"{saved}: the evaluation is damaged (")
     path.write_bytes(content[:-20])
-    assert refusal(saved).startswith(f"{saved}: evaluation is damaged (")
+    assert refusal(saved).startswith(f"{saved}: the evaluation is damaged (")
     path.unlink()
-    assert refusal(saved).startswith(f"{saved}: evaluation is damaged (")
+    assert refusal(saved).startswith(f"{saved}: the evaluation is damaged (")
 
 
 def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path, saved):
     assert refusal(tmp_path) == (
-        f"{tmp_path}: no evaluation.json here. Run `acclimate evaluate` first."
+        f"{tmp_path}: not an evaluation: the folder has no evaluation.json. "
+        "Run `acclimate evaluate` first."
     )
     (saved / "evaluation.json").write_text("{")
     assert "file is not valid JSON" in refusal(saved)

@@ -38,9 +38,8 @@ def test_a_model_of_which_nothing_is_known_is_refused(start):
     with pytest.raises(ModelFileError) as caught:
         safe_views(start)
     assert str(caught.value) == (
-        f"{start.name}: nothing is known of which views of an image keep its label: the model's "
-        "card names no augmentation policy. Leave test-time augmentation off, or fine-tune the "
-        "model first."
+        f"{start.name}: the views for test-time augmentation are unknown, because the model's card "
+        "has no augmentation policy. Turn test-time augmentation off, or fine-tune the model first."
     )
 
 

@@ -141,7 +141,7 @@ def test_images_that_were_never_looked_at_are_refused(imagenet, digits, context)
     with pytest.raises(DataError) as caught:
         probe(imagenet, read(digits), context=context)
     assert str(caught.value) == (
-        f"{digits}: images were listed but never looked at. "
+        f"{digits}: images were listed but never decoded. "
         "Clean the data first, with 'unreadable' among clean.checks."
     )
 

@@ -93,8 +93,8 @@ def test_rows_that_something_else_cut_off_are_an_error_and_no_features(place):
     with pytest.raises(OutputError) as caught:
         rows[np.array([0, 1])]
     assert str(caught.value) == (
-        f"{path}: features that were written are gone. "
-        "Run again, with nothing else changing this folder."
+        f"{path}: stored features are missing. "
+        "Run again, and let no other program change this folder."
     )
 
 

@@ -231,7 +231,7 @@ def test_a_model_without_a_network_is_refused(blank, dataset, policy, context):
     with pytest.raises(ModelFileError) as caught:
         fine_tune(graph_only, dataset, policy, SHORT, context=context)
     assert str(caught.value) == (
-        "test_efficientnet (int8) has no PyTorch network to work on. "
+        "test_efficientnet (int8) has no PyTorch network, only an ONNX graph. "
         "Use the folder of the stage before quantization."
     )
 

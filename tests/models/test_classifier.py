@@ -199,7 +199,7 @@ def test_a_stage_writes_its_step_and_its_parent_into_the_card(exported):
 # Damage
 
 
-DAMAGED = "weights do not fit the digest in model.json: a file was changed or damaged."
+DAMAGED = "the weights do not match the digest in model.json: a file was changed or damaged."
 
 
 @pytest.mark.parametrize("place", [-1, -1000, 0.5])
@@ -209,7 +209,7 @@ def test_one_changed_byte_in_the_weights_is_refused(folder, place):
     content[place if isinstance(place, int) else int(place * len(content))] ^= 1
     path.write_bytes(bytes(content))
     assert refusal(folder) == (
-        f"{folder}: {DAMAGED} Make the model again, or take it from where it came."
+        f"{folder}: {DAMAGED} Run the stage again, or copy the model again from its source."
     )
 
 
@@ -247,7 +247,7 @@ def test_truncated_weights_are_refused(folder, part):
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: part if isinstance(part, int) else int(part * len(whole))])
-    assert refusal(folder).startswith(f"{path}: file cannot be read as weights (")
+    assert refusal(folder).startswith(f"{path}: not a valid weights file (")
 
 
 class Bomb:
@@ -263,7 +263,7 @@ class Bomb:
 def test_a_pickle_in_the_place_of_the_weights_is_refused_and_not_run(folder, tmp_path):
     content = pickle.dumps({"classifier.bias": Bomb(tmp_path / "mark")})
     (folder / "model.safetensors").write_bytes(content)
-    assert "file cannot be read as weights" in refusal(folder)
+    assert "not a valid weights file" in refusal(folder)
     assert not (tmp_path / "mark").exists()
     pickle.loads(content)
     assert (tmp_path / "mark").exists()
@@ -362,7 +362,7 @@ def test_a_model_json_of_a_hundred_megabytes_is_not_read(folder):
 
 def test_a_folder_without_model_json_is_no_model(tmp_path):
     assert refusal(tmp_path) == (
-        f"{tmp_path}: no model.json here. Give the folder that a stage wrote."
+        f"{tmp_path}: not a model folder: it has no model.json. Give a folder that a stage wrote."
     )
 
 
@@ -379,8 +379,8 @@ def test_a_module_of_the_users_own_is_loaded_as_its_graph(tmp_path, exported):
     with pytest.raises(ModelFileError) as caught:
         again.module()
     assert str(caught.value) == (
-        f"{again.name} (float32) has no PyTorch network to work on. "
-        "Give the module to Classifier.load(folder, network=...) from Python."
+        f"{again.name} (float32) has no PyTorch network, only an ONNX graph. "
+        "Load it from Python with Classifier.load(folder, network=...)."
     )
 
 
@@ -421,7 +421,7 @@ def test_a_quantized_timm_model_says_where_its_network_is(exported):
     with pytest.raises(ModelFileError) as caught:
         small.module()
     assert str(caught.value) == (
-        "test_efficientnet (int8) has no PyTorch network to work on. "
+        "test_efficientnet (int8) has no PyTorch network, only an ONNX graph. "
         "Use the folder of the stage before quantization."
     )
 

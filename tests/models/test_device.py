@@ -27,8 +27,8 @@ def test_a_device_that_is_not_here_is_refused_in_one_sentence(name):
     with pytest.raises(ModelFileError) as caught:
         choose_device(name)
     assert str(caught.value) == (
-        f"--device: device {name!r} is not here. "
-        "Use auto, cpu or cuda; `acclimate doctor` lists what there is."
+        f"--device: device {name!r} is not available. "
+        "Use auto, cpu or cuda; `acclimate doctor` lists the available devices."
     )
 
 

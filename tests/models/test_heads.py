@@ -124,5 +124,5 @@ def test_features_of_one_length_are_not_taken_for_plain_ones():
 
 def test_two_heads_are_not_replaced_by_one():
     network = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=4).eval()
-    with pytest.raises(ModelFileError, match="has two heads: a mlp head cannot stand for both"):
+    with pytest.raises(ModelFileError, match="has two heads, which a mlp head cannot replace"):
         replace_head(network, "mlp", 4)

@@ -114,9 +114,9 @@ def offline(monkeypatch, tmp_path):
 
 def test_a_timm_name_without_internet_gives_one_clear_sentence(offline):
     assert message(Model(name=SMALL)) == (
-        "timm:test_resnet: weights of 'test_resnet' cannot be fetched from the model hub. "
-        "Check the connection, or give a local file with --set model.weights=FILE, or use "
-        "efficientnet-lite0, whose weights are inside the package."
+        "timm:test_resnet: the weights of 'test_resnet' cannot be downloaded from the model hub. "
+        "Check the connection, give a local file with --set model.weights=FILE, or use "
+        "efficientnet-lite0, whose weights are installed with acclimate."
     )
 
 
@@ -196,7 +196,7 @@ def test_a_local_file_without_an_architecture_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(net().state_dict(), path)
     assert message(Model(name="resnet", weights=path)) == (
-        f"{path}: a weights file needs an architecture, and 'resnet' is none. "
+        f"{path}: a weights file needs an architecture of timm, not 'resnet'. "
         "Give --set model.name=timm:NAME."
     )
     assert message(Model(name=str(path))) == (
@@ -212,7 +212,7 @@ def test_a_missing_weights_file_is_named(tmp_path):
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path):
     assert message(Model(name=str(tmp_path))) == (
-        f"{tmp_path}: folder holds no model (there is no model.json in it). "
+        f"{tmp_path}: not a model folder: it has no model.json. "
         "Give the folder that a stage wrote, or a name such as efficientnet-lite0."
     )
 
@@ -237,7 +237,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, write, suffix
     mark, path = tmp_path / "mark", tmp_path / f"weights{suffix}"
     write({**net().state_dict(), "fc.bias": Bomb(mark)}, path)
     said = message(Model(name=SMALL, weights=path))
-    assert said.startswith(f"{path}: file cannot be read as weights (")
+    assert said.startswith(f"{path}: not a valid weights file (")
     assert said.endswith("Give a .safetensors file, or a plain state dict saved with torch.save.")
     assert not mark.exists()
     with contextlib.suppress(Exception):
@@ -248,7 +248,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, write, suffix
 def test_a_whole_pickled_network_is_refused(tmp_path):
     path = tmp_path / "network.pth"
     torch.save(net(), path)
-    assert "file cannot be read as weights" in message(Model(name=SMALL, weights=path))
+    assert "not a valid weights file" in message(Model(name=SMALL, weights=path))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -259,7 +259,7 @@ def test_a_truncated_weights_file_is_refused(tmp_path, suffix, part):
     whole = path.read_bytes()
     path.write_bytes(whole[: part if isinstance(part, int) else int(part * len(whole))])
     said = message(Model(name=SMALL, weights=path))
-    assert said.startswith(f"{path}: file cannot be read as weights (")
+    assert said.startswith(f"{path}: not a valid weights file (")
 
 
 @pytest.mark.parametrize("value", [[torch.zeros(3)], {"a": 1}, torch.zeros(3)], ids=repr)
@@ -267,7 +267,7 @@ def test_a_file_that_holds_no_state_dict_is_refused(tmp_path, value):
     path = tmp_path / "other.pth"
     torch.save(value, path)
     assert message(Model(name=SMALL, weights=path)) == (
-        f"{path}: file holds no state dict (name to tensor)."
+        f"{path}: the file has no state dict (name to tensor)."
     )
 
 
@@ -278,7 +278,10 @@ MISFITS = {
     "a weight too few": ({"bn1.weight": None}, 'Missing key(s) in state_dict: "bn1.weight"'),
     "a head of no dimension": ({"fc.weight": torch.zeros(())}, "fc.weight"),
     "a head without outputs": ({"fc.weight": torch.zeros(0, 96)}, "fc.weight"),
-    "no head": ({"fc.weight": None}, "weights have no head fc.weight"),
+    "no head": (
+        {"fc.weight": None},
+        "the weights are not of timm:test_resnet: they have no fc.weight",
+    ),
 }
 
 
@@ -317,7 +320,7 @@ def test_a_network_of_one_size_says_so():
     with pytest.raises(ModelFileError) as caught:
         resized(model, 64)
     assert str(caught.value) == (
-        "model.image_size: torch.nn.modules.container.Sequential only takes images of 32 px. "
+        "model.image_size: torch.nn.modules.container.Sequential only accepts images of 32 px. "
         "Leave image_size at auto."
     )
 
@@ -337,7 +340,7 @@ def test_a_plain_module_needs_a_contract_and_says_so():
     with pytest.raises(ModelFileError) as caught:
         wrap(Plain())
     assert str(caught.value) == (
-        "Plain does not say what input it expects. Give contract=InputContract(image_size=..., "
+        "Plain has no input contract. Give contract=InputContract(image_size=..., "
         "mean=..., std=..., interpolation='bicubic', crop=1.0)."
     )
 
@@ -399,5 +402,5 @@ def test_a_distilled_transformer_is_fitted_by_both_its_heads():
 
 
 def test_a_network_whose_heads_differ_in_use_is_refused():
-    with pytest.raises(ModelFileError, match="VOLO makes its logits otherwise than by one"):
+    with pytest.raises(ModelFileError, match="VOLO does not compute its logits by one"):
         wrap(timm.create_model("volo_d1_224"))

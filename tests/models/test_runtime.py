@@ -64,7 +64,7 @@ def test_a_model_without_a_network_says_so():
 def test_a_damaged_graph_is_refused(graph):
     with pytest.raises(ModelFileError) as caught:
         open_session(graph, "cpu")
-    assert str(caught.value).startswith("ONNX file cannot be run (")
+    assert str(caught.value).startswith("the ONNX file cannot be run (")
 
 
 def test_the_graph_is_the_best_runtime_on_a_cpu_and_the_network_where_there_is_none():

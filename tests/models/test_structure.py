@@ -128,7 +128,7 @@ class TwoWays(nn.Module):
 
 @pytest.mark.parametrize("past", ["softmax", "features"])
 def test_logits_that_are_not_the_heads_alone_are_refused(past):
-    with pytest.raises(ModelFileError, match="TwoWays makes its logits otherwise than by one"):
+    with pytest.raises(ModelFileError, match="TwoWays does not compute its logits by one"):
         check_head(TwoWays(past), 2)
 
 

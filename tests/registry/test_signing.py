@@ -77,8 +77,8 @@ def test_without_a_public_key_nothing_is_trusted(folder, tmp_path):
     with pytest.raises(NotTrusted) as caught:
         KeySigner(tmp_path / "none.pem").verify(folder)
     assert str(caught.value) == (
-        f"{tmp_path}/none.pub.pem: there is no public key to verify with. "
-        "Put the signer's public key there, or give the key with --key."
+        f"{tmp_path}/none.pub.pem: the public key to verify with is missing. "
+        "Put the signer's public key there, or give a key with --key."
     )
 
 
@@ -89,14 +89,14 @@ def test_a_public_key_in_the_folder_is_not_believed(folder, tmp_path):
     own = KeySigner(tmp_path / "key.pem")
     (tmp_path / "mine").mkdir()
     own.sign(tmp_path / "mine")
-    with pytest.raises(NotTrusted, match="signature does not fit"):
+    with pytest.raises(NotTrusted, match="the signature does not match"):
         own.verify(folder)
 
 
 def test_what_is_not_signed_is_said_in_one_sentence(folder, tmp_path):
     with pytest.raises(NotTrusted) as caught:
         KeySigner(tmp_path / "key.pem").verify(folder)
-    assert str(caught.value) == f"{folder}: model is not signed."
+    assert str(caught.value) == f"{folder}: the model is not signed."
     assert not (tmp_path / "key.pem").exists()
 
 

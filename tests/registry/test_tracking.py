@@ -23,7 +23,9 @@ def test_every_figure_of_every_epoch_is_there(tuned, tmp_path, monkeypatch):
     ]
     loss = client.get_metric_history(run, "fine_tune/train_loss")
     assert [m.step for m in loss] == [e["epoch"] for e in curve[1:]]  # unknown at the start
-    assert recorder.lines == [f"curves are in MLflow at {uri}, experiment acclimate, run {run}"]
+    assert recorder.lines == [
+        f"training curves are in MLflow at {uri}, experiment acclimate, run {run}"
+    ]
     assert track(uri, "leaf", tuned, recorder) != run  # another run, in the same experiment
 
 
@@ -36,4 +38,4 @@ def test_a_server_that_does_not_answer_costs_no_model(tuned, tmp_path):
     recorder = Recorder()
     uri = "no-such-scheme://host"
     assert track(uri, "leaf", tuned, recorder) is None
-    assert recorder.lines[0].startswith(f"curves were not sent to MLflow at {uri} (")
+    assert recorder.lines[0].startswith(f"training curves were not sent to MLflow at {uri} (")

@@ -90,7 +90,7 @@ def test_documents_are_kept_and_signed_beside_the_model(registry, models):
     assert json.loads(path.read_text()) == recipe
     registry.verify(version)
     path.write_text(path.read_text().replace("leaf", "loaf"))
-    with pytest.raises(NotTrusted, match="signature does not fit"):
+    with pytest.raises(NotTrusted, match="the signature does not match"):
         registry.verify(version)
 
 
@@ -106,7 +106,7 @@ def test_nobody_is_champion_before_the_first_promotion(leaf):
     assert leaf.champion("leaf") is None
     with pytest.raises(ModelFileError) as caught:
         leaf.rollback("leaf")
-    assert caught.value.message == "leaf has no earlier champion to go back to."
+    assert caught.value.message == "leaf has no previous champion."
 
 
 def test_rolling_back_walks_back_through_the_champions(leaf):
@@ -190,7 +190,7 @@ def test_another_signed_version_in_its_place_is_found_out(leaf):
     shutil.copytree(second.folder, first.folder)
     with pytest.raises(NotTrusted) as caught:
         leaf.load(first)
-    assert caught.value.message == "folder holds a signed model, but not this version."
+    assert caught.value.message == "the folder has a signed model, but another version."
 
 
 def test_a_version_whose_folder_is_gone_says_so(leaf):
@@ -198,7 +198,7 @@ def test_a_version_whose_folder_is_gone_says_so(leaf):
     shutil.rmtree(version.folder)
     with pytest.raises(NotTrusted) as caught:
         leaf.verify(version)
-    assert str(caught.value) == f"{version.folder}: the version's folder is gone."
+    assert str(caught.value) == f"{version.folder}: the folder of the version is missing."
 
 
 def test_what_was_changed_in_the_store_is_not_called_published(leaf, models):
@@ -219,7 +219,7 @@ def test_a_name_that_could_lead_astray_is_refused(registry, models, name):
     with pytest.raises(ModelFileError) as caught:
         registry.publish(name, models[0])
     assert str(caught.value) == (
-        f"{name!r} cannot name a model. "
+        f"{name!r} is not a valid model name. "
         "Use letters, digits, dots, dashes and underscores, 64 at most."
     )
     assert not (registry.store / "models").exists()
@@ -232,7 +232,7 @@ def test_a_wrong_name_or_number_is_answered_with_what_there_is(leaf):
     assert caught.value.message == "no model 'laef' in the store. Did you mean 'leaf'?"
     with pytest.raises(ModelFileError) as caught:
         leaf.version("leaf", "7")
-    assert caught.value.message == "leaf has no version '7'. Known: 1, 2, 3, champion, latest."
+    assert caught.value.message == "leaf has no version '7', only 1, 2, 3, champion, latest."
 
 
 def test_an_empty_store_says_that_it_is_empty(registry):

@@ -194,7 +194,7 @@ def test_a_file_is_taken_whatever_its_name(tmp_path):
 def test_where_there_is_nothing_it_says_so(tmp_path):
     with pytest.raises(DataError) as caught:
         find_images(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: no images here."
+    assert str(caught.value) == f"{tmp_path}: the folder has no images."
     with pytest.raises(DataError) as caught:
         find_images(tmp_path / "gone")
     assert str(caught.value) == f"{tmp_path}/gone: no such file or folder."
@@ -210,7 +210,7 @@ def plain_graph():
     return onnx.helper.make_model(graph).SerializeToString()
 
 
-NONE = "file is no ONNX, or a damaged one."
+NONE = "not a valid ONNX file."
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ NONE = "file is no ONNX, or a damaged one."
     [
         (b"", NONE),
         (b"no graph", NONE),
-        (plain_graph(), "ONNX file carries no input contract and classes."),
+        (plain_graph(), "the ONNX file has no input contract and classes in its metadata."),
     ],
     ids=["empty", "text", "plain"],
 )
@@ -241,5 +241,5 @@ def test_views_are_averaged_when_asked_and_answers_stay_in_order(model, images, 
 
 
 def test_views_of_a_model_of_which_nothing_is_known_are_refused(model, images, context):
-    with pytest.raises(ModelFileError, match="nothing is known of which views"):
+    with pytest.raises(ModelFileError, match="the views for test-time augmentation are unknown"):
         list(predict(model, images, tta=True, context=context))

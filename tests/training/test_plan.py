@@ -133,8 +133,8 @@ def test_a_device_that_is_not_here_is_refused():
     with pytest.raises(ModelFileError) as caught:
         make_plan(FineTune(), 40, Context(device="abacus"))
     assert str(caught.value) == (
-        "--device: device 'abacus' is not here. "
-        "Use auto, cpu or cuda; `acclimate doctor` lists what there is."
+        "--device: device 'abacus' is not available. "
+        "Use auto, cpu or cuda; `acclimate doctor` lists the available devices."
     )
 
 

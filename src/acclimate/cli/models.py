@@ -1,4 +1,4 @@
-"""Registered models: list, show, promote, roll back, verify."""
+"""The `models` commands: list, show, promote, roll back, verify."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ def models() -> None:
 
 
 def store_flags(command: Command) -> Command:
-    """The flags that say which store."""
+    """The options for the store and the key."""
     for option in (
-        click.option("--key", type=click.Path(path_type=Path), help="Private key that signs."),
+        click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with."),
         click.option(
             "--store", default="acclimate-store", show_default=True,
             type=click.Path(path_type=Path), help="Folder of the store.",
@@ -33,7 +33,7 @@ def store_flags(command: Command) -> Command:
 @models.command("list")
 @store_flags
 def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
-    """All versions of all models."""
+    """List all versions of all models."""
     registry = _registry(flags)
     versions = [v for name in registry.names() for v in registry.versions(name)]
     if flags["as_json"]:
@@ -53,7 +53,7 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
         ]
         for v in versions
     ]
-    names = ["model", "version", "alias", "accuracy", "precision", "size", "made (UTC)"]
+    names = ["model", "version", "alias", "accuracy", "precision", "size", "created (UTC)"]
     print_table(str(registry.store), names, rows)
 
 
@@ -61,7 +61,7 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
 @click.argument("model")
 @store_flags
 def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """One version: NAME, NAME/NUMBER or NAME@ALIAS."""
+    """Show one version: NAME, NAME/NUMBER or NAME@ALIAS."""
     _, version = _registry_and_version(model, flags)
     record = output.version_record(version)
     if flags["as_json"]:
@@ -76,7 +76,7 @@ def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.argument("model")
 @store_flags
 def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Put a version into service: it becomes NAME@champion."""
+    """Make a version the champion, NAME@champion."""
     registry, version = _registry_and_version(model, flags)
     _print_version(registry.promote(version.name, str(version.number)), "champion", flags)
 
@@ -85,7 +85,7 @@ def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.argument("name")
 @store_flags
 def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Put the champion before this one back into service."""
+    """Make the previous champion the champion again."""
     _print_version(_registry(flags).rollback(name), "champion again", flags)
 
 
@@ -93,10 +93,10 @@ def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.argument("model")
 @store_flags
 def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Check every byte of a version against its signature."""
+    """Check all files of a version against its signature."""
     registry, version = _registry_and_version(model, flags)
     registry.verify(version)
-    _print_version(version, "signature fits every file", flags)
+    _print_version(version, "the signature matches all files", flags)
 
 
 def _registry(flags: Flags) -> "Registry":

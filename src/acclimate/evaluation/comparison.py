@@ -1,4 +1,4 @@
-"""Two evaluations side by side, image by image: the difference, and whether it is one."""
+"""Compares two evaluations on the same images, with paired tests."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,16 +24,16 @@ _HERE = Context()
 
 @dataclass(frozen=True)
 class Difference:
-    """Challenger minus champion on the images of one domain.
+    """The difference of challenger and champion on the images of one domain.
 
     Attributes:
-        images: How many both saw.
-        accuracy: Difference, in [-1, 1], with its paired score interval.
-        only_before: Images that only the champion named right.
-        only_after: Images that only the challenger named right.
-        p_value: Of McNemar's exact test.
-        equivalence: Interval of the two one-sided tests; inside the margin means as good.
-        verdict: In one word.
+        images: Number of images.
+        accuracy: Challenger minus champion, in [-1, 1], with its paired score interval.
+        only_before: Number of images that only the champion predicts correctly.
+        only_after: Number of images that only the challenger predicts correctly.
+        p_value: p-value of McNemar's exact test.
+        equivalence: Interval of the two one-sided tests; within the margin means "as good".
+        verdict: The result of the tests.
     """
 
     images: int
@@ -47,16 +47,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` returns.
+    """The comparison of two evaluations.
+
+    >>> from acclimate import compare, evaluate, probe
+    >>> model = probe("efficientnet-lite0", "photos/", image_size=64)
+    >>> before = evaluate(model, "photos/", name="before", latency=False)
+    >>> after = evaluate(model, "photos/", name="after", latency=False)
+    >>> compare(before, after, margin=5).differences["home"].accuracy.value
+    0.0
 
     Attributes:
-        before: The champion's name.
-        after: The challenger's name.
+        before: Name of the champion.
+        after: Name of the challenger.
         differences: Domain to difference.
-        per_class: Domain to class to recall before and after.
-        speedup: Challenger's images per second over the champion's; None where not measured.
-        size_ratio: Challenger's bytes over the champion's.
-        margin: Percentage points that do not matter.
+        per_class: Domain to class to recall of champion and challenger.
+        speedup: Images per second of the challenger over those of the champion; None if unknown.
+        size_ratio: Size of the challenger over the size of the champion.
+        margin: Equivalence margin in percentage points.
     """
 
     before: str
@@ -69,12 +76,12 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the user's own domain."""
+        """The verdict on the first domain, which is the user's own."""
         return next(iter(self.differences.values())).verdict
 
     @property
     def digest(self) -> str:
-        """Stands for all that was found."""
+        """The digest of the comparison."""
         return digest_json(self.as_record())
 
     def save(self, path: Path) -> None:
@@ -87,7 +94,7 @@ class Comparison:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote.
+        """Reads a comparison from its file.
 
         Args:
             path: The file.
@@ -96,12 +103,10 @@ class Comparison:
             The comparison.
 
         Raises:
-            DataError: The file is no comparison.
+            DataError: The file is not a comparison.
         """
         if not path.is_file():
-            raise DataError(
-                "no such comparison.", where=path, hint="Run `acclimate compare` first."
-            )
+            raise DataError("no such file.", where=path, hint="Run `acclimate compare` first.")
         record = read_record(path, "comparison", FORMAT)
         try:
             del record["verdict"]
@@ -123,7 +128,7 @@ class Comparison:
             }
             return cls(**record)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            raise DataError(f"file is not a comparison ({error!r}).", where=path) from error
+            raise DataError(f"not a valid comparison ({error!r}).", where=path) from error
 
 
 def compare(
@@ -133,11 +138,11 @@ def compare(
     *,
     context: Context = _HERE,
 ) -> Comparison:
-    """Sets a challenger against a champion on the same images.
+    """Compares a challenger with a champion on the same images.
 
     Args:
-        before: Of the champion.
-        after: Of the challenger.
+        before: Evaluation of the champion.
+        after: Evaluation of the challenger.
         settings: Margin and confidence.
         context: The run.
 
@@ -145,7 +150,7 @@ def compare(
         The comparison.
 
     Raises:
-        DataError: They were not measured on the same images.
+        DataError: The evaluations are not on the same images.
     """
     correct = _paired(before, after)
     differences = {
@@ -171,11 +176,11 @@ def compare(
 def difference(
     before: NDArray[np.bool_], after: NDArray[np.bool_], settings: Compare = _DEFAULT
 ) -> Difference:
-    """The paired difference of two lists of hits.
+    """The paired difference in accuracy.
 
     Args:
-        before: bool, (N,): whether the champion was right.
-        after: bool, (N,): whether the challenger was.
+        before: bool, (N,): whether the champion's prediction is correct.
+        after: bool, (N,): whether the challenger's prediction is correct.
         settings: Margin and confidence.
 
     Returns:
@@ -201,14 +206,14 @@ def difference(
 
 
 def mcnemar(only_before: int, only_after: int) -> float:
-    """McNemar's exact test (1947): the two-sided p-value of so uneven a split of disagreements.
+    """McNemar's exact test (1947) on the images where exactly one of two classifiers is correct.
 
     Args:
-        only_before: Images that only one was right on.
-        only_after: Images that only the other was right on.
+        only_before: Number of images that only one classifier predicts correctly.
+        only_after: Number of images that only the other classifier predicts correctly.
 
     Returns:
-        In [0, 1]; 1 where they never disagree.
+        The two-sided p-value; 1 if both numbers are 0.
     """
     from scipy.stats import binomtest
 
@@ -220,14 +225,14 @@ def paired_interval(gained: int, lost: int, total: int, confidence: float) -> In
     """The difference of two paired proportions with its score interval.
 
     Source: Tango 1998, "Equivalence test and confidence interval for the difference in
-    proportions for the paired-sample design", Statistics in Medicine 17. Unlike Wald's and the
-    bootstrap's, it holds where the two never disagree.
+    proportions for the paired-sample design", Statistics in Medicine 17. In contrast to Wald and
+    bootstrap intervals, it is valid if the two never disagree.
 
     Args:
-        gained: Images that only the second was right on.
-        lost: Images that only the first was right on.
-        total: All images, above 0.
-        confidence: In (0, 1).
+        gained: Number of images that only the second classifier predicts correctly.
+        lost: Number of images that only the first classifier predicts correctly.
+        total: Number of all images, above 0.
+        confidence: Confidence level, in (0, 1).
 
     Returns:
         (gained - lost) / total with its interval.
@@ -236,7 +241,7 @@ def paired_interval(gained: int, lost: int, total: int, confidence: float) -> In
     value = (gained - lost) / total
 
     def score(delta: float) -> float:
-        """Tango's statistic: how far the observation lies from a true difference of delta."""
+        """Tango's test statistic for a true difference of delta."""
         a = 2 * total
         b = -gained - lost + (2 * total - gained + lost) * delta
         c = -lost * delta * (1 - delta)
@@ -252,7 +257,7 @@ def paired_interval(gained: int, lost: int, total: int, confidence: float) -> In
 
 
 def _root(function: Any, low: float, high: float) -> float:  # noqa: ANN401 - float to float
-    """Bisection: the score falls as delta grows. 60 halvings reach double precision."""
+    """Bisection of a decreasing function. 60 steps reach double precision."""
     for _ in range(60):
         mid = (low + high) / 2
         if function(mid) > 0:
@@ -280,15 +285,15 @@ def _paired(
     if before_rows.keys() != after_rows.keys():
         shared = len(before_rows.keys() & after_rows.keys())
         raise DataError(
-            f"the two were not measured on the same images: {shared:,} of {len(before_rows):,} and "
+            f"the evaluations are not on the same images: {shared:,} of {len(before_rows):,} and "
             f"{len(after_rows):,} are shared.",
-            hint="Evaluate both on one data set.",
+            hint="Evaluate both on the same data set.",
         )
     pairs: dict[str, tuple[list[bool], list[bool]]] = {}
     for key, (label, predicted) in before_rows.items():
         other_label, other_predicted = after_rows[key]
         if before.classes[label] != after.classes[other_label]:
-            raise DataError("the two were measured with different labels.", where=key[1])
+            raise DataError("the two evaluations have different labels.", where=key[1])
         pair = pairs.setdefault(key[0], ([], []))
         pair[0].append(label == predicted)
         pair[1].append(other_label == other_predicted)
@@ -309,14 +314,14 @@ def _recall(table: NDArray[np.int64], row: int) -> float:
 
 
 def check_required(found: Comparison, settings: Compare) -> None:
-    """Answers no, once everything is written, where the challenger is not what was asked for.
+    """Checks that the challenger is as good as required.
 
     Args:
         found: The comparison.
-        settings: Its `require`.
+        settings: The setting `require`.
 
     Raises:
-        NotBetter: The verdict falls short.
+        NotBetter: It is not.
     """
     allowed = {
         "nothing": ("better", "as good", "worse", "not settled"),
@@ -328,15 +333,16 @@ def check_required(found: Comparison, settings: Compare) -> None:
 
 
 def sentence(found: Comparison) -> str:
-    """The comparison on the user's own images, in one sentence without its full stop."""
+    """The comparison on the first domain as one sentence, without a full stop."""
     d = next(iter(found.differences.values()))
     points = [100 * v for v in (d.accuracy.value, d.accuracy.low, d.accuracy.high)]
+    relation = {
+        "better": f"{found.after} is better than {found.before}",
+        "as good": f"{found.after} is as good as {found.before}",
+        "worse": f"{found.after} is worse than {found.before}",
+        "not settled": f"too few images to tell {found.after} from {found.before}",
+    }[d.verdict]
     return (
-        (
-            f"{found.after} is {d.verdict} than {found.before}: "
-            f"{points[0]:+.2f} points [{points[1]:+.2f}, {points[2]:+.2f}] "
-            f"on {count(d.images, 'image')}, McNemar p = {d.p_value:.2g}"
-        )
-        .replace("as good than", "as good as")
-        .replace("not settled than", "not settled against")
+        f"{relation}: {points[0]:+.2f} points [{points[1]:+.2f}, {points[2]:+.2f}] "
+        f"on {count(d.images, 'image')}, McNemar p = {d.p_value:.2g}"
     )

@@ -1,4 +1,4 @@
-"""The stage: what a classifier says of every image, and the figures that follow."""
+"""The evaluate stage: predictions for every image, and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -43,21 +43,28 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier does on a data set.
+    """Predictions and metrics of a classifier on a data set.
+
+    >>> from acclimate import Evaluation, evaluate, probe
+    >>> model = probe("efficientnet-lite0", "photos/", image_size=64)
+    >>> evaluation = evaluate(model, "photos/", latency=False)
+    >>> evaluation.save(Path("leaf.evaluation"))
+    >>> 0 <= Evaluation.load(Path("leaf.evaluation")).metrics["home"]["accuracy"].value <= 1
+    True
 
     Attributes:
-        name: Of the classifier, for tables.
-        table: One row an image: path, digest, domain, label, top classes with probabilities, loss.
-        classes: Names; ids in the table are indices into them.
+        name: Name of the classifier, for tables.
+        table: One row per image: path, digest, domain, label, top classes with probabilities, loss.
+        classes: Class names; ids in the table are indices into them.
         metrics: Domain to metric to figure with interval.
-        latency: Times on this machine; None where not measured.
-        size_bytes: Of the file that would be shipped.
+        latency: Latency on this machine; None if not measured.
+        size_bytes: Size of the model file.
         precision: "float32" or "int8".
-        runtime: What ran the network.
-        split: Which images judged.
-        settings: With every default written out.
-        dataset_digest: Of the data.
-        classifier_digest: Of the model.
+        runtime: The runtime of the network.
+        split: The split that was evaluated.
+        settings: The settings, including defaults.
+        dataset_digest: Digest of the data set.
+        classifier_digest: Digest of the classifier.
     """
 
     name: str
@@ -75,13 +82,13 @@ class Evaluation:
 
     @cached_property
     def digest(self) -> str:
-        """Stands for what was measured on what; times are left out, since they differ each run."""
+        """The digest of classifier, data set and settings; the latency is not included."""
         return digest_json(
             [self.classifier_digest, self.dataset_digest, self.split, dict(self.settings)]
         )
 
     def outcomes(self, domain: str) -> Outcomes:
-        """Labels, predictions and confidences of one domain."""
+        """Labels, predictions and confidences for one domain."""
         chosen = np.asarray(self.table["domain"].to_numpy(zero_copy_only=False) == domain)
         labels = self.table["label"].to_numpy()[chosen].astype(np.int64)
         top = len(self.table["top_classes"][0].as_py())
@@ -95,7 +102,7 @@ class Evaluation:
         )
 
     def confusion(self, domain: str) -> NDArray[np.int64]:
-        """int64, (C, C): rows are the true class."""
+        """The confusion matrix of one domain: int64, (C, C), with the true class in rows."""
         return confusion(self.outcomes(domain))
 
     def save(self, folder: Path) -> None:
@@ -114,7 +121,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads what `save` wrote.
+        """Reads an evaluation from its folder.
 
         Args:
             folder: The evaluation's folder.
@@ -123,11 +130,13 @@ class Evaluation:
             The evaluation.
 
         Raises:
-            DataError: The folder holds no evaluation.
+            DataError: The folder is not an evaluation.
         """
         if not (folder / _JSON).is_file():
             raise DataError(
-                "no evaluation.json here.", where=folder, hint="Run `acclimate evaluate` first."
+                "not an evaluation: the folder has no evaluation.json.",
+                where=folder,
+                hint="Run `acclimate evaluate` first.",
             )
         record = read_record(folder / _JSON, "evaluation", FORMAT)
         try:
@@ -140,7 +149,7 @@ class Evaluation:
             fields["classes"] = tuple(fields["classes"])
             table = pq.read_table(folder / _IMAGES).cast(_SCHEMA)
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            raise DataError(f"evaluation is damaged ({error!r}).", where=folder) from error
+            raise DataError(f"the evaluation is damaged ({error!r}).", where=folder) from error
         return cls(table=table, metrics=metrics, latency=latency, **fields)
 
 
@@ -158,20 +167,20 @@ def evaluate(
     context: Context = _HERE,
     name: str | None = None,
 ) -> Evaluation:
-    """Measures a classifier on the images that judge.
+    """Evaluates a classifier on one split of a data set.
 
     Args:
-        classifier: Of the data's classes.
-        dataset: Cleaned and split.
-        settings: Which split, how many resamples.
+        classifier: Knows the classes of the data set.
+        dataset: Cleaned data set with splits.
+        settings: Split, runtime and intervals.
         context: The run.
-        name: For tables; the architecture's name when None.
+        name: Name for tables; None for the name of the architecture.
 
     Returns:
-        The evaluation, with figures for each domain.
+        The evaluation, with metrics for each domain.
 
     Raises:
-        DataError: The split is empty, or the data has classes the model does not know.
+        DataError: The split is empty, or the data set has classes that the model does not know.
     """
     digest = dataset.digest
     dataset = dataset.with_classes(classifier.classes, classifier.name)
@@ -215,19 +224,19 @@ def evaluate(
 
 
 def _views(classifier: Classifier, context: Context) -> dict[str, View]:
-    """The views that are averaged; none where the model was never told which are safe."""
+    """The views to average over; none if the card has no augmentation policy."""
     try:
         views = safe_views(classifier)
     except ModelFileError as error:
-        # In a run the start is measured beside the model that learnt from views.
+        # In a run, the probe is evaluated too, which was trained without augmentation.
         context.progress.info(f"evaluate: {error.message}")
         return {}
-    context.progress.info(f"evaluate: averaged over {1 + len(views)} views of each image")
+    context.progress.info(f"evaluate: averaging over {1 + len(views)} views of each image")
     return views
 
 
 def shipped_bytes(classifier: Classifier) -> int:
-    """The size of the ONNX file of a classifier; of its float32 weights before export."""
+    """The size of a classifier's ONNX file, or of its float32 weights before export."""
     return len(classifier.graph) if classifier.graph is not None else 4 * classifier.parameters
 
 
@@ -261,7 +270,7 @@ def _fields(found: Evaluation) -> dict[str, Any]:
 def _predict(
     classifier: Classifier, dataset: Dataset, rows: Rows, run: Run, context: Context
 ) -> pa.Table:
-    """One pass over the images; what grows with them is a few numbers a row."""
+    """Predicts the images; memory grows by a few numbers per image."""
     top = min(TOP, len(classifier.classes))
     ids, probabilities, losses = [], [], []
     with context.progress.task("evaluate", len(rows)) as task:

@@ -1,4 +1,4 @@
-"""How fast a classifier is on this machine, after warm-up, in turns with its rivals."""
+"""Measures the latency of classifiers on this machine, after warm-up and in turns."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ _ROUNDS, _BATCH, _SINGLE_PER_ROUND = 7, 32, 9
 
 @dataclass(frozen=True)
 class Latency:
-    """Times on this machine.
+    """Latency and throughput on this machine.
 
     Attributes:
-        p50_ms: One image, median.
-        p95_ms: One image, 95th percentile.
-        images_per_s: In batches of 32, the median of the rounds.
+        p50_ms: Time for one image, median.
+        p95_ms: Time for one image, 95th percentile.
+        images_per_s: Throughput in batches of 32, median of the rounds.
     """
 
     p50_ms: float
@@ -27,23 +27,23 @@ class Latency:
 
 
 def measure_latency(runs: Mapping[str, Run], image_sizes: Mapping[str, int]) -> dict[str, Latency]:
-    """Times several classifiers round by round, so that a drifting machine is fair to all.
+    """Measures several classifiers in turns, so that changes of the machine affect all alike.
 
-    Decoding is not counted: it is the same for all.
+    Decoding is not included.
 
     Args:
         runs: Name to a function from pixels to logits.
-        image_sizes: px, of each.
+        image_sizes: Name to image size in px.
 
     Returns:
-        Name to its times.
+        Name to latency.
     """
     rng = np.random.default_rng(0)
     images = {
         name: rng.integers(0, 256, (_BATCH, size, size, 3), dtype=np.uint8)
         for name, size in image_sizes.items()
     }
-    for name, run in runs.items():  # first calls allocate and choose kernels
+    for name, run in runs.items():  # warm-up: the first calls allocate memory and choose kernels
         for _ in range(2):
             run(images[name])
             run(images[name][:1])

@@ -1,7 +1,7 @@
-"""Figures with intervals, all read off counts.
+"""Metrics with bootstrap intervals, computed from counts.
 
-Resampling images and counting again is the same as drawing the counts themselves from a
-multinomial: exact, and its cost does not grow with the number of images.
+Resampling the counts from a multinomial distribution is equivalent to resampling the images, and
+its cost does not grow with their number.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 BINS = 15
-"""Of the calibration error (Guo et al. 2017, arXiv 1706.04599)."""
+"""Bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
 _MAX_CELLS = 4_000_000
-"""Counts drawn at once: 32 MB."""
+"""Counts to resample at once: 32 MB."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and where it may lie.
+    """A figure with its confidence interval.
 
     Attributes:
         value: As measured.
@@ -35,12 +35,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a classifier said of some images.
+    """Labels and predictions for some images.
 
     Attributes:
         labels: int64, (N,): true class ids.
-        predictions: int64, (N,).
-        confidences: float32, (N,): probability of the prediction.
+        predictions: int64, (N,): predicted class ids.
+        confidences: float32, (N,): probability of the predicted class.
         num_classes: C.
     """
 
@@ -55,8 +55,8 @@ class CountMetric:
     """A metric as a function of counts.
 
     Attributes:
-        counts: int64, (K,): how many images fall into each cell.
-        figure: (R, K) counts to (R,) figures.
+        counts: int64, (K,): number of images in each cell.
+        figure: A function from (R, K) counts to (R,) figures.
     """
 
     counts: NDArray[np.int64]
@@ -64,7 +64,7 @@ class CountMetric:
 
 
 def confusion(outcomes: Outcomes) -> NDArray[np.int64]:
-    """How often each class was taken for each: int64, (C, C), rows are the true class."""
+    """The confusion matrix: int64, (C, C), with the true class in rows."""
     size = outcomes.num_classes
     flat = np.bincount(outcomes.labels * size + outcomes.predictions, minlength=size * size)
     return flat.reshape(size, size)
@@ -72,13 +72,13 @@ def confusion(outcomes: Outcomes) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How one class fares.
+    """The figures of one class.
 
     Attributes:
-        images: Of this class.
-        recall: Part of them that was found; NaN where there are none.
-        precision: Part of what was taken for it that is it; NaN where nothing was.
-        f1: Their harmonic mean; 0 where neither is known.
+        images: Number of images of this class.
+        recall: Fraction of them that is predicted correctly; NaN if there are none.
+        precision: Fraction of the predictions of this class that is correct; NaN if there are none.
+        f1: Harmonic mean of recall and precision; 0 if there are neither images nor predictions.
     """
 
     images: int
@@ -91,8 +91,8 @@ def per_class(outcomes: Outcomes, classes: Sequence[str]) -> dict[str, ClassFigu
     """Recall, precision and F1 of each class.
 
     Args:
-        outcomes: Of some images.
-        classes: Names, in the order of ids.
+        outcomes: Labels and predictions.
+        classes: Class names, in the order of ids.
 
     Returns:
         Name to figures.
@@ -113,16 +113,16 @@ def per_class(outcomes: Outcomes, classes: Sequence[str]) -> dict[str, ClassFigu
 
 
 def accuracy(outcomes: Outcomes) -> CountMetric:
-    """The part of the images that was named right."""
+    """The fraction of images that is predicted correctly."""
     correct = int((outcomes.labels == outcomes.predictions).sum())
     counts = np.asarray([correct, len(outcomes.labels) - correct], np.int64)
     return CountMetric(counts, lambda c: c[:, 0] / c.sum(1))
 
 
 def macro_f1(outcomes: Outcomes) -> CountMetric:
-    """The mean over classes of F1; a class that is absent from the images is left out.
+    """The mean of F1 over the classes that occur in the labels.
 
-    Only diagonal, row and column sums are needed, so cells that are empty are not drawn.
+    Only cells of the confusion matrix that are not empty are resampled.
     """
     table = confusion(outcomes)
     cells = np.flatnonzero(table)
@@ -143,10 +143,9 @@ def macro_f1(outcomes: Outcomes) -> CountMetric:
 
 
 def calibration_error(outcomes: Outcomes) -> CountMetric:
-    """Expected calibration error: how far confidence is from accuracy, weighted over bins.
+    """The expected calibration error: the mean distance of confidence and accuracy over bins.
 
-    Within a bin, the mean confidence of right and of wrong predictions is held fixed when
-    resampling.
+    Resampling does not change the mean confidence of correct and of wrong predictions in a bin.
     """
     correct = (outcomes.labels == outcomes.predictions).astype(np.int64)
     bins = np.minimum((outcomes.confidences * BINS).astype(np.int64), BINS - 1)
@@ -169,10 +168,10 @@ def bootstrap_interval(
     """A metric with its percentile bootstrap interval (Efron 1979).
 
     Args:
-        count_metric: The metric's counts.
-        rng: Draws the resamples.
-        resamples: R.
-        confidence: In (0.5, 1).
+        count_metric: The metric and its counts.
+        rng: Random generator.
+        resamples: R, the number of resamples.
+        confidence: Confidence level, in (0.5, 1).
 
     Returns:
         The figure and its interval.
@@ -196,4 +195,4 @@ METRICS: dict[str, Callable[[Outcomes], CountMetric]] = {
     "macro_f1": macro_f1,
     "calibration_error": calibration_error,
 }
-"""Outcomes to counts and the figure they give."""
+"""Name to a function from outcomes to a metric of counts."""

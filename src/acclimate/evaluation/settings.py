@@ -1,4 +1,4 @@
-"""Settings of the evaluation room."""
+"""Settings of evaluation and comparison."""
 
 from typing import Annotated, Literal
 
@@ -10,28 +10,28 @@ MetricName = Literal["accuracy", "macro_f1", "calibration_error"]
 
 
 class Evaluate(Settings):
-    """How a classifier is measured."""
+    """Measures a classifier."""
 
     split: Literal["test", "val", "train"] = "test"
-    """Which images judge; test is read by no other stage."""
+    """Split to evaluate on; no other stage reads the test split."""
     runtime: Literal["torch", "onnx"] | Auto = "auto"
-    """What runs the network; auto is ONNX Runtime for an exported model on a CPU."""
+    """Runtime of the network; auto is ONNX Runtime for an exported model on a CPU."""
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
-    """Resamples behind each interval."""
+    """Number of bootstrap resamples for each interval."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Of the intervals."""
+    """Confidence level of the intervals."""
     latency: bool = True
-    """Measure the time of one image and of a batch on this machine."""
+    """Measure the time for one image and for a batch on this machine."""
     tta: bool = False
-    """Average over views that the model was taught keep the label: shifts, and mirror images."""
+    """Test-time augmentation: average over shifted and flipped views that the training used."""
 
 
 class Compare(Settings):
-    """When a challenger is better than, or as good as, a champion."""
+    """Compares a challenger with a champion."""
 
     margin: Points = 1.0
-    """Percentage points of accuracy that do not matter to you: the equivalence margin."""
+    """Equivalence margin: a difference in accuracy that does not matter, in percentage points."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Of the difference's interval; the equivalence test uses the matching two one-sided tests."""
+    """Confidence level of the interval and of the equivalence test (two one-sided tests)."""
     require: Literal["nothing", "as-good", "better"] = "nothing"
-    """Fail with exit code 3 unless the challenger is at least this."""
+    """Exit with code 3 unless the challenger is at least this good."""

@@ -1,7 +1,7 @@
-"""Several views of one image, their probabilities averaged: only views known to keep the label.
+"""Test-time augmentation: averages the probabilities of several views of an image.
 
-What is known stands in the classifier's card: the policy it was trained with. A classifier that
-saw mirrored images under their labels may be asked about a mirrored image; one that did not, not.
+Only views that keep the label are used. They follow from the augmentation policy in the
+classifier's card: a flipped view is used only if the classifier was trained on flipped images.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +17,13 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Logits, Run
 
 View = Callable[[Pixels], Pixels]
-"""uint8 (B, S, S, 3) to the same."""
+"""A function from uint8 (B, S, S, 3) to the same shape."""
 _SHIFT = 16
-"""Images are moved by one part in so many of their side."""
+"""Images are shifted by this fraction of their side: 1/16."""
 
 
 def shifted(down: int, right: int) -> View:
-    """A view moved by a sixteenth of the side; what comes free repeats the edge.
+    """A view shifted by 1/16 of the side; the border is filled with the edge pixels.
 
     Args:
         down: 1, 0 or -1.
@@ -52,17 +52,17 @@ _SHIFTS: dict[str, View] = {
 
 
 def safe_views(classifier: Classifier) -> dict[str, View]:
-    """The views of an image that a classifier was taught to give the same label.
+    """The views that keep the label, according to the policy that a classifier was trained with.
 
     Args:
-        classifier: Its card names the policy it was trained with.
+        classifier: Its card has the policy.
 
     Returns:
-        Name to view, beside the image as it is: shifts where it learnt from crops, a mirror
-        image where it learnt from flips, and both.
+        Name to view: shifts if it was trained on crops, a horizontal flip if it was trained on
+        flips, and their combinations. The unchanged image is not included.
 
     Raises:
-        ModelFileError: The card names no policy.
+        ModelFileError: The card has no policy.
     """
     policy = _policy(classifier)
     views: dict[str, View] = {}
@@ -75,14 +75,14 @@ def safe_views(classifier: Classifier) -> dict[str, View]:
 
 
 def averaged_over_views(run: Run, views: Mapping[str, View]) -> Run:
-    """A network whose answer is the mean over an image and its views.
+    """Averages the probabilities of an image and its views.
 
     Args:
-        run: Pixels to logits.
-        views: Beside the image as it is.
+        run: A function from pixels to logits.
+        views: The views, without the unchanged image.
 
     Returns:
-        Pixels to logarithms of mean probabilities, whose softmax are the means.
+        A function from pixels to logarithms of the mean probabilities.
     """
 
     def averaged(images: Pixels) -> Logits:
@@ -110,10 +110,10 @@ def _policy(classifier: Classifier) -> Mapping[str, Any]:
         if isinstance(policy, Mapping):
             return policy
     raise ModelFileError(
-        "nothing is known of which views of an image keep its label: the model's card names no "
+        "the views for test-time augmentation are unknown, because the model's card has no "
         "augmentation policy.",
         where=classifier.name,
-        hint="Leave test-time augmentation off, or fine-tune the model first.",
+        hint="Turn test-time augmentation off, or fine-tune the model first.",
     )
 
 

@@ -1,4 +1,4 @@
-"""One pass of the frozen backbone over the images, each image once; mostly by ONNX Runtime."""
+"""Extracts features with the frozen backbone and caches them by image digest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +20,9 @@ from acclimate.models.runtime import run_frozen
 from acclimate.models.structure import backbone, head
 
 _EXPORT_FROM_PIXELS = 12_000_000
-"""Pixels of all images together. With fewer of them on a CPU, exporting the backbone takes longer
-than ONNX Runtime saves: EfficientNet-Lite0 was even at 24 million (64 px) to 15 million (224 px),
-12 s of export against a third of the time an image."""
+"""Pixels of all images together from which on a CPU the backbone is exported to ONNX Runtime. For
+fewer, the export takes longer than it saves: with EfficientNet-Lite0 both were equal at 24 million
+(64 px) to 15 million (224 px), 12 s of export against a third of the time per image."""
 
 
 def extract(
@@ -33,20 +33,20 @@ def extract(
     *,
     intermediate: bool = False,
 ) -> Features:
-    """The backbone's features of some images; what was computed once is read from disk.
+    """Returns the backbone's features of some images, from the cache if they are there.
 
     Args:
-        classifier: Its head is left off.
-        dataset: Cleaned: images are found by their digests.
-        rows: Which images.
-        context: The run; its cache keeps the features.
+        classifier: Only its backbone is used.
+        dataset: Cleaned data set; the cache is keyed by image digest.
+        rows: The images.
+        context: The run, with the cache.
         intermediate: Append the intermediate features, which come from the same pass.
 
     Returns:
-        float32, (n, D), in the order of the rows; (n, D + M) with the middle.
+        float32, (n, D), in the order of the rows; (n, D + M) with intermediate features.
 
     Raises:
-        ModelFileError: The network has no head to leave off, or cannot be exported.
+        ModelFileError: The network has no linear head, or cannot be exported.
     """
     stored = extract_to_disk(classifier, dataset, rows, context, intermediate=intermediate)
     return stored[np.arange(len(rows))]
@@ -60,20 +60,20 @@ def extract_to_disk(
     *,
     intermediate: bool = False,
 ) -> StoredRows:
-    """The same, but left on disk: for as many images as there are.
+    """Extracts features and leaves them on disk, for data sets that do not fit into memory.
 
     Args:
-        classifier: Its head is left off.
-        dataset: Cleaned: images are found by their digests.
-        rows: Which images.
-        context: The run; its cache keeps the features.
+        classifier: Only its backbone is used.
+        dataset: Cleaned data set; the cache is keyed by image digest.
+        rows: The images.
+        context: The run, with the cache.
         intermediate: Append the intermediate features.
 
     Returns:
-        n rows of D features, or of D + M, in the order of the rows.
+        n rows of D or D + M features, in the order of the rows.
 
     Raises:
-        ModelFileError: The network has no head to leave off, or cannot be exported.
+        ModelFileError: The network has no linear head, or cannot be exported.
     """
     body = WithIntermediateFeatures(backbone(classifier.module())).eval()
     contract, size = classifier.contract, feature_size(classifier)
@@ -85,8 +85,8 @@ def extract_to_disk(
         return store.rows(digests, columns)
     with store.lock():
         missing = np.asarray(store.missing(digests), np.int64)
-        # By the images that are asked for and not by those that are missing: a run that was killed
-        # goes on with the same numbers.
+        # Decided by the requested images, not by the missing ones, so that a resumed run computes
+        # the same numbers.
         small = len(rows) * contract.image_size**2 < _EXPORT_FROM_PIXELS
         infer = _runner(classifier, body, folder, context.device, export=not small)
         with context.progress.task("features", len(missing)) as task:
@@ -98,17 +98,17 @@ def extract_to_disk(
 
 
 def load_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:
-    """The backbone, for pixels that are no file: copies of images, which are not kept.
+    """Returns the backbone as a function of pixels, for images that are not cached.
 
     Args:
-        classifier: Its head is left off.
+        classifier: Only its backbone is used.
         context: The run.
 
     Returns:
-        uint8 (B, S, S, 3) to float32 (B, D).
+        A function from uint8 (B, S, S, 3) to float32 (B, D).
 
     Raises:
-        ModelFileError: The network has no head to leave off, or cannot be exported.
+        ModelFileError: The network has no linear head, or cannot be exported.
     """
     body = WithIntermediateFeatures(backbone(classifier.module())).eval()
     folder, size = _folder(classifier, body, context), feature_size(classifier)
@@ -118,12 +118,12 @@ def load_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels]
 
 
 def feature_size(classifier: Classifier) -> int:
-    """D: how many features the head of a classifier takes."""
+    """The number of features that the head of a classifier takes."""
     return head(classifier.module()).in_features
 
 
 def _folder(classifier: Classifier, body: nn.Module, context: Context) -> Path:
-    """Where features of this backbone at this input size are kept."""
+    """The cache folder for this backbone and input contract."""
     name = digest_json([digest_weights(body), classifier.contract.as_record()])
     return context.cache / "features" / name[:16]
 

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 _WITHOUT_VAL = 1e-2
-"""Inverse strength without a val split to choose it on: what most data sets here chose."""
+"""Inverse strength if there is no val split: the best one on most data sets that were tried."""
 
 _SMOOTHING = 0.05
 _EXPONENTS = (-3.0, 9.0)
-"""Natural logarithms of the bounds of the factor of a head's logits."""
+"""Bounds of the natural logarithm of the factor that the logits are multiplied by."""
 
 _STEPS = 60
 _FIRST_LENGTH = 10.0
-"""Of a cosine head's class directions, before they are fitted."""
+"""Initial length of the class directions of a cosine head."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class FittedHead:
     Attributes:
         weight: float32, (C, D).
         bias: float32, (C,).
-        accuracy: On val, in [0, 1]; on train without a val split.
-        regularization: The inverse strength that was chosen on val; infinite for a cosine head.
+        accuracy: On val, or on train if there is no val split; in [0, 1].
+        regularization: The inverse strength with the best accuracy; infinite for a cosine head.
     """
 
     weight: NDArray[np.float32]
@@ -69,15 +69,15 @@ class FittedHead:
 def fit_head(
     kind: str, train: Examples, val: Examples, num_classes: int, strengths: tuple[float, ...]
 ) -> FittedHead:
-    """The last layer of a head, fitted to the features that it takes.
+    """Fits the last layer of a head to its input features.
 
     Args:
-        kind: A name in `HEADS`. Hidden layers of an "mlp" stay as they are; for "cosine", features
-            have length one.
-        train: Every class present.
-        val: Chooses the regularization strength; may be empty.
+        kind: A name in `HEADS`. The hidden layer of an "mlp" is not fitted. A "cosine" head takes
+            features of length one.
+        train: Examples to fit.
+        val: Examples to choose the regularization strength on; may be empty.
         num_classes: C.
-        strengths: Inverse regularization strengths to try; a cosine head is fitted without.
+        strengths: Inverse regularization strengths to try; a cosine head is not regularized.
 
     Returns:
         The fitted layer.
@@ -94,18 +94,18 @@ def fit_head(
 def fit_linear(
     train: Examples, val: Examples, num_classes: int, strengths: tuple[float, ...]
 ) -> FittedHead:
-    """Multinomial logistic regression, its strength chosen on val.
+    """Fits a multinomial logistic regression and chooses its regularization on val.
 
     Args:
-        train: Every class present.
-        val: May be empty; then the first guess is kept.
+        train: Examples to fit.
+        val: May be empty; a fixed strength is used then.
         num_classes: C.
         strengths: Inverse regularization strengths to try.
 
     Returns:
-        The best head.
+        The head with the best accuracy; of equal ones, the one with the lowest loss.
     """
-    # Imported here: it takes a second to come, and most commands fit no such head.
+    # Imported here: scikit-learn takes a second to import, and most commands do not need it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -113,7 +113,7 @@ def fit_linear(
     scaled = (train.features - mean) / std
     has_val = len(val.labels) > 0
     measured = (val.features - mean) / std if has_val else scaled
-    labels_of_measured = val.labels if has_val else train.labels
+    labels = val.labels if has_val else train.labels
     heads: list[tuple[float, FittedHead]] = []
     for strength in strengths if has_val else (_WITHOUT_VAL,):
         with warnings.catch_warnings():
@@ -121,8 +121,8 @@ def fit_linear(
             model = LogisticRegression(C=strength, max_iter=200).fit(scaled, train.labels)
         weight, bias = _of_all_classes(model, num_classes)
         logits = measured @ weight.T + bias
-        accuracy = float((logits.argmax(1) == labels_of_measured).mean())
-        scale, loss = calibrated(logits, labels_of_measured) if has_val else (1.0, 0.0)
+        accuracy = float((logits.argmax(1) == labels).mean())
+        scale, loss = calibrated(logits, labels) if has_val else (1.0, 0.0)
         folded = (scale * weight / std).astype(np.float32)
         shifted = (scale * bias - folded @ mean).astype(np.float32)
         heads.append((loss, FittedHead(folded, shifted, accuracy, strength)))
@@ -130,22 +130,22 @@ def fit_linear(
 
 
 def fit_directions(train: Examples, num_classes: int) -> torch.Tensor:
-    """Class directions of one length, whose products with features of length one are logits.
+    """Fits the class directions of a cosine head: weight rows of equal length.
 
-    Starts from each class's mean (Qi et al. 2018, "Low-Shot Learning with Imprinted Weights",
-    arXiv 1712.07136) and makes the smoothed cross-entropy small with L-BFGS.
+    Starts from the class means (Qi et al. 2018, "Low-Shot Learning with Imprinted Weights",
+    arXiv 1712.07136) and minimizes the cross-entropy with label smoothing by L-BFGS.
 
     Args:
-        train: Features of length one; every class present.
+        train: Features of length one; each class has at least one.
         num_classes: C.
 
     Returns:
-        float32, (C, D), all rows of one length.
+        float32, (C, D); all rows have the same length.
     """
     features = torch.from_numpy(train.features)
     labels = torch.from_numpy(train.labels)
     means = torch.zeros(num_classes, features.shape[1]).index_add_(0, labels, features)
-    # What all classes share tells none of them apart.
+    # The mean feature, which all classes share, does not separate them.
     directions = functional.normalize(functional.normalize(means, dim=1) - features.mean(0), dim=1)
     directions = directions.detach().requires_grad_()
     log_length = torch.tensor(_FIRST_LENGTH).log().requires_grad_()
@@ -165,29 +165,25 @@ def fit_directions(train: Examples, num_classes: int) -> torch.Tensor:
     return weight().detach()
 
 
-def calibrated(
-    logits: NDArray[np.float64], labels_of_measured: NDArray[np.int64]
-) -> tuple[float, float]:
-    """The factor at which a head is as sure as it is right (Guo et al. 2017, arXiv 1706.04599).
+def calibrated(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Temperature scaling: the factor of the logits with the lowest loss.
 
-    A strongly regularized head is right with hardly any confidence: on digits its loss was 1.88 at
-    an accuracy of 0.93, and 0.36 with the right factor.
+    Source: Guo et al. 2017, arXiv 1706.04599. A strongly regularized head is accurate but
+    underconfident: on digits its loss was 1.88 at an accuracy of 0.93, and 0.36 after scaling.
 
     Args:
         logits: float64, (N, C).
-        labels_of_measured: int64, (N,).
+        labels: int64, (N,).
 
     Returns:
-        The factor, and the loss with it: cross-entropy with a little label smoothing, without
-        which the factor would have no bound where val is all right.
+        The factor, and the loss with it: cross-entropy with a little label smoothing. Without
+        smoothing the factor would grow without bound if every prediction on val is correct.
     """
-    rows = np.arange(len(labels_of_measured))
+    rows = np.arange(len(labels))
 
     def loss(scale: float) -> float:
         scaled = scale * logits
-        target_logits = (1 - _SMOOTHING) * scaled[
-            rows, labels_of_measured
-        ] + _SMOOTHING * scaled.mean(1)
+        target_logits = (1 - _SMOOTHING) * scaled[rows, labels] + _SMOOTHING * scaled.mean(1)
         return float((logsumexp(scaled, axis=1) - target_logits).mean())
 
     found = minimize_scalar(lambda exponent: loss(math.exp(exponent)), bounds=_EXPONENTS)
@@ -197,10 +193,10 @@ def calibrated(
 def _of_all_classes(
     model: "LogisticRegression", num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The head's rows, one a class.
+    """The weights with one row per class.
 
-    scikit-learn gives two classes one row, and gives none to a class that was not drawn: that one
-    is put below all others.
+    scikit-learn fits one row for two classes, and no row for a class without examples: that class
+    gets a bias below all others.
     """
     weight, bias = model.coef_, model.intercept_
     if len(model.classes_) == 2:

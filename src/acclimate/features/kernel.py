@@ -1,10 +1,9 @@
-"""Heads that know an image by its nearness to known ones: kernel ridge regression on features.
+"""Kernel ridge regression on features, with one head per cross-validation fold.
 
 Source: least squares on one-hot labels with a Gaussian kernel (Rifkin, Yeo and Poggio 2003,
-"Regularized Least-Squares Classification"); of many images some are landmarks that the others are
-described by (Williams and Seeger 2001, "Using the Nyström Method to Speed Up Kernel Machines").
-Squared loss lets no single label pull hard, and many heads, each without a part of the images, cost
-hardly more than one.
+"Regularized Least-Squares Classification"), with landmarks for many images (Williams and Seeger
+2001, "Using the Nyström Method to Speed Up Kernel Machines"). The squared loss limits the influence
+of a single wrong label, and the heads of all folds cost hardly more than one.
 """
 
 from dataclasses import dataclass
@@ -19,27 +18,27 @@ from acclimate.features.fit_head import Examples
 from acclimate.features.store import Features
 
 LANDMARKS = 3_000
-"""72 MB of products among them; up to so many images the answer is exact. Of 6,321 images, 1,000,
-2,000 and 4,000 landmarks gave an average precision of 0.78, 0.83 and 0.84."""
+"""Their kernel matrix takes 72 MB. Up to this many images the solution is exact. On 6,321 images,
+1,000, 2,000 and 4,000 landmarks gave an average precision of 0.78, 0.83 and 0.84."""
 _MEDIAN_EXPONENT = 2.0
-"""The kernel is exp(-2) at the median distance: on four data sets 1 was as good, and 4 worse."""
+"""The kernel is exp(-2) at the median distance: on four data sets 1 was as good and 4 was worse."""
 _RIDGE = 0.3
-"""Variance of a label that the kernel does not explain: 0.1 to 1 made hardly a difference."""
+"""Ridge penalty: values from 0.1 to 1 made hardly a difference."""
 _INTERMEDIATE_WEIGHT = 0.3
-"""Weight of what the network knew halfway, beside its last features: 0.1 was 0.01 worse."""
+"""Weight of the intermediate features beside the last ones: 0.1 was 0.01 worse."""
 _JITTER = 1e-3
-"""Keeps copies among landmarks apart; small beside the noise."""
+"""Keeps the matrix positive definite if landmarks are equal; small against the ridge penalty."""
 _BLOCK = 4_096
-"""Images compared at once: 49 MB of nearness."""
+"""Images per block of the kernel matrix: 49 MB."""
 _MIN_MEDIAN = 1e-3
-"""Median distance below which images are as good as equal: nearer ones differ by rounding."""
+"""Smallest median distance: below it, images differ by rounding only."""
 
 
 def root_normalized(features: Features) -> Features:
-    """Unit vectors of the square roots: one loud channel does not outweigh all others.
+    """Signed square roots, scaled to unit length, so that no single channel dominates.
 
     Args:
-        features: float32, (N, D); signs are kept, though most networks give none.
+        features: float32, (N, D).
 
     Returns:
         float32, (N, D), rows of length 1.
@@ -52,7 +51,7 @@ def root_normalized(features: Features) -> Features:
 def _embed(
     features: Features, size: int, mean: NDArray[np.float32], deviation: NDArray[np.float32]
 ) -> Features:
-    """float32, (N, D + E): unit vectors of the last features and shorter ones of the middle."""
+    """float32, (N, D + E): the last features at length 1, intermediate ones at a smaller length."""
     intermediate = (features[:, size:] - mean) / deviation
     length = np.maximum(np.linalg.norm(intermediate, axis=1, keepdims=True), 1e-12)
     return np.hstack(
@@ -66,14 +65,14 @@ def _squared_length(points: Features, size: int) -> float:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Images that others are described by: by the last features, and a little by the middle ones.
+    """The landmarks of a Nyström approximation.
 
     Attributes:
-        points: float32, (M, D): the landmarks as `_placed` puts them.
-        size: How many of an image's features are of the last layer; those of the middle follow.
-        mean: float32, of each middle feature.
-        deviation: float32, of each middle feature.
-        scale: What half a squared distance is multiplied by.
+        points: float32, (M, D + E): the embedded features of the landmarks.
+        size: D, the number of features of the last layer; E intermediate features follow.
+        mean: float32, (E,), of the intermediate features.
+        deviation: float32, (E,), of the intermediate features.
+        scale: Factor of half a squared distance in the kernel's exponent.
     """
 
     points: Features
@@ -84,14 +83,14 @@ class Landmarks:
 
     @classmethod
     def of(cls, features: Features, size: int) -> "Landmarks":
-        """Some images as landmarks.
+        """Takes some images as landmarks.
 
         Args:
-            features: float32, (M, D + E), M at least 1.
-            size: D, of the last layer; the E of the middle, perhaps none, are standardized.
+            features: float32, (M, D + E), with M at least 1.
+            size: D. The E intermediate features, which may be none, are standardized.
 
         Returns:
-            The landmarks; their median distance sets the scale.
+            The landmarks, with a scale from their median distance.
         """
         intermediate = features[:, size:]
         mean, deviation = intermediate.mean(0), intermediate.std(0) + 1e-6
@@ -102,7 +101,7 @@ class Landmarks:
         return cls(points, size, mean, deviation, _MEDIAN_EXPONENT / max(median, _MIN_MEDIAN))
 
     def similarity(self, features: Features) -> Features:
-        """float32, (n, M), in (0, 1]: how near some images are to the landmarks."""
+        """The kernel between some images and the landmarks: float32, (n, M), in (0, 1]."""
         return self._kernel(_embed(features, self.size, self.mean, self.deviation))
 
     def _kernel(self, points: NDArray[Any]) -> NDArray[Any]:
@@ -111,8 +110,8 @@ class Landmarks:
 
     @cached_property
     def cholesky(self) -> Features:
-        """float32, (M, M): the lower triangle whose square is their nearness to each other."""
-        # Rounded to float32, the products of images that all look the same have no root.
+        """float32, (M, M): the Cholesky factor of the landmarks' kernel matrix."""
+        # In float32, rounding makes the matrix of nearly equal images indefinite.
         points = self.points.astype(np.float64)
         gram = self._kernel(points)
         gram[np.diag_indices(len(gram))] += _JITTER
@@ -121,10 +120,10 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class KernelHead:
-    """A fitted head.
+    """A fitted kernel head.
 
     Attributes:
-        landmarks: What images are described by.
+        landmarks: The landmarks of the kernel.
         weight: float32, (M, C).
         bias: float32, (C,).
     """
@@ -134,7 +133,7 @@ class KernelHead:
     bias: NDArray[np.float32]
 
     def __call__(self, features: Features) -> Features:
-        """float32, (n, C): about 1 for an image's class and 0 for others; no probabilities yet."""
+        """Scores, float32 (n, C): about 1 for an image's class, 0 for others; not probabilities."""
         found = np.empty((len(features), len(self.bias)), np.float32)
         for start in range(0, len(features), _BLOCK):
             part = slice(start, start + _BLOCK)
@@ -150,17 +149,17 @@ def fit_folds(
     folds: int,
     num_classes: int,
 ) -> list[KernelHead]:
-    """One head a part, fitted on all images but that part's.
+    """Fits one head per fold, on the images of all other folds.
 
     Args:
         train: Features and labels.
-        fold_of: int64, (N,): each image's part, in [0, parts).
-        landmarks: Any images; their labels are not looked at.
-        folds: How many heads.
+        fold_of: int64, (N,): the fold of each image, in [0, folds).
+        landmarks: Any images; their labels are not used.
+        folds: The number of folds.
         num_classes: C.
 
     Returns:
-        The heads in the order of the parts.
+        The heads in the order of the folds.
     """
     inputs = np.empty((len(train.labels), len(landmarks.points)), np.float32)  # (N, M)
     for start in range(0, len(inputs), _BLOCK):
@@ -180,7 +179,7 @@ def fit_folds(
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums over images: all that least squares needs of them."""
+    """Sums over images, which are sufficient for least squares."""
 
     count: int
     squares: NDArray[np.float64]
@@ -213,13 +212,13 @@ class _Sums:
 
 
 def _solve(sums: _Sums, landmarks: Landmarks) -> KernelHead:
-    """The head with the least squared error: each class's part of the images is its bias."""
+    """Solves the least squares problem. The bias is the frequency of each class."""
     bias = sums.targets / max(1, sums.count)
     squares = sums.squares.copy()
     squares[np.diag_indices(len(squares))] += _RIDGE
     found = cho_solve(
         cho_factor(squares, overwrite_a=True), sums.products - sums.inputs[:, None] * bias
     )
-    # Folded, so that an image that is judged needs its nearness alone.
+    # Folded into the weight, so that prediction needs only the kernel.
     weight = solve_triangular(landmarks.cholesky, found.astype(np.float32), lower=True, trans="T")
     return KernelHead(landmarks, weight, bias.astype(np.float32))

@@ -1,4 +1,4 @@
-"""A linear head on frozen features: in seconds, and the best place to start fine-tuning from.
+"""The probe: a linear head on frozen features, which fine-tuning starts from.
 
 Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv 2202.10054: a
 random head sends large wrong gradients into the backbone; a fitted one does not.
@@ -27,19 +27,19 @@ def probe(
     *,
     context: Context = _HERE,
 ) -> Classifier:
-    """The pretrained network with its head fitted to the data: fast, and the floor to beat.
+    """Replaces the head of a network by a linear head fitted on its frozen features.
 
     Args:
-        classifier: Pretrained; its own head is replaced.
-        dataset: Cleaned and split.
-        settings: How many images, which strengths.
+        classifier: Pretrained network.
+        dataset: Cleaned data set with splits.
+        settings: Number of images and regularization strengths.
         context: The run.
 
     Returns:
-        A classifier of the data's classes whose backbone is unchanged.
+        A classifier of the data set's classes; the backbone is unchanged.
 
     Raises:
-        DataError: There are fewer than two classes to learn.
+        DataError: The data set has fewer than two classes, or a class without training images.
     """
     check_trainable(dataset)
     rng = np.random.default_rng(context.seed_for("probe"))
@@ -60,9 +60,9 @@ def probe(
     layer = nn.Linear(fitted.weight.shape[1], len(dataset.classes))
     fitted.copy_to(layer)
     network = with_head(classifier.module(), layer).eval()
-    judged = "val" if len(val) else "train"
-    context.progress.info(f"probe: {judged} accuracy {fitted.accuracy:.3f}")
-    figures = {f"{judged}_accuracy": fitted.accuracy, "regularization": fitted.regularization}
+    split = "val" if len(val) else "train"
+    context.progress.info(f"probe: {split} accuracy {fitted.accuracy:.3f}")
+    figures = {f"{split}_accuracy": fitted.accuracy, "regularization": fitted.regularization}
     return classifier.after(
         StepRecord("probe", plain(settings), figures),
         network=network,
@@ -72,18 +72,19 @@ def probe(
 
 
 def check_trainable(dataset: Dataset) -> None:
-    """Refuses data that nothing can be learnt from.
+    """Checks that a classifier can be trained on a data set.
 
     Args:
-        dataset: Split.
+        dataset: Data set with splits.
 
     Raises:
-        DataError: Fewer than two classes, or a class without training images.
+        DataError: There are fewer than two classes, a class has no training images, or the images
+            were never decoded.
     """
     if len(dataset.classes) < 2:
-        shown = f"only the class {dataset.classes[0]!r}" if dataset.classes else "no labels"
+        content = f"only the class {dataset.classes[0]!r}" if dataset.classes else "no labels"
         raise DataError(
-            f"data has {shown}; a classifier needs at least two classes.",
+            f"data has {content}; a classifier needs at least two classes.",
             where=dataset.root,
             hint="Put the images into one folder per class.",
         )
@@ -92,12 +93,12 @@ def check_trainable(dataset: Dataset) -> None:
         raise DataError(
             f"class {empty[0]!r} has no training images.",
             where=dataset.root,
-            hint="Add some to train, or leave the class out with "
+            hint="Add images to the train split, or leave the class out with "
             "--set data.leave_out_classes=[...].",
         )
     if dataset.table["digest"].take(dataset.rows("train")).null_count:
         raise DataError(
-            "images were listed but never looked at.",
+            "images were listed but never decoded.",
             where=dataset.root,
             hint="Clean the data first, with 'unreadable' among clean.checks.",
         )

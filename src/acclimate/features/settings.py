@@ -1,4 +1,4 @@
-"""Settings of the feature room."""
+"""Settings of the probe."""
 
 from typing import Annotated
 
@@ -8,9 +8,10 @@ from acclimate.settings import Settings
 
 
 class Probe(Settings):
-    """How a linear head is fitted on frozen features."""
+    """Fits a linear head on frozen features."""
 
     max_images: Annotated[int, Field(ge=2)] = 20_000
-    """Images the head is fitted on at most: 100 MB of 1,280 features. Fine-tuning sees them all."""
+    """Largest number of images the head is fitted on; 20,000 rows of 1,280 features are 100 MB.
+    Fine-tuning uses all images."""
     regularization: tuple[PositiveFloat, ...] = (1e-3, 1e-2, 1e-1, 1.0)
-    """Inverse strengths that are tried on standardized features; val chooses."""
+    """Inverse regularization strengths to try on standardized features; the best on val is used."""

@@ -1,4 +1,4 @@
-"""Feature rows on disk, found by the digest of the image, kept between runs."""
+"""Feature rows on disk, looked up by image digest and kept between runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows of a store that stay on disk until they are asked for."""
+    """Rows of a store that are read from disk when they are indexed."""
 
     _file: Path
     _positions: NDArray[np.int64]
@@ -25,11 +25,11 @@ class StoredRows:
     _columns: int
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return len(self._positions)
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Features:
-        """Some of the rows.
+        """Reads some rows.
 
         Args:
             rows: int64, (n,).
@@ -38,32 +38,32 @@ class StoredRows:
             float32, (n, D), in memory.
 
         Raises:
-            OutputError: Something else has cut the file.
+            OutputError: Another program truncated the file.
         """
         found = np.empty((len(rows), self._columns), np.float32)
         if not len(rows):
             return found
-        # Read, not mapped: of a mapped file all that was near what was read counts as our memory.
+        # Read, not memory-mapped: neighbouring pages of a mapped file would count as our memory.
         with self._file.open("rb", buffering=0) as stream:
             for row, position in zip(found, self._positions[rows].tolist(), strict=True):
                 stream.seek(position * self._dimension * row.itemsize)
                 if stream.readinto(row.data) != row.nbytes:
                     raise OutputError(
-                        "features that were written are gone.",
+                        "stored features are missing.",
                         where=self._file,
-                        hint="Run again, with nothing else changing this folder.",
+                        hint="Run again, and let no other program change this folder.",
                     )
         return found
 
 
 class FeatureStore:
-    """Append-only rows of one backbone at one input size.
+    """Append-only feature rows of one backbone at one input size.
 
-    Rows are written before their digests, so that a killed run leaves at most rows without a
-    name, which the next one overwrites.
+    Rows are written before their digests. A killed run leaves at most rows without a digest, which
+    the next run overwrites.
 
     Args:
-        folder: Of this backbone and input contract.
+        folder: Folder for this backbone and input contract.
         dimension: D, the number of features.
     """
 
@@ -75,11 +75,11 @@ class FeatureStore:
         self._refresh()
 
     def lock(self) -> FileLock:
-        """Held while rows are added: two runs may share a store."""
+        """The lock to hold while adding rows, because several runs may share a store."""
         return store_lock(self.folder)
 
     def missing(self, digests: Sequence[bytes]) -> list[int]:
-        """The positions of the images whose features are not here yet, each image once."""
+        """Positions of the images without stored features, each distinct image once."""
         self._refresh()
         seen: set[bytes] = set()
         positions = []
@@ -90,10 +90,10 @@ class FeatureStore:
         return positions
 
     def add(self, digests: Sequence[bytes], features: Features) -> None:
-        """Appends rows; call it under the lock.
+        """Appends rows. The caller must hold the lock.
 
         Args:
-            digests: Of the images, 16 bytes each.
+            digests: Image digests, 16 bytes each.
             features: float32, (n, D).
         """
         assert features.shape == (len(digests), self.dimension)
@@ -107,14 +107,14 @@ class FeatureStore:
         self._index.update({d: end + i for i, d in enumerate(digests)})
 
     def rows(self, digests: Sequence[bytes], columns: int | None = None) -> StoredRows:
-        """The rows of some images, in their order, which may be more than memory holds.
+        """The rows of some images, in the given order, still on disk.
 
         Args:
-            digests: Of images that are all here.
-            columns: How many of the first are wanted; None for all.
+            digests: Digests of stored images.
+            columns: Number of leading columns; None for all.
 
         Returns:
-            Where they are.
+            The rows.
         """
         positions = np.asarray([self._index[d] for d in digests], np.int64)
         return StoredRows(self._rows, positions, self.dimension, columns or self.dimension)
@@ -124,7 +124,7 @@ class FeatureStore:
         return self.dimension * 4
 
     def _refresh(self) -> None:
-        """Reads the names that another run may have added."""
+        """Reads the digests that another run may have added."""
         if not self._names.exists() or not self._rows.exists():
             return
         names = self._names.read_bytes()
@@ -134,7 +134,7 @@ class FeatureStore:
 
 
 def store_lock(folder: Path) -> FileLock:
-    """Held while anything is added to a store's folder, which need not exist yet."""
+    """The lock of a store's folder, which is created if it does not exist."""
     _make(folder)
     return FileLock(folder / "lock")
 

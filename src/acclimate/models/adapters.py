@@ -1,8 +1,8 @@
 """Low-rank adapters on the weights of linear and convolution layers.
 
-Source: Hu et al. 2021, "LoRA", arXiv 2106.09685. The sum of a frozen weight and a low-rank matrix
-is made in weight space (`torch.nn.utils.parametrize`), so one form serves linear, convolution and
-grouped layers, and merging gives the very network that was trained, bit for bit.
+Source: Hu et al. 2021, "LoRA", arXiv 2106.09685. The low-rank matrix is added to the frozen weight
+in weight space (`torch.nn.utils.parametrize`), which works for linear, convolution and grouped
+layers alike. The merged network computes exactly what the trained one computed.
 """
 
 import math
@@ -16,13 +16,13 @@ from acclimate.models.structure import head
 
 
 class LowRank(nn.Module):
-    """Adds `alpha / rank * up @ down` to a weight, seen as a matrix with a row an output.
+    """Adds `alpha / rank * up @ down` to a weight, as a matrix with one row per output.
 
     Args:
         weight: float, (O, ...).
         rank: At least 1.
         alpha: Strength.
-        generator: Draws the first matrix; the second starts at zero, so nothing changes at first.
+        generator: Initializes `down`; `up` starts at zero, which changes nothing.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class LowRank(nn.Module):
 
 
 def adapt(network: nn.Module, rank: int, alpha: float, seed: int) -> tuple[int, int]:
-    """Freezes a network but for its head, and puts adapters beside its weights.
+    """Freezes a network except for its head and adds adapters to its weights.
 
-    Where a low-rank form would hold as many numbers as the weight itself (depthwise convolutions:
-    9 a channel), the weight is trained in its place. Norms and biases stay frozen.
+    If an adapter would have as many parameters as the weight itself (depthwise convolutions have 9
+    per channel), the weight is trained instead. Norms and biases stay frozen.
 
     Args:
-        network: Changed in place; all else computes as before.
-        rank: Of each adapter.
-        alpha: Strength of each adapter.
-        seed: Draws their first matrices.
+        network: Changed in place; its outputs stay the same.
+        rank: Rank of each adapter.
+        alpha: Scaling of each adapter.
+        seed: Seed of the initialization.
 
     Returns:
-        How many layers got an adapter, and how many are trained whole.
+        The number of layers with an adapter, and the number of layers trained in full.
     """
     root = head_root(network)
     generator = torch.Generator().manual_seed(seed % 2**63)
@@ -78,7 +78,7 @@ def adapt(network: nn.Module, rank: int, alpha: float, seed: int) -> tuple[int, 
 
 
 def merge(network: nn.Module) -> None:
-    """Makes every parametrized weight an ordinary one of the same values. Changes the network."""
+    """Turns every parametrized weight into an ordinary one of the same values, in place."""
     for module in list(network.modules()):
         if not parametrize.is_parametrized(module):
             continue
@@ -89,7 +89,7 @@ def merge(network: nn.Module) -> None:
 
 
 def _first(module: nn.Module, name: str) -> None:
-    """Puts a parameter before its module's others again, as layers define them."""
+    """Moves a parameter before the others of its module, the order in which layers define them."""
     for other, parameter in list(module.named_parameters(recurse=False)):
         if other != name:
             delattr(module, other)
@@ -97,16 +97,16 @@ def _first(module: nn.Module, name: str) -> None:
 
 
 def _ours(module: nn.Module, name: str) -> bool:
-    """The user's own parametrizations are theirs to keep."""
+    """Whether acclimate added a parametrization; those of the user stay."""
     steps = module.parametrizations[name]  # type: ignore[index]
     return all(isinstance(step, (LowRank, Directions)) for step in steps)
 
 
 class Directions(nn.Module):
-    """Weights whose rows all have one length, which is learnt: the layer of a cosine head.
+    """Weights whose rows have one common, learned length: the layer of a cosine head.
 
     Args:
-        weight: float, (C, D): the rows' mean length is the first one.
+        weight: float, (C, D): the length starts at the mean of the rows' lengths.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
@@ -114,15 +114,16 @@ class Directions(nn.Module):
         self.log_length = nn.Parameter(weight.detach().norm(dim=1).mean().clamp_min(1e-6).log())
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """(C, D) to rows of the learnt length."""
+        """(C, D) to rows of the learned length."""
         return nn.functional.normalize(weight, dim=1) * self.log_length.exp()
 
 
 def constrain(network: nn.Module) -> None:
-    """Keeps a cosine head's directions at one length until they are merged. Changes the network.
+    """Keeps the rows of a cosine head at one length until `merge` is called.
 
     Args:
-        network: One with another head, or with directions of several lengths, stays as it is.
+        network: Changed in place. A network with another head, or with rows of different lengths,
+            stays as it is.
     """
     if head_kind(network) != "cosine":
         return

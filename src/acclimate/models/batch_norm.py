@@ -1,4 +1,4 @@
-"""Batch-norm statistics measured anew, and kept only where that is better."""
+"""Re-estimates batch-norm statistics, and keeps them only if the loss gets lower."""
 
 import copy
 from collections.abc import Sequence
@@ -24,44 +24,44 @@ def reestimate(
     loss_rows: Rows,
     norms: Sequence[nn.Module] | None = None,
 ) -> tuple[float, float]:
-    """Measures the statistics anew, and keeps them only where that lowers the loss.
+    """Re-estimates the running statistics, and keeps them only if that lowers the loss.
 
-    After channels were taken out or weights changed, other means and variances may come out. But
-    the old ones were measured on many more images: they stay where the new ones are no better.
+    After pruning or training, the means and variances may have changed. The old statistics were
+    measured on many more images, though, so they stay unless the new ones are better.
 
     Args:
-        network: On the CPU; changed in place, left in evaluation mode.
-        contract: What it expects.
-        pictures: The images as evaluation sees them; None decodes them.
-        dataset: The table.
-        statistics_rows: Rows whose statistics are taken.
-        loss_rows: Rows whose loss decides.
-        norms: The layers; all two-dimensional ones when None.
+        network: On the CPU; changed in place and left in evaluation mode.
+        contract: Its input contract.
+        pictures: Decoded images, prepared as for evaluation; None to decode them.
+        dataset: The data set.
+        statistics_rows: Images to measure the statistics on.
+        loss_rows: Images to compare the loss on.
+        norms: The layers to re-estimate; every `BatchNorm2d` if None.
 
     Returns:
-        The mean cross-entropy before, and with the new statistics.
+        The mean cross-entropy with the old statistics and with the new ones.
     """
-    seen = contract, pictures, dataset
-    before = _loss(network, *seen, loss_rows)
+    inputs = contract, pictures, dataset
+    before = _loss(network, *inputs, loss_rows)
     kept = copy.deepcopy(network.state_dict())
     found = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     chosen = found if norms is None else [m for m in norms if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in chosen]
     for module in chosen:
         module.reset_running_stats()
-        module.momentum = None  # a plain average over all batches
+        module.momentum = None  # a cumulative average over all batches
         module.train()
     to_input = Normalizer(contract, torch.device("cpu"))
     with torch.no_grad():
         for batch in ordered_batches(
             dataset, statistics_rows, contract, batch_size=64, cached_images=pictures
         ):
-            if len(batch.rows) > 1:  # a single image may have a single value a channel
+            if len(batch.rows) > 1:  # one image may have a single value per channel
                 network(to_input(torch.from_numpy(batch.images)))
     for module, momentum in zip(chosen, momenta, strict=True):
         module.momentum = momentum
     network.eval()
-    after = _loss(network, *seen, loss_rows)
+    after = _loss(network, *inputs, loss_rows)
     if not after < before:
         network.load_state_dict(kept)
     return before, after

@@ -1,8 +1,8 @@
-"""What a backbone's features of each class are like: enough to go on without the images.
+"""Statistics of the features of each class, from which classes can be added without the images.
 
 A mean for each class and one covariance for all (Hayes and Kanan 2020, "Lifelong Machine Learning
-with Deep Streaming Linear Discriminant Analysis", arXiv 1909.01520), the covariance as a matrix of
-low rank and a diagonal. Beside it some val images' features, which judge a head without the images.
+with Deep Streaming Linear Discriminant Analysis", arXiv 1909.01520). The covariance is stored as a
+low-rank matrix plus a diagonal. Some features of val images are stored too, to calibrate a head.
 """
 
 from dataclasses import dataclass, replace
@@ -17,23 +17,23 @@ from acclimate.errors import ModelFileError, reason
 from acclimate.files import digest_bytes
 
 RANK = 64
-"""Of 1,280 features. With rank 16 fine-tuned digits lost a point, the full matrix gained none; on
-CIFAR-10 the full matrix of 1,600 images was worse by two points: the cut regularizes."""
+"""For 1,280 features. On digits, rank 16 lost a point and the full matrix gained nothing. On
+CIFAR-10 the full matrix of 1,600 images was two points worse, because the low rank regularizes."""
 
 _PARTS = ("counts", "means", "factor", "diagonal", "held", "held_labels")
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Moments of features, by class.
+    """Moments of the features of each class.
 
     Attributes:
-        counts: float32, (C,): images that were measured; 0 where nothing is known of a class.
+        counts: float32, (C,): number of measured images; 0 if a class was not measured.
         means: float32, (C, D).
-        factor: float32, (R, D): the covariance within classes is factor' factor + diagonal.
-        diagonal: float32, (D,), not below 0.
-        held: float32, (M, D): features that nothing was fitted to; on disk in 16 bits.
-        held_labels: int64, (M,): their class ids.
+        factor: float32, (R, D): the covariance within classes is factor.T @ factor + diagonal.
+        diagonal: float32, (D,), not negative.
+        held: float32, (M, D): held-out features; stored as float16.
+        held_labels: int64, (M,): class ids of the held-out features.
     """
 
     counts: NDArray[np.float32]
@@ -47,12 +47,12 @@ class ClassStatistics:
     def of(
         cls, counts: NDArray[np.float64], means: NDArray[np.float64], within: NDArray[np.float64]
     ) -> Self:
-        """Statistics of moments; the covariance is cut to its largest directions.
+        """Builds statistics; the covariance is reduced to its largest principal components.
 
         Args:
             counts: (C,).
             means: (C, D).
-            within: (D, D): the covariance around the classes' own means.
+            within: (D, D): the covariance within the classes.
 
         Returns:
             The statistics.
@@ -67,35 +67,35 @@ class ClassStatistics:
         return cls(moments[0], moments[1], moments[2], moments[3], *nothing)
 
     def with_held_out(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Self:
-        """The same with more features that judge: (M, D), and their class ids, (M,)."""
+        """The same with more held-out features, (M, D), and their class ids, (M,)."""
         held, held_labels = np.vstack([self.held, features]), np.append(self.held_labels, labels)
         return replace(self, held=held, held_labels=held_labels)
 
     def within(self) -> NDArray[np.float64]:
-        """float64, (D, D): the covariance around the classes' means."""
+        """float64, (D, D): the covariance within the classes."""
         factor = self.factor.astype(np.float64)
         return factor.T @ factor + np.diag(self.diagonal.astype(np.float64))
 
     def with_more_classes(self, num_classes: int) -> Self:
-        """The same with more classes at the end, of which nothing is known."""
+        """The same with more classes at the end, whose counts are 0."""
         more = num_classes - len(self.counts)
         counts, means = np.pad(self.counts, (0, more)), np.pad(self.means, ((0, more), (0, 0)))
         return replace(self, counts=counts, means=means)
 
     def merged(self, other: Self) -> Self:
-        """The statistics of both sets of images together, but for what the cut leaves out.
+        """The statistics of two sets of images together, up to the low-rank approximation.
 
         Args:
-            other: Of the same features and classes.
+            other: Statistics of the same features and classes.
 
         Returns:
-            The whole.
+            The combined statistics.
         """
         own_counts, other_counts = self.counts.astype(np.float64), other.counts.astype(np.float64)
         total = np.maximum(own_counts + other_counts, 1)
         shift = other.means.astype(np.float64) - self.means
         means = self.means + (other_counts / total)[:, None] * shift
-        # A class in both sets also scatters by the distance of its two means.
+        # A class in both sets also has scatter between its two means.
         scatter = self.within() * own_counts.sum() + other.within() * other_counts.sum()
         scatter += (shift * (own_counts * other_counts / total)[:, None]).T @ shift
         merged = self.of(
@@ -107,7 +107,7 @@ class ClassStatistics:
         return held.with_held_out(other.held, other.held_labels)
 
     def as_bytes(self) -> bytes:
-        """As a safetensors file."""
+        """The content of a safetensors file."""
         parts = {name: getattr(self, name) for name in _PARTS}
         return safetensors.numpy.save({**parts, "held": self.held.astype(np.float16)})
 
@@ -116,14 +116,14 @@ class ClassStatistics:
         """Reads what `as_bytes` wrote.
 
         Args:
-            content: The file.
+            content: The content of the file.
             num_classes: C.
 
         Returns:
             The statistics.
 
         Raises:
-            ModelFileError: It holds no such thing.
+            ModelFileError: The content is not valid.
         """
         try:
             parts = safetensors.numpy.load(content)
@@ -139,7 +139,7 @@ class ClassStatistics:
         return found
 
     def _fits(self, num_classes: int) -> bool:
-        """Whether a stranger's numbers are what they are said to be."""
+        """Whether shapes and values are consistent; the file may come from anywhere."""
         size, labels = self.diagonal.size, self.held_labels
         return (
             self.counts.shape == (num_classes,)
@@ -155,5 +155,5 @@ class ClassStatistics:
 
     @property
     def digest(self) -> str:
-        """Of the file."""
+        """The digest of the file."""
         return digest_bytes(self.as_bytes())

@@ -1,4 +1,4 @@
-"""A network with all that makes its numbers mean something: classes, input contract, card."""
+"""The classifier: a network with its classes, its input contract and its card."""
 
 import json
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ MAX_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one stage did to a classifier.
+    """One step in the history of a classifier.
 
     Attributes:
-        stage: Its name.
-        settings: With every default written out.
-        figures: What it measured.
-        notes: What a reader should know, whole sentences.
-        curve: Of a training: figures an epoch, the start first.
+        stage: The name of the stage.
+        settings: Its settings, including defaults.
+        figures: What the stage measured.
+        notes: Remarks for readers, in whole sentences.
+        curve: Figures per epoch if the stage trained, starting before the first epoch.
     """
 
     stage: str
@@ -48,14 +48,14 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Card:
-    """Where a classifier comes from.
+    """The history of a classifier.
 
     Attributes:
-        source: Of the pretrained weights.
-        licence: Of the pretrained weights, or "unknown".
-        parent: Digest of the classifier it was made from.
-        dataset: Digest of the data it learnt from.
-        steps: What was done, oldest first.
+        source: Origin of the pretrained weights.
+        licence: Licence of the pretrained weights, or "unknown".
+        parent: Digest of the classifier before the last step.
+        dataset: Digest of the training data.
+        steps: The steps, oldest first.
     """
 
     source: str
@@ -67,18 +67,24 @@ class Card:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, its classes, its input contract and its card.
+    """A network with its classes, its input contract and its card.
+
+    >>> from acclimate import Classifier, probe
+    >>> model = probe("efficientnet-lite0", "photos/", image_size=64)
+    >>> model.save(Path("leaf.model"))
+    >>> Classifier.load(Path("leaf.model")).digest == model.digest
+    True
 
     Attributes:
-        architecture: "timm:NAME", or "module:NAME" for a module of the user's own.
-        network: In evaluation mode; None where only the ONNX graph can be run.
-        classes: Names; logits stand in this order.
-        contract: What the network expects of pixels.
-        card: Where it comes from.
+        architecture: "timm:NAME", or "module:NAME" for a module of the user.
+        network: The PyTorch network in evaluation mode; None if there is only an ONNX graph.
+        classes: Class names, in the order of the logits.
+        contract: How images are prepared for the network.
+        card: The history of the classifier.
         precision: "float32" or "int8".
-        graph: An ONNX file's bytes, with contract and classes inside; None before export.
-        statistics: What features of each class are like; None where they were not measured. No
-            logit depends on them, so the digest leaves them out.
+        graph: The content of an ONNX file, including contract and classes; None before export.
+        statistics: Statistics of the features of each class; None if they were not measured. The
+            digest excludes them, because the logits do not depend on them.
     """
 
     architecture: str
@@ -91,12 +97,12 @@ class Classifier:
     statistics: ClassStatistics | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """A classifier that cannot be run in any way is a mistake of ours."""
+        """Checks that there is a network or a graph."""
         assert self.network is not None or self.graph is not None
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all that the logits depend on."""
+        """The digest of everything that the logits depend on."""
         parts = [self.architecture, list(self.classes), self.contract.as_record(), self.precision]
         if self.network is None or self.precision != "float32":
             parts.append(digest_bytes(self.graph or b""))
@@ -106,30 +112,31 @@ class Classifier:
 
     @property
     def name(self) -> str:
-        """Short, for tables and messages."""
+        """A short name for tables and messages."""
         return self.architecture.split(":", 1)[-1]
 
     @property
     def parameters(self) -> int:
-        """The number of weights of the network; 0 where only the graph is at hand."""
+        """The number of parameters of the network; 0 if there is only a graph."""
         return 0 if self.network is None else sum(p.numel() for p in self.network.parameters())
 
     def module(self) -> nn.Module:
-        """The PyTorch network, for stages that train.
+        """Returns the PyTorch network.
 
         Returns:
-            The network itself: copy it before changing it.
+            The network itself. Copy it before changing it.
 
         Raises:
             ModelFileError: There is only an ONNX graph.
         """
         if self.network is None:
             if self.architecture.startswith("module:"):
-                hint = "Give the module to Classifier.load(folder, network=...) from Python."
+                hint = "Load it from Python with Classifier.load(folder, network=...)."
             else:
                 hint = "Use the folder of the stage before quantization."
             raise ModelFileError(
-                f"{self.name} ({self.precision}) has no PyTorch network to work on.", hint=hint
+                f"{self.name} ({self.precision}) has no PyTorch network, only an ONNX graph.",
+                hint=hint,
             )
         return self.network
 
@@ -140,12 +147,12 @@ class Classifier:
         dataset: str | None = None,
         **changes: Any,  # noqa: ANN401 - fields of this class
     ) -> Self:
-        """The classifier that a stage made of this one, with the step written in its card.
+        """Returns a changed classifier with one more step in its card.
 
         Args:
-            step: What was done.
-            dataset: Digest of the data it learnt from.
-            **changes: Fields of the classifier that are new.
+            step: The step.
+            dataset: Digest of the training data, if the step trained.
+            **changes: New values of fields.
 
         Returns:
             The new classifier.
@@ -163,25 +170,25 @@ class Classifier:
         return replace(self, card=card, **changes)
 
     def save(self, folder: Path) -> None:
-        """Writes `model.json`, `model.safetensors`, and what there is of the others.
+        """Writes the classifier to a folder.
 
-        `model.onnx` once exported, `curve.csv` once trained, `statistics.safetensors` where
-        features were measured.
+        The folder holds `model.json` and `model.safetensors`, and, if they exist, `model.onnx`,
+        `curve.csv` and `statistics.safetensors`.
 
         Args:
-            folder: Made whole, then renamed into place.
+            folder: The model folder; written completely before it is renamed into place.
 
         Raises:
-            OutputError: The place cannot be written.
+            OutputError: The folder cannot be written.
         """
         with atomic_folder(folder) as part:
             self.write_into(part)
 
     def write_into(self, folder: Path) -> None:
-        """Writes the files into a folder that stands."""
+        """Writes the files into an existing folder."""
         counts: dict[str, int] = {}
         if self.network is not None and self.precision == "float32":
-            # Not save_file: it hides a full disk in an error of its own.
+            # Not save_file, which hides a full disk behind its own type of error.
             (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(_weights(self.network)))
             counts = counts_beyond_shapes(self.network)
         if self.graph is not None:
@@ -204,17 +211,17 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path, *, network: nn.Module | None = None) -> Self:
-        """Reads what `save` wrote; runs no code from it.
+        """Reads a model folder. No code from the folder is executed.
 
         Args:
             folder: The model folder.
-            network: The module to put the weights into, for a network of the user's own.
+            network: The module to load the weights into, for a module of the user.
 
         Returns:
             The classifier.
 
         Raises:
-            ModelFileError: The folder is incomplete, malformed, or does not fit its own digest.
+            ModelFileError: The folder is incomplete, malformed or damaged.
         """
         record = _read_record(folder)
         try:
@@ -241,36 +248,37 @@ class Classifier:
                 network = build(architecture, len(classes), weights, counts, folder, size)
         elif network is not None:
             raise ModelFileError(
-                f"there is no {WEIGHTS_FILE} here to put into the module.", where=folder
+                f"the model folder has no {WEIGHTS_FILE} to load into the module.", where=folder
             )
         graph = (folder / ONNX_FILE).read_bytes() if (folder / ONNX_FILE).exists() else None
         if network is None and graph is None:
             raise ModelFileError(
-                "model folder has neither weights that can be rebuilt nor model.onnx.", where=folder
+                "the model folder has neither weights of a timm architecture nor model.onnx.",
+                where=folder,
             )
         if network is not None:
             network = network.eval()
         statistics = _read_statistics(folder, record, len(classes))
         model = cls(architecture, network, classes, contract, card, precision, graph, statistics)
-        # Without its module, a network of the user's own is known by its graph alone.
+        # The digest of a module of the user can only be computed with the module.
         known = network is not None or precision != "float32"
         whole = graph is None or digest_bytes(graph) == graph_digest
         if not whole or (known and model.digest != digest):
             raise ModelFileError(
-                "weights do not fit the digest in model.json: a file was changed or damaged.",
+                "the weights do not match the digest in model.json: a file was changed or damaged.",
                 where=folder,
-                hint="Make the model again, or take it from where it came.",
+                hint="Run the stage again, or copy the model again from its source.",
             )
         return model
 
 
 def digest_weights(network: nn.Module) -> str:
-    """The digest of a network's weights: names, shapes and values."""
+    """The digest of the names, shapes and values of a network's weights."""
     return digest_bytes(safetensors.torch.save(_weights(network)))
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file; nothing in it is run.
+    """Reads the tensors of a weights file. No code from the file is executed.
 
     Args:
         path: `.safetensors`, or a state dict that `torch.load(weights_only=True)` accepts.
@@ -279,15 +287,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         Name to tensor, on the CPU.
 
     Raises:
-        ModelFileError: The file is no such thing.
+        ModelFileError: The file is not a weights file.
     """
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the parsers raise many kinds on a hostile or damaged file
+    except Exception as error:  # the parsers raise many types of errors
         raise ModelFileError(
-            f"file cannot be read as weights ({reason(error)}).",
+            f"not a valid weights file ({reason(error)}).",
             where=path,
             hint="Give a .safetensors file, or a plain state dict saved with torch.save.",
         ) from error
@@ -297,20 +305,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, dict) or not all(
         isinstance(v, torch.Tensor) for v in loaded.values()
     ):
-        raise ModelFileError("file holds no state dict (name to tensor).", where=path)
+        raise ModelFileError("the file has no state dict (name to tensor).", where=path)
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
 def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where: Path) -> None:
-    """Puts weights into a network; a missing, extra or misshapen one is an error.
+    """Loads weights into a network. A missing, extra or misshapen tensor is an error.
 
     Args:
         network: Changed in place.
         weights: Name to tensor.
-        where: For the message.
+        where: Path for error messages.
 
     Raises:
-        ModelFileError: They do not fit.
+        ModelFileError: The weights do not fit.
     """
     try:
         network.load_state_dict(weights, strict=True)
@@ -327,14 +335,14 @@ def _load_into_own(
     counts: Mapping[str, int],
     where: Path,
 ) -> None:
-    """Puts weights into a module of the user's; one that was pruned is narrowed first."""
+    """Loads weights into a module of the user, and narrows it first if it was pruned."""
     if any(step.stage == "prune" for step in card.steps):
         fit_to_shapes(network, weights, counts)
     load_strictly(network, weights, where)
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a folder holds a classifier of ours."""
+    """Whether a path is a model folder."""
     return (path / MODEL_FILE).is_file()
 
 
@@ -346,7 +354,9 @@ def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
 def _read_record(folder: Path) -> dict[str, Any]:
     if not is_model_folder(folder):
         raise ModelFileError(
-            "no model.json here.", where=folder, hint="Give the folder that a stage wrote."
+            "not a model folder: it has no model.json.",
+            where=folder,
+            hint="Give a folder that a stage wrote.",
         )
     try:
         return read_record(folder / MODEL_FILE, "model", FORMAT)
@@ -363,9 +373,9 @@ def _read_statistics(
     content = path.read_bytes() if path.is_file() else b""
     if digest_bytes(content) != expected:
         raise ModelFileError(
-            f"{STATISTICS_FILE} is not the one that model.json names: it was changed or lost.",
+            f"{STATISTICS_FILE} does not match its digest in model.json: it was changed or lost.",
             where=folder,
-            hint="Make the model again, or take it from where it came.",
+            hint="Run the stage again, or copy the model again from its source.",
         )
     return ClassStatistics.from_bytes(content, num_classes)
 
@@ -385,5 +395,5 @@ def _read_card(record: Mapping[str, Any]) -> Card:
 
 
 def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - any settings class
-    """A settings object as plain JSON values, for a card."""
+    """Converts settings to JSON values for a card."""
     return cast("dict[str, Any]", json.loads(settings.model_dump_json()))

@@ -1,4 +1,4 @@
-"""Other heads than one fully connected layer; each still ends in one, which is its last layer."""
+"""The kinds of heads. The last layer of each is fully connected."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,26 +13,26 @@ _HIDDEN = 512
 
 
 class UnitLength(nn.Module):
-    """Brings features to one length: only their direction is left."""
+    """Normalizes features to one length."""
 
     length: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # A buffer and not a number: the digest of a network's weights must tell it from one that
-        # does not do this, or the one's kept features would pass for the other's.
+        # A buffer, so that the digest of the weights differs from that of a network without this
+        # layer. Otherwise the cached features of one would be used for the other.
         self.register_buffer("length", torch.ones(()))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) to features of the buffer's length."""
+        """Scales features, (B, D), to the length in the buffer."""
         return functional.normalize(features, dim=1) * self.length
 
 
 class CosineHead(nn.Sequential):
-    """Logits from the angle between an image's features and each class's direction.
+    """Logits from the cosine between an image's features and each class's weight.
 
-    Source: Gidaris and Komodakis 2018, arXiv 1804.09458. That all directions have one length is
-    a constraint while training (`adapters.constrain`); afterwards they are an ordinary layer.
+    Source: Gidaris and Komodakis 2018, arXiv 1804.09458. During training, `adapters.constrain`
+    keeps all rows of the weight at one length; afterwards they are an ordinary layer.
 
     Args:
         features: D.
@@ -49,7 +49,7 @@ class MlpHead(nn.Sequential):
     Args:
         features: D.
         classes: C.
-        hidden: Units; auto when None: the features' number, at most 512.
+        hidden: Number of hidden units; None for the number of features, at most 512.
     """
 
     def __init__(self, features: int, classes: int, hidden: int | None = None) -> None:
@@ -67,13 +67,13 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "cosine": CosineHead,
     "mlp": MlpHead,
 }
-"""(features, classes) to a head of random weights."""
+"""Name to a function of (features, classes) that returns a head with random weights."""
 
 _OWN: dict[str, type[nn.Sequential]] = {"cosine": CosineHead, "mlp": MlpHead}
 
 
 def head_root(network: nn.Module) -> str:
-    """The dotted name of the whole head, hidden layers included."""
+    """The dotted name of the head, including hidden layers."""
     name = head_names(network)[0]
     parent = name.rpartition(".")[0]
     own = isinstance(network.get_submodule(parent), tuple(_OWN.values()))
@@ -81,28 +81,28 @@ def head_root(network: nn.Module) -> str:
 
 
 def head_kind(network: nn.Module) -> str:
-    """Which of `HEADS` a network has."""
+    """The kind of a network's head, a name in `HEADS`."""
     root = network.get_submodule(head_root(network))
     return next((name for name, kind in _OWN.items() if isinstance(root, kind)), "linear")
 
 
 def replace_head(network: nn.Module, kind: str, classes: int) -> None:
-    """Gives a network a head of random weights. Changes the network.
+    """Replaces the head of a network by one with random weights.
 
     Args:
-        network: Any classifier.
+        network: Any classifier; changed in place.
         kind: A name in `HEADS`.
         classes: C.
 
     Raises:
-        ModelFileError: The network has two heads, and only plain ones can stand for both.
+        ModelFileError: The network has two heads, and the new head is not linear.
     """
     names = head_names(network)
     if len(names) > 1 and kind != "linear":
         raise ModelFileError(
-            f"{type(network).__name__} has two heads: a {kind} head cannot stand for both.",
+            f"{type(network).__name__} has two heads, which a {kind} head cannot replace.",
             where="fine_tune.head",
-            hint="Leave it at auto.",
+            hint="Leave head at auto.",
         )
     root = head_root(network)
     linears = [m for m in network.get_submodule(root).modules() if isinstance(m, nn.Linear)]
@@ -112,10 +112,10 @@ def replace_head(network: nn.Module, kind: str, classes: int) -> None:
 
 
 def match_head(network: nn.Module, weights: Mapping[str, torch.Tensor], classes: int) -> None:
-    """Gives a network the kind of head whose weights are at hand. Changes the network.
+    """Gives a network the kind of head that some weights belong to.
 
     Args:
-        network: With a plain head, of the unpruned widths.
+        network: Has a linear head and the widths before pruning; changed in place.
         weights: Name to tensor.
         classes: C.
     """

@@ -1,4 +1,4 @@
-"""What a network knows halfway: textures and parts, which its last layer keeps little of."""
+"""Intermediate features: textures and parts, which the last layer keeps little of."""
 
 import torch
 from torch import nn
@@ -6,12 +6,13 @@ from torch import nn
 from acclimate.models.structure import blocks
 
 _DEPTHS = (0.6, 0.8)
-"""Parts of the network's blocks after which it is asked: where EfficientNet-Lite's fifth and sixth
-stages begin and end. Earlier ones helped on one of four data sets and harmed on another."""
+"""Positions among the network's blocks whose outputs are used: the begin and end of
+EfficientNet-Lite's fifth and sixth stages. Earlier ones helped on one of four data sets and were
+worse on another."""
 
 
 class WithIntermediateFeatures(nn.Module):
-    """A backbone that tells what it knew halfway after its features.
+    """A backbone that appends intermediate features to its own.
 
     Args:
         network: A backbone: float32 (B, 3, S, S) to (B, D).
@@ -22,18 +23,18 @@ class WithIntermediateFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 (B, D + M): the features, then the mean over places of some blocks' outputs."""
+        """float32 (B, D + M): the features, then the mean outputs of some blocks."""
         features, middle = self.with_intermediate(images)
         return torch.cat([features, *middle], 1)
 
     def with_intermediate(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The same apart.
+        """Returns features and intermediate features separately.
 
         Args:
             images: float32 (B, 3, S, S).
 
         Returns:
-            Features, float32 (B, D); means over places, each float32 (B, C), M numbers in all.
+            Features, float32 (B, D); and means over positions, each float32 (B, C), M in total.
         """
         collected: list[torch.Tensor] = []
 
@@ -42,7 +43,7 @@ class WithIntermediateFeatures(nn.Module):
 
         parts = [part for _, part in blocks(self.network)]
         chosen = [parts[int(depth * len(parts))] for depth in _DEPTHS] if parts else []
-        # Hooks of one call: others would be shared by copies of the network.
+        # Registered for one call, because copies of the network would share permanent hooks.
         hooks = [part.register_forward_hook(collect) for part in chosen]
         features: torch.Tensor = self.network(images)
         for hook in hooks:
@@ -51,27 +52,27 @@ class WithIntermediateFeatures(nn.Module):
 
 
 def _pooled(output: object) -> list[torch.Tensor]:
-    """float32 (B, C), or nothing where the output is neither a map nor tokens."""
+    """float32 (B, C), or nothing if the output is neither a feature map nor tokens."""
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         return []
     if output.ndim == 3:
         return [output.mean(1)]
-    # Some transformers put channels last; images are square, so the two equal sides are places.
+    # Some transformers put channels last. Images are square, so the two equal sides are spatial.
     last = output.shape[1] == output.shape[2] != output.shape[3]
     return [output.mean((1, 2) if last else (2, 3))]
 
 
 def intermediate_size(network: WithIntermediateFeatures, image_size: int) -> int:
-    """How many numbers follow the features.
+    """The number of intermediate features.
 
     Args:
         network: In evaluation mode.
         image_size: px.
 
     Returns:
-        M, 0 where no block's output can be averaged.
+        M; 0 if no block's output can be averaged.
     """
-    first = next(network.parameters(), None)  # a head on plain pixels has nothing before it
+    first = next(network.parameters(), None)  # a head on plain pixels has no layer before it
     device = None if first is None else first.device
     example = torch.zeros(1, 3, image_size, image_size, device=device)
     with torch.inference_mode():

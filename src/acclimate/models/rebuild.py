@@ -1,4 +1,4 @@
-"""A saved network, built again from its architecture's name and its weights."""
+"""Rebuilds a saved network from the name of its architecture and its weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,21 +19,21 @@ def build(
     where: Path,
     image_size: int | None = None,
 ) -> nn.Module:
-    """A named architecture, fitted to the shapes of its (perhaps pruned) weights.
+    """Builds an architecture and resizes its layers to the shapes of (perhaps pruned) weights.
 
     Args:
         architecture: "timm:NAME".
         num_classes: Outputs of the head.
         weights: Name to tensor.
         counts: Groups of the grouped convolutions.
-        where: For the message.
-        image_size: px, for networks that are built for one size; their own where None.
+        where: Path for error messages.
+        image_size: px, for networks built for one size; None for their default.
 
     Returns:
-        The network in evaluation mode, weights loaded strictly.
+        The network in evaluation mode, with the weights loaded.
 
     Raises:
-        ModelFileError: Name or weights do not fit.
+        ModelFileError: The name is unknown, or the weights do not fit.
     """
     network = create(architecture, num_classes)
     if image_size is not None:

@@ -1,4 +1,4 @@
-"""Logits behind one call, whatever runs the network."""
+"""Runs classifiers with PyTorch or ONNX Runtime behind one function type."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,21 +23,21 @@ Logits = NDArray[np.float32]
 Run = Callable[[Pixels], Logits]
 """uint8 (B, S, S, 3) to float32 (B, C)."""
 Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
-"""What a graph takes to what it gives."""
+"""The input of a graph to its output."""
 
 
 def run_torch(classifier: Classifier, device: str = "auto") -> Run:
-    """The PyTorch network on a device, channels last.
+    """Runs the PyTorch network on a device, channels last.
 
     Args:
-        classifier: With a network.
+        classifier: Has a network.
         device: "auto", "cpu", "cuda", …
 
     Returns:
-        Pixels to logits.
+        A function from pixels to logits.
 
     Raises:
-        ModelFileError: There is no network, or no such device.
+        ModelFileError: There is no network, or the device is not available.
     """
     chosen = choose_device(device)
     network = on_device(classifier.module(), chosen).eval()
@@ -52,19 +52,19 @@ def run_torch(classifier: Classifier, device: str = "auto") -> Run:
 
 
 def as_tensor(images: Pixels) -> torch.Tensor:
-    """Pixels as a tensor; a copy only where PyTorch could not use their memory."""
+    """Pixels as a tensor, copied only if PyTorch cannot use their memory."""
     return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
 def run_onnx(classifier: Classifier, device: str = "auto") -> Run:
-    """The exported graph in ONNX Runtime.
+    """Runs the exported graph with ONNX Runtime.
 
     Args:
-        classifier: Exported.
-        device: A GPU is used where ONNX Runtime was built for one.
+        classifier: Has an ONNX graph.
+        device: A GPU is used if ONNX Runtime was built for it, unless this is "cpu".
 
     Returns:
-        Pixels to logits.
+        A function from pixels to logits.
 
     Raises:
         ModelFileError: There is no graph.
@@ -76,36 +76,36 @@ def run_onnx(classifier: Classifier, device: str = "auto") -> Run:
 
 
 def open_session(graph: bytes, device: str = "auto") -> Infer:
-    """An ONNX graph of one input and one output, ready to run.
+    """Opens an ONNX graph with one input and one output.
 
     Args:
-        graph: The file's bytes.
-        device: "auto", "cpu", "cuda".
+        graph: The content of the file.
+        device: "auto", "cpu" or "cuda".
 
     Returns:
-        float32 (B, 3, S, S) to the output.
+        A function from float32 (B, 3, S, S) to the output.
 
     Raises:
-        ModelFileError: The bytes are no graph that can be run.
+        ModelFileError: ONNX Runtime cannot run the graph.
     """
     return session_runner(create_session(graph, device))
 
 
 def create_session(graph: bytes, device: str) -> ort.InferenceSession:
-    """ONNX Runtime's session of a graph.
+    """Creates the ONNX Runtime session of a graph.
 
     Args:
-        graph: The file's bytes.
-        device: "auto", "cpu", "cuda".
+        graph: The content of the file.
+        device: "auto", "cpu" or "cuda".
 
     Returns:
         The session.
 
     Raises:
-        ModelFileError: The bytes are no graph that can be run.
+        ModelFileError: ONNX Runtime cannot run the graph.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised: once is enough
+    options.log_severity_level = 4  # errors are raised, and need not be logged too
     options.intra_op_num_threads = usable_cores()
     wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
     available = ort.get_available_providers()
@@ -113,17 +113,17 @@ def create_session(graph: bytes, device: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
-        raise ModelFileError(f"ONNX file cannot be run ({reason(error)}).") from error
+        raise ModelFileError(f"the ONNX file cannot be run ({reason(error)}).") from error
 
 
 def session_runner(session: ort.InferenceSession) -> Infer:
-    """The first output of a session; a graph of one image at a time is run once an image.
+    """Runs the first output of a session. A graph with batch size 1 is run once per image.
 
     Args:
-        session: Of one input.
+        session: Has one input.
 
     Returns:
-        A batch to the output, float32.
+        A function from a batch to the output, float32.
     """
     input_info = session.get_inputs()[0]
     one_by_one = bool(input_info.shape) and input_info.shape[0] == 1
@@ -142,17 +142,17 @@ def run_frozen(
     device: torch.device,
     graph: Callable[[], bytes] | None,
 ) -> Callable[[Pixels], NDArray[np.float32]]:
-    """A network that does not learn: ONNX Runtime on a CPU (2 to 4 times eager PyTorch).
+    """Runs a frozen network; on a CPU with ONNX Runtime, which is 2 to 4 times as fast as PyTorch.
 
     Args:
-        network: Moved to the device where PyTorch runs it itself.
-        contract: What it expects.
-        device: Where it runs.
-        graph: Gives the network as ONNX; asked on a CPU only. None where exporting does not pay:
-            PyTorch runs it there too.
+        network: Moved to the device if PyTorch runs it.
+        contract: Its input contract.
+        device: The device.
+        graph: Returns the network as ONNX; called on a CPU only. None to use PyTorch there too,
+            because exporting takes longer than it saves.
 
     Returns:
-        uint8 (B, S, S, 3) to what the network gives, float32.
+        A function from uint8 (B, S, S, 3) to the network's output, float32.
     """
     if device.type == "cpu" and graph is not None:
         infer = open_session(graph(), "cpu")
@@ -170,14 +170,14 @@ def run_frozen(
 def predict_logits(
     classifier: Classifier, dataset: Dataset, rows: Rows, context: Context, *, task: str
 ) -> Logits:
-    """The network's logits of some images, as evaluation sees them.
+    """Computes the logits of some images, prepared as for evaluation.
 
     Args:
-        classifier: With a network.
-        dataset: Cleaned.
-        rows: Which images.
+        classifier: Has a network.
+        dataset: Cleaned data set.
+        rows: The images.
         context: The run.
-        task: What the pass is called where its progress is shown.
+        task: Name of the pass in the progress output.
 
     Returns:
         float32, (n, C), in the order of the rows.
@@ -192,17 +192,17 @@ def predict_logits(
 
 
 def best_runtime(classifier: Classifier, device: str = "auto") -> str:
-    """The fastest way to run a classifier here: the graph on a CPU, the network on a GPU."""
+    """The fastest runtime for a classifier: ONNX Runtime on a CPU, PyTorch on a GPU."""
     on_cpu = choose_device(device).type == "cpu"
     return "onnx" if classifier.network is None or (on_cpu and classifier.graph) else "torch"
 
 
 class Normalizer:
-    """Pixels to the network's numbers, on its device, without leaving channels-last order.
+    """Moves pixels to a device and normalizes them, channels last in memory.
 
     Args:
-        contract: Mean and std.
-        device: Where the numbers are made.
+        contract: Has mean and std.
+        device: The device.
     """
 
     def __init__(self, contract: InputContract, device: torch.device) -> None:
@@ -216,16 +216,16 @@ class Normalizer:
         """uint8 (B, S, S, 3) to float32 (B, 3, S, S), channels last in memory."""
         count, height, width, _ = images.shape
         if width not in self._rows:
-            # For a whole row of pixels: over three numbers PyTorch's loops are short, and this took
-            # five times as long.
+            # Repeated for a row of pixels: PyTorch's inner loops would be three numbers long, and
+            # take five times as long.
             self._rows[width] = self.scale.repeat(width), self.shift.repeat(width)
         scale, shift = self._rows[width]
         moved = images.to(self.device, non_blocking=True)
-        with one_thread():  # else its others spin when it is done, and decoding waits for a core
-            numbers = moved.reshape(count, height, width * 3).float()  # a copy: images are bytes
+        with one_thread():  # idle threads would spin afterwards and take cores from decoding
+            numbers = moved.reshape(count, height, width * 3).float()  # a copy
             torch.addcmul(shift, numbers, scale, out=numbers)
         return numbers.view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 RUNTIMES: dict[str, Callable[[Classifier, str], Run]] = {"torch": run_torch, "onnx": run_onnx}
-"""(classifier, device) to a function from pixels to logits."""
+"""Name to a function of (classifier, device) that returns a function from pixels to logits."""

@@ -1,4 +1,4 @@
-"""Settings of the model room."""
+"""Settings of models, export and ONNX files."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,21 +12,21 @@ RuntimeName = Literal["torch", "onnx"]
 
 
 class Model(Settings):
-    """Which pretrained network is fitted."""
+    """The pretrained network."""
 
     name: str = "efficientnet-lite0"
-    """efficientnet-lite0/1/2 (weights inside the package), timm:NAME, or a folder of ours."""
+    """efficientnet-lite0/1/2 (weights are installed), timm:NAME, or a model folder."""
     weights: Path | None = None
-    """Local .safetensors or state-dict file with weights for the architecture `name`."""
+    """Local .safetensors or state-dict file with weights of the architecture `name`."""
     image_size: ImageSize | Auto = "auto"
-    """Side of the input in px; auto is the size the network was trained at."""
+    """Side of the input in px; auto is the size that the network was trained at."""
 
 
 class Export(Settings):
-    """How a classifier becomes one ONNX file."""
+    """Export to one ONNX file."""
 
     check_images: PositiveInt = 64
-    """Real images on which the file is compared with PyTorch."""
+    """Number of images to compare the ONNX file with PyTorch on."""
 
 
 Three = tuple[float, float, float]
@@ -35,19 +35,19 @@ _IMAGENET_STD: Three = (0.229, 0.224, 0.225)
 
 
 class OnnxFile(Settings):
-    """What an ONNX file of somebody else's does not say of itself."""
+    """Description of an ONNX file that acclimate did not write."""
 
     classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] = ()
-    """Names in the order of the outputs; must be given."""
+    """Class names in the order of the outputs; required."""
     image_size: ImageSize | Auto = "auto"
-    """Side of the input in px; auto is the graph's own."""
+    """Side of the input in px; auto is the size in the file."""
     mean: Three = _IMAGENET_MEAN
-    """Of each color, red first, in units of 0 to 1; ImageNet's where not given."""
+    """Mean of each color, red first, for pixels in [0, 1]; the default is ImageNet's."""
     std: Three = _IMAGENET_STD
-    """Of each color, in units of 0 to 1; ImageNet's where not given."""
+    """Standard deviation of each color, for pixels in [0, 1]; the default is ImageNet's."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
-    """How images are resized."""
+    """Interpolation for resizing images."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """Part of the shorter side that is seen; torchvision's resize to 256 and crop of 224."""
+    """Fraction of the shorter side to crop; 0.875 is a crop of 224 px from 256 px."""
     outputs: Literal["auto", "logits", "probabilities"] = "auto"
-    """What the graph gives; auto tells it from a few answers."""
+    """Kind of outputs; auto detects it on a few images of noise."""

@@ -1,4 +1,4 @@
-"""A network in two: what does not learn, and what does."""
+"""Splits a network into its frozen part and its trainable part."""
 
 import inspect
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from acclimate.errors import reason
 
 
 class CannotSplitError(Exception):
-    """A network cannot be divided; its message says why. For callers that do without."""
+    """A network cannot be split, for the reason in the message. Callers catch it."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class SplitNetwork:
     """A network as `suffix(prefix(images))`, made of the network's own layers.
 
     Attributes:
-        prefix: float32 (B, 3, S, S) to the activations. In evaluation mode; nothing in it learns.
-        suffix: Activations to logits (B, C). Training it trains the network.
-        shape: Of the activations of one image.
+        prefix: float32 (B, 3, S, S) to activations. Frozen, and in evaluation mode.
+        suffix: Activations to logits (B, C). It shares its weights with the network.
+        shape: The shape of the activations of one image.
     """
 
     prefix: nn.Module
@@ -31,22 +31,22 @@ class SplitNetwork:
 
 
 def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
-    """Divides a network where the first weights are that learn.
+    """Splits a network in front of its first trainable weights.
 
-    The prefix is all that depends on no weight that learns; it is found by tracing (Reed et al.
-    2021, arXiv 2112.08429), so it does not matter how the network is written.
+    The prefix is everything that depends on frozen weights only. It is found by tracing with
+    torch.fx (Reed et al. 2021, arXiv 2112.08429), whatever the structure of the network.
 
     Args:
-        network: On the CPU; its frozen weights have `requires_grad` off. Layers are shared with
-            the two parts and not copied.
+        network: On the CPU, with `requires_grad` off for frozen weights. Both parts share its
+            layers.
         image_size: px.
 
     Returns:
         The two parts.
 
     Raises:
-        CannotSplitError: Its first layer learns, it cannot be traced, does otherwise in training
-            than in evaluation, or several activations would have to be kept.
+        CannotSplitError: The first layer is trainable, the network cannot be traced, it computes
+            a different graph in training than in evaluation, or several activations would cross.
     """
     graph = _traced(network)
     example = torch.zeros(2, 3, image_size, image_size)
@@ -55,11 +55,11 @@ def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
     boundary = _smallest_boundary(network, graph, learning, values)
     if len(boundary) != 1:
         raise CannotSplitError(
-            f"{len(boundary)} activations cross from what is frozen to what learns"
+            f"{len(boundary)} activations cross from the frozen to the trainable layers"
         )
     (node,) = boundary
     if node.op == "placeholder":
-        raise CannotSplitError("its first layer learns")
+        raise CannotSplitError("its first layer is trainable")
     prefix, suffix = _cut_at(node, graph, learning)
     return SplitNetwork(
         fx.GraphModule(network, prefix, "Prefix").eval(),
@@ -69,7 +69,7 @@ def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
 
 
 def _cut_at(node: fx.Node, graph: fx.Graph, learning: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
-    """The steps up to an activation, and those that go on from it."""
+    """The nodes up to an activation, and the nodes after it."""
     needed, pending = {node}, [node]
     while pending:
         before = set(pending.pop().all_input_nodes) - needed
@@ -89,7 +89,7 @@ def _cut_at(node: fx.Node, graph: fx.Graph, learning: set[fx.Node]) -> tuple[fx.
 
 
 def _traced(network: nn.Module) -> fx.Graph:
-    """The network as a graph, the same in training and in evaluation."""
+    """The network as a graph, which must be the same in training and in evaluation."""
     was_training = network.training
     arguments = inspect.signature(network.forward).parameters.values()
     defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
@@ -97,29 +97,29 @@ def _traced(network: nn.Module) -> fx.Graph:
         training, evaluation = (
             _Tracer().trace(network.train(mode), defaults) for mode in (True, False)
         )
-    except Exception as error:  # tracing runs the network's own code on stand-ins
+    except Exception as error:  # tracing runs the network's own code with proxies
         raise CannotSplitError(f"it cannot be traced ({reason(error)})") from error
     finally:
         network.train(was_training)
     if str(training) != str(evaluation):
-        raise CannotSplitError("it is another function in training than in evaluation")
+        raise CannotSplitError("its graph in training differs from its graph in evaluation")
     return evaluation
 
 
 class _Tracer(fx.Tracer):
-    """Knows which of timm's layers and functions are not to be looked into."""
+    """Does not trace into the layers and functions that timm excludes from tracing."""
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
         self._leaves = tuple(get_notrace_modules())
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a layer is one step of the graph."""
+        """Whether a layer is one node of the graph."""
         return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _learning_nodes(network: nn.Module, graph: fx.Graph) -> set[fx.Node]:
-    """The steps that depend on a weight that learns."""
+    """The nodes that depend on a trainable weight."""
     learning: set[fx.Node] = set()
     for node in graph.nodes:
         learns = False
@@ -141,7 +141,7 @@ def _attribute(network: nn.Module, name: str) -> Any:  # noqa: ANN401 - whatever
 
 
 def _values(network: nn.Module, graph: fx.Graph, example: torch.Tensor) -> dict[fx.Node, Any]:
-    """What every step gives for an example."""
+    """The value of every node for an example."""
     values: dict[fx.Node, Any] = {}
 
     class Recorder(fx.Interpreter):
@@ -152,7 +152,7 @@ def _values(network: nn.Module, graph: fx.Graph, example: torch.Tensor) -> dict[
     was_training = network.training
     try:
         with torch.inference_mode():
-            # Memory of a step's value is needed until the end: the crossing is not known yet.
+            # All values are kept until the end, because the boundary is not known yet.
             Recorder(fx.GraphModule(network.eval(), graph), garbage_collect_values=False).run(
                 example
             )
@@ -164,10 +164,10 @@ def _values(network: nn.Module, graph: fx.Graph, example: torch.Tensor) -> dict[
 def _smallest_boundary(
     network: nn.Module, graph: fx.Graph, learning: set[fx.Node], values: dict[fx.Node, Any]
 ) -> tuple[fx.Node, ...]:
-    """The activations that cross, as few as can be had by moving cheap steps to what learns.
+    """The fewest activations that cross, after moving cheap nodes to the trainable part.
 
-    Sizes, constants and arguments that nobody gave belong to whoever reads them; so do shortcuts
-    and the like, which would keep the same activation twice.
+    Sizes, constants and default arguments are moved to the nodes that use them. So are skip
+    connections and the like, which would store the same activation twice.
     """
     while True:
         boundary = _boundary(graph, learning)
@@ -180,12 +180,12 @@ def _smallest_boundary(
 
 
 def _is_activation(value: object) -> bool:
-    """Whether it has a row an image, of the two that the example has."""
+    """Whether a value has one row per image; the example has two images."""
     return isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 2
 
 
 def _is_plain(network: nn.Module, node: fx.Node) -> bool:
-    """Whether a step has one input and no weights."""
+    """Whether a node has one input and no weights."""
     if len(node.all_input_nodes) != 1 or node.op == "get_attr":
         return False
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None

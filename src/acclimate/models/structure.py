@@ -1,4 +1,4 @@
-"""The parts of a network: its head, its depth, the shapes it was pruned to."""
+"""The structure of a network: its head, its blocks, and the shapes after pruning."""
 
 import copy
 from collections.abc import Mapping
@@ -12,19 +12,20 @@ from acclimate.errors import ModelFileError, near_names, reason
 
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of the layers that make logits: the last fully connected one.
+    """The names of the layers that compute logits: the last fully connected one.
 
     Distilled vision transformers have two heads, whose logits are averaged (Touvron et al. 2021,
-    arXiv 2012.12877): given one layer, both are that layer on the mean of their features.
+    arXiv 2012.12877). With the same layer as both heads, the average is that layer on the mean of
+    their features.
 
     Args:
         network: Any classifier.
 
     Returns:
-        Dotted names, the first one first in the network.
+        Dotted names, in the order of the network.
 
     Raises:
-        ModelFileError: There is none to replace.
+        ModelFileError: The network has no fully connected layer.
     """
     names: list[str] = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
     config = getattr(network, "pretrained_cfg", None)
@@ -32,7 +33,7 @@ def head_names(network: nn.Module) -> tuple[str, ...]:
     if isinstance(declared, (tuple, list)) and set(declared) <= set(names):
         return tuple(declared)
     if isinstance(declared, str):
-        # Another Linear of the body would pass for the head, and nothing would say so.
+        # Otherwise a Linear of the backbone would silently be taken for the head.
         names = [n for n in names if n == declared or n.startswith(f"{declared}.")]
     if not names:
         raise ModelFileError(
@@ -43,7 +44,7 @@ def head_names(network: nn.Module) -> tuple[str, ...]:
 
 
 def head(network: nn.Module) -> nn.Linear:
-    """The layer that makes logits; the first of them where there are two."""
+    """The layer that computes logits; the first one if there are two."""
     layer = network.get_submodule(head_names(network)[0])
     assert isinstance(layer, nn.Linear)
     return layer
@@ -58,10 +59,10 @@ def with_head(network: nn.Module, layer: nn.Module) -> nn.Module:
 
 
 def with_linear_head(network: nn.Module) -> nn.Module:
-    """The same function with a fully connected head where timm wrote it as a 1x1 convolution.
+    """Replaces a head that timm wrote as a 1x1 convolution by an equal fully connected layer.
 
     Args:
-        network: Of timm, or the user's own. Changed in place.
+        network: Any network; changed in place.
 
     Returns:
         The network.
@@ -81,14 +82,14 @@ def with_linear_head(network: nn.Module) -> nn.Module:
 
 
 def check_head(network: nn.Module, image_size: int) -> None:
-    """Refuses a network whose logits are not one layer's of its features.
+    """Checks that a network computes its logits by one fully connected layer on features.
 
     Args:
         network: In evaluation mode.
         image_size: px.
 
     Raises:
-        ModelFileError: It cannot be run, or replacing its head would give another function.
+        ModelFileError: It cannot be run, or replacing its last layer would not replace its head.
     """
     example = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
     layer = nn.Linear(head(network).in_features, 3)
@@ -100,14 +101,14 @@ def check_head(network: nn.Module, image_size: int) -> None:
             fits = torch.allclose(
                 logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
             )
-    except Exception as error:  # whatever a strange network does with such an input
+    except Exception as error:  # any error of the network's own code
         raise ModelFileError(
             f"{kind} cannot be run on images of {image_size} px, float32 (2, 3, S, S) "
             f"({reason(error)})."
         ) from error
     if not fits:
         raise ModelFileError(
-            f"{kind} makes its logits otherwise than by one fully connected layer on features.",
+            f"{kind} does not compute its logits by one fully connected layer on features.",
             hint="Choose another network, or end yours with torch.nn.Linear.",
         )
 
@@ -118,16 +119,16 @@ def backbone(network: nn.Module) -> nn.Module:
 
 
 def blocks(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The network's parts from input to head, as fine as its own lists of blocks are.
+    """The network's blocks from input to head.
 
-    The order of definition stands for depth, which holds for the networks of timm and
-    torchvision.
+    Blocks are taken in the order of definition, which is the order of depth in the networks of
+    timm and torchvision.
 
     Args:
         network: Any network.
 
     Returns:
-        Dotted name and module of each part that has weights.
+        Dotted name and module of each block with weights.
     """
     parts: list[tuple[str, nn.Module]] = []
 
@@ -155,13 +156,13 @@ def _holds_blocks(module: nn.Module) -> bool:
 
 
 def set_input_size(network: nn.Module, image_size: int) -> None:
-    """Makes a network that is built for one input size take another. Changes the network.
+    """Changes the input size of a network that is built for one size.
 
-    Vision transformers of timm interpolate their position embeddings; networks that take any
-    size stay as they are.
+    Vision transformers of timm interpolate their position embeddings. Networks that accept any
+    size are not changed.
 
     Args:
-        network: Any network.
+        network: Any network; changed in place.
         image_size: px.
     """
     built_for = getattr(getattr(network, "patch_embed", None), "img_size", None)
@@ -171,7 +172,7 @@ def set_input_size(network: nn.Module, image_size: int) -> None:
 
 
 def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
-    """What a pruned network's weights do not tell by their shapes: groups of convolutions."""
+    """The groups of convolutions, which the shapes of pruned weights do not determine."""
     return {
         name: module.groups
         for name, module in network.named_modules()
@@ -180,7 +181,7 @@ def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
 
 
 def create(architecture: str, num_classes: int) -> nn.Module:
-    """A timm architecture without weights.
+    """Creates a timm architecture with random weights.
 
     Args:
         architecture: "timm:NAME".
@@ -208,15 +209,15 @@ def create(architecture: str, num_classes: int) -> nn.Module:
 def fit_to_shapes(
     network: nn.Module, weights: Mapping[str, torch.Tensor], counts: Mapping[str, int]
 ) -> None:
-    """Sets each layer to the widths found in the weights. Changes the network.
+    """Resizes each layer to the shape of its weights.
 
     Args:
-        network: Of the unpruned widths.
+        network: Has the widths before pruning; changed in place.
         weights: Name to tensor.
         counts: Groups of the grouped convolutions.
 
     Raises:
-        ModelFileError: A layer differs in a way that pruning does not make.
+        ModelFileError: A layer differs in a way that pruning cannot explain.
     """
     for name, module in network.named_modules():
         found = weights.get(f"{name}.weight")

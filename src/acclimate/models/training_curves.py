@@ -1,4 +1,4 @@
-"""The curves of a classifier's trainings as a table that any program reads."""
+"""Writes the training curves of a classifier as a CSV file."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ COLUMNS = (
     "step", "stage", "epoch", "train_loss", "val_loss", "val_accuracy", "learning_rate", "seconds",
     "val_loss_error",
 )  # fmt: skip
-"""`step` counts what was done to the classifier, from 1: it may be fine-tuned twice."""
+"""`step` numbers the steps of the card from 1, because a stage may have been run twice."""
 
 
 class StepWithCurve(Protocol):
@@ -20,22 +20,22 @@ class StepWithCurve(Protocol):
 
     @property
     def stage(self) -> str:
-        """Its name."""
+        """The name of the stage."""
 
     @property
     def curve(self) -> tuple[Mapping[str, float | None], ...]:
-        """Figures an epoch, the start first; empty where nothing was trained."""
+        """Figures per epoch, starting before the first; empty if nothing was trained."""
 
 
 def write_curves(steps: Iterable[StepWithCurve], path: Path) -> None:
-    """Writes a line an epoch; what is unknown is empty. Without a training, nothing.
+    """Writes one line per epoch, or no file if nothing was trained.
 
     Args:
-        steps: Of a card, oldest first.
+        steps: The steps of a card, oldest first.
         path: The CSV file.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The file cannot be written.
     """
     lines = [
         {**epoch, "step": number, "stage": step.stage, "epoch": int(epoch["epoch"] or 0)}

@@ -1,10 +1,10 @@
-"""How a registered model is named: "models:leaf@champion"."""
+"""References to registered models, such as "models:leaf@champion"."""
 
 PREFIX = "models:"
 
 
 def split_reference(text: str) -> tuple[str, str]:
-    """Name and reference of "models:leaf@champion" or "models:leaf/3"; "latest" when left out."""
+    """Splits "models:leaf@champion" or "models:leaf/3"; without a reference it is "latest"."""
     plain = text.removeprefix(PREFIX)
     for mark in ("@", "/"):
         if mark in plain:

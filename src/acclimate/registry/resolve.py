@@ -1,4 +1,4 @@
-"""Turns a name, a path, a module or a registered version into a Classifier."""
+"""Resolves names, paths, modules and registered versions to classifiers."""
 
 from pathlib import Path
 
@@ -22,20 +22,20 @@ def as_classifier(
     settings: Model | None = None,
     registry: Register | None = None,
 ) -> Classifier:
-    """What somebody means by a model.
+    """Resolves a model to a classifier.
 
     Args:
         model: Classifier, module, name, folder, `.onnx` file, or `models:NAME@ALIAS`.
-        contract: What a module expects of pixels.
-        settings: Weights and input size, for a name.
-        registry: Where `models:` is looked up.
+        contract: The input contract of a module.
+        settings: Weights and input size for a name.
+        registry: The registry for `models:` references.
 
     Returns:
         The classifier.
 
     Raises:
         ModelFileError: There is no such model.
-        NotTrusted: A registered model's signature does not fit.
+        NotTrusted: The signature of a registered model does not match.
     """
     if isinstance(model, Classifier):
         return model
@@ -43,7 +43,7 @@ def as_classifier(
         return wrap(model, contract)
     text = str(model)
     if text.startswith(PREFIX):
-        # Imported here: MLflow takes one and a half seconds to come, and most models are files.
+        # Imported here: MLflow takes 1.5 seconds to import, and most models are files.
         from acclimate.registry.versions import Registry
 
         store = Registry(registry or Register(), create=False)
@@ -60,13 +60,13 @@ def resized_classifier(
     *,
     registry: Register | None = None,
 ) -> Classifier:
-    """What somebody means by a model, for images of a size.
+    """Resolves a model to a classifier with a given input size.
 
     Args:
         model: As for `as_classifier`.
-        contract: What a module expects of pixels.
-        image_size: px; None is the model's own.
-        registry: Where `models:` is looked up.
+        contract: The input contract of a module.
+        image_size: px; None for the model's own.
+        registry: The registry for `models:` references.
 
     Returns:
         The classifier.
@@ -79,13 +79,13 @@ def resized_classifier(
 
 
 def is_pretrained_name(text: str) -> bool:
-    """Whether a text names pretrained weights, and not a model that somebody made.
+    """Whether a text names pretrained weights, not a model that was trained or exported.
 
     Args:
         text: Name, folder, `.onnx` file, or `models:NAME@ALIAS`.
 
     Returns:
-        False for a registered version, and for a folder or an `.onnx` file that is there.
+        False for a registered version, an existing folder and an existing `.onnx` file.
     """
     if text.startswith(PREFIX) or (text.endswith(".onnx") and Path(text).is_file()):
         return False

@@ -9,15 +9,15 @@ SignerName = Literal["key"]
 
 
 class Register(Settings):
-    """Where finished models are kept as numbered, signed versions."""
+    """The registry: finished models as numbered, signed versions."""
 
     store: Path = Path("acclimate-store")
-    """Folder of the store: the models, and MLflow's database beside them."""
+    """Folder of the store, with the models and MLflow's database."""
     name: str | None = None
-    """The model's name in the store; the recipe's own name when left out."""
+    """Name of the model in the store; by default the name of the recipe."""
     signer: SignerName = "key"
-    """How versions are signed."""
+    """Method to sign versions."""
     key: Path | None = None
-    """Private key (PEM, elliptic curve); one is made for this user when left out."""
+    """Private key (PEM, elliptic curve); by default one is created for the user."""
     tracking_uri: str | None = None
-    """MLflow server (or database) that gets the curves of trainings; none when left out."""
+    """MLflow server or database to send the training curves to; by default none."""

@@ -1,4 +1,4 @@
-"""Signatures over whole folders: a manifest of digests, and a signature over that.
+"""Signs folders: a manifest of all digests, and a signature of the manifest.
 
 Source: OpenSSF Model Signing, https://github.com/sigstore/model-transparency, through its library.
 """
@@ -26,17 +26,18 @@ class Signer(Protocol):
         """Writes the signature into the folder."""
 
     def verify(self, folder: Path) -> None:
-        """Raises NotTrusted when a byte, a name or the number of files has changed."""
+        """Raises NotTrusted if the content, the name or the number of files has changed."""
 
 
 class KeySigner:
-    """An elliptic-curve key on this machine. Works without a network.
+    """Signs with an elliptic-curve key on this machine, without network access.
 
-    The private key stays outside the store: whoever can write there cannot sign. The public key
-    that verifies is the one beside the private key, never one found in the store.
+    The private key is stored outside the store, so that write access to the store is not enough to
+    sign. Signatures are verified with the public key beside the private key, never with a key from
+    the store.
 
     Args:
-        key: Private key in PEM; the user's own, made on first use, when None.
+        key: Private key in PEM; None for the user's key, which is created on first use.
     """
 
     def __init__(self, key: Path | None = None) -> None:
@@ -47,10 +48,10 @@ class KeySigner:
         """Signs every file in the folder.
 
         Args:
-            folder: Gets one more file, the signature.
+            folder: The folder; the signature is added as one more file.
 
         Raises:
-            OutputError: The key is missing or cannot be made.
+            OutputError: The key is not valid or cannot be created.
         """
         self._ensure_key()
         with writing_errors(folder):
@@ -61,27 +62,27 @@ class KeySigner:
         """Checks every file in the folder against the signature.
 
         Args:
-            folder: As it was signed.
+            folder: The signed folder.
 
         Raises:
-            NotTrusted: There is no signature or no key, or they do not fit the files.
+            NotTrusted: There is no signature or no key, or the files do not match them.
         """
         if not (folder / SIGNATURE).is_file():
-            raise NotTrusted("model is not signed.", where=folder)
+            raise NotTrusted("the model is not signed.", where=folder)
         if not self.public.is_file():
             raise NotTrusted(
-                "there is no public key to verify with.",
+                "the public key to verify with is missing.",
                 where=self.public,
-                hint="Put the signer's public key there, or give the key with --key.",
+                hint="Put the signer's public key there, or give a key with --key.",
             )
         try:
             verifier = verifying.Config().use_elliptic_key_verifier(public_key=self.public)
             verifier.set_hashing_config(_whole(folder)).verify(folder, folder / SIGNATURE)
         except Exception as error:  # the library raises ValueError, its own and cryptography's
             raise NotTrusted(
-                f"signature does not fit ({reason(error)}).",
+                f"the signature does not match ({reason(error)}).",
                 where=folder,
-                hint="A file was changed, added or removed since it was signed, or another key "
+                hint="A file was changed, added or removed after signing, or another key "
                 "signed it.",
             ) from error
 
@@ -97,7 +98,7 @@ class KeySigner:
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
             )
-            # Made unreadable for others before the first byte is in it.
+            # Unreadable for others before the first byte is written.
             handle = os.open(self.private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as stream:
                 stream.write(pem)
@@ -108,13 +109,13 @@ class KeySigner:
             key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError) as error:
             raise OutputError(
-                "file is not an unencrypted private key in PEM.", where=self.private
+                "not an unencrypted private key in PEM format.", where=self.private
             ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise OutputError(
-                "key is not of an elliptic curve.",
+                "not an elliptic-curve key.",
                 where=self.private,
-                hint="Make one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY.",
+                hint="Create one with: openssl ecparam -name prime256v1 -genkey -noout -out KEY.",
             )
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -124,9 +125,9 @@ class KeySigner:
 
 
 def _whole(folder: Path) -> hashing.Config:
-    """Every file counts: by default the library would let a `.gitattributes` be added."""
+    """Covers every file; by default the library ignores files of git such as `.gitattributes`."""
     return hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
 
 
 SIGNERS: dict[str, Callable[[Path | None], Signer]] = {"key": KeySigner}
-"""Name to a signer, given the private key's path or None for the user's own."""
+"""Name to a function of the private key's path, or None for the user's key, to a signer."""

@@ -1,4 +1,4 @@
-"""The curves of a training in MLflow, where somebody asked for it."""
+"""Sends training curves to MLflow."""
 
 import logging
 import time
@@ -13,27 +13,27 @@ from acclimate.errors import reason
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
 
-for _logger in ("alembic", "mlflow"):  # they tell of every table they make
+for _logger in ("alembic", "mlflow"):  # they log every table that they create
     logging.getLogger(_logger).setLevel(logging.WARNING)
 
 _EXPERIMENT = "acclimate"
 _PER_REQUEST = 1000
-"""Metrics that MLflow takes in one request."""
+"""Largest number of metrics in one MLflow request."""
 
 
 def track(uri: str, name: str, classifier: Classifier, progress: Progress) -> str | None:
-    """Makes an MLflow run with one metric a figure, stage and epoch.
+    """Creates an MLflow run with one metric per stage and figure, and one value per epoch.
 
-    What cannot be sent is told and costs nothing else: the model is saved by then.
+    If that fails, a message says so; the model is already saved then.
 
     Args:
-        uri: Of the tracking server or its database.
-        name: Of the run.
-        classifier: Whose card holds the curves.
-        progress: Hears where they are, or why not.
+        uri: URI of the tracking server or its database.
+        name: Name of the run.
+        classifier: Its card has the curves.
+        progress: Receives one message.
 
     Returns:
-        The id of the MLflow run; None where nothing was trained or sent.
+        The id of the MLflow run; None if there are no curves, or they could not be sent.
     """
     metrics = list(_metrics(classifier))
     if not metrics:
@@ -41,9 +41,9 @@ def track(uri: str, name: str, classifier: Classifier, progress: Progress) -> st
     try:
         run = _send(uri, name, classifier, metrics)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        progress.info(f"curves were not sent to MLflow at {uri} ({reason(error)})")
+        progress.info(f"training curves were not sent to MLflow at {uri} ({reason(error)})")
         return None
-    progress.info(f"curves are in MLflow at {uri}, experiment {_EXPERIMENT}, run {run}")
+    progress.info(f"training curves are in MLflow at {uri}, experiment {_EXPERIMENT}, run {run}")
     return run
 
 

@@ -1,4 +1,4 @@
-"""Numbered, signed versions of a model, over MLflow's registry in an embedded database."""
+"""Numbered, signed versions of models, in MLflow's registry with an embedded database."""
 
 import json
 import logging
@@ -29,9 +29,9 @@ _PAST = "acclimate.past_champions"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULT = Register()
 
-for _logger in ("alembic", "mlflow"):  # they tell of every table they make
+for _logger in ("alembic", "mlflow"):  # they log every table that they create
     logging.getLogger(_logger).setLevel(logging.WARNING)
-logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs what it then raises
+logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs errors before it raises them
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Version:
     """One registered model.
 
     Attributes:
-        name: Of the model.
-        number: From 1.
-        aliases: Such as "champion".
-        created: UTC.
-        folder: Where its files are.
+        name: Name of the model.
+        number: Number, from 1.
+        aliases: Aliases such as "champion".
+        created: Time of registration, UTC.
+        folder: Folder of its files.
         facts: Digests and figures, as text.
     """
 
@@ -56,11 +56,21 @@ class Version:
 
 
 class Registry:
-    """The versions in a store.
+    """A store of registered models.
+
+    >>> from acclimate import Registry, probe
+    >>> from acclimate.registry.settings import Register
+    >>> model = probe("efficientnet-lite0", "photos/", image_size=64)
+    >>> registry = Registry(Register(store=Path("store"), key=Path("key.pem")))
+    >>> version = registry.publish("leaf", model)
+    >>> registry.promote("leaf", "latest").aliases
+    ('champion',)
+    >>> registry.load(version).classes == model.classes
+    True
 
     Args:
-        settings: Where the store is and how it signs.
-        create: Make a store where there is none.
+        settings: Folder of the store, and the signing key.
+        create: Create the store if it does not exist.
     """
 
     def __init__(self, settings: Register = _DEFAULT, *, create: bool = True) -> None:
@@ -72,13 +82,13 @@ class Registry:
                 self.store.mkdir(parents=True, exist_ok=True)
             elif not self._database.is_file():
                 raise ModelFileError(
-                    "there is no store here.",
+                    "there is no store in this folder.",
                     where=self.store,
                     hint="Give its folder with --store, or register a model with `acclimate run`.",
                 )
             uri = f"sqlite:///{self._database}"
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self.client.search_registered_models(max_results=1)  # makes the tables
+            self.client.search_registered_models(max_results=1)  # creates the tables
 
     def publish(
         self,
@@ -90,19 +100,19 @@ class Registry:
     ) -> Version:
         """Copies a model into the store, signs it, and gives it the next number.
 
-        A model that is there already keeps its number.
+        A model that is already in the store keeps its number.
 
         Args:
-            name: Letters, digits, dots, dashes and underscores.
-            classifier: What is kept.
-            facts: Short texts shown in listings, such as the test accuracy.
-            documents: JSON files to keep and sign beside it, name to value.
+            name: Name of the model: letters, digits, dots, dashes and underscores.
+            classifier: The model.
+            facts: Short texts for listings, such as the test accuracy.
+            documents: JSON files to store and sign with it, name to value.
 
         Returns:
             The version.
 
         Raises:
-            ModelFileError: The name cannot be used.
+            ModelFileError: The name is not valid.
             OutputError: The store cannot be written.
         """
         _check_name(name)
@@ -136,19 +146,19 @@ class Registry:
         return self._version(created)
 
     def names(self) -> list[str]:
-        """The models there are."""
+        """The names of the models in the store."""
         found = _pages(self.client.search_registered_models)
-        # A publication that was cut short leaves a name without a version.
+        # An interrupted publication leaves a name without versions.
         return sorted(model.name for model in found if self._find(model.name))
 
     def versions(self, name: str) -> list[Version]:
-        """The versions of a model, the oldest first.
+        """The versions of a model, oldest first.
 
         Args:
-            name: Of the model.
+            name: Name of the model.
 
         Returns:
-            Its versions.
+            The versions.
 
         Raises:
             ModelFileError: There is no such model.
@@ -161,10 +171,10 @@ class Registry:
         return found
 
     def version(self, name: str, reference: str) -> Version:
-        """One version by number or alias.
+        """Finds one version by number or alias.
 
         Args:
-            name: Of the model.
+            name: Name of the model.
             reference: "3", "champion", or "latest".
 
         Returns:
@@ -182,26 +192,26 @@ class Registry:
         numbers = [str(v.number) for v in found]
         aliases = [alias for v in found for alias in v.aliases]
         raise ModelFileError(
-            f"{name} has no version {reference!r}. Known: {', '.join(numbers + aliases)}, latest.",
+            f"{name} has no version {reference!r}, only {', '.join(numbers + aliases)}, latest.",
             where=self.store,
         )
 
     def champion(self, name: str) -> int | None:
-        """The number of the version in service, if one was promoted."""
+        """The number of the champion, or None if no version was promoted."""
         return next((v.number for v in self.versions(name) if CHAMPION in v.aliases), None)
 
     def promote(self, name: str, reference: str) -> Version:
-        """Puts a version into service, after verifying it.
+        """Verifies a version and makes it the champion.
 
         Args:
-            name: Of the model.
+            name: Name of the model.
             reference: Number, alias or "latest".
 
         Returns:
             The champion.
 
         Raises:
-            NotTrusted: Its signature does not fit.
+            NotTrusted: The signature does not match.
         """
         version = self.version(name, reference)
         self.verify(version)
@@ -214,22 +224,22 @@ class Registry:
         return self.version(name, str(version.number))
 
     def rollback(self, name: str) -> Version:
-        """Puts the champion before this one back into service.
+        """Makes the previous champion the champion again.
 
         Args:
-            name: Of the model.
+            name: Name of the model.
 
         Returns:
-            The champion now.
+            The champion.
 
         Raises:
-            ModelFileError: There was none before.
-            NotTrusted: Its signature does not fit.
+            ModelFileError: There is no previous champion.
+            NotTrusted: The signature does not match.
         """
         self.versions(name)
         past = self._past_champions(name)
         if not past:
-            raise ModelFileError(f"{name} has no earlier champion to go back to.", where=self.store)
+            raise ModelFileError(f"{name} has no previous champion.", where=self.store)
         version = self.version(name, str(past[-1]))
         self.verify(version)
         self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
@@ -237,43 +247,43 @@ class Registry:
         return self.version(name, str(version.number))
 
     def verify(self, version: Version) -> None:
-        """Checks every byte of a version against its signature, and that it is the one listed.
+        """Checks the signature of a version, and that the folder has the listed model.
 
         Args:
-            version: Which.
+            version: The version.
 
         Raises:
-            NotTrusted: Something was changed.
+            NotTrusted: The files were changed.
         """
         self.load(version)
 
     def load(self, version: Version) -> "Classifier":
-        """The classifier of a version, verified first.
+        """Verifies a version and loads its classifier.
 
         Args:
-            version: Which.
+            version: The version.
 
         Returns:
             The classifier.
 
         Raises:
-            NotTrusted: Something was changed.
+            NotTrusted: The files were changed.
         """
-        # Imported here: it brings PyTorch, and versions are listed without it.
+        # Imported here: it imports PyTorch, which listing versions does not need.
         from acclimate.models.classifier import Classifier
 
         if not version.folder.is_dir():
-            raise NotTrusted("the version's folder is gone.", where=version.folder)
+            raise NotTrusted("the folder of the version is missing.", where=version.folder)
         self.signer.verify(version.folder)
         found = Classifier.load(version.folder)
         if found.digest != version.facts.get("digest"):
             raise NotTrusted(
-                "folder holds a signed model, but not this version.", where=version.folder
+                "the folder has a signed model, but another version.", where=version.folder
             )
         return found
 
     def copy(self, version: Version, folder: Path) -> None:
-        """Copies a verified version's files out of the store."""
+        """Verifies a version and copies its files out of the store."""
         self.verify(version)
         with atomic_folder(folder) as part:
             shutil.copytree(version.folder, part, dirs_exist_ok=True)
@@ -289,7 +299,7 @@ class Registry:
         _check_name(name)
         if not self._exists(name):
             return []
-        # The aliases stand in the model's own record only.
+        # Only the record of the model has the aliases.
         model = self.client.get_registered_model(name)
         aliases: dict[str, list[str]] = {}
         for alias, number in model.aliases.items():
@@ -305,7 +315,7 @@ class Registry:
             number=int(created.version),
             aliases=aliases,
             created=datetime.fromtimestamp(created.creation_timestamp / 1000, UTC),
-            # Below the store wherever that stands now: a store may be moved or mounted elsewhere.
+            # Relative to the store, which may have been moved or mounted elsewhere.
             folder=inside(self.store / "models", tags.get("folder", created.name)),
             facts=tags,
         )
@@ -320,7 +330,7 @@ class Registry:
 
 @contextmanager
 def _store_errors(store: Path) -> Iterator[None]:
-    """A database that cannot be written is a place that cannot be written."""
+    """Raises errors of the database as OutputError."""
     with writing_errors(store):
         try:
             yield
@@ -333,7 +343,7 @@ def _store_errors(store: Path) -> Iterator[None]:
 
 
 def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
-    """All that a search of MLflow's finds; it answers a page at a time."""
+    """All results of a search in MLflow, which returns one page at a time."""
     found, token = [], None
     while True:
         page = search(*query, page_token=token)
@@ -346,6 +356,6 @@ def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ModelFileError(
-            f"{name!r} cannot name a model.",
+            f"{name!r} is not a valid model name.",
             hint="Use letters, digits, dots, dashes and underscores, 64 at most.",
         )

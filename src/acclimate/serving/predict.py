@@ -1,4 +1,4 @@
-"""What a classifier says of images: one answer an image, a bad file never stops the rest."""
+"""Classifies images. An unreadable file gets an error and does not stop the others."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -23,13 +23,13 @@ _HERE = Context()
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one image.
+    """The prediction for one image.
 
     Attributes:
-        path: As it was given or found.
-        classes: The likeliest first; empty where the file cannot be read.
-        probabilities: Of these classes.
-        error: Why the file cannot be read.
+        path: Path of the image.
+        classes: The most likely class first; empty if the file cannot be read.
+        probabilities: Probabilities of these classes.
+        error: The reason if the file cannot be read.
     """
 
     path: Path
@@ -46,20 +46,20 @@ def predict(
     tta: bool = False,
     context: Context = _HERE,
 ) -> Iterator[Prediction]:
-    """Names the images, in order.
+    """Classifies images, in the given order.
 
     Args:
-        classifier: Any.
+        classifier: Any classifier.
         images: Paths of files.
-        top: How many classes to name for each.
-        tta: Average over views that the classifier was taught keep the label.
-        context: The device.
+        top: Number of classes per image.
+        tta: Average over shifted and flipped views (test-time augmentation).
+        context: The run, with the device.
 
     Yields:
-        Prediction: One for each path, also for those that cannot be read.
+        Prediction: One per path, including files that cannot be read.
 
     Raises:
-        ModelFileError: Views are asked for and the card does not say which keep the label.
+        ModelFileError: `tta` is set, but the classifier's card has no augmentation policy.
     """
     run = RUNTIMES[best_runtime(classifier, context.device)](classifier, context.device)
     if tta:
@@ -87,7 +87,7 @@ def predict(
 
 
 def find_images(place: Path) -> list[Path]:
-    """The image at a path, or all images below a folder, sorted.
+    """Returns the image at a path, or all images below a folder, sorted.
 
     Args:
         place: File or folder.
@@ -96,7 +96,7 @@ def find_images(place: Path) -> list[Path]:
         Paths.
 
     Raises:
-        DataError: There is nothing, or a folder that cannot be read.
+        DataError: There are no images, or a folder cannot be read.
     """
     if place.is_file():
         return [place]
@@ -111,7 +111,7 @@ def find_images(place: Path) -> list[Path]:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         ]
     if not found:
-        raise DataError("no images here.", where=place)
+        raise DataError("the folder has no images.", where=place)
     return found
 
 

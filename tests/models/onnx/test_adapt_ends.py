@@ -192,7 +192,7 @@ def test_weights_outside_the_folder_are_not_read(location, tmp_path):
     inside.mkdir()
     (inside / "link").symlink_to(tmp_path / "secret")
     (inside / "theirs.onnx").write_bytes(elsewhere(location).SerializeToString())
-    with pytest.raises(ModelFileError, match="weights that stand beside the ONNX file") as caught:
+    with pytest.raises(ModelFileError, match="the external data of the ONNX file") as caught:
         acclimate.read_onnx(inside / "theirs.onnx", classes=CLASSES)
     assert caught.value.where == str(inside / "theirs.onnx")
 
@@ -200,7 +200,7 @@ def test_weights_outside_the_folder_are_not_read(location, tmp_path):
 def test_weights_longer_than_their_shape_are_refused(tmp_path):
     (tmp_path / "w.bin").write_bytes(bytes(100_000))
     (tmp_path / "theirs.onnx").write_bytes(elsewhere("w.bin", 100_000).SerializeToString())
-    with pytest.raises(ModelFileError, match="'stem' is said to be longer than its shape"):
+    with pytest.raises(ModelFileError, match="the length of 'stem' is larger than its shape"):
         acclimate.read_onnx(tmp_path / "theirs.onnx", classes=CLASSES)
 
 
@@ -223,26 +223,27 @@ def cut(model, *, inputs=(), outputs=()):
 
 
 @pytest.mark.parametrize(("model", "described", "told"), [
-    (graph(), {"classes": CLASSES[:3]}, "ONNX file knows 4 classes, and 3 are named. Name all of"),
-    (graph(), {"mean": (0, 0, 0)}, "ONNX file knows 4 classes, and 0 are named. Name all of them"),
-    (graph(), {"classes": ("a", "b", "a", "c")}, "classes names one of them twice."),
+    (graph(), {"classes": CLASSES[:3]},
+     "the ONNX file has 4 classes, but the description names 3. Name all classes"),
+    (graph(), {"mean": (0, 0, 0)}, "the ONNX file has 4 classes, but the description names 0."),
+    (graph(), {"classes": ("a", "b", "a", "c")}, "classes has the same name twice."),
     (graph(), {"classes": CLASSES, "image_size": 64},
-     "ONNX file takes images of 32 px, and image_size is 64."),
+     "the ONNX file takes images of 32 px, but image_size is 64."),
     (graph(("n", 3, "h", "w")), {"classes": CLASSES},
-     "ONNX file takes images of any size. Say image_size in its description."),
+     "the ONNX file takes images of any size. Give image_size in its description."),
     (graph(("n", 3, SIZE, 64)), {"classes": CLASSES},
-     "ONNX file takes tensor(float) (n, 3, 32, 64), not square images."),
+     "the ONNX file takes tensor(float) (n, 3, 32, 64), not square images."),
     (graph((8, 3, SIZE, SIZE)), {"classes": CLASSES},
-     "ONNX file takes exactly 8 images at once. Export it with a free batch dimension, or with"),
+     "the ONNX file has a fixed batch size of 8. Export it with a dynamic batch dimension"),
     (graph(kind=BYTES), {"classes": CLASSES, "mean": (0, 0, 0)},
-     "ONNX file takes bytes, 0 to 255, and no mean or std can be applied to these."),
+     "the ONNX file takes bytes from 0 to 255, which mean and std do not apply to."),
     (graph(flat=False), {"classes": CLASSES},
-     "ONNX file gives (8, 4, 1) for 8 images, not one number a class."),
+     "the ONNX file returns (8, 4, 1) for 8 images, not a number per class."),
     (cut(graph(), outputs=["d"]), {"classes": CLASSES},
-     "ONNX file has 1 inputs (images) and 2 outputs (logits, d), not one of each. Cut the part"),
+     "the ONNX file has 1 inputs (images) and 2 outputs (logits, d), not one of each. Extract"),
     (cut(graph(), inputs=["more"]), {"classes": CLASSES},
-     "ONNX file has 2 inputs (images, more) and 1 outputs (logits), not one of each."),
-    (graph(domain="theirs.own"), {"classes": CLASSES}, "ONNX file cannot be run ("),
+     "the ONNX file has 2 inputs (images, more) and 1 outputs (logits), not one of each."),
+    (graph(domain="theirs.own"), {"classes": CLASSES}, "the ONNX file cannot be run ("),
 ])  # fmt: skip
 def test_what_does_not_fit_is_told_in_one_sentence(model, described, told, tmp_path):
     place = saved(model, tmp_path, **described)
@@ -272,7 +273,7 @@ def test_without_a_description_it_is_said_what_to_write(tmp_path):
     with pytest.raises(ModelFileError) as caught:
         from_onnx(saved(graph(), tmp_path))
     told = str(caught.value)
-    assert "carries no input contract and classes. If it is not acclimate's, describe it" in told
+    assert "has no input contract and classes in its metadata. If another program wrote it" in told
 
 
 @pytest.mark.parametrize("batch", ["n", 1])

@@ -238,7 +238,7 @@ def test_a_graph_that_disagrees_with_its_network_is_refused(dataset, context):
     with pytest.raises(ModelFileError) as caught:
         export(model, dataset, Export(check_images=20), context=context)
     assert str(caught.value) == (
-        f"{model.name}: exported graph agrees with PyTorch on only 0.0% of 20 images."
+        f"{model.name}: the exported graph agrees with PyTorch on only 0.0% of 20 images."
     )
 
 
@@ -246,7 +246,7 @@ def test_a_graph_that_disagrees_with_its_network_is_refused(dataset, context):
 def test_a_file_that_is_no_onnx_is_refused(content):
     with pytest.raises(ModelFileError) as caught:
         read_metadata(content)
-    assert str(caught.value) == "file is no ONNX, or a damaged one."
+    assert str(caught.value) == "not a valid ONNX file."
 
 
 def test_an_onnx_file_of_somebody_else_is_refused():

@@ -151,7 +151,7 @@ def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
     reasons = {
         "the policy mixes images": {"policy": choose_policy(Augment(mixup=0.2))},
         "the loss compares views": {"policy": choose_policy(Augment(consistency=12))},
-        "its first layer learns": {"trainable_blocks": 99},
+        "its first layer is trainable": {"trainable_blocks": 99},
         "sampling is balanced": {"balance": "sampling"},
         "start_size changes the image size": {"start_size": 24},
     }

@@ -51,6 +51,12 @@ MAX_IMAGE_SIZE = 2048
 class InputContract:
     """Size and statistics of the input. There are no defaults: a wrong mean costs accuracy.
 
+    >>> from acclimate import InputContract
+    >>> half = (0.5, 0.5, 0.5)
+    >>> contract = InputContract(96, mean=half, std=half, interpolation="bicubic", crop=0.9)
+    >>> contract.read(Path("photo.jpg")).shape
+    (96, 96, 3)
+
     Attributes:
         image_size: px, both sides.
         mean: Of each channel, in units of 0 to 1.

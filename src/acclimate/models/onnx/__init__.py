@@ -1,1 +1,1 @@
-"""Export to ONNX, and ONNX files of other makers."""
+"""Export to ONNX, and ONNX files from other programs."""

@@ -1,7 +1,7 @@
-"""An ONNX file that somebody else wrote, brought to the form that ours have.
+"""Adapts inputs and outputs of an ONNX file from another program to those of acclimate's.
 
-The graph itself stays as it is. What its ends lack is put before and after it, so that whatever
-takes a classifier takes this one: float32 images (B, 3, S, S) in, logits (B, C) out.
+Operations are added before and after the graph, which itself stays unchanged. The result maps
+float32 images, (B, 3, S, S), to logits, (B, C).
 """
 
 from collections.abc import Sequence
@@ -27,22 +27,22 @@ _FLOATS = {
 }
 _NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, _BYTES: np.uint8}
 _SAMPLES = 8
-"""Images that tell probabilities from logits: no eight rows of logits all add up to 1."""
+"""Images of noise to detect probabilities with: eight rows of logits do not all sum to 1."""
 _NEAR_ONE = 1e-2
-"""How far from 1 probabilities may add up in float16."""
+"""Tolerance of the sum of probabilities in float16."""
 _MIN_PROBABILITY = 1e-30
-"""Of probabilities: float32 still holds it, and its logarithm is a number."""
+"""Lower bound of probabilities: a float32 whose logarithm is finite."""
 _PREFIX = "given/"
 
 
 @dataclass(frozen=True)
 class AdaptedGraph:
-    """A graph with our ends.
+    """A graph with adapted inputs and outputs.
 
     Attributes:
         graph: Input "images", float32 (B, 3, S, S); output "logits", float32 (B, C).
-        contract: What to do to pixels.
-        notes: What was done, whole sentences.
+        contract: The input contract.
+        notes: What was adapted, in whole sentences.
     """
 
     graph: bytes
@@ -52,7 +52,7 @@ class AdaptedGraph:
 
 @dataclass(frozen=True)
 class _InputSpec:
-    """What a graph takes."""
+    """The input of a graph."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class _InputSpec:
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation: its name, its second operand, its attributes."""
+    """One operation with its optional second operand and its attributes."""
 
     operation: str
     operand: float | None = None
@@ -71,35 +71,39 @@ class _Step:
 
 
 def adapt_ends(graph: bytes, described: OnnxFile) -> AdaptedGraph:
-    """A foreign graph with the ends that ours have.
+    """Adapts the input and the output of a graph.
 
     Args:
-        graph: Of one input of images and one output of numbers, one a class.
-        described: What it does not say of itself.
+        graph: A graph from images to one number per class.
+        described: Its description.
 
     Returns:
-        The graph, and the contract that fits it.
+        The graph and its input contract.
 
     Raises:
-        ModelFileError: It cannot be run, is no image classifier, or is not as described.
+        ModelFileError: It cannot be run, is not an image classifier, or does not fit the
+            description.
     """
     session = create_session(graph, "cpu")
     given, output = _only(session.get_inputs(), session.get_outputs())
     input_spec = _read_input(given, described)
     contract = _contract(input_spec, described)
     if output.type not in _FLOATS:
-        raise ModelFileError(f"ONNX file gives {output.type}, not float32 or float16.")
+        raise ModelFileError(f"the ONNX file returns {output.type}, not float32 or float16.")
     outputs = _outputs_on_noise(session, input_spec, contract)
     if outputs.shape[1] != len(described.classes):
         raise ModelFileError(
-            f"ONNX file knows {outputs.shape[1]} classes, and {len(described.classes)} are named.",
-            hint="Name all of them in the order of its outputs: `classes: [ant, bee]`.",
+            f"the ONNX file has {outputs.shape[1]} classes, but the description names "
+            f"{len(described.classes)}.",
+            hint="Name all classes in the order of the outputs: `classes: [ant, bee]`.",
         )
     after = [_Step("Cast", attributes={"to": onnx.TensorProto.FLOAT})]
-    notes = [f"The graph was given with the input {_shape_text(given)}."]
+    notes = [f"The input of the original graph is {_shape_text(given)}."]
     if _are_probabilities(outputs, described):
         after += [_Step("Max", _MIN_PROBABILITY), _Step("Log")]
-        notes.append("Its outputs are probabilities: their logarithms are the logits.")
+        notes.append(
+            "The original graph returns probabilities; their logarithms are used as logits."
+        )
     model = add_prefix(parse_graph(graph), _PREFIX)
     _join(model.graph, input_spec, _PREFIX + output.name, after, len(described.classes))
     return AdaptedGraph(bytes(model.SerializeToString()), contract, tuple(notes))
@@ -111,9 +115,9 @@ def _only(
     if len(inputs) != 1 or len(outputs) != 1:
         names = [", ".join(one.name for one in ends[:5]) for ends in (inputs, outputs)]
         raise ModelFileError(
-            f"ONNX file has {len(inputs)} inputs ({names[0]}) and {len(outputs)} outputs "
+            f"the ONNX file has {len(inputs)} inputs ({names[0]}) and {len(outputs)} outputs "
             f"({names[1]}), not one of each.",
-            hint="Cut the part out that classifies: onnx.utils.extract_model does it.",
+            hint="Extract the classifier with onnx.utils.extract_model.",
         )
     return inputs[0], outputs[0]
 
@@ -123,38 +127,39 @@ def _shape_text(given: ort.NodeArg) -> str:
 
 
 def _read_input(given: ort.NodeArg, described: OnnxFile) -> _InputSpec:
-    """What the input is, from its shape and type."""
+    """Derives the kind of input from its shape and type."""
     shape = list(given.shape)
     fitting = given.type in _FLOATS or given.type == _BYTES
     if not fitting or len(shape) != 4 or 3 not in (shape[1], shape[3]):
         raise ModelFileError(
-            f"ONNX file takes {_shape_text(given)}, not images of three colors.",
-            hint="It must take float32, float16 or uint8, (B, 3, S, S) or (B, S, S, 3).",
+            f"the ONNX file takes {_shape_text(given)}, not images of three colors.",
+            hint="The input must be float32, float16 or uint8, (B, 3, S, S) or (B, S, S, 3).",
         )
     channels_last = shape[1] != 3
     size = _size(given, shape[1:3] if channels_last else shape[2:], described)
     batch = shape[0] if isinstance(shape[0], int) else None
     if batch not in (None, 1):
         raise ModelFileError(
-            f"ONNX file takes exactly {batch} images at once.",
-            hint="Export it with a free batch dimension, or with a batch of 1.",
+            f"the ONNX file has a fixed batch size of {batch}.",
+            hint="Export it with a dynamic batch dimension, or with a batch size of 1.",
         )
     return _InputSpec(given.name, given.type, batch, size, channels_last)
 
 
 def _size(given: ort.NodeArg, sides: Sequence[int | str | None], described: OnnxFile) -> int:
-    """The side of the images in px: the graph's own, or the described one where that is free."""
+    """The side of the images in px: fixed in the graph, or else from the description."""
     own = {side for side in sides if isinstance(side, int)}
     if len(own) > 1:
-        raise ModelFileError(f"ONNX file takes {_shape_text(given)}, not square images.")
+        raise ModelFileError(f"the ONNX file takes {_shape_text(given)}, not square images.")
     size = own.pop() if own else described.image_size
     if size == "auto":
         raise ModelFileError(
-            "ONNX file takes images of any size.", hint="Say image_size in its description."
+            "the ONNX file takes images of any size.",
+            hint="Give image_size in its description.",
         )
     if described.image_size not in ("auto", size):
         raise ModelFileError(
-            f"ONNX file takes images of {size} px, and image_size is {described.image_size}."
+            f"the ONNX file takes images of {size} px, but image_size is {described.image_size}."
         )
     return size
 
@@ -166,18 +171,18 @@ def _contract(input_spec: _InputSpec, described: OnnxFile) -> InputContract:
         )
     if {"mean", "std"} & described.model_fields_set:
         raise ModelFileError(
-            "ONNX file takes bytes, 0 to 255, and no mean or std can be applied to these.",
-            hint="Leave mean and std out of its description.",
+            "the ONNX file takes bytes from 0 to 255, which mean and std do not apply to.",
+            hint="Remove mean and std from its description.",
         )
     plain = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return InputContract(input_spec.size, *plain, described.interpolation, described.crop)
 
 
 def _pre_steps(input_spec: _InputSpec) -> list[_Step]:
-    """From float32 (B, 3, S, S) to what the graph takes."""
+    """The operations from float32 (B, 3, S, S) to the input of the graph."""
     steps = []
     if input_spec.kind == _BYTES:
-        # Casting cuts off: half a step makes it round. A resized view may reach beyond [0, 1].
+        # Adding 0.5 makes the cast round. Values of a resized image may lie outside [0, 1].
         steps += [_Step("Mul", 255.0), _Step("Add", 0.5), _Step("Max", 0.0), _Step("Min", 255.0)]
     kind = _FLOATS.get(input_spec.kind, onnx.TensorProto.UINT8)
     if kind != onnx.TensorProto.FLOAT:
@@ -190,14 +195,14 @@ def _pre_steps(input_spec: _InputSpec) -> list[_Step]:
 def _join(
     body: onnx.GraphProto, input_spec: _InputSpec, output: str, after: Sequence[_Step], classes: int
 ) -> None:
-    """Puts a graph between its new ends."""
+    """Puts a graph between its new input and output."""
     inner, batch = _PREFIX + input_spec.name, input_spec.batch or "batch"
     nodes = list(body.node)
     pre = _chain(_pre_steps(input_spec), "images", inner, body)
     post = _chain(after, output, "logits", body)
     del body.node[:]
     body.node.extend([*pre, *nodes, *post])
-    # Graphs of before 2019 list their weights as inputs too.
+    # Graphs from before 2019 list their weights as inputs too.
     weights = [one for one in body.input if one.name != inner]
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
@@ -214,7 +219,7 @@ def _join(
 def _chain(
     steps: Sequence[_Step], begin: str, end: str, body: onnx.GraphProto
 ) -> list[onnx.NodeProto]:
-    """Operations one after the other; their operands are put among the graph's weights."""
+    """Operations in sequence. Their operands become initializers of the graph."""
     nodes = []
     for index, step in enumerate(steps or [_Step("Identity")]):
         inputs = [f"{begin}/{index}" if index else begin]
@@ -231,7 +236,7 @@ def _chain(
 def _outputs_on_noise(
     session: ort.InferenceSession, input_spec: _InputSpec, contract: InputContract
 ) -> NDArray[np.float32]:
-    """What the graph says of images of noise, float32 (n, C)."""
+    """The outputs of the graph for images of noise, float32 (n, C)."""
     shape = (_SAMPLES, input_spec.size, input_spec.size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     inputs = noise.transpose(0, 3, 1, 2) if input_spec.kind == _BYTES else contract.normalize(noise)
@@ -241,11 +246,11 @@ def _outputs_on_noise(
         outputs = session_runner(session)(np.ascontiguousarray(inputs, _NUMPY[input_spec.kind]))
     except Exception as error:  # ONNX Runtime's own error types share no base but Exception
         raise ModelFileError(
-            f"ONNX file fails on images of {input_spec.size} px ({reason(error)})."
+            f"the ONNX file fails on images of {input_spec.size} px ({reason(error)})."
         ) from error
     if outputs.ndim != 2 or len(outputs) != _SAMPLES:
         raise ModelFileError(
-            f"ONNX file gives {outputs.shape} for {_SAMPLES} images, not one number a class."
+            f"the ONNX file returns {outputs.shape} for {_SAMPLES} images, not a number per class."
         )
     return outputs
 

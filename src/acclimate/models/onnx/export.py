@@ -1,4 +1,4 @@
-"""A classifier as one ONNX file that says what it needs, checked against PyTorch."""
+"""Exports classifiers to ONNX, with their input contract in the metadata, and reads ONNX files."""
 
 import copy
 import io
@@ -31,7 +31,7 @@ from acclimate.settings import from_keywords
 from acclimate.yaml12 import read_yaml
 
 OPSET = 18
-"""The lowest that the exporter writes without converting: read by every runtime since 2023."""
+"""The lowest version that the exporter writes directly; all runtimes since 2023 read it."""
 KEY_CONTRACT, KEY_CLASSES, KEY_SOURCE = (
     "acclimate.contract", "acclimate.classes", "acclimate.source",
 )  # fmt: skip
@@ -46,16 +46,16 @@ def export(
     *,
     context: Context = _HERE,
 ) -> Classifier:
-    """Adds the ONNX graph, and writes in the card how it agrees with PyTorch on real images.
+    """Exports a classifier to ONNX and compares the graph with PyTorch on real images.
 
     Args:
-        classifier: With a PyTorch network, or already exported.
-        dataset: Its val images (else any kept ones) are the check.
-        settings: How many images are compared.
+        classifier: Has a PyTorch network, or is already exported.
+        dataset: Images to compare on: val, or any kept ones if there is no val split.
+        settings: Number of images to compare.
         context: The run.
 
     Returns:
-        The classifier with `graph`; its logits are the same.
+        The classifier with its ONNX graph.
 
     Raises:
         ModelFileError: The network cannot be exported, or the graph disagrees with it.
@@ -67,7 +67,7 @@ def export(
     figures = agreement(exported, dataset, settings.check_images)
     if figures["same_predictions"] < 0.99:
         raise ModelFileError(
-            f"exported graph agrees with PyTorch on only {figures['same_predictions']:.1%} of "
+            f"the exported graph agrees with PyTorch on only {figures['same_predictions']:.1%} of "
             f"{figures['images']:.0f} images.",
             where=classifier.name,
         )
@@ -80,18 +80,18 @@ def export(
 
 
 def agreement(classifier: Classifier, dataset: Dataset, images: int) -> dict[str, float]:
-    """How the graph's logits differ from the network's on real images.
+    """Compares the graph with the network on real images.
 
     Args:
-        classifier: With network and graph.
-        dataset: Val images are taken, else any kept ones.
-        images: How many.
+        classifier: Has both a network and a graph.
+        dataset: Images to compare on: val, or any kept ones if there is no val split.
+        images: Number of images.
 
     Returns:
         `images`, `max_difference` of a logit, `same_predictions` in [0, 1].
     """
     rows = dataset.rows("val") if len(dataset.rows("val")) else dataset.rows()
-    # Spread over the table, which stands class after class.
+    # Spread over the table, which is sorted by class.
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int))]
     torch_run, onnx_run = run_torch(classifier, "cpu"), run_onnx(classifier, "cpu")
     worst, same = 0.0, 0
@@ -107,13 +107,13 @@ def agreement(classifier: Classifier, dataset: Dataset, images: int) -> dict[str
 
 
 def to_onnx(classifier: Classifier) -> bytes:
-    """The float graph of a classifier, with contract and classes in its metadata.
+    """Exports the network of a classifier, with contract and classes in the metadata.
 
     Args:
-        classifier: With a PyTorch network.
+        classifier: Has a PyTorch network.
 
     Returns:
-        The bytes of one ONNX file: input "images" float32 (B, 3, S, S), output "logits" (B, C).
+        The content of one ONNX file: input "images" float32 (B, 3, S, S), output "logits" (B, C).
 
     Raises:
         ModelFileError: PyTorch cannot export the network.
@@ -124,7 +124,7 @@ def to_onnx(classifier: Classifier) -> bytes:
 
 
 def with_metadata(graph: bytes, classifier: Classifier) -> bytes:
-    """The graph with the classifier's contract, classes and source written into it."""
+    """Writes a classifier's contract, classes and source into the metadata of a graph."""
     model = onnx.load_from_string(graph)
     del model.metadata_props[:]
     onnx.helper.set_model_props(
@@ -139,7 +139,7 @@ def with_metadata(graph: bytes, classifier: Classifier) -> bytes:
 
 
 def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
-    """The input contract and the classes that an ONNX file of ours carries.
+    """Reads the input contract and the classes from the metadata of an ONNX file.
 
     Args:
         graph: The file's bytes.
@@ -148,7 +148,7 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
         Contract and class names.
 
     Raises:
-        ModelFileError: The file is no ONNX, or carries none.
+        ModelFileError: The file is not valid, or has no such metadata.
     """
     model = parse_graph(graph)
     try:
@@ -157,27 +157,27 @@ def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
         classes = tuple(str(c) for c in json.loads(props[KEY_CLASSES]))
     except (KeyError, ValueError, TypeError) as error:
         raise ModelFileError(
-            "ONNX file carries no input contract and classes.",
-            hint="If it is not acclimate's, describe it in a file beside it, FILE.onnx.yaml: "
-            "`classes: [ant, bee]`, and mean and std where they are not ImageNet's.",
+            "the ONNX file has no input contract and classes in its metadata.",
+            hint="If another program wrote it, describe it in FILE.onnx.yaml beside it: "
+            "`classes: [ant, bee]`, and mean and std if they are not ImageNet's.",
         ) from error
     return InputContract.from_record(contract), classes
 
 
 def from_onnx(path: Path, described: OnnxFile | None = None) -> Classifier:
-    """A classifier from one ONNX file.
+    """Reads a classifier from one ONNX file.
 
     Args:
-        path: A file of ours, which carries contract and classes; or anybody's, with a description
-            in `FILE.onnx.yaml` beside it.
-        described: In place of what the file carries or has beside it.
+        path: A file that acclimate exported, or one from another program with a description in
+            `FILE.onnx.yaml` beside it.
+        described: The description, which takes precedence over metadata and `FILE.onnx.yaml`.
 
     Returns:
         A classifier without a PyTorch network.
 
     Raises:
-        ModelFileError: The file is not one that acclimate exported and is not described, or it is
-            no image classifier, or not the described one.
+        ModelFileError: The file has neither metadata nor a description, is not an image
+            classifier, or does not fit the description.
     """
     try:
         graph = read_graph(path)
@@ -200,7 +200,7 @@ def _as_classifier(
 
 def _from_foreign(graph: bytes, path: Path, description: OnnxFile) -> Classifier:
     if len(set(description.classes)) < len(description.classes):
-        raise ModelFileError("classes names one of them twice.", where=path)
+        raise ModelFileError("classes has the same name twice.", where=path)
     adapted = adapt_ends(graph, description)
     step = StepRecord("read", plain(description), notes=adapted.notes)
     found = _as_classifier(adapted.graph, path, description.classes, adapted.contract, step)
@@ -208,7 +208,7 @@ def _from_foreign(graph: bytes, path: Path, description: OnnxFile) -> Classifier
 
 
 def _description(path: Path) -> OnnxFile | None:
-    """What stands beside an ONNX file of somebody else's."""
+    """Reads the description beside an ONNX file."""
     place = path.with_name(f"{path.name}.yaml")
     if not place.is_file():
         return None
@@ -219,20 +219,20 @@ def _description(path: Path) -> OnnxFile | None:
 
 
 def is_quantized(graph: bytes) -> bool:
-    """Whether an ONNX file computes in integers."""
+    """Whether an ONNX file is quantized."""
     return any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(graph).graph.node)
 
 
 def export_network(network: nn.Module, image_size: int, output: str) -> bytes:
-    """A network as ONNX with a free batch dimension.
+    """Exports a network to ONNX with a dynamic batch dimension.
 
     Args:
         network: On the CPU, in evaluation mode.
         image_size: px.
-        output: The output's name.
+        output: Name of the output.
 
     Returns:
-        The bytes of one file.
+        The content of one ONNX file.
 
     Raises:
         ModelFileError: PyTorch cannot export the network.
@@ -250,7 +250,7 @@ def export_network(network: nn.Module, image_size: int, output: str) -> bytes:
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )
-    except Exception as error:  # the exporter raises many kinds for many reasons
+    except Exception as error:  # the exporter raises many types of errors
         raise ModelFileError(
             f"{type(network).__name__} cannot be exported to ONNX ({reason(error)})."
         ) from error
@@ -260,7 +260,7 @@ def export_network(network: nn.Module, image_size: int, output: str) -> bytes:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """The exporter prints and warns about its own internals; its errors still come through."""
+    """Suppresses output and warnings of the exporter; its errors are still raised."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [log.level for log in loggers]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -275,4 +275,4 @@ def _silenced() -> Iterator[None]:
 
 
 EXPORTERS: dict[str, Callable[[nn.Module, int, str], bytes]] = {"onnx": export_network}
-"""(network, image size, name of the output) to the bytes of a file."""
+"""Name to a function of (network, image size, name of the output) that returns a file's content."""

@@ -1,4 +1,4 @@
-"""An ONNX file from anywhere as one message, with nothing read from outside its folder."""
+"""Reads ONNX files from untrusted sources. Nothing is read from outside their folder."""
 
 import math
 from pathlib import Path
@@ -11,20 +11,21 @@ from acclimate.errors import DataError, ModelFileError, reason
 from acclimate.files import inside, read_bounded
 
 MAX_BYTES = 2_000_000_000
-"""Of a graph with its weights: a message of protobuf's ends at 2 GiB."""
+"""Largest size of a graph with its weights; protobuf is limited to 2 GiB."""
 
 
 def read_graph(path: Path) -> bytes:
-    """An ONNX file as one message, with what it keeps in files beside it.
+    """Reads an ONNX file together with its external data.
 
     Args:
         path: The file.
 
     Returns:
-        The bytes.
+        The content of one ONNX file with all weights.
 
     Raises:
-        ModelFileError: It is no ONNX, is too large, or its weights are missing or elsewhere.
+        ModelFileError: The file is not valid, it is too large, or its external data is missing or
+            outside its folder.
     """
     try:
         content = read_bounded(path, MAX_BYTES)
@@ -42,32 +43,32 @@ def read_graph(path: Path) -> bytes:
         return bytes(model.SerializeToString())
     except (DataError, OSError, ValueError, KeyError, onnx.checker.ValidationError) as error:
         raise ModelFileError(
-            f"weights that stand beside the ONNX file cannot be had: {reason(error)}.",
+            f"the external data of the ONNX file cannot be read: {reason(error)}.",
             where=path,
-            hint="Keep its data file in the same folder, or save the model as one file.",
+            hint="Put its data file into the same folder, or save the model as one file.",
         ) from error
 
 
 def parse_graph(graph: bytes) -> onnx.ModelProto:
-    """The message that an ONNX file holds.
+    """Parses the content of an ONNX file.
 
     Args:
-        graph: The file's bytes.
+        graph: The content of the file.
 
     Returns:
         The model.
 
     Raises:
-        ModelFileError: The bytes are no ONNX.
+        ModelFileError: The content is not valid.
     """
     try:
         model = onnx.load_from_string(graph)
-        # Bytes that happen to be a message of another kind leave all of this empty.
+        # Other protobuf messages may parse too, but leave these fields empty.
         whole = bool(model.ir_version and model.graph.node)
-    except Exception as error:  # protobuf raises its own kinds on hostile bytes
-        raise ModelFileError("file is no ONNX, or a damaged one.") from error
+    except Exception as error:  # protobuf raises its own types of errors
+        raise ModelFileError("not a valid ONNX file.") from error
     if not whole:
-        raise ModelFileError("file is no ONNX, or a damaged one.")
+        raise ModelFileError("not a valid ONNX file.")
     return model
 
 
@@ -79,9 +80,9 @@ def _bytes_of(tensor: onnx.TensorProto) -> int:
 
 def _load_external(tensor: onnx.TensorProto, folder: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    place = inside(folder, entries.get("location", ""))  # ONNX refuses links and `..` once more
+    place = inside(folder, entries.get("location", ""))  # ONNX checks links and `..` once more
     if "length" not in entries and place.stat().st_size > MAX_BYTES:
         raise ValueError(f"{place.name} is larger than {MAX_BYTES:,} bytes")
     if int(entries.get("length", 0)) > _bytes_of(tensor):
-        raise ValueError(f"{tensor.name!r} is said to be longer than its shape")
+        raise ValueError(f"the length of {tensor.name!r} is larger than its shape")
     load_external_data_for_tensor(tensor, str(folder))

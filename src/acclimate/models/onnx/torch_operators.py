@@ -1,4 +1,4 @@
-"""What the operators of an ONNX graph compute, in PyTorch, so that gradients flow back."""
+"""ONNX operators in PyTorch, with gradients."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 Attributes = Mapping[str, Any]
 Operation = Callable[..., torch.Tensor]
-"""(attributes, inputs in order; None where one is left out) to the only output."""
+"""A function of (attributes, *inputs) that returns the only output; an omitted input is None."""
 
 
 def _conv(
@@ -28,7 +28,7 @@ def _conv(
 
 
 def _pads(attributes: Attributes) -> list[int]:
-    """ONNX names all beginnings, then all ends; PyTorch pairs, the last axis first."""
+    """ONNX lists all begins, then all ends; PyTorch lists pairs, the last axis first."""
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     return [left, right, top, bottom]
 
@@ -109,7 +109,7 @@ def _reduce_l2(
     attributes: Attributes, values: torch.Tensor, axes: torch.Tensor | None = None
 ) -> torch.Tensor:
     keep = bool(attributes.get("keepdims", 1))
-    # Not the root of a sum, whose slope at 0 is no number.
+    # Not the square root of a sum, whose gradient at 0 is not finite.
     norm: torch.Tensor = torch.linalg.vector_norm(
         values, dim=_axes(attributes, values, axes), keepdim=keep
     )
@@ -117,7 +117,7 @@ def _reduce_l2(
 
 
 def _axes(attributes: Attributes, values: torch.Tensor, axes: torch.Tensor | None) -> list[int]:
-    """An attribute before opset 18, an input since; all of them where neither says."""
+    """The axes: an attribute before opset 18, an input since; all axes if both are missing."""
     return list(attributes.get("axes") or (range(values.ndim) if axes is None else axes.tolist()))
 
 
@@ -141,7 +141,7 @@ def _slice(
     strides = [1] * len(starts) if steps is None else steps.tolist()
     cuts = [slice(None)] * values.ndim
     for axis, start, end, step in zip(where, starts.tolist(), ends.tolist(), strides, strict=True):
-        side = values.shape[axis]  # ONNX writes 2**63 where it means the end
+        side = values.shape[axis]  # ONNX writes 2**63 - 1 for the end
         cuts[axis] = slice(max(-side, min(start, side)), max(-side, min(end, side)), step)
     return values[tuple(cuts)]
 
@@ -225,4 +225,4 @@ OPERATIONS: dict[str, Operation] = {
     "Transpose": lambda attributes, a: a.permute(attributes["perm"]),
     "Unsqueeze": _unsqueeze,
 }
-"""Name to what computes it: those that quantized image classifiers are made of."""
+"""Name to function, for the operators of quantized image classifiers."""

@@ -1,9 +1,9 @@
-"""An int8 ONNX graph as a PyTorch network that learns within the graph's own 8-bit numbers.
+"""Quantization-aware training of an int8 ONNX graph in PyTorch.
 
 Source: Jacob et al. 2017, "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", arXiv 1712.05877. Each weight and each activation is rounded to
-the steps that the graph has for it; the gradient passes straight through the rounding, and is zero
-beyond the range. We differ in that the scales are the finished graph's, and stay.
+Integer-Arithmetic-Only Inference", arXiv 1712.05877. Weights and activations are fake-quantized
+with the scales of the graph, and gradients use the straight-through estimator: they are zero
+outside the range. In contrast to the paper, the scales are fixed.
 """
 
 from collections.abc import Mapping
@@ -22,22 +22,22 @@ from acclimate.models.onnx.file import parse_graph
 from acclimate.models.onnx.torch_operators import OPERATIONS, Operation
 
 _TAKE_WEIGHTS = ("Conv", "Gemm", "MatMul")
-"""Operators whose second and third input are weights, where these are not computed."""
+"""Operators whose second and third inputs are weights, unless they are computed."""
 _MAX_BIAS = 2**31 - 128
-"""The largest float32 that 32 bits hold. ONNX Runtime widens the scale of a channel that is nearly
-dead until its bias just fits: without a bound the first step would flip its sign."""
+"""The largest float32 that fits into int32. ONNX Runtime increases the scale of a channel with tiny
+weights until its bias just fits: without this bound the first step could overflow it."""
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 Numbers = NDArray[Any]
 
 
 class Weight(nn.Module):
-    """A weight that learns, and how it stands in the graph.
+    """A trainable weight of the graph.
 
     Args:
-        numbers: As they stand there: bytes, a bias of 32 bits, or float32.
-        scale: float32: one, or one a channel.
-        zero: As many.
-        axis: Of the channels.
+        numbers: The tensor in the graph: int8, uint8, int32 for a bias, or float32.
+        scale: float32: one value, or one per channel.
+        zero: The zero points, as many as scales.
+        axis: The axis of the channels.
     """
 
     scale: torch.Tensor
@@ -48,7 +48,7 @@ class Weight(nn.Module):
         self.kind, self.dimensions = numbers.dtype, numbers.ndim
         self.bounds = -_MAX_BIAS, _MAX_BIAS
         if self.kind in _BYTES:
-            # No number leaves the range that its tensor has: 7-bit weights stay 7-bit ones.
+            # Numbers stay within the range of their tensor, so that 7-bit weights stay 7-bit.
             self.bounds = int(numbers.min()), int(numbers.max())
         self.axis = axis if scale.size > 1 else None
         self.register_buffer("scale", torch.tensor(scale.reshape(-1)), persistent=False)
@@ -58,7 +58,7 @@ class Weight(nn.Module):
         self.weight = nn.Parameter((plain - self._along(zeros)) * self._along(self.scale))
 
     def forward(self) -> torch.Tensor:
-        """The weight as the graph can hold it: float as it is, of 32 bits kept in their range."""
+        """The fake-quantized weight. A float weight is unchanged; an int32 bias is clamped."""
         if self.kind == np.float32:
             return self.weight
         if self.kind not in _BYTES:
@@ -73,7 +73,7 @@ class Weight(nn.Module):
         )
 
     def to_numbers(self) -> Numbers:
-        """The numbers for the graph."""
+        """The tensor to store in the graph."""
         weight = self.weight.detach()
         if self.kind != np.float32:
             weight = torch.round(weight / self._along(self.scale)) + self._along(self.zero)
@@ -81,7 +81,7 @@ class Weight(nn.Module):
         return np.ascontiguousarray(weight.cpu().numpy()).astype(self.kind)
 
     def _along(self, values: torch.Tensor) -> torch.Tensor:
-        """One value a channel, shaped so that it meets the weight's channels."""
+        """One value per channel, in a shape that broadcasts against the weight."""
         if self.axis is None:
             return values.reshape(())
         return values.reshape(-1, *[1] * (self.dimensions - self.axis - 1))
@@ -92,10 +92,10 @@ class _Node:
     """One operation.
 
     Attributes:
-        compute: What it computes.
-        attributes: Its attributes.
-        inputs: Names of values, "" where one is left out.
-        output: Name of its value.
+        compute: The function.
+        attributes: Its ONNX attributes.
+        inputs: Names of values; "" for an omitted input.
+        output: Name of the output value.
     """
 
     compute: Operation
@@ -105,13 +105,13 @@ class _Node:
 
 
 class IntegerGraph(nn.Module):
-    """A quantized graph that PyTorch runs and trains.
+    """A quantized graph as a trainable PyTorch module.
 
     Args:
-        graph: Of one input and one output, in QDQ form, as `quantize` writes it.
+        graph: Has one input and one output, in QDQ form, as `quantize` writes it.
 
     Raises:
-        ModelFileError: It holds an operator that is not known here, or no weight of 8 bits.
+        ModelFileError: It has an operator that is not supported, or no 8-bit weights.
     """
 
     def __init__(self, graph: bytes) -> None:
@@ -120,17 +120,18 @@ class IntegerGraph(nn.Module):
         body = parse_graph(graph).graph
         self._input, self._output = body.input[0].name, body.output[0].name
         self.weights = nn.ModuleDict()
-        """One part of the network for all: as layers, those near the input would hardly learn."""
+        """All weights in one block: with layer-wise learning rates, those near the input would
+        hardly be trained."""
         self._tensor_names: dict[str, str] = {}
-        """Key of a weight to the tensor of the graph that it is written to."""
+        """Key of a weight to the name of its tensor in the graph."""
         self._weights: dict[str, str] = {}
-        """Name of a value to the weight that it is."""
+        """Name of a value to the key of its weight."""
         self._constants: dict[str, str] = {}
-        """Name of a value to the buffer that it is."""
+        """Name of a value to the name of its buffer."""
         self._nodes = self._read(body)
         self._last_used = self._last_uses()
         if not any(weight.kind in _BYTES for weight in self._weight_list()):
-            raise ModelFileError("the ONNX graph has no weights of 8 bits.")
+            raise ModelFileError("the ONNX graph has no 8-bit weights.")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images, float32 (B, 3, S, S), to logits (B, C)."""
@@ -148,7 +149,7 @@ class IntegerGraph(nn.Module):
         return logits
 
     def graph(self) -> bytes:
-        """The ONNX graph with the weights as they are now."""
+        """The ONNX graph with the current weights."""
         model = parse_graph(self._graph)
         to_numbers = {
             name: weight.to_numbers()
@@ -163,7 +164,7 @@ class IntegerGraph(nn.Module):
         return [weight for weight in self.weights.values() if isinstance(weight, Weight)]
 
     def _read(self, body: onnx.GraphProto) -> list[_Node]:
-        """The operations; weights and constants are set apart."""
+        """Reads the operations, and stores weights and constants."""
         initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
         taking = [node for node in body.node if node.op_type in _TAKE_WEIGHTS]
         learnable = {name for node in taking for name in node.input[1:3]}
@@ -207,7 +208,7 @@ class IntegerGraph(nn.Module):
         self._constants[value] = buffer
 
     def _last_uses(self) -> list[list[str]]:
-        """Values that nothing needs after each node: kept, those of val would fill the memory."""
+        """The values that can be freed after each node, to save memory."""
         used_later, dead = {"", self._output, *self._constants}, []
         for node in reversed(self._nodes):
             dead.append([name for name in dict.fromkeys(node.inputs) if name not in used_later])
@@ -218,15 +219,15 @@ class IntegerGraph(nn.Module):
 def _check(
     node: onnx.NodeProto, attributes: Mapping[str, Any], initializers: Mapping[str, Numbers]
 ) -> None:
-    """Refuses what PyTorch would compute otherwise than ONNX Runtime."""
+    """Checks that PyTorch computes the same as ONNX Runtime for a node."""
     fault = None
     if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
-        fault = f"the operator {node.op_type}"
+        fault = f"operator {node.op_type} is"
     elif len(node.output) > 1 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
-        fault = f"a {node.op_type} of a kind"
+        fault = f"this form of operator {node.op_type} is"
     elif node.op_type == "QuantizeLinear":
         zero = initializers.get(node.input[2]) if len(node.input) > 2 else None
         if zero is None or zero.size != 1 or zero.dtype not in _BYTES:
-            fault = "activations of other than 8 bits"
+            fault = "activations that are not 8-bit are"
     if fault:
-        raise ModelFileError(f"the ONNX graph has {fault} that PyTorch is not taught here.")
+        raise ModelFileError(f"{fault} not supported for quantization-aware training.")
