@@ -1,7 +1,7 @@
-"""What altering images costs in decoding threads and in batches on a device, and how they differ.
+"""Cost of augmentation in decoding threads and in batches on a device, and their difference.
 
 Time for an image in one thread beside that of a batch of 64 on the device, copies
-included, for each named policy; and how far the pictures differ, in levels of 255. Run it with:
+included, for each named policy; and how far the images differ, in levels of 255. Run it with:
 
     python benchmarks/augmentation_device.py
     python benchmarks/augmentation_device.py --device cuda
@@ -33,7 +33,7 @@ SEEN = {
 
 
 def median_ms(work: Callable[[], object], device: torch.device) -> float:
-    """Of a batch, after one that is not counted."""
+    """Per batch, after a warm-up batch."""
     times = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Does the policy that `auto` finds train better models than the named ones, on digits and photos?
+"""Compares the policy that `auto` finds with the named ones, on digits and photos.
 
-For each data set and each policy: the same start (a fitted head), the same fine-tuning, judged on
+For each data set and each policy: the same start (a fitted head), the same fine-tuning, tested on
 the test images and on a corrupted copy of them (blur, noise, low contrast, darkness, JPEG at
-quality 10, a quarter of the resolution; one a picture, drawn by its name). Run it with:
+quality 10, a quarter of the resolution; one per image, chosen by its name). Run it with:
 
     python benchmarks/augmentation_safety.py
     python benchmarks/augmentation_safety.py --data photos/ --image-size 64 --epochs 6 --seeds 2
@@ -26,7 +26,7 @@ from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context, derive_seed
-from acclimate.data.dataset import HOME, Dataset, balanced_sample
+from acclimate.data.dataset import HOME, Dataset, balanced
 from acclimate.data.images.decode import read_image
 from acclimate.data.sample_data import write_digits
 from acclimate.data.settings import Source
@@ -50,7 +50,7 @@ POLICIES: dict[str, dict[str, object]] = {
     "auto, mixup 0.2": {"mixup": 0.2},
     "auto, cutmix 1": {"cutmix": 1.0},
 }
-JUDGED_SIDE = 256
+TEST_SIDE = 256
 Corruption = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
@@ -81,25 +81,25 @@ CORRUPTIONS: tuple[Corruption, ...] = (
 
 
 def write_corrupted(dataset: Dataset, folder: Path) -> None:
-    """A copy of the test images, `<class>/<number>.png`, each with one corruption."""
+    """Writes the test images as `<class>/<number>.png`, each with one corruption."""
     for row in dataset.rows("test"):
         place = folder / dataset.classes[dataset.labels[row]]
         place.mkdir(parents=True, exist_ok=True)
-        image = read_image(dataset.path(int(row)), min_side=JUDGED_SIDE)
-        image.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
+        image = read_image(dataset.path(int(row)), min_side=TEST_SIDE)
+        image.thumbnail((TEST_SIDE, TEST_SIDE))
         rng = np.random.default_rng(derive_seed(0, dataset.paths[row]))
         corrupt = CORRUPTIONS[rng.integers(len(CORRUPTIONS))]
         corrupt(image, rng).save(place / f"{row}.png")
 
 
 def load(folder: Path, scratch: Path, most: int, context: Context) -> Dataset:
-    """The images, at most so many that train, with the corrupted copy as a domain."""
+    """The data set with a limited train split, and the corrupted copies as a domain."""
     first = clean(read(folder), Clean(val=0.15, test=0.3), context=context)
     write_corrupted(first, scratch)
     both = read(folder, Source(test_domains={"corrupted": scratch}))
     dataset = clean(both, Clean(val=0.15, test=0.3), context=context)
     train = dataset.rows("train")
-    kept = balanced_sample(dataset, train, most, np.random.default_rng(context.seed))
+    kept = balanced(dataset, train, most, np.random.default_rng(context.seed))
     keep = dataset.keep.copy()
     keep[np.setdiff1d(train, kept)] = False
     return dataset.with_columns({"keep": keep})
@@ -111,15 +111,15 @@ def measure(
     began = time.perf_counter()
     settings = Augment.model_validate(POLICIES[policy])
     chosen = auto_policy(start, dataset, settings, context=context)
-    asked = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     tuned = fine_tune(start, dataset, chosen, FineTune(epochs=args.epochs), context=context)
     figures = {}
     for tta in (False, True) if policy == "auto" else (False,):
-        judged = Evaluate(latency=False, bootstrap=100, tta=tta)
-        found = evaluate(tuned, dataset, judged, context=context)
+        test_settings = Evaluate(latency=False, bootstrap=100, tta=tta)
+        found = evaluate(tuned, dataset, test_settings, context=context)
         for domain in (HOME, "corrupted"):
             figures[domain + (", tta" if tta else "")] = found.metrics[domain]["accuracy"].value
-    facts = {"policy": policy, "seconds": round(asked, 1), **figures}
+    facts = {"policy": policy, "seconds": round(seconds, 1), **figures}
     if policy == "auto":
         facts |= {"flip": chosen.horizontal_flip, "crop": chosen.crop_area}
         facts["operations"] = dict(chosen.strengths)
@@ -127,7 +127,7 @@ def measure(
     return facts
 
 
-def told(figures: list[float]) -> str:
+def mean_and_spread(figures: list[float]) -> str:
     """Mean over the seeds, and their standard deviation."""
     spread = f" ± {np.std(figures, ddof=1):.3f}" if len(figures) > 1 else ""
     return f"{np.mean(figures):.3f}{spread}"
@@ -164,7 +164,7 @@ def main() -> None:
     for data in dict.fromkeys(row["data"] for row in rows):
         for policy in args.policy or POLICIES:
             some = [r for r in rows if r["data"] == data and r["policy"] == policy]
-            cells = [told([r[c] for r in some]) if c in some[0] else "" for c in columns]
+            cells = [mean_and_spread([r[c] for r in some]) if c in some[0] else "" for c in columns]
             print(f"| {data} | {policy} | {' | '.join(cells)} |")
 
 

@@ -1,7 +1,7 @@
-"""Label errors found, against labels swapped on purpose: precision and recall.
+"""Precision and recall of label error detection, on labels swapped on purpose.
 
 In each folder of `<class>/<image>` 5 % of the labels are swapped, to any other class or to the one
-that it is most often taken for, then `inspect` checks. Run:
+that it is most often confused with, then `inspect` checks. Run:
 
     python benchmarks/label_quality.py --data photos/ --data others/
 """
@@ -41,11 +41,11 @@ class Found:
     average_precision: float
     precision_at_80: float
     suggested: float
-    """Of the errors that were flagged, whose label before the swap was suggested."""
+    """Share of the flagged errors for which the true label was suggested."""
 
 
 def confusable(dataset: Dataset, classifier: Classifier, context: Context) -> np.ndarray:
-    """(C,): the class that each class is most often taken for, by the probe on true labels."""
+    """(C,): the class that each class is most often confused with, by the probe on true labels."""
     settings = Inspect()
     view = FeatureView(classifier, dataset, context, settings)
     rows = dataset.rows()
@@ -58,7 +58,7 @@ def confusable(dataset: Dataset, classifier: Classifier, context: Context) -> np
 def swap(
     dataset: Dataset, to: np.ndarray | None, rate: float, seed: int
 ) -> tuple[Dataset, np.ndarray]:
-    """The data set with a part of its labels wrong, and which rows they are."""
+    """The data set with some labels swapped, and the swapped rows."""
     rng = np.random.default_rng(seed)
     home = dataset.rows()
     rows = rng.choice(home, round(rate * len(home)), replace=False)
@@ -71,16 +71,18 @@ def swap(
     return dataset.with_columns({"label": labels}), rows
 
 
-def judged(seen: Dataset, truth: Dataset, rows: np.ndarray) -> Found:
-    """The figures of one look."""
-    home = seen.rows()
-    score = np.asarray(seen.table["label_error"].to_numpy(zero_copy_only=False), np.float64)[home]
-    better = seen.table["suggested_label"].to_pylist()
-    flagged = np.asarray([better[row] is not None for row in home])
+def evaluate_flags(inspected: Dataset, truth: Dataset, rows: np.ndarray) -> Found:
+    """The figures of one inspection."""
+    home = inspected.rows()
+    score = np.asarray(inspected.table["label_error"].to_numpy(zero_copy_only=False), np.float64)[
+        home
+    ]
+    suggested = inspected.table["suggested_label"].to_pylist()
+    flagged = np.asarray([suggested[row] is not None for row in home])
     planted = np.isin(home, rows)
     precision, recall, _ = precision_recall_curve(planted, score)
     hits = home[flagged & planted]
-    right = [better[row] == truth.classes[truth.labels[row]] for row in hits]
+    right = [suggested[row] == truth.classes[truth.labels[row]] for row in hits]
     return Found(
         float(planted[flagged].mean()) if flagged.any() else 0.0,
         float(flagged[planted].mean()),
@@ -107,7 +109,7 @@ def label_rows(
     settings: Inspect = _SETTINGS,
     context: Context = _HERE,
 ) -> Iterator[str]:
-    """A line of figures for errors of each kind, means over some seeds."""
+    """One line per kind of error, with means over the seeds."""
     clean_data = clean(read(place), Clean(val=0.0, test=0.0), context=context)
     for kind in kinds:
         to = confusable(clean_data, model, context) if kind == "confusable" else None
@@ -115,9 +117,9 @@ def label_rows(
         for seed in range(seeds):
             swapped, rows = swap(clean_data, to, rate, seed)
             began = time.monotonic()
-            seen = inspect(model, swapped, settings, context=context)
+            inspected = inspect(model, swapped, settings, context=context)
             seconds.append(time.monotonic() - began)
-            found.append(judged(seen, clean_data, rows))
+            found.append(evaluate_flags(inspected, clean_data, rows))
         means = np.mean([astuple(figures) for figures in found], axis=0)
         cells = " | ".join(f"{value:.2f}" for value in means)
         yield f"| {place.name} | {kind} | {cells} | {np.median(seconds):.1f} |"

@@ -23,27 +23,27 @@ FAULTS: dict[
     str, tuple[Callable[[Image.Image, float], Image.Image], Callable[[ImageStats], bool]]
 ] = {
     "dark": (
-        lambda image, much: ImageEnhance.Brightness(image).enhance(1 - much),
-        lambda seen: seen.brightness + 2 * seen.contrast < LIMITS.dark,
+        lambda image, amount: ImageEnhance.Brightness(image).enhance(1 - amount),
+        lambda stats: stats.brightness + 2 * stats.contrast < LIMITS.dark,
     ),
     "bright": (
-        lambda image, much: Image.blend(image, Image.new("RGB", image.size, "white"), much),
-        lambda seen: seen.brightness - 2 * seen.contrast > LIMITS.bright,
+        lambda image, amount: Image.blend(image, Image.new("RGB", image.size, "white"), amount),
+        lambda stats: stats.brightness - 2 * stats.contrast > LIMITS.bright,
     ),
     "low contrast": (
-        lambda image, much: ImageEnhance.Contrast(image).enhance(1 - much),
-        lambda seen: seen.contrast < LIMITS.low_contrast,
+        lambda image, amount: ImageEnhance.Contrast(image).enhance(1 - amount),
+        lambda stats: stats.contrast < LIMITS.low_contrast,
     ),
     "blurred": (
-        lambda image, much: image.filter(ImageFilter.GaussianBlur(20 * much)),
-        lambda seen: seen.sharpness < LIMITS.blurred,
+        lambda image, amount: image.filter(ImageFilter.GaussianBlur(20 * amount)),
+        lambda stats: stats.sharpness < LIMITS.blurred,
     ),
     "grey": (
-        lambda image, much: ImageEnhance.Color(image).enhance(1 - much),
-        lambda seen: seen.color < LIMITS.grey,
+        lambda image, amount: ImageEnhance.Color(image).enhance(1 - amount),
+        lambda stats: stats.color < LIMITS.grey,
     ),
 }
-"""How a fault grows, and when it is one."""
+"""For each fault: how to apply an amount of it, and whether it is flagged."""
 
 
 def measured(image: Image.Image) -> ImageStats:
@@ -54,7 +54,7 @@ def measured(image: Image.Image) -> ImageStats:
 
 
 def just_faulty(image: Image.Image, name: str) -> Image.Image:
-    """The least change that is flagged, by halving."""
+    """The smallest amount that is flagged, by bisection."""
     change, is_fault = FAULTS[name]
     low, high = 0.0, 1.0
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""What is told while something is done: nothing, or plain lines in a log."""
+"""Progress: nothing by default, or plain lines in a log."""
 
 import logging
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from acclimate.progress import LogProgress, silent
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes when it is told to."""
+    """A clock that tests advance."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
@@ -23,7 +23,7 @@ def lines(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_silent_progress_says_nothing(capfd, lines):
+def test_silent_progress_shows_nothing(capfd, lines):
     silent.info("hello")
     with silent.task("work", 10) as task:
         task.advance(5)
@@ -32,26 +32,26 @@ def test_silent_progress_says_nothing(capfd, lines):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_line_is_logged_as_it_is(lines):
+def test_a_message_is_logged_as_it_is(lines):
     LogProgress().info("probe: val accuracy 0.9")
     assert lines() == ["probe: val accuracy 0.9"]
 
 
-def test_short_work_leaves_no_line(lines, clock):
+def test_short_tasks_log_nothing(lines, clock):
     with LogProgress().task("clean", 10) as task:
         task.advance(10)
         clock.now += 2.0
     assert lines() == []
 
 
-def test_work_longer_than_two_seconds_leaves_its_count_and_time(lines, clock):
+def test_tasks_longer_than_two_seconds_log_their_count_and_time(lines, clock):
     with LogProgress().task("clean", 1200) as task:
         task.advance(1200)
         clock.now += 2.1
     assert lines() == ["clean: 1,200 images in 2.1 s"]
 
 
-def test_long_work_tells_rate_and_time_left_every_ten_seconds(lines, clock):
+def test_long_tasks_log_rate_and_time_left_every_ten_seconds(lines, clock):
     with LogProgress().task("epoch 1", 100, "steps") as task:
         task.note("loss 2.303")
         for _ in range(25):
@@ -65,7 +65,7 @@ def test_long_work_tells_rate_and_time_left_every_ten_seconds(lines, clock):
     ]
 
 
-def test_work_that_fails_tells_nothing_of_an_end(lines, clock):
+def test_tasks_that_fail_log_no_total_time(lines, clock):
     def stopped():
         with LogProgress().task("clean", 10) as task:
             task.advance()
@@ -77,7 +77,7 @@ def test_work_that_fails_tells_nothing_of_an_end(lines, clock):
     assert lines() == []
 
 
-def test_a_first_step_that_takes_long_divides_by_nothing(lines, clock):
+def test_a_long_first_step_does_not_divide_by_zero(lines, clock):
     with LogProgress().task("export", 3) as task:
         clock.now += 30
         task.advance(0)

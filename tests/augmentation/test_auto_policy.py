@@ -89,7 +89,7 @@ def test_flips_of_digits_are_refused_since_flipped_digits_do_not_occur(tested):
     for name in ("horizontal_flip", "vertical_flip"):
         line = by_name(tested)[name]
         assert line.told > 0.8
-        assert "can be told from their flipped copies" in line.reason
+        assert "can be distinguished from their flipped copies" in line.reason
 
 
 def test_there_is_evidence_for_every_operation(tested):

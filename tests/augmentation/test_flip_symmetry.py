@@ -1,4 +1,4 @@
-"""Flipped images are told from original ones if such images do not occur in the data."""
+"""Flipped images are distinguished from original ones if they do not occur in the data."""
 
 import numpy as np
 import pytest

@@ -53,7 +53,7 @@ def test_a_run_ends_with_a_table_and_says_where_model_and_report_are(workshop):
         if line[0] in "┃│"
     ]
     assert header == [
-        "model", "accuracy", "accuracy (shifted)", "size", "one image", "images/s", "runs in",
+        "model", "accuracy", "accuracy (shifted)", "file size", "latency", "images/s", "runtime",
     ]  # fmt: skip
     assert [row[0] for row in rows] == ["probe", "fine-tuned", "final"]
     assert [row[-1] for row in rows] == ["PyTorch float32"] * 2 + ["ONNX Runtime int8"]

@@ -9,8 +9,8 @@ tolerance is tried at lower strengths, and refused if none is cheap enough. Two 
   inverted image. So the copies are also classified by a probe that was fitted on copies of other
   images as well. If that one reads them, the label is intact, and the operation is kept.
 - A backbone pretrained with flips takes a mirrored 2 for a 2. So a flip is also refused if flipped
-  images can be told from original ones of their class (`flip_symmetry`), since such images do not
-  occur. For natural photos they cannot be told, for digits they can.
+  images can be distinguished from original ones of their class (`flip_symmetry`), since such images
+  do not occur. For natural photos they cannot, for digits they can.
 """
 
 from collections.abc import Sequence
@@ -42,9 +42,9 @@ _MIN_IMAGES = 40
 _MAX_SIDE = 128
 """px. Larger inputs are tested at this size, five times faster than at 224."""
 _MAX_DETECTED = 0.8
-"""Share of flipped images told from original ones, from which a flip is refused. Measured on 250
-images: digits 0.87 (on photo patches), 0.95 (scanned), arrows 0.8; photos 0.5 to 0.56; waste lit
-from one side 0.74. The interval's upper end must be below."""
+"""Share of flipped images distinguished from original ones, from which a flip is refused. Measured
+on 250 images: digits 0.87 (on photo patches), 0.95 (scanned), arrows 0.8; photos 0.5 to 0.56; waste
+lit from one side 0.74. The interval's upper end must be below."""
 _STRENGTHS = (1.0, 0.5, 0.25)
 _CROPS = (0.5, 0.3, 0.15)
 _MIN_WEIGHT = 0.25
@@ -195,7 +195,7 @@ def flip_evidence(
     Args:
         name: Of the flip.
         hits: Of the probes.
-        detected: For each image, whether it was told from its copy.
+        detected: For each image, whether it was distinguished from its copy.
         tolerance: Points of accuracy.
 
     Returns:
@@ -206,11 +206,11 @@ def flip_evidence(
     # By chance the share is one half, so its spread is at most that of a coin.
     spread = 1.645 * np.sqrt(max(share * (1 - share), 0.25 / 4) / len(detected))
     line = line.model_copy(update={"told": share})
-    told = f"{100 * share:.0f} % of images can be told from their flipped copies"
+    share_text = f"{100 * share:.0f} % of images can be distinguished from their flipped copies"
     if share + spread >= _MAX_DETECTED:
-        return line.model_copy(update={"reason": told})
+        return line.model_copy(update={"reason": share_text})
     if line.cost <= tolerance and line.high <= 2 * tolerance:
-        return line.model_copy(update={"kept": True, "reason": told})
+        return line.model_copy(update={"kept": True, "reason": share_text})
     costs = line.cost > tolerance and line.low > 0
     reason = f"costs more than {tolerance:g} points" if costs else _TOO_FEW
     return line.model_copy(update={"reason": reason})

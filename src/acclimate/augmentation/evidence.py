@@ -32,7 +32,7 @@ class Evidence(Settings):
     high: _Points
     """Upper end of the cost's 90 % interval."""
     told: Fraction | None = None
-    """For flips: share of images that a classifier tells from their copies; 0.5 is chance."""
+    """For flips: share of images distinguished from their copies by a classifier; 0.5 is chance."""
     kept: bool
     """Whether the operation is used at this strength."""
     reason: str

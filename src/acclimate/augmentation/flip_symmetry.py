@@ -1,4 +1,4 @@
-"""Detects whether flipped images can be told from original ones, which rules out a flip.
+"""Detects whether flipped images can be distinguished from original ones, which rules out a flip.
 
 Source: Lin et al. 2020, "Visual Chirality", arXiv 2006.09512: a classifier that separates flipped
 images from original ones shows that flipping changes the data distribution. Accuracy does not show
@@ -28,7 +28,7 @@ def flips_detected(
     flip: Callable[[Pixels], Pixels],
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Which images a cross-validated classifier tells from their flipped copies.
+    """Which images a cross-validated classifier distinguishes from their flipped copies.
 
     About half of them if the classes look the same both ways, since then there is nothing to learn.
 

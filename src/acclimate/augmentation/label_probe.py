@@ -137,8 +137,8 @@ class LabelProbe:
         plain = self._standardize(self._scale[0])
         return plain, plain @ plain.T
 
-    def _features(self, picture: Callable[[int], Pixels]) -> Features:
-        return self._standardize(self._extract(picture))
+    def _features(self, image_at: Callable[[int], Pixels]) -> Features:
+        return self._standardize(self._extract(image_at))
 
     def _standardize(self, features: Features) -> Features:
         """Scaled so that an image's dot product with itself is about 1."""
@@ -146,11 +146,11 @@ class LabelProbe:
         clipped = np.clip((features - mean) / std, -_CLIP, _CLIP)
         return np.asarray(clipped / np.sqrt(features.shape[1]), np.float32)
 
-    def _extract(self, picture: Callable[[int], Pixels]) -> Features:
+    def _extract(self, image_at: Callable[[int], Pixels]) -> Features:
         found = []
         for start in range(0, len(self.images), _BATCH):
             indices = range(start, min(start + _BATCH, len(self.images)))
-            found.append(self._infer(np.stack(list(self._pool.map(picture, indices)))))
+            found.append(self._infer(np.stack(list(self._pool.map(image_at, indices)))))
         return np.concatenate(found)
 
 

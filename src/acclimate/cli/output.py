@@ -1,4 +1,4 @@
-"""How results look: tables for people, JSON for programs."""
+"""Output of results: tables for people, JSON for programs."""
 
 import json
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
 
 
 def summary(evaluations: "Mapping[str, Evaluation]") -> tuple[list[str], list[list[str]]]:
-    """The table that a run ends with.
+    """The summary table at the end of a run.
 
     Args:
         evaluations: Label to Evaluation.
 
     Returns:
-        Names of the columns, and rows of cells.
+        Column names, and rows of cells.
     """
     last = list(evaluations.values())[-1]
     domains = list(last.metrics)
     names = ["accuracy", *(f"accuracy ({d})" for d in domains[1:])]
-    columns = ["model", *names, "size", "one image", "images/s", "runs in"]
+    columns = ["model", *names, "file size", "latency", "images/s", "runtime"]
     rows = []
     for label, e in evaluations.items():
         cells = [_interval(e.metrics[d]["accuracy"]) for d in domains]
@@ -45,35 +45,35 @@ def summary(evaluations: "Mapping[str, Evaluation]") -> tuple[list[str], list[li
 
 def result(
     kind: str,
-    thing: Any,  # noqa: ANN401 - one of the things that flow
+    artifact: Any,  # noqa: ANN401 - an Evaluation, a Comparison or a Classifier
     out: Path | None,
     *,
     as_json: bool,
     also: Mapping[str, str] | None = None,
 ) -> None:
-    """Prints what a stage made.
+    """Prints the result of a stage.
 
     Args:
-        kind: Of thing.
-        thing: The result.
-        out: Where it was written, if anywhere.
-        as_json: For programs.
-        also: What else was written, name to place.
+        kind: Of the result.
+        artifact: The result.
+        out: The output path, if the result was written.
+        as_json: Whether to print JSON.
+        also: Other outputs, name to path.
     """
     from acclimate.terminal import print_lines, print_table
 
     if as_json:
-        print_json({**_record(kind, thing, out), **(also or {})})
+        print_json({**_record(kind, artifact, out), **(also or {})})
         return
     if kind == "evaluation":
-        print_table(f"{thing.split} images", *summary({thing.name: thing}))
+        print_table(f"{artifact.split} images", *summary({artifact.name: artifact}))
         names = ["class", "images", "recall", "precision", "F1"]
-        print_table("by class", names, _per_class(thing))
+        print_table("by class", names, _per_class(artifact))
     elif kind == "comparison":
         from acclimate.evaluation.comparison import sentence
 
-        print_lines([sentence(thing)])
-        print_table(f"margin: {thing.margin:g} points", *_differences(thing))
+        print_lines([sentence(artifact)])
+        print_table(f"margin: {artifact.margin:g} points", *_differences(artifact))
     if out is not None:
         print_lines([f"{name}  {place}" for name, place in {kind: out, **(also or {})}.items()])
 
@@ -100,7 +100,7 @@ def _differences(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
         ]
         for domain, d in comparison.differences.items()
     ]
-    names = ["domain", "images", "difference", "only before / after right", "McNemar p"]
+    names = ["domain", "images", "difference", "only first / second correct", "McNemar p"]
     return [*names, "equivalence interval", "verdict"], rows
 
 

@@ -33,12 +33,12 @@ def _styled(function: Callable[Params, str]) -> Callable[Params, str]:
     """Applies the style: names are plain text, without math mode or warnings about glyphs."""
 
     @wraps(function)
-    def drawn(*args: Params.args, **kwargs: Params.kwargs) -> str:
+    def styled(*args: Params.args, **kwargs: Params.kwargs) -> str:
         with mpl.rc_context(_STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")
             return function(*args, **kwargs)
 
-    return drawn
+    return styled
 
 
 @_styled
