@@ -8,11 +8,15 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
+from torch import nn
 from torch.nn import functional
 
+from acclimate.context import derive_seed
 from acclimate.data.images.contract import InputContract
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
+from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
 
@@ -107,3 +111,49 @@ def curve(trained):
         (e.epoch, repr(e.train_loss), e.val_loss, e.val_accuracy, e.learning_rate)
         for e in trained.curve
     ]
+
+
+class TensorBatches:
+    """180 digits of 8 x 8 pixels to train on and 45 for val, in batches of tensors for the loop."""
+
+    data, digest = None, "digits"
+
+    def __init__(self, batch_size, seed=0, *, val=True):
+        found = load_digits()
+        images = torch.from_numpy(found.images.astype(np.float32))[:225] / 8 - 1
+        labels = torch.from_numpy(found.target)[:225]
+        self.train = images[:180], labels[:180]
+        self.val = (images[180:], labels[180:]) if val else (images[:0], labels[:0])
+        self.batch_size, self.seed = batch_size, seed
+        self.images, self.val_images = 180, len(self.val[1])
+        self.steps = len(cut(np.arange(180), batch_size))
+
+    def train_batches(self, epoch, skip=0):
+        rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
+        images, labels = self.train
+        for rows in cut(rng.permutation(180), self.batch_size)[skip:]:
+            yield TrainBatch(images[rows], labels[rows], rows, len(rows), 1.0)
+
+    def val_batches(self):
+        if self.val_images:
+            yield ValBatch(*self.val)
+
+    def to_input(self, device):
+        return lambda images: images.to(device)
+
+    def forward_module(self, network):
+        return network
+
+
+def mlp(inputs=64, *, dropout=0.0, seed=0):
+    """A small network with batch norm and a head for ten classes, always the same one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(inputs, 48),
+            nn.BatchNorm1d(48),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(48, 10),
+        ).eval()

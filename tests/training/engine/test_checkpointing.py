@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-import timm
-import torch
 from torch import nn
 
 from acclimate.errors import ModelFileError
@@ -19,7 +17,16 @@ from acclimate.training.engine import checkpointing
 from acclimate.training.engine.checkpoint import find_state
 from acclimate.training.engine.loop import train
 from acclimate.training.plan import make_plan
-from kit import CONTRACT, Recorder, cross_entropy, curve, same_weights
+from kit import (
+    CONTRACT,
+    Recorder,
+    TensorBatches,
+    cross_entropy,
+    curve,
+    mlp,
+    same_weights,
+    tiny_classifier,
+)
 
 SETTINGS = FineTune(epochs=2, batch_size=30, learning_rate=1e-2)
 """180 images: six batches an epoch."""
@@ -29,37 +36,29 @@ def interrupted(batch):
     return Recorder(at_advance=batch, by=signal.SIGINT)
 
 
-def with_dropout():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return timm.create_model(
-            "test_efficientnet", num_classes=10, drop_rate=0.5, drop_path_rate=0.2
-        )
-
-
 @pytest.fixture
-def run(dataset, policy, context):
-    def go(settings=SETTINGS, *, network=None, mixup=0.0, **facts):
-        plan = make_plan(settings, len(dataset.rows("train")), context)
-        views = TrainingImages(dataset, replace(policy, mixup=mixup), CONTRACT)
-        return train(
-            network or with_dropout(), views, cross_entropy, plan, context=replace(context, **facts)
-        )
+def run(context):
+    def go(settings=SETTINGS, *, network=None, images=None, **facts):
+        plan, here = make_plan(settings, 180, context), replace(context, **facts)
+        network = network or mlp(64 if images is None else 3 * 32 * 32, dropout=0.5)
+        source = images or TensorBatches(plan.batch_size)
+        return train(network, source, cross_entropy, plan, context=here)
 
     return go
 
 
-@pytest.mark.parametrize("mixup", [0.0, 1.0], ids=["dropout", "dropout and mixup"])
+@pytest.mark.parametrize("mixup", [None, 1.0], ids=["dropout", "dropout and mixup"])
 def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
-    run, tmp_path, mixup
+    run, dataset, policy, tmp_path, mixup
 ):
     settings = SETTINGS.model_copy(update={"batch_norm": "train"})
-    whole = run(settings, mixup=mixup)
+    mixed = mixup and TrainingImages(dataset, replace(policy, mixup=mixup), CONTRACT)
+    whole = run(settings, images=mixed)
     for after in (2, 4 + 1, 1 + 1):  # a resumed epoch first counts what was done of it
         with pytest.raises(KeyboardInterrupt):
-            run(settings, mixup=mixup, workspace=tmp_path, progress=interrupted(after))
+            run(settings, images=mixed, workspace=tmp_path, progress=interrupted(after))
     recorder = Recorder()
-    resumed = run(settings, mixup=mixup, workspace=tmp_path, progress=recorder)
+    resumed = run(settings, images=mixed, workspace=tmp_path, progress=recorder)
     # 2 batches, 4 more end the first epoch, one of the second.
     assert recorder.lines[0] == "resuming in epoch 2 of 2 at batch 2 of 6"
     assert recorder.advances == 1 + 5
@@ -71,7 +70,7 @@ def test_stopped_within_an_epoch_it_ends_with_the_weights_of_a_run_that_was_not(
 
 def test_a_checkpoint_is_written_every_so_often(run, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpointing, "EVERY_S", 0.0)
-    monkeypatch.setattr(checkpointing, "_SHARE", math.inf)
+    monkeypatch.setattr(checkpointing, "_MOST_TIME", math.inf)
 
     with pytest.raises(MemoryError):  # unlike a signal, it leaves no time to save anything
         run(workspace=tmp_path, progress=Recorder(at_advance=4, by=MemoryError))
@@ -148,11 +147,11 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(workspace=tmp_path, progress=interrupted(2))
     kept = (tmp_path / "checkpoint.pt").read_bytes()
-    other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    other = nn.Sequential(nn.Linear(64, 10))
     with pytest.raises(ModelFileError) as caught:
         run(network=other, workspace=tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'checkpoint.pt'}: checkpoint belongs to another network: '1.bias' is missing "
+        f"{tmp_path / 'checkpoint.pt'}: checkpoint belongs to another network: '0.bias' is missing "
         "there and (10,) here. Choose another workspace, or move the file away to "
         "train from the start."
     )
@@ -185,19 +184,16 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
         run(workspace=tmp_path)
 
 
-def test_other_images_of_the_same_number_are_another_training(
-    run, dataset, policy, context, tmp_path
-):
+def test_other_images_of_the_same_number_are_another_training(run, dataset, policy, tmp_path):
+    images = TrainingImages(dataset, policy, CONTRACT)
     with pytest.raises(KeyboardInterrupt):
-        run(workspace=tmp_path, progress=interrupted(2))
+        run(images=images, workspace=tmp_path, progress=interrupted(2))
     labels = dataset.table["label"].to_pylist()
     moved = pa.array([*labels[1:], labels[0]]).dictionary_encode()
     place = dataset.table.schema.get_field_index("label")
     other = replace(dataset, table=dataset.table.set_column(place, "label", moved))
-    plan = make_plan(SETTINGS, len(other.rows("train")), context)
-    views, here = TrainingImages(other, policy, CONTRACT), replace(context, workspace=tmp_path)
     with pytest.raises(ModelFileError, match="another training: data was"):
-        train(with_dropout(), views, cross_entropy, plan, context=here)
+        run(images=TrainingImages(other, policy, CONTRACT), workspace=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +204,10 @@ def test_other_images_of_the_same_number_are_another_training(
     ],
 )
 def test_a_finished_training_of_another_loss_is_not_handed_out(
-    start, dataset, policy, context, tmp_path, changed, said
+    dataset, policy, context, tmp_path, changed, said
 ):
-    here = replace(context, workspace=tmp_path)
-    settings = FineTune(epochs=1, batch_size=30)
+    start, here = tiny_classifier(dataset.classes), replace(context, workspace=tmp_path)
+    settings = FineTune(epochs=1, batch_size=90, class_statistics=False)
     first = fine_tune(start, dataset, policy, settings, context=here)
     assert fine_tune(start, dataset, policy, settings, context=here).digest == first.digest
     with pytest.raises(ModelFileError, match=said):

@@ -24,7 +24,7 @@ from acclimate.training.engine.distributed import launched
 from acclimate.training.engine.loop import train
 from acclimate.training.engine.out_of_memory import halved, is_out_of_memory, pieces
 from acclimate.training.engine.step import Step
-from acclimate.training.optim.losses import disagreement
+from acclimate.training.optim.losses import view_divergence
 from acclimate.training.plan import make_plan
 from acclimate.training.record import record
 from kit import CONTRACT, Recorder, cross_entropy
@@ -136,7 +136,7 @@ def test_views_are_compared_with_the_same_result_in_pieces(run):
     assert pieced.curve[1].train_loss == pytest.approx(together.curve[1].train_loss, rel=1e-4)
 
 
-def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(dataset):
+def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_view_divergence(dataset):
     network = Small().train()
     source = ImageBatches(TrainingImages(dataset, COMPARED, CONTRACT), 30, seed=2)
     unaltered = replace(ALTERED, operations_per_image=0, color=0.0)
@@ -148,7 +148,7 @@ def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_disagreement(da
     views = torch.from_numpy(batch.images).transpose(0, 1).reshape(90, 32, 32, 3)
     logits = network(to_input(views)).view(3, 30, 10)
     wanted = functional.cross_entropy(logits[0], torch.from_numpy(batch.targets))
-    wanted = wanted + 12 * disagreement(logits).mean()
+    wanted = wanted + 12 * view_divergence(logits).mean()
     network.load_state_dict(was)
     rates = replace(make_plan(SETTINGS, 180, Context(device="cpu")), learning_rate=1e-9)
     optimizer = torch.optim.SGD([{"params": network.parameters(), "lr": 1e-9, "peak": 1e-9}])
@@ -170,7 +170,7 @@ def test_what_agrees_on_views_is_learnt_by_comparing_them(run, dataset):
         trained, _ = run(Small(), settings, seen=policy)
         with torch.no_grad():
             logits = trained.network(to_input(images.transpose(0, 1).flatten(0, 1)))
-        differ.append(float(disagreement(logits.view(3, len(rows), 10)).mean()))
+        differ.append(float(view_divergence(logits.view(3, len(rows), 10)).mean()))
         right.append(trained.val_accuracy)
     assert min(right) > 0.5
     assert differ[1] < 0.7 * differ[0]

@@ -10,12 +10,11 @@ from lightning_fabric import Fabric
 
 from acclimate.context import Context
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.loop import train
 from acclimate.training.engine.time_budget import TimeBudget, with_time_left
 from acclimate.training.optim.optimizers import adamw
 from acclimate.training.plan import make_plan
-from kit import CONTRACT, Recorder, cross_entropy, same_weights, tiny_network
+from kit import Recorder, TensorBatches, cross_entropy, mlp, same_weights
 
 HERE = Context(device="cpu")
 
@@ -113,7 +112,7 @@ def test_the_time_for_what_comes_before_is_taken_off(clock):
 
 
 @pytest.fixture
-def timed(dataset, policy, context, monkeypatch):
+def timed(context, monkeypatch):
     """A training of so many seconds on a clock of its own, a second a step."""
 
     def go(seconds, spent_by_step=1.0, **facts):
@@ -132,10 +131,9 @@ def timed(dataset, policy, context, monkeypatch):
             return optimizer
 
         settings = FineTune(max_minutes=seconds / 60, batch_size=60, learning_rate=1e-2)
-        plan = make_plan(settings, len(dataset.rows("train")), context)
-        views = TrainingImages(dataset, policy, CONTRACT)
-        here = replace(context, **facts)
-        trained = train(tiny_network(), views, cross_entropy, plan, context=here, optimizer=slow)
+        plan, here = make_plan(settings, 180, context), replace(context, **facts)
+        source = TensorBatches(plan.batch_size)
+        trained = train(mlp(), source, cross_entropy, plan, context=here, optimizer=slow)
         return trained, clock.now - began
 
     return go
@@ -153,7 +151,7 @@ def test_a_training_ends_inside_its_budget_and_near_its_end(timed):
 def test_a_budget_that_is_gone_leaves_the_start(timed):
     trained, _ = timed(1e-6)
     assert [e.epoch for e in trained.curve] == [0]
-    assert same_weights(trained.network, tiny_network())
+    assert same_weights(trained.network, mlp())
 
 
 def test_a_killed_run_goes_on_with_the_time_that_was_left(timed, tmp_path):

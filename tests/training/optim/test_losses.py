@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from acclimate.training.optim.losses import (
     cross_entropy,
-    disagreement,
     focal,
     generalized_cross_entropy,
     soft_targets,
     symmetric_cross_entropy,
+    view_divergence,
 )
 
 seeds = st.integers(0, 2**32)
@@ -148,7 +148,7 @@ def test_views_differ_by_no_less_than_nothing_and_no_more_than_the_logarithm_of_
     seed, shape, scale
 ):
     views = answers(seed, shape, scale).requires_grad_()
-    found = disagreement(views)
+    found = view_divergence(views)
     assert found.shape == (shape[1],)
     assert bool((found >= 0).all())
     assert bool((found <= math.log(shape[0]) + 1e-5).all())
@@ -161,7 +161,7 @@ def test_views_differ_by_no_less_than_nothing_and_no_more_than_the_logarithm_of_
 def test_equal_answers_do_not_differ(seed, shape, scale, shift):
     same = answers(seed, (1, *shape[1:]), scale).repeat(shape[0], 1, 1)
     same[0] += shift  # logits say as much with any number added to all of them
-    assert disagreement(same).max() < 1e-4
+    assert view_divergence(same).max() < 1e-4
 
 
 @settings(deadline=None)
@@ -170,12 +170,12 @@ def test_the_order_of_views_does_not_count(seed, shape, order):
     views = answers(seed, shape, 3.0)
     mixed = list(range(shape[0]))
     order.shuffle(mixed)
-    assert torch.allclose(disagreement(views), disagreement(views[mixed]), atol=1e-5)
+    assert torch.allclose(view_divergence(views), view_divergence(views[mixed]), atol=1e-5)
 
 
 def test_sure_answers_that_all_differ_disagree_by_the_logarithm_of_three():
     views = 200 * torch.eye(3)[:, None]
-    assert disagreement(views).tolist() == pytest.approx([math.log(3)])
+    assert view_divergence(views).tolist() == pytest.approx([math.log(3)])
 
 
 def test_the_divergence_is_the_entropy_of_the_mean_less_the_mean_of_entropies():
@@ -186,4 +186,4 @@ def test_the_divergence_is_the_entropy_of_the_mean_less_the_mean_of_entropies():
         return -(p * p.log()).sum(-1)
 
     wanted = entropy(shares.mean(0)) - entropy(shares).mean(0)
-    assert torch.allclose(disagreement(views), wanted)
+    assert torch.allclose(view_divergence(views), wanted)
