@@ -1,4 +1,4 @@
-"""The training curve: one line an epoch, and how certain its figures are."""
+"""The training curve: one entry per epoch, with standard errors."""
 
 import math
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the training curve.
+    """One entry of the training curve.
 
     Attributes:
-        epoch: 0 is the start, before any step.
-        train_loss: Mean over the images seen; NaN at the start.
-        val_loss: Cross-entropy on val.
-        val_accuracy: In [0, 1].
-        learning_rate: Of the head, at the end.
-        seconds: Since training began, resumed time included.
-        val_loss_error: Standard error of `val_loss`, from how val's images differ.
+        epoch: Number of the epoch; 0 is the start, before any step.
+        train_loss: Mean loss over the training images; NaN at the start.
+        val_loss: Cross-entropy on val; NaN without val.
+        val_accuracy: Accuracy on val, in [0, 1].
+        learning_rate: Learning rate of the head at the end of the epoch.
+        seconds: Seconds since the training began, those before a resume included.
+        val_loss_error: Standard error of `val_loss` over the images of val.
     """
 
     epoch: int
@@ -28,5 +28,5 @@ class Epoch:
 
 
 def standard_error(accuracy: float, images: int) -> float:
-    """Of an accuracy in [0, 1] that was measured on so many images."""
+    """The standard error of an accuracy in [0, 1] over a number of images."""
     return math.sqrt(accuracy * (1 - accuracy) / images)

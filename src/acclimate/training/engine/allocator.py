@@ -1,4 +1,4 @@
-"""Freed memory that the process keeps while it trains: the next step needs the same again."""
+"""Keeps freed memory in the process during training, because the next step needs it again."""
 
 import ctypes
 import threading
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""What glibc's `mallopt` calls them (malloc.h)."""
+"""Parameters of glibc's `mallopt` (malloc.h)."""
 _MB = 2**20
 _NEVER = 2**31 - 1
 _USUAL_MMAP, _USUAL_TRIM = 32 * _MB, 64 * _MB
-"""Where glibc's own thresholds are after a large block was freed once (mallopt(3))."""
+"""Thresholds of glibc after a large block was freed once (mallopt(3))."""
 
 _lock = threading.Lock()
 _trainings = 0
@@ -18,11 +18,11 @@ _trainings = 0
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """While it lasts, what PyTorch frees on a CPU stays with the process.
+    """Keeps memory that PyTorch frees on a CPU in the process.
 
-    A block of more than 32 MB is otherwise given back to the system as soon as it is freed, and
-    each step pays for fetching its pages anew: at 224 px a third of the training time. Afterwards
-    all that is free is given back. Only glibc is told; elsewhere nothing happens.
+    Otherwise glibc returns each freed block of more than 32 MB to the system, and every step maps
+    its pages again, which takes a third of the training time at 224 px. All free memory is returned
+    at the end. Without glibc nothing happens.
 
     Yields:
         None: Nothing.
@@ -30,19 +30,19 @@ def keep_freed_memory() -> Iterator[None]:
     global _trainings
     with _lock:
         _trainings += 1
-        _tell(_NEVER, _NEVER)
+        _set_thresholds(_NEVER, _NEVER)
     try:
         yield
     finally:
         with _lock:
             _trainings -= 1
             if not _trainings:
-                _tell(_USUAL_MMAP, _USUAL_TRIM)
+                _set_thresholds(_USUAL_MMAP, _USUAL_TRIM)
                 if give_back := _glibc("malloc_trim"):
                     give_back(0)
 
 
-def _tell(mmap_threshold: int, trim_threshold: int) -> None:
+def _set_thresholds(mmap_threshold: int, trim_threshold: int) -> None:
     if mallopt := _glibc("mallopt"):
         mallopt(_MMAP_THRESHOLD, mmap_threshold)
         mallopt(_TRIM_THRESHOLD, trim_threshold)

@@ -1,4 +1,4 @@
-"""What training does to a network's running statistics, and to the parts that are frozen."""
+"""Batch-norm statistics and frozen layers during training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def set_mode(network: nn.Module, *, freeze_batch_norm: bool) -> None:
-    """Puts a network into training mode, but for what is frozen.
+    """Sets a network to training mode, except for its frozen layers.
 
     Args:
         network: Changed in place.
-        freeze_batch_norm: Whether statistics stay in trained parts too.
+        freeze_batch_norm: Whether the statistics of trained layers stay as they are too.
     """
     network.train()
     eval_frozen(network)
@@ -31,13 +31,13 @@ def set_mode(network: nn.Module, *, freeze_batch_norm: bool) -> None:
 
 @contextmanager
 def explain_single_value_error() -> Iterator[None]:
-    """Says in one sentence that batch norm was given a single value, as it is of a lone image.
+    """Explains the error of batch norm in training mode on a single image.
 
     Yields:
-        None: While a network runs in training mode.
+        None: Nothing.
 
     Raises:
-        RecipeError: It was.
+        RecipeError: A batch has a single image.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def explain_single_value_error() -> Iterator[None]:
 
 
 def eval_frozen(network: nn.Module) -> None:
-    """Puts wholly frozen parts into evaluation mode: no dropout there, statistics stay.
+    """Sets fully frozen modules to evaluation mode: no dropout, and fixed statistics.
 
     Args:
         network: In training mode. Changed in place.
@@ -64,12 +64,12 @@ def eval_frozen(network: nn.Module) -> None:
 
 
 def reestimate_batch_norm(network: nn.Module, data: TrainingImages, context: Context) -> None:
-    """Batch-norm statistics of trained parts from the training images, where val gets better.
+    """Computes the batch-norm statistics of trained layers again, and keeps them if val improves.
 
     Args:
         network: On the CPU. Changed in place.
-        data: The images; they are seen as evaluation sees them.
-        context: Is told what came of it.
+        data: The images, which are used without augmentation.
+        context: Progress, which logs the result.
     """
     trained = [m for _, m in blocks(network) if any(p.requires_grad for p in m.parameters())]
     rows = data.dataset.rows("train")

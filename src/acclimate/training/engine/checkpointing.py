@@ -1,4 +1,4 @@
-"""When a checkpoint is due: every minute, and when somebody asks the training to stop."""
+"""When to write a checkpoint: every minute, and when the training is interrupted."""
 
 import signal
 import threading
@@ -10,36 +10,36 @@ from typing import Any, Self
 from acclimate.training.engine.checkpoint import TrainState, save_state
 
 EVERY_S = 60.0
-"""A minute's work is soon done again; writing a small network's checkpoint takes 0.1 s."""
+"""A minute of work is soon repeated; the checkpoint of a small network takes 0.1 s to write."""
 
-_SHARE = 0.05
-"""Most of the time that writing may take: a large network on a slow disk is saved less often."""
+_MOST_TIME = 0.05
+"""Largest fraction of the time for writing: large networks on slow disks are saved less often."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Checkpointer:
-    """Keeps checkpoints while a training is under way.
+    """Writes checkpoints during a training.
 
-    A first Ctrl-C or SIGTERM lets the step under way end, since weights that are half updated are
-    nobody's; a second one stops at once.
+    The first Ctrl-C or SIGTERM lets the current step end, so that no half-updated weights are
+    saved; a second one stops at once.
 
     Args:
-        workspace: Where; None keeps nothing.
-        leads: Whether this is the process that keeps checkpoints. The others only wait for it: a
-            Ctrl-C reaches all, and the leader needs them for the step that it ends.
+        workspace: Folder; None writes nothing.
+        leads: Whether this process writes the checkpoints. The others only wait for it, because a
+            Ctrl-C reaches all processes, and the leader needs them to end the step.
     """
 
     def __init__(self, workspace: Path | None, *, leads: bool = True) -> None:
         self.workspace, self.leads = workspace, leads
         self._last, self._cost = time.monotonic(), 0.0
-        self._asked: int | None = None
+        self._signal: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Listens to signals, where that is possible."""
+        """Installs signal handlers, which is possible in the main thread only."""
         if self.workspace and threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._hear) for s in _SIGNALS}
+            self._before = {s: signal.signal(s, self._on_signal) for s in _SIGNALS}
         return self
 
     def __exit__(
@@ -48,25 +48,25 @@ class Checkpointer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leaves signals to whom they belonged."""
-        self._give_back()
+        """Restores the signal handlers."""
+        self._restore_handlers()
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._asked = number
-        self._give_back()
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        self._restore_handlers()
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)
 
     @property
     def due(self) -> bool:
-        """Whether to save now; only asked between steps."""
+        """Whether to save now; called between steps."""
         if self.workspace is None or not self.leads:
             return False
-        wait = max(EVERY_S, self._cost / _SHARE)
-        return self._asked is not None or time.monotonic() - self._last >= wait
+        wait = max(EVERY_S, self._cost / _MOST_TIME)
+        return self._signal is not None or time.monotonic() - self._last >= wait
 
     def save(self, state: TrainState) -> None:
         """Writes the checkpoint."""
@@ -76,8 +76,8 @@ class Checkpointer:
         self._last = time.monotonic()
         self._cost = self._last - began
 
-    def leave_if_asked(self) -> None:
-        """Hands a signal that came on to whom it was meant for."""
-        if self._asked is not None:
-            asked, self._asked = self._asked, None
-            signal.raise_signal(asked)
+    def raise_pending_signal(self) -> None:
+        """Raises a signal that arrived for the handler it was meant for."""
+        if self._signal is not None:
+            pending, self._signal = self._signal, None
+            signal.raise_signal(pending)

@@ -1,4 +1,4 @@
-"""One process or several, on one machine or several, through Lightning Fabric and torchrun."""
+"""Training in several processes on one or more machines, with Lightning Fabric and torchrun."""
 
 import logging
 import os
@@ -15,13 +15,13 @@ from acclimate.training.plan import TrainPlan
 
 
 def launched(plan: TrainPlan) -> Fabric:
-    """The processes of a training: this one alone, or those that torchrun started.
+    """Launches Fabric for this process alone, or for those that torchrun started.
 
     Args:
         plan: Device and precision.
 
     Returns:
-        Lightning's Fabric, launched.
+        The launched Fabric.
     """
     processes = process_count()
     device = torch.device(plan.device)
@@ -29,7 +29,7 @@ def launched(plan: TrainPlan) -> Fabric:
         devices: list[int] | int = [device.index or 0] if device.type == "cuda" else 1
         fabric = Fabric(accelerator=device.type, devices=devices, precision=plan.precision)
     else:
-        # Under torchrun each process takes the device of its local rank, and says so each time.
+        # Under torchrun each process uses the device of its local rank, and would log it each time.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         fabric = Fabric(
@@ -44,14 +44,14 @@ def launched(plan: TrainPlan) -> Fabric:
 
 
 def broadcast_weights(fabric: Fabric, network: nn.Module) -> None:
-    """Gives every process the first one's weights, in place."""
+    """Copies the weights of the first process to all processes, in place."""
     if fabric.world_size > 1:
         mine = {name: t.cpu() for name, t in network.state_dict().items()}
         network.load_state_dict(fabric.broadcast(mine if fabric.global_rank == 0 else None))
 
 
 def summed(fabric: Fabric, values: Sequence[float]) -> list[float]:
-    """Numbers, each summed over all processes."""
+    """Numbers, each summed over the processes."""
     if fabric.world_size == 1:
         return list(values)
     together = torch.tensor(values, dtype=torch.float32, device=fabric.device)
@@ -59,15 +59,15 @@ def summed(fabric: Fabric, values: Sequence[float]) -> list[float]:
 
 
 def add_gradients(fabric: Fabric, network: nn.Module) -> None:
-    """Sums the gradients of all processes, in place.
+    """Sums the gradients over the processes, in place.
 
-    Not by DistributedDataParallel, which sums while gradients are still being computed: a process
-    whose memory runs out in the middle would leave the others waiting for ever.
+    DistributedDataParallel sums while gradients are still being computed: if the memory of one
+    process ran out meanwhile, the others would wait for it forever.
     """
     if fabric.world_size == 1:
         return
     weights = [p for p in network.parameters() if p.requires_grad]
-    # A weight that no process used keeps no gradient, as in one process.
+    # A weight that no process used gets no gradient, as in a single process.
     used = torch.tensor([float(p.grad is not None) for p in weights], device=fabric.device)
     grads = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in weights]
     total = fabric.all_reduce(torch.cat([used, *grads]), reduce_op="sum")
@@ -81,7 +81,7 @@ def add_gradients(fabric: Fabric, network: nn.Module) -> None:
 
 
 def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
-    """The mean of all processes, in place; of tensors of floats."""
+    """Averages floating-point tensors over the processes, in place."""
     if fabric.world_size == 1 or not tensors:
         return
     total = fabric.all_reduce(torch.cat([t.flatten() for t in tensors]), reduce_op="mean")
@@ -92,7 +92,7 @@ def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
 
 
 def gathered(fabric: Fabric, values: list[int]) -> list[int]:
-    """What the processes have, put together in order; every process must ask."""
+    """The sorted values of all processes; every process must call this."""
     if fabric.world_size == 1:
         return values
     lists: list[list[int]] = [[] for _ in range(fabric.world_size)]
@@ -102,7 +102,7 @@ def gathered(fabric: Fabric, values: list[int]) -> list[int]:
 
 @contextmanager
 def report_ended_process() -> Iterator[None]:
-    """Says that another process ended, in place of what its silence does to the network layer.
+    """Explains errors of the network layer that arise because another process ended.
 
     Raises:
         AcclimateError: Another process ended.
@@ -110,7 +110,7 @@ def report_ended_process() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if process_count() == 1 or not _is_of_the_network(error):
+        if process_count() == 1 or not _is_network_error(error):
             raise
         raise AcclimateError(
             f"another process of the training ended, so process {process_rank()} ends too.",
@@ -118,7 +118,7 @@ def report_ended_process() -> Iterator[None]:
         ) from error
 
 
-def _is_of_the_network(error: RuntimeError) -> bool:
+def _is_network_error(error: RuntimeError) -> bool:
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error).lower()

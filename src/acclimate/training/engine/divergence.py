@@ -1,4 +1,4 @@
-"""Numbers that ran away: which steps are skipped, and when the training stops."""
+"""Non-finite losses and gradients: which steps are skipped, and when the training ends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from acclimate.training.plan import TrainPlan
 
 
 class DivergedError(RecipeError):
-    """Numbers of a training ran away: another rate may mend it."""
+    """The training diverged; another learning rate may help."""
 
 
 MAX_CONSECUTIVE = 3
-"""One bad batch happens; weights that are spoilt make every batch bad."""
+"""A single bad batch is harmless; broken weights make every batch bad."""
 
 _WHILE_SCALING = 20
-"""A loss scaler begins at 65,536 and halves itself at each step that it skips."""
+"""A loss scaler starts at 65,536 and is halved at each step that it skips."""
 
 _SHARE = 0.1
-"""Of an epoch's steps: more than that is no accident."""
+"""Largest tolerated fraction of skipped steps in an epoch."""
 
 _SHOWN = 5
 
 _FAR = 4.0
-"""Times the start's val loss, and one more: what a network that knew nothing would hardly lose by
-learning at a rate that suits it."""
+"""A val loss above this multiple of the start's, plus 1, points to a learning rate that is too
+high: at a suitable one even an untrained network hardly gets there."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Fault:
     """Why a step was skipped.
 
     Attributes:
-        what: The number that is none.
+        what: Name of the value that is not finite.
         value: NaN or infinite.
-        rows: Images whose pixels are no numbers, if that is why.
+        rows: Rows of the images with non-finite pixels, if they are the reason.
     """
 
     what: str
@@ -44,7 +44,7 @@ class Fault:
     rows: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        """Half a sentence."""
+        """The fault as a clause."""
         if not self.rows:
             return f"{self.what} is {self.value}"
         shown = ", ".join(map(str, self.rows[:_SHOWN])) + (", …" if len(self.rows) > _SHOWN else "")
@@ -61,19 +61,19 @@ def check_divergence(
     steps: int,
     when: str,
 ) -> None:
-    """Ends a training of which too many steps were skipped.
+    """Ends a training in which too many steps were skipped.
 
     Args:
-        fault: Of the last one.
+        fault: Why the last step was skipped.
         done: Counts the skipped steps of this epoch.
-        incidents: Counts those in a row.
-        plan: Holds the rate and the precision.
-        steps: Of an epoch.
-        when: Names the step.
+        incidents: Counts the steps skipped in a row.
+        plan: Learning rate and precision.
+        steps: Steps per epoch.
+        when: Name of the step.
 
     Raises:
         RecipeError: The training diverges.
-        DataError: Its images hold pixels that are no numbers.
+        DataError: Images have non-finite pixels.
     """
     most = _WHILE_SCALING if plan.precision == "16-mixed" else MAX_CONSECUTIVE
     if incidents.consecutive < most and done.skipped <= max(most, _SHARE * steps):
@@ -88,16 +88,16 @@ def check_divergence(
 
 
 def diverged(what: str, value: float, when: str, plan: TrainPlan) -> DivergedError:
-    """What is said of a training whose numbers ran away.
+    """The error of a training that diverges.
 
     Args:
-        what: The number.
-        value: No longer finite.
-        when: Where in the training.
-        plan: Holds the rate.
+        what: Name of the value that is not finite.
+        value: NaN or infinite.
+        when: Name of the step.
+        plan: Learning rate and precision.
 
     Returns:
-        The error, to be raised.
+        The error to raise.
     """
     hint = f"Lower learning_rate, which is {plan.learning_rate:g}."
     if plan.precision == "16-mixed":
@@ -108,15 +108,15 @@ def diverged(what: str, value: float, when: str, plan: TrainPlan) -> DivergedErr
 
 
 def start_kept_notes(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tuple[str, ...]:
-    """What is to be said where a training came to nothing though its numbers stayed finite.
+    """Sentences for the log and the card if the start was kept.
 
     Args:
-        curve: The start first.
-        rate: Peak rate.
-        kept: Whether the start is what came of it.
+        curve: One entry per epoch, the start first.
+        rate: Peak learning rate.
+        kept: Whether the start was kept.
 
     Returns:
-        Sentences; none where all is well.
+        The sentences; none if another epoch was kept.
     """
     if not kept or len(curve) < 2:
         return ()

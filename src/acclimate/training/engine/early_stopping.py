@@ -1,4 +1,4 @@
-"""Which epoch's weights are kept, and when to stop."""
+"""Model selection and early stopping."""
 
 import math
 
@@ -6,25 +6,25 @@ from acclimate.training.curve import Epoch, standard_error
 
 
 def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: float) -> bool:
-    """Whether an epoch takes the place of the one kept so far.
+    """Whether an epoch replaces the one kept so far.
 
-    Never one below the least accuracy. Among the others val decides as far as it can tell (after
-    the rule of Breiman et al. 1984): out go those whose accuracy is more than two standard errors
-    below the best, then those whose loss is more than one above the lowest. Of what is left the
-    latest is kept: the rate has fallen further there, and a hair on a few val images is no reason
-    to come back to weights from the peak of the rate. The start's loss does not count: a fitted
-    head is better calibrated than a network that learns from smoothed labels. Without val, the
-    later epoch.
+    Epochs below the least accuracy are never kept. Of the others, those whose accuracy is more than
+    two standard errors below the best are excluded, then those whose loss is more than one standard
+    error above the lowest (after the one-standard-error rule of Breiman et al. 1984). The latest of
+    the rest is kept: its learning rate is lower, and a small difference on few val images does not
+    justify weights from the peak of the learning rate. The loss of the start does not count: a
+    fitted head is better calibrated than a network trained with label smoothing. Without val the
+    later epoch is kept.
 
     Args:
         line: The epoch.
-        kept: The one kept so far.
+        kept: The epoch kept so far.
         curve: All epochs up to this one, the start first.
-        images: In val.
-        least: Val accuracy that the kept epoch must have.
+        images: Number of val images.
+        least: Lowest val accuracy of an epoch that may be kept.
 
     Returns:
-        Whether it does.
+        Whether it replaces the other.
     """
     if math.isnan(line.val_loss):
         return True
@@ -45,16 +45,16 @@ def preferred(line: Epoch, kept: Epoch, curve: list[Epoch], images: int, least: 
 
 
 def stale(curve: list[Epoch]) -> int:
-    """Epochs since val accuracy or val loss was last better than in any trained epoch before.
+    """Number of epochs since val accuracy or val loss last improved on all trained epochs before.
 
-    The start does not count: the first epochs mostly fall below a fitted head, and one that climbs
-    back is getting better.
+    The start does not count: the first epochs are mostly worse than a fitted head, and a network
+    that recovers is improving.
 
     Args:
         curve: The start first.
 
     Returns:
-        How many.
+        The number of epochs.
     """
     trained = curve[1:]
     last = 0

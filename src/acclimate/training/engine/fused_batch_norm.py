@@ -1,10 +1,10 @@
-"""Fewer passes over activations for the same numbers, for as long as a network trains.
+"""Fuses frozen batch norm into convolutions during training: same results, fewer passes.
 
-Where batch norm's statistics stay, it is a factor and a shift a channel: the same factor on the
-weights of the convolution before it gives the same output and the same gradients, without a pass
-over all activations forwards, two of them backwards, and a second copy kept. Of ReLU6 its result is
-kept, which tells the gradient as well as the copy of its input does that PyTorch makes. Weights,
-names and state stay as they are.
+Batch norm with fixed statistics scales and shifts each channel. Scaling the weights of the
+preceding convolution instead gives the same output and gradients, and saves one forward and two
+backward passes over the activations and a stored copy of them. For ReLU6 the output is stored
+instead of the input, as the gradient can be computed from either. Weights, names and state stay as
+they are.
 """
 
 import functools
@@ -21,16 +21,16 @@ from torch.utils.hooks import RemovableHandle
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 _CLOSE = 1e-3
-"""Of the largest output: rounding stays far below it, a wrong pair far above."""
+"""Tolerance relative to the largest output, far above rounding and far below a wrong pair."""
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """What is done in one pass.
+    """The layers to fuse.
 
     Attributes:
-        pairs: Convolutions whose output is read by one batch norm, and by nothing else.
-        clamps: Every ReLU6.
+        pairs: Convolutions whose output is the input of one batch norm and of nothing else.
+        clamps: All ReLU6 layers.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -38,14 +38,14 @@ class Fusion:
 
 
 def find_fusion(network: nn.Module, inputs: torch.Tensor) -> Fusion:
-    """What of a network can be done in one pass.
+    """Finds the layers of a network that can be fused.
 
     Args:
-        network: Any; left as it is.
-        inputs: A few of what it reads.
+        network: Any network; unchanged.
+        inputs: A few inputs of the network.
 
     Returns:
-        Nothing where the network would not give the same with it.
+        The layers; none if fusing them would change the output.
     """
     clamps = tuple(m for m in network.modules() if type(m) is nn.ReLU6)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _in_evaluation(network):
@@ -53,24 +53,24 @@ def find_fusion(network: nn.Module, inputs: torch.Tensor) -> Fusion:
         found = Fusion(pairs, clamps)
         with fused(found):
             output = network(inputs)
-    # A skip connection that reads a convolution's output too is seen by no hook, but here.
+    # No hook notices a skip connection that also uses the output of a convolution; this does.
     same = (output - plain).abs().max() <= _CLOSE * plain.abs().max()
     return found if bool(same) else Fusion()
 
 
 @contextmanager
 def fused(fusion: Fusion) -> Iterator[None]:
-    """While it lasts, batch norm in evaluation mode is done by the convolution before it.
+    """Lets convolutions apply the batch norm in evaluation mode that follows them.
 
     Args:
-        fusion: From `find_fusion`; pairs whose batch norm is in training mode are left alone.
+        fusion: From `find_fusion`. Pairs whose batch norm is in training mode are not fused.
 
     Yields:
         None: Nothing.
     """
     changed: list[nn.Module] = []
     try:
-        # On the instances: no other network may be touched.
+        # Patched on the instances, so that other networks are not affected.
         for convolution, norm in fusion.pairs:
             if not norm.training:
                 changed += [convolution, norm]
@@ -116,7 +116,7 @@ def _instead_of_parameters(
 
 
 def _activated(norm: nn.BatchNorm2d, inputs: torch.Tensor) -> torch.Tensor:
-    """What timm's layers do after the norm itself."""
+    """What the layers of timm do after the norm itself."""
     if isinstance(norm, BatchNormAct2d):
         result: torch.Tensor = norm.act(norm.drop(inputs))
         return result
@@ -129,7 +129,7 @@ def _clamped(module: nn.ReLU6, inputs: torch.Tensor) -> torch.Tensor:
 
 
 class _Clamp(torch.autograd.Function):
-    """To [0, 6]: the gradient passes where the result lies between the two."""
+    """Clamps to [0, 6]; the gradient passes for results between the two."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, inputs: torch.Tensor, in_place: bool) -> torch.Tensor:
@@ -157,7 +157,7 @@ def _is_foldable(norm: nn.Module) -> bool:
 
 
 def _pairs(network: nn.Module, inputs: torch.Tensor) -> tuple[tuple[Pair, ...], torch.Tensor]:
-    """By what each layer is given; and the network's output."""
+    """Pairs found by the tensors that layers exchange, and the output of the network."""
     made: list[tuple[nn.Conv2d, torch.Tensor]] = []
     read: list[tuple[nn.BatchNorm2d, torch.Tensor]] = []
     handles: list[RemovableHandle] = []

@@ -1,4 +1,4 @@
-"""The only training loop. Stages differ by the objective and the plan they hand to it."""
+"""The training loop of all stages, which differ in the objective and the plan they pass to it."""
 
 import math
 import time
@@ -50,19 +50,19 @@ from acclimate.training.optim.weight_averaging import Averager, Weights, copied
 from acclimate.training.plan import TrainPlan
 
 EpochCallback = Callable[[Epoch], bool]
-"""Sees each epoch's figures; False ends the training there, with the best weights so far."""
+"""Called with the figures of each epoch; False ends the training with the best weights so far."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gives.
+    """The result of a training.
 
     Attributes:
-        network: With the best weights, on the CPU, in evaluation mode.
-        curve: One entry an epoch, the start first.
-        best_epoch: Where val was best; 0 is the start.
-        incidents: Steps that were skipped, memory that was too small.
-        blend: What was blended after the last epoch, in place of that epoch's weights.
+        network: The network with the kept weights, on the CPU, in evaluation mode.
+        curve: One entry per epoch, the start first.
+        best_epoch: Epoch whose weights were kept; 0 is the start.
+        incidents: Skipped steps, and the micro-batch if memory ran out.
+        blend: The model soup or WiSE-FT interpolation that replaced these weights, if any.
     """
 
     network: nn.Module
@@ -73,17 +73,17 @@ class TrainResult:
 
     @property
     def best(self) -> Epoch:
-        """The curve at the best epoch."""
+        """The entry of the best epoch."""
         return self.curve[self.best_epoch]
 
     @property
     def val_accuracy(self) -> float:
-        """Of the network that came of it."""
+        """Accuracy of the resulting network on val."""
         return self.blend.val.accuracy if self.blend else self.best.val_accuracy
 
     @property
     def is_start(self) -> bool:
-        """Whether nothing was better than the start."""
+        """Whether the start was kept because nothing was better."""
         if self.blend is None:
             return self.best_epoch == 0
         return self.blend.coefficient == 0 or self.blend.epochs == (0,)
@@ -101,27 +101,27 @@ def train(
     epoch_callback: EpochCallback | None = None,
     fingerprint: Mapping[str, object] | None = None,
 ) -> TrainResult:
-    """Trains a network and keeps the weights that were best on val, the start included.
+    """Trains a network and keeps the weights of the best epoch on val, the start included.
 
-    Best is the latest of the epochs that val cannot tell from the best; see `selection.preferred`.
+    See `early_stopping.preferred` for which epoch is the best.
 
-    A training that was killed goes on at the very next batch, with the same numbers as if it had
-    not been. Nothing random is kept: the order of the images and the augmentations are derived
-    from the seed, the epoch and the row, so they do not depend on the number of processes or
-    threads either; dropout is derived from the seed and the step.
+    A killed training resumes at the next batch, with the same results as an uninterrupted one. No
+    random state is stored: the order of the images and their augmentation are derived from the
+    seed, the epoch and the row, whatever the number of processes or threads; dropout is derived
+    from the seed and the step.
 
-    A step whose loss or gradient is not finite is skipped; three in a row, or a tenth of an
-    epoch, end the training.
+    A step with a non-finite loss or gradient is skipped. Three such steps in a row, or more than a
+    tenth of an epoch, end the training.
 
     Args:
         network: Changed in place.
-        data: The images, or what feeds batches of them.
-        objective: What is made small.
-        plan: Numbers.
+        data: The images, or a source of batches.
+        objective: Loss.
+        plan: Resolved settings.
         context: Seed, workspace, progress.
-        optimizer: In place of the one that the plan names.
-        keep_start: Whether the start comes back where no epoch is as accurate on val.
-        epoch_callback: Asked after each epoch whether to go on.
+        optimizer: Makes the optimizer; None uses the one that the plan names.
+        keep_start: Whether to return the start if no epoch is as accurate on val.
+        epoch_callback: Called after each epoch; returns whether to continue.
         fingerprint: What the results depend on besides the plan and the images, by name: a
             checkpoint that differs in one of these values is refused.
 
@@ -129,8 +129,8 @@ def train(
         The trained network and its curve.
 
     Raises:
-        RecipeError: The loss is no longer a number, or memory does not hold one image.
-        DataError: Pixels are no numbers.
+        RecipeError: The training diverges, or memory is too small for one image.
+        DataError: Images have non-finite pixels.
         ModelFileError: The workspace holds a checkpoint of another training.
         AcclimateError: Another process of this training ended.
     """
@@ -154,14 +154,14 @@ def train(
     with report_ended_process(), keep_freed_memory():
         known = fabric, network, built, source, objective, plan, context, keep_start, epoch_callback
         run = _Run(*known, fingerprint or {})
-        result = run.to_the_end()
+        result = run.train()
     if plan.reestimate_batch_norm and source.data is not None:
         reestimate_batch_norm(result.network, source.data, context)
     return result
 
 
 class _Run:
-    """One training under way: the pieces that every step needs."""
+    """A running training."""
 
     def __init__(
         self,
@@ -189,8 +189,8 @@ class _Run:
         check_val(plan.averaging, source.val_images)
         self.average = Averager(plan.averaging)
         self.checkpointer = Checkpointer(context.workspace, leads=self.rank == 0)
-        # The first process alone keeps checkpoints: the others may be on other machines.
-        state = self._found() if self.rank == 0 else None
+        # Only the first process has checkpoints: the others may run on other machines.
+        state = self._find_checkpoint() if self.rank == 0 else None
         if fabric.world_size > 1:
             state = fabric.broadcast(state)
         if state is not None:
@@ -210,16 +210,16 @@ class _Run:
         self.budget = TimeBudget(plan, source.steps, fabric, spent)
         self.state = state or self._start()
         if state is not None:
-            self._take_up(state)
+            self._resume(state)
 
-    def _found(self) -> TrainState | None:
+    def _find_checkpoint(self) -> TrainState | None:
         state = find_state(self.context.workspace)
         if state is not None and self.context.workspace is not None:
             check_state(state, self.context.workspace, self.network, self.fingerprint)
         return state
 
-    def _take_up(self, state: TrainState) -> None:
-        """All but the weights of a training that was stopped."""
+    def _resume(self, state: TrainState) -> None:
+        """Restores everything except the weights, which are restored already."""
         self.optimizer.load_state_dict(state.optimizer)
         self.average.load_state_dict(state.average, self.fabric.device)
         self.fabric.strategy.precision.load_state_dict(state.scaler)
@@ -232,8 +232,8 @@ class _Run:
             told = f"in {self.budget.describe(state.epoch + 1, ' of ')} {at}"
         self.progress.info(f"resuming {told}")
 
-    def to_the_end(self) -> TrainResult:
-        """Epoch by epoch, until the plan or the patience ends."""
+    def train(self) -> TrainResult:
+        """Trains epoch by epoch until the plan, the time or the patience ends."""
         state = self.state
         with self.checkpointer:
             while state.epoch < self.plan.epochs and not (self.ended or self.budget.over()):
@@ -253,7 +253,7 @@ class _Run:
         return result
 
     def _blended(self) -> Blend | None:
-        """A soup of epochs, and the way from the start to it, where the plan asks for them."""
+        """The model soup and the WiSE-FT interpolation, if the plan has them."""
         state, blend = self.state, None
         if self.average.ingredients:
             blend = greedy_soup(self.average.ingredients, state.curve, self._validate_weights)
@@ -275,7 +275,7 @@ class _Run:
         val = self._validate()
         start = Epoch(0, math.nan, val.loss, val.accuracy, 0.0, 0.0, val.loss_error)
         if self.source.val_images:
-            self.progress.info(f"start: {_of_val(start)}")
+            self.progress.info(f"start: {_val_figures(start)}")
         weights = copied(self.network)
         if self.keep_start:
             self.average.after_epoch(start, [start], self.network)
@@ -288,7 +288,7 @@ class _Run:
         loss = self._train_epoch(epoch)
         if self.checkpointer.due:
             self._save()
-            self.checkpointer.leave_if_asked()
+            self.checkpointer.raise_pending_signal()
         eval_mode(self.optimizer)
         with self.average.shown(self.network):
             self._end_epoch(epoch, loss)
@@ -296,10 +296,10 @@ class _Run:
             self.ended = not self.epoch_callback(self.state.curve[-1])
         if self.context.workspace is not None and self.rank == 0:
             self._save()
-        self.checkpointer.leave_if_asked()
+        self.checkpointer.raise_pending_signal()
 
     def _end_epoch(self, epoch: int, loss: float) -> None:
-        """Asks val, and keeps the weights if they are the best so far."""
+        """Validates, and keeps the weights if they are the best so far."""
         val = self._validate()
         if self.source.val_images and not math.isfinite(val.loss):
             raise diverged("val loss", val.loss, f"the end of epoch {epoch}", self.plan)
@@ -308,19 +308,19 @@ class _Run:
         state = self.state
         state.epoch, state.epoch_progress = epoch, EpochProgress()
         state.curve.append(line)
-        # Where the way from the start is asked for, the start is among what val chooses from.
+        # WiSE-FT itself chooses between the start and the trained network.
         floor = self.keep_start and not self.plan.coefficients
         least = state.curve[0].val_accuracy if floor else 0.0
         kept = state.curve[state.best_epoch]
         if preferred(line, kept, state.curve, self.source.val_images, least):
             state.best_epoch, state.best = epoch, copied(self.network)
         self.average.after_epoch(line, state.curve, self.network)
-        figures = f", {_of_val(line)}" if self.source.val_images else ""
+        figures = f", {_val_figures(line)}" if self.source.val_images else ""
         end = " (kept)" if state.best_epoch == epoch else ""
         self.progress.info(f"{self.budget.describe(epoch)}: train loss {loss:.3f}{figures}{end}")
 
     def _save(self) -> None:
-        """Everything that the next batch depends on."""
+        """Saves everything that the next batch depends on."""
         state = self.state
         state.network, state.optimizer = copied(self.network), self.optimizer.state_dict()
         state.average = self.average.state_dict()
@@ -330,7 +330,7 @@ class _Run:
         self.checkpointer.save(state)
 
     def _train_epoch(self, epoch: int) -> float:
-        """Every batch that is not done yet; the mean loss of the whole epoch."""
+        """Trains on the remaining batches of an epoch; returns the mean loss of the whole epoch."""
         set_mode(self.network, freeze_batch_norm=self.plan.freeze_batch_norm)
         done, steps = self.state.epoch_progress, self.source.steps
         with self.progress.task(f"epoch {epoch}", self.source.images) as task:
@@ -346,13 +346,13 @@ class _Run:
                 self._count(result, batch.global_size, step, task)
                 if self.checkpointer.due:
                     self._save()
-                    self.checkpointer.leave_if_asked()
+                    self.checkpointer.raise_pending_signal()
                 if self.budget.over():
                     break
         return done.loss_sum / done.used_images if done.used_images else math.nan
 
     def _count(self, result: StepResult, images: int, step: int, task: Task) -> None:
-        """Writes down what came of a step, and stops where too many come to nothing."""
+        """Counts the result of a step, and ends the training if too many steps were skipped."""
         done, incidents = self.state.epoch_progress, self.state.incidents
         done.batches += 1
         done.images += images
@@ -371,7 +371,7 @@ class _Run:
         self.progress.info(f"{when} skipped: {result.fault}")
 
     def _validate(self) -> ValMetrics:
-        """Cross-entropy and accuracy on val; NaN and 0 where there is no val."""
+        """Cross-entropy and accuracy on val; NaN and 0 without val."""
         images = self.source.val_images
         if not images:
             return ValMetrics(math.nan, 0.0)
@@ -392,5 +392,5 @@ class _Run:
         return ValMetrics(loss, right, math.sqrt(max(squares - loss**2, 0.0) / images))
 
 
-def _of_val(line: Epoch) -> str:
+def _val_figures(line: Epoch) -> str:
     return f"val loss {line.val_loss:.3f}, val accuracy {line.val_accuracy:.3f}"

@@ -1,4 +1,4 @@
-"""Too little memory for a batch: it is done in pieces, and their gradients are added up."""
+"""Gradient accumulation over micro-batches when a batch does not fit in memory."""
 
 from itertools import pairwise
 
@@ -10,25 +10,25 @@ _TEXTS = ("not enough memory", "defaultcpuallocator", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of whichever device."""
+    """Whether an error means that the memory of a CPU or GPU ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(t in str(error).lower() for t in _TEXTS)
 
 
 def halved(micro_batch: int, images: int, least: int = 1) -> int:
-    """How many images to try at once after as many as now were too many.
+    """The next smaller micro-batch after one that did not fit in memory.
 
     Args:
-        micro_batch: The bound now; 0 where there is none.
-        images: Images that a process has in a batch.
-        least: How many there must be; two for batch norm that learns.
+        micro_batch: The current one; 0 if whole batches were tried.
+        images: Number of images of a process in a batch.
+        least: Smallest possible; 2 if batch norm is trained.
 
     Returns:
-        At least that.
+        Half as many images, at least `least`.
 
     Raises:
-        RecipeError: It was no more already.
+        RecipeError: It is the smallest possible one already.
     """
     now = min(micro_batch or images, images)
     if now <= least:
@@ -42,7 +42,7 @@ def halved(micro_batch: int, images: int, least: int = 1) -> int:
 
 
 def pieces(images: int, parts: int) -> list[slice]:
-    """A batch cut into parts of nearly equal size: a single image left over has no statistics."""
+    """Slices of nearly equal size, since batch norm cannot use a single image left over."""
     parts = min(parts, images)
     cuts = [images * i // parts for i in range(parts + 1)]
     return [slice(start, end) for start, end in pairwise(cuts)]

@@ -1,4 +1,4 @@
-"""What must be the same for a training that was stopped to go on with the same numbers."""
+"""The fingerprint of a training: what must be equal to resume it with the same results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,20 +10,20 @@ from acclimate.models.classifier import plain
 from acclimate.training.plan import TrainPlan
 from acclimate.training.settings import Training
 
-_OF_THE_MACHINE = (
+_MAY_DIFFER = (
     "device", "max_minutes", "accumulation_steps", "augment_on_device", "find_rate", "reasons",
 )  # fmt: skip
-"""Of a plan: where and how long, which a training may take up otherwise than it was left."""
+"""Fields of a plan that may differ when a training is resumed: where it runs, and how long."""
 
 
 def stage_settings(settings: Training) -> dict[str, object]:
-    """The settings of a stage that its plan does not hold: loss, smoothing and the like.
+    """The settings of a stage that are not in its plan, such as the loss and label smoothing.
 
     Args:
-        settings: Of a stage that trains.
+        settings: Settings of a training stage.
 
     Returns:
-        Name to plain value.
+        Values by name.
     """
     return {n: v for n, v in plain(settings).items() if n not in Training.model_fields}
 
@@ -35,27 +35,27 @@ def resume_fingerprint(
     data: str,
     stage: Mapping[str, object],
 ) -> dict[str, object]:
-    """All that the weights after each step depend on, but for those before the first one.
+    """Everything that the weights depend on, except the weights before the first step.
 
     Args:
-        plan: Numbers.
+        plan: Resolved settings.
         optimizer: The optimizer, before its first step.
-        seed: Of the training.
-        data: Digest of what it is fed with.
-        stage: What the stage adds.
+        seed: Random seed of the training.
+        data: Digest of the batch source.
+        stage: Values that the stage adds.
 
     Returns:
-        Name to value, made of what a checkpoint can hold.
+        Values by name, of types that a checkpoint can store.
     """
-    known = {name: v for name, v in plan.as_record().items() if name not in _OF_THE_MACHINE}
+    known = {name: v for name, v in plan.as_record().items() if name not in _MAY_DIFFER}
     if "precision" in plan.reasons:
-        del known["precision"]  # chosen by the device
+        del known["precision"]  # depends on the device
     named = {"optimizer": type(optimizer).__qualname__, "seed": seed, "data": data}
     return {**known, **named, "optimizer options": _options(optimizer), **stage}
 
 
 def _options(optimizer: torch.optim.Optimizer) -> str:
-    """Digest of an optimizer's options in each of its groups; rates move, and are in the plan."""
+    """Digest of the options of an optimizer; learning rates change, and are in the plan."""
 
     def simple(group: Mapping[str, Any]) -> dict[str, str]:
         return {n: repr(v) for n, v in sorted(group.items()) if _is_plain(v) and n != "lr"}

@@ -1,4 +1,4 @@
-"""How far a training is: by its steps or, where it has a budget of time, by the clock."""
+"""How far a training is, by its steps or, with a time limit, by the clock."""
 
 import math
 import time
@@ -11,22 +11,22 @@ from acclimate.training.optim.schedules import factor
 from acclimate.training.plan import TrainPlan
 
 _MARGIN = 1.3
-"""Of the last validation's time, which is kept free for the next one: times vary."""
+"""Times the duration of the last validation is reserved for the next one, as durations vary."""
 _FADING = 0.9
-"""Of a slow step's time at each step after it: the first ones often are slow."""
+"""Decay per step of the longest step time, because the first steps are often slow."""
 
 
 class TimeBudget:
-    """Tells each step its rate, and when to end.
+    """The learning-rate factor of each step, and when to end.
 
-    With a budget the rate goes by the time that is gone, val included: nothing need be known of
-    the machine's speed, and a machine that gets slower still comes to the schedule's end.
+    With a time limit the schedule follows the elapsed time, validation included. It needs no
+    estimate of the machine's speed, and reaches its end even if the machine slows down.
 
     Args:
-        plan: Numbers.
-        steps: Batches an epoch.
-        fabric: The processes; the mean of their clocks holds for all.
-        spent: Seconds that this training took before it was resumed.
+        plan: Resolved settings.
+        steps: Batches per epoch.
+        fabric: The processes; the mean of their clocks counts for all.
+        spent: Seconds that the training took before it was resumed.
     """
 
     def __init__(self, plan: TrainPlan, steps: int, fabric: Fabric, spent: float) -> None:
@@ -37,16 +37,16 @@ class TimeBudget:
 
     @property
     def seconds(self) -> float:
-        """Since the training began, on this process's clock."""
+        """Seconds since the training began, on the clock of this process."""
         return time.monotonic() - self.began
 
     def factor(self, step: int) -> float:
-        """Part of the peak rates at a step, counted from the training's first."""
+        """Factor on the peak learning rates at a step, counted from the first of the training."""
         plan = self.plan
         if plan.max_minutes is None:
             return factor(plan.schedule, step, self.steps * plan.epochs, plan.warmup)
         now = self.seconds
-        if step % self.steps:  # what lies between two epochs is no step
+        if step % self.steps:  # the time between two epochs is not that of a step
             self._a_step = max(_FADING * self._a_step, now - self._last_step)
         self._last_step = now
         usable = max(1, round(1000 * self._usable()))
@@ -54,24 +54,24 @@ class TimeBudget:
         return factor(plan.schedule, gone, usable, plan.warmup)
 
     def note_validation(self, seconds: float) -> None:
-        """Notes how long a validation took, so that time is left for another."""
+        """Records the duration of a validation, so that time is reserved for the next one."""
         self._reserve = self._shared(_MARGIN * seconds)
 
     def over(self) -> bool:
-        """Whether the budget leaves no time for another step and a validation."""
+        """Whether no time is left for another step and a validation."""
         if self.plan.max_minutes is None:
             return False
         return self._shared(self.seconds + self._a_step) >= self._usable()
 
     def patience(self, epoch: int) -> int:
-        """Epochs without progress after which to stop, having done so many."""
+        """Epochs without improvement after which to stop, given the epochs done so far."""
         if self.plan.patience:
             return self.plan.patience
         gone = max(self._shared(self.seconds), 1e-3)
         return max(5, math.ceil(epoch * max(1.0, self._budget() / gone) / 2))
 
     def done(self, step: int) -> float:
-        """Part of the training that is over after a step, in (0, 1]."""
+        """Fraction of the training that is done after a step, in (0, 1]."""
         if self.plan.max_minutes is None:
             return (step + 1) / (self.steps * self.plan.epochs)
         return min(1.0, self._shared(self.seconds) / max(1e-3, self._usable()))
@@ -90,19 +90,19 @@ class TimeBudget:
         return self._budget() - self._reserve
 
     def _shared(self, seconds: float) -> float:
-        """The mean over the processes: all must come to the same decision."""
+        """The mean over the processes, so that all make the same decision."""
         return summed(self.fabric, [seconds])[0] / int(self.fabric.world_size)
 
 
 def with_time_left(plan: TrainPlan, began: float) -> TrainPlan:
-    """The plan with what is left of its minutes.
+    """The plan with the time that is left.
 
     Args:
-        plan: Of a stage that trains.
+        plan: Plan of a training stage.
         began: When the stage began, on the monotonic clock.
 
     Returns:
-        The plan; the same where epochs end it.
+        The plan; unchanged if it has no time limit.
     """
     if plan.max_minutes is None:
         return plan

@@ -1,4 +1,4 @@
-"""Rare classes, and labels that are probably wrong: what counts how much."""
+"""Balanced sampling, logit adjustment, and weights for suspicious labels."""
 
 import numpy as np
 import torch
@@ -9,24 +9,24 @@ from acclimate.errors import RecipeError
 
 _SUSPICIOUS = 0.5
 _LEAST_MEAN = 0.05
-"""Where nearly all labels are suspected, none of the others may count more than 20 times."""
+"""Bounds the weight of a trusted label to 20 if nearly all labels are suspected."""
 
 
 def balanced_order(
     rows: Rows, labels: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[Rows, Rows]:
-    """As many images as there are, the same number of each class, in a random order.
+    """An epoch with equally many images of each class, in a random order.
 
-    A large class gives a part of its images, another one each time; of a small one each image comes
-    as often as any other, or once more. Nothing is drawn twice before all were drawn once.
+    Of a large class a different random part is used each time. The images of a small class are
+    repeated, and none is used again before all were used equally often.
 
     Args:
-        rows: int64, (N,): the training images.
+        rows: int64, (N,): rows of the training images.
         labels: int64, (N,): their class ids.
-        rng: Draws which, and the order.
+        rng: Random generator.
 
     Returns:
-        int64, (N,): rows; and int64, (N,): how often each came before.
+        int64, (N,): rows; and int64, (N,): how often each occurred before.
     """
     there = rng.permutation(np.unique(labels))
     quotas = np.full(len(there), len(rows) // len(there))
@@ -42,33 +42,33 @@ def balanced_order(
 
 
 def log_shares(dataset: Dataset) -> torch.Tensor:
-    """What logit adjustment adds to the logits in training.
+    """The offsets that logit adjustment adds to the logits during training.
 
-    Source: Menon et al. 2020, arXiv 2007.07314, their loss with tau = 1. The network then learns
-    what is true of classes of equal shares, since their real ones are added for it.
+    Source: Menon et al. 2020, arXiv 2007.07314, their loss with tau = 1. The network then
+    learns the probabilities for equally frequent classes, because the real frequencies are added.
 
     Args:
-        dataset: Each class with training images.
+        dataset: Data set with training images of each class.
 
     Returns:
-        float32, (C,): the logarithm of each class's share of the training images.
+        float32, (C,): the logarithm of the relative frequency of each class in train.
     """
     counts = np.asarray(list(dataset.counts("train").values()), np.float64)
     return torch.from_numpy(np.log(counts / counts.sum())).float()
 
 
 def label_trust(dataset: Dataset) -> torch.Tensor:
-    """How much each label counts, by the scores of `inspect`.
+    """The weight of each label in the loss, from the scores of `inspect`.
 
-    Up to a score of a half a label has its full weight: it suits its image about as labels of its
-    class do. From there the weight falls in a straight line to 0 at a score of 1. The mean over
-    train is 1, so that the learning rate keeps its meaning.
+    Labels with a score up to 0.5 have full weight: they fit their images as well as is usual for
+    the class. Above, the weight falls linearly to 0 at a score of 1. The mean over train is 1, so
+    that the learning rate keeps its meaning.
 
     Args:
-        dataset: With `label_error`; a label without a score is believed.
+        dataset: Data set with `label_error` scores. Labels without a score have full weight.
 
     Returns:
-        float32, (N,), a weight for each row of the table.
+        float32, (N,): a weight for each row of the table.
 
     Raises:
         RecipeError: No label of train has a score.

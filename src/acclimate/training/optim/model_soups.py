@@ -1,6 +1,6 @@
-"""After the last epoch: means of whole networks, chosen on val, without another training.
+"""Model soups and WiSE-FT: averages of weights, chosen on val after the last epoch.
 
-Sound where the networks share their start and their batch-norm statistics.
+The networks must share their start and their batch-norm statistics.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ COEFFICIENTS = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True)
 class ValMetrics:
-    """What val says of some weights.
+    """The metrics of some weights on val.
 
     Attributes:
         loss: Cross-entropy.
-        accuracy: In [0, 1].
-        loss_error: The loss' standard error.
+        accuracy: Accuracy in [0, 1].
+        loss_error: Standard error of the loss.
     """
 
     loss: float
@@ -35,14 +35,14 @@ Validate = Callable[[Weights], ValMetrics]
 
 @dataclass(frozen=True)
 class Blend:
-    """What came of blending.
+    """The result of a model soup or of WiSE-FT.
 
     Attributes:
-        weights: Of the network that was chosen.
-        val: What val says of it.
-        coefficient: Of WiSE-FT: 0 is the start, 1 the trained network; None without it.
-        candidates: What val says of each coefficient that was tried; None without val.
-        epochs: What a soup was made of, the best first; empty without one.
+        weights: The chosen weights.
+        val: Metrics of these weights on val.
+        coefficient: Of WiSE-FT: 0 is the start, 1 the trained network; None without WiSE-FT.
+        candidates: Metrics on val by coefficient; None without val.
+        epochs: Epochs in the soup, the best first; empty without a soup.
     """
 
     weights: Weights
@@ -53,7 +53,7 @@ class Blend:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Whole sentences for the card."""
+        """Sentences for the log and the card."""
         told = []
         if self.epochs:
             names = ", ".join("the start" if e == 0 else f"epoch {e}" for e in self.epochs)
@@ -71,14 +71,14 @@ class Blend:
 
 
 def check_val(averaging: str, images: int) -> None:
-    """Refuses what cannot be done without val.
+    """Refuses a soup without a val split.
 
     Args:
         averaging: A name in `AVERAGES`.
-        images: In val.
+        images: Number of val images.
 
     Raises:
-        RecipeError: A soup without val.
+        RecipeError: There are no val images.
     """
     if averaging == "soup" and not images:
         raise RecipeError(
@@ -89,18 +89,18 @@ def check_val(averaging: str, images: int) -> None:
 
 
 def greedy_soup(ingredients: dict[int, Weights], curve: list[Epoch], validate: Validate) -> Blend:
-    """The mean of as many epochs as val accuracy does not fall by.
+    """The average of the best epochs, added greedily as long as val accuracy does not fall.
 
-    Source: Wortsman et al. 2022, "Model soups", arXiv 2203.05482, their greedy recipe; over the
-    epochs of one run, where theirs are of many.
+    Source: Wortsman et al. 2022, "Model soups", arXiv 2203.05482, their greedy soup, but
+    of the epochs of one run instead of many runs.
 
     Args:
-        ingredients: Weights by epoch, 0 being the start; at least one.
-        curve: What val says of each.
-        validate: Asks val.
+        ingredients: Weights by epoch, at least one; epoch 0 is the start.
+        curve: Metrics of each epoch.
+        validate: Weights to their metrics on val.
 
     Returns:
-        The soup: on val never below its best ingredient.
+        The soup, which is at least as accurate on val as its best ingredient.
     """
     first, *others = in_order(ingredients, curve)
     taken, weights = [first], ingredients[first]
@@ -116,21 +116,21 @@ def greedy_soup(ingredients: dict[int, Weights], curve: list[Epoch], validate: V
 def wise_ft(
     start: Weights, end: Weights, coefficients: tuple[float, ...], images: int, validate: Validate
 ) -> Blend:
-    """Weights on the line from the start to the trained network.
+    """WiSE-FT: interpolates between the start and the trained network.
 
-    Source: Wortsman et al. 2021, "Robust fine-tuning of zero-shot models", arXiv 2109.01903. The
-    start is here the network with a fitted head.
+    Source: Wortsman et al. 2021, "Robust fine-tuning of zero-shot models", arXiv 2109.01903. Here
+    the start is the network with a fitted head.
 
     Args:
-        start: Before training.
-        end: After it.
-        coefficients: From 0, the start, to 1, the end. Of two the second is what was asked for: it
-            is taken unless the start is more accurate on val.
+        start: Weights before training.
+        end: Weights after training.
+        coefficients: From 0, the start, to 1, the end. Of two, the second was given by the user:
+            it is chosen unless the start is more accurate on val.
         images: In val; without any the largest coefficient is taken.
-        validate: Asks val.
+        validate: Weights to their metrics on val.
 
     Returns:
-        The one chosen; see `chosen`.
+        The chosen weights; see `chosen`.
     """
     if not images:
         last = max(coefficients)
@@ -146,19 +146,19 @@ def wise_ft(
 
 
 def chosen(candidates: Mapping[float, ValMetrics], images: int) -> float:
-    """The coefficient that val is for: of the accurate ones the one with the lowest loss.
+    """Chooses a coefficient on val: the one with the lowest loss among the accurate ones.
 
-    Accurate are those within one standard error of the best and not below the start, which is taken
-    where there is no other. As among epochs (see `selection.py`), the start's loss does not count:
-    a fitted head is better calibrated than a network that learns from smoothed labels.
+    Accurate means within one standard error of the best and not below the start, which is chosen if
+    there is no other. As in early stopping, the loss of the start does not count: a fitted head is
+    better calibrated than a network trained with label smoothing.
 
-    Nearest the start is what the paper's zero-shot networks would want. It was tried: from PACS'
-    photos to its paintings val cannot tell 0 from 1, and the fitted head that this takes has 2.8
-    points less at home and 6 less on paintings than four fifths of the way.
+    Choosing the smallest accurate coefficient, as would suit zero-shot models, was tried: from the
+    photos of PACS to its paintings, val cannot tell 0 from 1, and the fitted head that this rule
+    chooses is 2.8 points worse on photos and 6 on paintings than a coefficient of 0.8.
 
     Args:
-        candidates: By coefficient, 0 among them.
-        images: In val.
+        candidates: Metrics by coefficient, including 0.
+        images: Number of val images.
 
     Returns:
         A coefficient.
@@ -171,11 +171,11 @@ def chosen(candidates: Mapping[float, ValMetrics], images: int) -> float:
 
 @torch.no_grad()
 def interpolated(start: Weights, end: Weights, coefficient: float) -> Weights:
-    """(1 - coefficient) of the start and coefficient of the end; counters are the end's.
+    """Interpolates linearly between two networks; counters are those of the end.
 
     Args:
         start: Weights.
-        end: Of the same names and shapes.
+        end: Weights of the same names and shapes.
         coefficient: In [0, 1].
 
     Returns:

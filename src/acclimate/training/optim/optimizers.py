@@ -17,15 +17,16 @@ OptimizerFactory = Callable[[Groups], torch.optim.Optimizer]
 def parameter_groups(
     network: nn.Module, *, learning_rate: float, layer_decay: float, weight_decay: float
 ) -> Groups:
-    """Parameters by depth: the nearer to the input, the slower (Howard and Ruder 2018).
+    """Parameter groups by depth, with lower learning rates towards the input.
 
-    Source: "discriminative fine-tuning", arXiv 1801.06146; per block, not per layer.
+    Source: Howard and Ruder 2018, "discriminative fine-tuning", arXiv 1801.06146; here by block
+    instead of layer.
 
     Args:
-        network: Whose parameters; frozen ones are left out.
-        learning_rate: Of the last block, the head.
-        layer_decay: Factor from each block to the one before it.
-        weight_decay: On weights of two dimensions and more.
+        network: The network; its frozen parameters are left out.
+        learning_rate: Peak learning rate of the last block, the head.
+        layer_decay: Factor on the learning rate from each block to the one before it.
+        weight_decay: Weight decay of parameters with two or more dimensions.
 
     Returns:
         Groups for a PyTorch optimizer, each with its `peak` rate, and whether it `ends` the
@@ -38,7 +39,7 @@ def parameter_groups(
         peak = learning_rate * layer_decay ** (len(parts) - 1 - index)
         made = _decayed(list(module.parameters()), peak, weight_decay, seen)
         groups += [{**group, "ends": index == len(parts) - 1} for group in made]
-    # Weights that belong to no block, such as a class token.
+    # Parameters outside of the blocks, such as a class token.
     groups += _decayed(
         list(network.parameters()), learning_rate * layer_decay ** len(parts), weight_decay, seen
     )
@@ -60,7 +61,7 @@ def _decayed(
 
 
 def _can_fuse(groups: Groups) -> bool:
-    """One kernel for all weights: a fifth more steps a second for small images on a CPU."""
+    """Whether a fused kernel can be used: a fifth more steps per second for small images on CPU."""
     return all(p.device.type in ("cpu", "cuda") for g in groups for p in g["params"])
 
 
@@ -77,8 +78,8 @@ def sgd(groups: Groups) -> torch.optim.Optimizer:
 def lion(groups: Groups) -> torch.optim.Optimizer:
     """Lion: the sign of a momentum (Chen et al. 2023, arXiv 2302.06675), as timm has it.
 
-    All its steps are of full size: rates of a tenth to a third of AdamW's, and as many times more
-    weight decay.
+    All its steps have full size: it needs a tenth to a third of AdamW's learning rate, and as many
+    times more weight decay.
     """
     optimizer: torch.optim.Optimizer = timm.optim.Lion(groups, betas=(0.9, 0.99))
     return optimizer
@@ -87,12 +88,12 @@ def lion(groups: Groups) -> torch.optim.Optimizer:
 def muon(groups: Groups) -> torch.optim.Optimizer:
     """Muon: orthogonal steps for matrices (Jordan et al. 2024), as timm has it.
 
-    Convolutions are taken as matrices (out, in times window). Depthwise ones, vectors and the last
-    block learn by AdamW. Steps are scaled to the size that AdamW's have (Liu et al. 2025,
-    arXiv 2502.16982), so AdamW's rates and weight decay hold.
+    Convolutions are treated as matrices (out, in times window). Depthwise convolutions, vectors and
+    the last block are updated by AdamW. Steps are scaled to the size of AdamW's (Liu et al. 2025,
+    arXiv 2502.16982), so that its learning rates and weight decay can be used.
     """
     routed = [{**g, "use_fallback": True} if g.get("ends") else g for g in groups]
-    # PyTorch's own refuses all that is not of two dimensions.
+    # PyTorch's Muon only accepts matrices.
     optimizer: torch.optim.Optimizer = timm.optim.Muon(
         routed, momentum=0.95, betas=(0.9, 0.999), adjust_lr_fn="match_rms_adamw"
     )
@@ -102,7 +103,8 @@ def muon(groups: Groups) -> torch.optim.Optimizer:
 def schedule_free(groups: Groups) -> torch.optim.Optimizer:
     """Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), by its authors.
 
-    Weights are an average over the steps, in place of a falling rate: `eval_mode` puts it in place.
+    An average of the weights over the steps replaces a falling learning rate; `eval_mode`
+    installs it.
     """
     optimizer: torch.optim.Optimizer = AdamWScheduleFree(groups)
     return optimizer
@@ -115,16 +117,16 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     "muon": muon,
     "schedule_free": schedule_free,
 }
-"""Parameter groups, each with rate and weight decay, to an optimizer."""
+"""Parameter groups, each with learning rate and weight decay, to an optimizer."""
 
 
 def train_mode(optimizer: torch.optim.Optimizer) -> None:
-    """Puts the weights at which gradients are taken in place; most rules have but one set."""
+    """Installs the weights at which gradients are computed; most optimizers have only one set."""
     if isinstance(optimizer, AdamWScheduleFree):
         optimizer.train()
 
 
 def eval_mode(optimizer: torch.optim.Optimizer) -> None:
-    """Puts the weights that are the result in place: before val, and before they are kept."""
+    """Installs the resulting weights, before validation and before they are copied."""
     if isinstance(optimizer, AdamWScheduleFree):
         optimizer.eval()

@@ -1,4 +1,4 @@
-"""Flat minima: the gradient is taken where the loss is worst around the weights."""
+"""Sharpness-aware minimization: gradients at the worst weights in a neighborhood."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,26 +6,26 @@ from collections.abc import Iterable, Sequence
 import torch
 
 _ETA = 0.01
-"""Keeps weights that are zero from standing still in ASAM; the paper's."""
+"""Lets ASAM move weights that are zero; the value of the paper."""
 
 
 @torch.no_grad()
-def climb(
+def perturb(
     parameters: Iterable[torch.Tensor], radius: float, *, adaptive: bool
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Moves weights up their gradient, to the edge of a ball around them.
+    """Moves weights along their gradient to the boundary of a ball around them.
 
     SAM (Foret et al. 2020, arXiv 2010.01412); ASAM (Kwon et al. 2021, arXiv 2102.11600), whose
-    ball is measured in parts of each weight. Where the gradient is zero or not finite nothing
-    moves. The gradient's scale does not matter.
+    ball is relative to the size of each weight. If the gradient is zero or not finite, nothing
+    moves. The scale of the gradient does not matter.
 
     Args:
-        parameters: With their gradients; those without one are left out. Changed in place.
-        radius: Of the ball.
-        adaptive: ASAM in place of SAM.
+        parameters: Parameters, changed in place; those without a gradient are left out.
+        radius: Radius of the ball.
+        adaptive: Whether to use ASAM instead of SAM.
 
     Returns:
-        Each weight, and a copy of what it was: for `climb_down`.
+        Each parameter with a copy of its value, for `restore`.
     """
     pairs = [(p, p.grad) for p in parameters if p.grad is not None]
     sizes = [p.abs() + _ETA if adaptive else torch.ones_like(p) for p, _ in pairs]
@@ -39,7 +39,7 @@ def climb(
 
 
 @torch.no_grad()
-def climb_down(before: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Puts weights back to what they were, to the bit."""
+def restore(before: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Restores the values from before `perturb`, bit by bit."""
     for weight, was in before:
         weight.copy_(was)

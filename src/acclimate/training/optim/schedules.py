@@ -1,4 +1,4 @@
-"""How the learning rate goes, as a factor of its peak."""
+"""Learning-rate schedules, as factors on the peak learning rate."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 _LOW, _HIGH = 0.85, 0.95
-"""Between which momentum goes under one_cycle (Smith 2018, arXiv 1803.09820)."""
+"""Range of the momentum under one_cycle (Smith 2018, arXiv 1803.09820)."""
 
 
 def cosine(progress: float) -> float:
@@ -29,9 +29,9 @@ def factor(schedule: str, step: int, steps: int, warmup: float) -> float:
 
     Args:
         schedule: A name in `SCHEDULES`.
-        step: From 0; where time is what ends the training, in milliseconds.
-        steps: Of the whole training, in the same unit.
-        warmup: Part of the steps in which the rate rises, in [0, 1).
+        step: Number of the step from 0; milliseconds if the training has a time limit.
+        steps: Length of the whole training, in the same unit.
+        warmup: Fraction of the steps in which the learning rate rises, in [0, 1).
 
     Returns:
         In (0, 1].
@@ -43,16 +43,16 @@ def factor(schedule: str, step: int, steps: int, warmup: float) -> float:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, schedule: str, factor: float) -> None:
-    """Gives an optimizer its rates and, under one_cycle, its momentum.
+    """Sets the learning rates of an optimizer and, under one_cycle, its momentum.
 
-    Under one_cycle momentum falls while the rate rises and rises while it falls, so that the two
-    together stay bounded: 0.95 at a rate of zero, 0.85 at the peak. That is the momentum of SGD
-    and the first beta of the Adam family and Lion; Muon keeps its own for matrices.
+    Under one_cycle the momentum falls while the learning rate rises, and rises while it falls: 0.95
+    at a learning rate of zero, 0.85 at the peak. This is the momentum of SGD and the first beta of
+    Adam optimizers and Lion; Muon keeps its own momentum for matrices.
 
     Args:
-        optimizer: Its groups hold their `peak` rates; changed in place.
+        optimizer: Changed in place; its groups have `peak` learning rates.
         schedule: A name in `SCHEDULES`.
-        factor: Of the peak rates, in [0, 1].
+        factor: Factor on the peak learning rates, in [0, 1].
     """
     momentum = _HIGH - (_HIGH - _LOW) * factor
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Weights that are a mean over steps: judged, and kept, in place of the last step's."""
+"""Weight averaging over steps: the mean is validated and kept instead of the last weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 from acclimate.training.curve import Epoch
 
 Weights = dict[str, torch.Tensor]
-"""A network's state: floating-point tensors are averaged, counters are copied."""
+"""State of a network: floating-point tensors are averaged, counters are copied."""
 
 Scheme = Callable[[int, float], float | None]
 """(steps averaged so far, fraction of the training done) to the weight of the new step in the mean,
@@ -19,17 +19,17 @@ in (0, 1]; None if no mean is kept."""
 _MOST_DECAY = 0.9998
 _SWA_FROM = 0.75
 _INGREDIENTS = 5
-"""Epochs whose weights a soup may be made of: the best ones, since all would fill the memory."""
+"""Number of best epochs whose weights are kept for a soup; all of them would fill the memory."""
 
 
 def own(count: int, done: float) -> None:
-    """No mean: the weights as they are."""
+    """No averaging."""
 
 
 def ema(count: int, done: float) -> float:
     """Exponential moving average; the decay rises as (1 + t) / (10 + t), as in timm's ModelEmaV3.
 
-    So it never remembers the start of a short training: at 300 steps it is a mean of about 34.
+    So a short training does not remember its start: after 300 steps it averages about 34.
     """
     return 1 - min(_MOST_DECAY, (1 + count) / (10 + count))
 
@@ -37,16 +37,16 @@ def ema(count: int, done: float) -> float:
 def swa(count: int, done: float) -> float | None:
     """Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407).
 
-    The plain mean of all steps of the last quarter. Of steps, not epochs: small data has few.
+    The mean over all steps of the last quarter; of steps, because small data has few epochs.
     """
     return None if done <= _SWA_FROM else 1 / (count + 1)
 
 
 class Averager:
-    """What is kept beside the network while it trains.
+    """Averages the weights of a network during training, and collects epochs for a soup.
 
     Args:
-        name: In `AVERAGES`.
+        name: A name in `AVERAGES`.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,11 +57,11 @@ class Averager:
 
     @torch.no_grad()
     def after_step(self, network: nn.Module, done: float) -> None:
-        """Takes the weights of a step into the mean.
+        """Adds the weights after a step to the mean.
 
         Args:
-            network: After the step.
-            done: Part of the training, in (0, 1].
+            network: The network after the step.
+            done: Fraction of the training that is done, in (0, 1].
         """
         weight = self.step_weight(self.count, done)
         if weight is None:
@@ -70,7 +70,7 @@ class Averager:
         if not self.mean:
             self.mean = {name: t.detach().clone() for name, t in now.items()}
         for name, mean in self.mean.items():
-            # Buffers too: running statistics belong to the weights that made them.
+            # Buffers too, because running statistics belong to the weights.
             if mean.is_floating_point():
                 mean.lerp_(now[name].to(mean), weight)
             else:
@@ -79,7 +79,7 @@ class Averager:
 
     @contextmanager
     def shown(self, network: nn.Module) -> Iterator[None]:
-        """The network has the mean's weights inside, and its own again after."""
+        """Gives the network the averaged weights inside the context, and its own ones after it."""
         if not self.mean:
             yield
             return
@@ -91,12 +91,12 @@ class Averager:
             network.load_state_dict(last)
 
     def after_epoch(self, line: Epoch, curve: list[Epoch], network: nn.Module) -> None:
-        """Keeps the weights of an epoch, if they may come into a soup.
+        """Keeps the weights of an epoch if they may become part of a soup.
 
         Args:
-            line: The epoch.
-            curve: All epochs up to this one.
-            network: With that epoch's weights.
+            line: Entry of the epoch.
+            curve: All entries up to this one.
+            network: Network with the weights of the epoch.
         """
         if not self.soup:
             return
@@ -105,7 +105,7 @@ class Averager:
             del self.ingredients[epoch]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a killed training needs to go on: tensors and numbers."""
+        """The state for a checkpoint: tensors and numbers."""
         return {
             "count": self.count,
             "mean": {name: t.cpu().clone() for name, t in self.mean.items()},
@@ -113,25 +113,25 @@ class Averager:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Goes on from a state.
+        """Restores a state.
 
         Args:
-            state: Of `state_dict`.
-            device: Where the network is.
+            state: From `state_dict`.
+            device: Device of the network.
         """
         self.count, self.ingredients = state["count"], state["ingredients"]
         self.mean = {name: t.to(device) for name, t in state["mean"].items()}
 
 
 def copied(network: nn.Module) -> Weights:
-    """A network's state, on the CPU, its own."""
+    """A copy of the state of a network, on the CPU."""
     return {name: t.detach().cpu().clone() for name, t in network.state_dict().items()}
 
 
 def in_order(epochs: dict[int, Weights], curve: list[Epoch]) -> list[int]:
-    """Epochs by what val says of them, the best first: accuracy, then loss."""
+    """Epochs from best to worst by their accuracy on val, then by loss."""
     return sorted(epochs, key=lambda e: (-curve[e].val_accuracy, curve[e].val_loss))
 
 
 AVERAGES: dict[str, Scheme] = {"none": own, "ema": ema, "swa": swa, "soup": own}
-"""How each step's weights go into the mean. A soup is made after the last epoch."""
+"""Averaging schemes. A soup is made after the last epoch."""
