@@ -1,4 +1,4 @@
-"""What a frozen prefix makes of each view of each image, kept for the length of a training."""
+"""Cache of the output of frozen layers for each view of each image, for one training."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from acclimate.data.dataset import Rows
 from acclimate.files import write_atomic, writing_errors
 
 Kept = NDArray[np.float16]
-"""(n, *shape): half the disk of float32, and exact to three digits: less than an int8 weight."""
+"""(n, *shape): half the size of float32, and precise to three digits, more than int8 weights."""
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
 class Activations:
-    """Rows by view and image, memory-mapped; empty places take no room on the disk.
+    """A memory-mapped array by view and image; empty entries take no disk space.
 
     Args:
-        folder: Of this training alone.
-        rows: int64, (n,): the images, by their place in the table.
-        views: Of each image.
-        shape: Of the activations of one image.
+        folder: Folder of this training alone.
+        rows: int64, (n,): rows of the images in the table.
+        views: Number of views per image.
+        shape: Shape of the activations of one image.
     """
 
     def __init__(self, folder: Path, rows: Rows, views: int, shape: tuple[int, ...]) -> None:
@@ -35,20 +35,20 @@ class Activations:
             again = path.exists() and self._names.exists()
             self._kept = np.memmap(path, np.float16, "r+" if again else "w+", shape=whole)
             if again:
-                told = np.frombuffer(self._names.read_bytes(), bool)
-                if told.size == self.filled.size:
-                    self.filled = told.reshape(self.filled.shape).copy()
+                filled = np.frombuffer(self._names.read_bytes(), bool)
+                if filled.size == self.filled.size:
+                    self.filled = filled.reshape(self.filled.shape).copy()
 
     def missing(self, view: int, rows: Rows) -> Rows:
-        """Those of some images that are not here yet."""
+        """The rows that are not cached yet."""
         there = self.filled[view, self._at(rows)]
         return np.asarray(rows[~there])
 
     def put(self, view: int, rows: Rows, values: NDArray[np.floating]) -> None:
-        """Keeps the activations of some images.
+        """Stores the activations of some images.
 
         Args:
-            view: From 0.
+            view: Number of the view, from 0.
             rows: int64, (b,).
             values: float, (b, *shape).
         """
@@ -57,11 +57,11 @@ class Activations:
         self.filled[view, at] = True
 
     def get(self, view: int, rows: Rows) -> Kept:
-        """The activations of images that are all here: float16, (b, *shape)."""
+        """The activations of cached images: float16, (b, *shape)."""
         return np.asarray(self._kept[view, self._at(rows)])
 
     def flush(self) -> None:
-        """Makes what was put last through a kill: first the values, then which there are."""
+        """Writes everything to disk, the values before the index, so that a kill leaves no gaps."""
         with writing_errors(self._names.parent):
             self._kept.flush()
             write_atomic(self._names, self.filled.tobytes())
@@ -71,5 +71,5 @@ class Activations:
 
 
 def bytes_of(images: int, views: int, shape: tuple[int, ...]) -> int:
-    """What a store takes on the disk when it is full."""
+    """Size of a full cache on the disk."""
     return images * views * int(np.prod(shape)) * np.dtype(np.float16).itemsize

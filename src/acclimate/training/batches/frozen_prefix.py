@@ -1,4 +1,4 @@
-"""Training that begins where the first weights learn: what is before them runs once a view."""
+"""Runs the frozen first layers once per view and caches their output."""
 
 import copy
 import shutil
@@ -30,9 +30,9 @@ from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.plan import TrainPlan
 
 VIEWS = 4
-"""Augmented views of each image that are kept, where nobody says how many. CIFAR-10, 2,000 images,
-128 px, all but the first third learning, 12 epochs: 0.852 in 221 s; all layers, each epoch another
-view: 0.841 in 531 s."""
+"""Default number of cached views per image. On 2,000 images of CIFAR-10 at 128 px, with the first
+third of the layers frozen, 12 epochs: 0.852 in 221 s; training all layers on a new view in each
+epoch: 0.841 in 531 s."""
 
 _BATCH = 64
 
@@ -40,16 +40,16 @@ _BATCH = 64
 def views_that_fit(
     division: SplitNetwork, data: TrainingImages, wanted: int, context: Context
 ) -> int:
-    """How many views of each training image can be kept: those wanted, or what the disk takes.
+    """How many views per training image can be cached: those wanted, or as many as fit.
 
     Args:
-        division: Says how large activations are.
+        division: The split network, which gives the shape of the activations.
         data: The images.
-        wanted: At most.
-        context: Its `cache_gb` bounds what is kept; half of what is free on the disk is left.
+        wanted: Number of views at most.
+        context: `cache_gb` limits the cache, as does half of the free disk space.
 
     Returns:
-        0 where not even one fits.
+        The number of views; 0 if not even one fits.
     """
     images, val = (len(data.dataset.rows(split)) for split in ("train", "val"))
     room = min(context.cache_gb * GB, free_bytes(_place(context)) / 2)
@@ -58,14 +58,14 @@ def views_that_fit(
 
 
 class Prefix:
-    """The frozen part of a network, run once for each view of each image.
+    """The frozen first layers of a network, run once for each view of each image.
 
     Args:
-        division: Of the network.
+        division: The split network.
         data: The images.
-        count: Views of each training image.
-        device: ONNX Runtime runs the prefix on a CPU, PyTorch elsewhere.
-        context: Seed and workspace: a training that was killed finds its activations again.
+        count: Number of views per training image.
+        device: On a CPU the layers are run by ONNX Runtime, elsewhere by PyTorch.
+        context: Seed and workspace, where a resumed training finds its activations.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Prefix:
         self._infer = run_frozen(division.prefix, data.contract, device, graph)
 
     def train(self, epoch: int, groups: Sequence[Rows]) -> Iterator[Kept]:
-        """The activations of one view of each image; the view of epoch e is e modulo their number.
+        """The activations of one view per image; the views take turns from epoch to epoch.
 
         Args:
-            epoch: From 1.
-            groups: int64, (b,) each: images of train.
+            epoch: Number of the epoch, from 1.
+            groups: int64, (b,) each: rows of training images.
 
         Yields:
             Kept: float16, (b, *shape), for each group.
@@ -106,20 +106,20 @@ class Prefix:
         yield from self._computed(self._train, view, groups, read)
 
     def val(self, rows: Rows) -> Iterator[tuple[Kept, Rows]]:
-        """The activations of val images as evaluation sees them.
+        """The activations of val images without augmentation.
 
         Args:
             rows: int64, (n,).
 
         Yields:
-            tuple[Kept, Rows]: float16, (b, *shape), and whose they are.
+            tuple[Kept, Rows]: float16, (b, *shape), and the rows of the images.
         """
         groups = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
         found = self._computed(self._val, 0, groups, self.data.eval_pictures.read)
         yield from zip(found, groups, strict=True)
 
     def to_input(self, activations: torch.Tensor) -> torch.Tensor:
-        """float16 to what the suffix reads: float32 on its device, maps with channels last."""
+        """Activations to the input of the other layers: float32 on the device, channels last."""
         moved = activations.to(self.device, non_blocking=True).float()
         return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
@@ -141,12 +141,12 @@ class Prefix:
 
 
 class ActivationBatches:
-    """What the loop is fed with where a prefix is frozen: activations in place of images.
+    """A batch source of cached activations instead of images.
 
     Args:
-        source: Of the images; gives the order.
-        division: Of the network.
-        prefix: Runs the images.
+        source: Batches of the images, which give the order.
+        division: The split network.
+        prefix: The frozen layers.
     """
 
     def __init__(self, source: ImageBatches, division: SplitNetwork, prefix: Prefix) -> None:
@@ -156,14 +156,14 @@ class ActivationBatches:
 
     @property
     def digest(self) -> str:
-        """Stands for the images."""
+        """Identifies the images."""
         return self.source.digest
 
     def train_batches(self, epoch: int, skip: int = 0) -> Generator[TrainBatch, None, None]:
-        """Activations of one view of each image, in the order of the images.
+        """Batches of activations of one view per image, in the order of the images.
 
         Args:
-            epoch: From 1.
+            epoch: Number of the epoch, from 1.
             skip: Batches at its beginning that are left out: they were done before a kill.
 
         Yields:
@@ -174,27 +174,27 @@ class ActivationBatches:
             yield TrainBatch(kept, labels[rows], rows, len(rows), 1.0)
 
     def val_batches(self) -> Iterator[ValBatch]:
-        """Activations of val, as evaluation sees it."""
+        """Batches of activations of val images without augmentation."""
         labels = self.source.data.dataset.labels
         for kept, rows in self.prefix.val(self.source.val):
             yield ValBatch(kept, labels[rows])
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What turns activations into what the suffix reads."""
+        """Activations to the input of the other layers."""
         return self.prefix.to_input
 
     def forward_module(self, network: nn.Module) -> nn.Module:
-        """The suffix, whose layers are the network's."""
+        """The other layers, which are shared with the network."""
         return self.division.suffix
 
 
 @dataclass(frozen=True)
 class FrozenPart:
-    """What becomes of a network's frozen first part.
+    """How the frozen first layers of a network are run.
 
     Attributes:
-        told: What was decided, and why: one sentence without a full stop.
-        source: Batches of kept activations; None where the images themselves must be seen.
+        told: How, and why, without a full stop.
+        source: Batches of cached activations; None if they are run in every step.
     """
 
     told: str
@@ -204,17 +204,17 @@ class FrozenPart:
 def frozen_prefix(
     network: nn.Module, data: TrainingImages, plan: TrainPlan, wanted: int | Auto, context: Context
 ) -> FrozenPart:
-    """Batches of kept activations, where a network's first part is frozen and they can be kept.
+    """Batches of cached activations, if the first layers are frozen and their output can be cached.
 
     Args:
-        network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
+        network: Network on the CPU; frozen weights have `requires_grad` off. Its layers are shared.
         data: The images.
-        plan: Numbers.
-        wanted: Views of each image, at most; `VIEWS` where it is "auto".
-        context: Seed, workspace, how much may be kept. Is told what was decided, and why.
+        plan: Resolved settings.
+        wanted: Number of views per image at most; `VIEWS` if it is "auto".
+        context: Seed, workspace, size of the cache; progress, which logs the decision.
 
     Returns:
-        The batches, and what was decided.
+        The batches, if any, and the reason.
     """
     part = _frozen_part(network, data, plan, wanted, context)
     context.progress.info(f"frozen part: {part.told}")
@@ -252,19 +252,19 @@ def _frozen_part(
 def split_at_frozen(
     network: nn.Module, data: TrainingImages, wanted: int, context: Context
 ) -> tuple[SplitNetwork, int]:
-    """A network cut where its frozen part ends.
+    """Splits a network after its frozen layers.
 
     Args:
-        network: On the CPU; frozen weights have `requires_grad` off. Its layers are shared.
+        network: Network on the CPU; frozen weights have `requires_grad` off. Its layers are shared.
         data: The images.
-        wanted: Views of each image, at most.
-        context: How much may be kept.
+        wanted: Number of views per image at most.
+        context: Size of the cache.
 
     Returns:
-        Both parts, and of how many views the activations can be kept, one at least.
+        Both parts, and how many views can be cached, at least one.
 
     Raises:
-        CannotSplitError: It cannot be cut, or not even one view can be kept.
+        CannotSplitError: It cannot be split, or not even one view fits.
     """
     division = split_network(network, data.contract.image_size)
     fitting = views_that_fit(division, data, wanted, context)
@@ -274,14 +274,14 @@ def split_at_frozen(
 
 
 def reason_not_to_cache(data: TrainingImages, plan: TrainPlan) -> str | None:
-    """Why kept activations would not be what the training sees; None where they would be.
+    """Why a training cannot use cached activations; None if it can.
 
     Args:
         data: The images.
-        plan: Numbers.
+        plan: Resolved settings.
 
     Returns:
-        The end of a sentence that says "since".
+        A clause that may follow "because".
     """
     if mixes(data.policy):
         return "the policy mixes images"
@@ -297,13 +297,13 @@ def reason_not_to_cache(data: TrainingImages, plan: TrainPlan) -> str | None:
 
 
 def _scratch_of(owner: object) -> Path:
-    """A folder that lasts as long as an object does."""
+    """A temporary folder that is removed with its owner."""
     folder = tempfile.mkdtemp(prefix="acclimate-")
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def _place(context: Context) -> Path:
-    """Where activations will stand; a workspace may not have been made yet."""
+    """An existing folder on the disk of the cache; the workspace may not exist yet."""
     place = context.workspace or Path(tempfile.gettempdir())
     return next(folder for folder in (place, *place.parents) if folder.exists())

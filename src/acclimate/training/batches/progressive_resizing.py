@@ -6,24 +6,24 @@ from torch import nn
 from acclimate.errors import RecipeError
 
 _STEP = 32
-"""px: most networks halve their input five times."""
+"""In px; most networks halve the image size five times."""
 _GROWING = 2 / 3
 
 
 def growing_sizes(start: int, full: int, epochs: int) -> tuple[int, ...]:
     """The side of the training images in each epoch.
 
-    From the start linearly, in steps of 32 px, over two thirds of the epochs; the last third is
-    trained at full size, at which val is always seen. Source: Howard's progressive resizing (2018)
+    The size grows linearly in steps of 32 px over two thirds of the epochs; the last third is
+    trained at full size, which validation always uses. Source: Howard's progressive resizing (2018)
     and Tan and Le 2021, "EfficientNetV2", arXiv 2104.00298.
 
     Args:
-        start: px.
-        full: px, the network's own.
-        epochs: At least 1.
+        start: First size in px.
+        full: Size of the network in px.
+        epochs: Number of epochs, at least 1.
 
     Returns:
-        One side an epoch, never falling; the last is the full one.
+        One size per epoch, never smaller than the one before; the last is the full size.
 
     Raises:
         RecipeError: The start is not smaller than the full size.
@@ -43,12 +43,12 @@ def check_sizes(network: nn.Module, sizes: tuple[int, ...], name: str) -> None:
     """Refuses sizes that a network cannot be run at.
 
     Args:
-        network: In evaluation mode, on the CPU.
-        sizes: px.
-        name: Of the network, for the message.
+        network: Network in evaluation mode, on the CPU.
+        sizes: Image sizes in px.
+        name: Name of the network for the message.
 
     Raises:
-        RecipeError: It only takes one size.
+        RecipeError: The network cannot be run at one of the sizes.
     """
     for size in sorted(set(sizes)):
         try:

@@ -1,4 +1,4 @@
-"""The order of the images, and each process's part of every batch."""
+"""Batch sources of the training loop, and the batches of images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class TrainBatch:
     """The part of a batch that one process trains on.
 
     Attributes:
-        images: uint8, (b, S, S, 3), or (b, V, S, S, 3) where views are compared; a tensor where
-            they were altered on a device; from a loader of the user's own float32, (b, 3, S, S).
+        images: uint8, (b, S, S, 3), or (b, V, S, S, 3) if views are compared; a tensor if they
+            were augmented on a device; float32, (b, 3, S, S), if they come from a DataLoader.
         targets: int64 class ids (b,), or float32 probabilities (b, C).
-        rows: int64, (b,): where in the table the images stand; of a mixed pair, the first one.
+        rows: int64, (b,): rows of the images in the table; of a mixed pair, of the first one.
         global_size: Number of images in the batch over all processes.
-        weight: 0 where the images are a stand-in.
-        consistency: Of several views of each image: weight of what their answers differ by.
+        weight: 1, or 0 if the images only stand in for a missing part of the last batch.
+        consistency: Weight of the divergence between views of an image; None for a single view.
     """
 
     images: Any
@@ -44,7 +44,7 @@ class TrainBatch:
 
 @dataclass(frozen=True)
 class ValBatch:
-    """Some val images.
+    """A batch of val images.
 
     Attributes:
         images: As in `TrainBatch`.
@@ -56,61 +56,60 @@ class ValBatch:
 
 
 class BatchSource(Protocol):
-    """Where the loop gets its batches from.
+    """Provides the batches of the training loop.
 
     Attributes:
-        steps: Batches an epoch.
-        images: Training images.
-        val_images: Of all processes.
-        data: The images, where there is a table of them.
-        digest: Stands for all that it feeds, as far as that is known.
+        steps: Batches per epoch.
+        images: Number of training images.
+        val_images: Number of val images over all processes; 0 without val.
+        data: The images, if the batches come from a table.
+        digest: Identifies the data, as far as it is known.
     """
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
 
     @property
     def data(self) -> TrainingImages | None:
-        """The images, where there is a table of them."""
+        """The images, if the batches come from a table."""
 
     @property
     def digest(self) -> str:
-        """Stands for all that it feeds, as far as that is known."""
+        """Identifies the data, as far as it is known."""
 
     @property
     def images(self) -> int:
-        """Training images."""
+        """Number of training images."""
 
     @property
     def val_images(self) -> int:
-        """Of all processes; 0 where there is no val."""
+        """Number of val images over all processes; 0 without val."""
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
-        """This process's part of each batch, without the first `skip` ones."""
+        """The part of this process of each batch, without the first `skip` batches."""
 
     def val_batches(self) -> Iterator[ValBatch]:
-        """This process's part of val."""
+        """The part of this process of val."""
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What turns `images` into what the network reads."""
+        """A function from the images of a batch to the input of the network."""
 
     def forward_module(self, network: nn.Module) -> nn.Module:
-        """The part of the network that reads them: mostly all of it."""
+        """The part of the network that runs on the batches: usually all of it."""
 
 
 class ImageBatches:
-    """Training images in batches, the same for any number of processes.
+    """Batches of images, the same for any number of processes.
 
-    Nothing random is kept: the order of the images and the augmentations are derived from the
-    seed, the epoch and the row.
+    The order of the images and their augmentation are derived from the seed, the epoch and the row.
 
     Args:
         data: The images.
-        batch_size: Over all processes.
-        seed: Of the training.
-        balanced: Whether each class has the same share of an epoch; see `balanced_order`.
-        on: Where images are altered, a batch at once; None leaves it to the decoding threads.
+        batch_size: Batch size over all processes.
+        seed: Random seed of the training.
+        balanced: Whether an epoch has equally many images of each class; see `balanced_order`.
+        on: Device that augments the images in batches; None augments in the loading threads.
     """
 
     def __init__(
@@ -130,63 +129,63 @@ class ImageBatches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return len(cut(self.rows, self.batch_size))
 
     @property
     def digest(self) -> str:
-        """Stands for the images and how they are seen."""
+        """Identifies the images and everything that is done to them."""
         return self.data.digest
 
     @property
     def images(self) -> int:
-        """Training images."""
+        """Number of training images."""
         return len(self.rows)
 
     @property
     def val_images(self) -> int:
-        """Of all processes; 0 where there is no val."""
+        """Number of val images over all processes; 0 without val."""
         return len(self.val)
 
     def to_input(self, device: torch.device) -> Normalizer:
-        """What turns pixels into what the network reads."""
+        """Normalizes pixels on the device."""
         return Normalizer(self.data.contract, device)
 
     def forward_module(self, network: nn.Module) -> nn.Module:
-        """The whole network reads images."""
+        """The whole network."""
         return network
 
     def groups(self, epoch: int) -> list[Rows]:
-        """The rows of each batch of an epoch, over all processes."""
+        """The rows of each batch of an epoch over all processes."""
         return cut(self._order(epoch)[0], self.batch_size)
 
     def val_batches(self) -> Iterator[ValBatch]:
-        """This process's part of val, as evaluation sees it."""
+        """The part of this process of val, without augmentation."""
         seen = self.data.dataset, self.val[self.rank :: self.processes], self.data.contract
         for batch in ordered_batches(*seen, cached_images=self.data.eval_pictures):
             yield ValBatch(batch.images, batch.targets)
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
-        """This process's part of each batch.
+        """The part of this process of each batch.
 
-        Every image is seen once an epoch over all processes, none twice, unless classes are
-        balanced. Where images are mixed, each process makes the whole batch, so that partners do
-        not depend on their number.
+        Over all processes every image occurs once per epoch, unless classes are balanced. If images
+        are mixed, each process makes the whole batch, so that the pairs do not depend on the number
+        of processes.
 
         Args:
-            epoch: From 1.
+            epoch: Number of the epoch, from 1.
             skip: Batches at its beginning that are left out: they were done before a kill.
 
         Yields:
             TrainBatch: In the epoch's order.
         """
         order, times = self._order(epoch)
-        # Places in the order, and not rows: a row that comes twice is seen in two ways.
+        # Places in the order instead of rows: a row that occurs twice gets two views.
         wholes = cut(np.arange(len(order)), self.batch_size)[skip:]
         mixing = mixes(self.data.policy)
         loaded_rows = wholes if mixing else [self._part(whole) for whole in wholes]
         labels = self.data.dataset.labels
-        kept = self.data.train_pictures  # opened before the threads ask for it
+        kept = self.data.train_pictures  # opened before the threads use it
         loaded = zip(self._seen(epoch, order, times, loaded_rows), loaded_rows, wholes, strict=True)
         for index, (seen, places, whole) in enumerate(loaded, skip):
             images, targets = seen, labels[order[places]]
@@ -202,14 +201,14 @@ class ImageBatches:
     def _seen(
         self, epoch: int, order: Rows, times: Rows, groups: Sequence[Rows]
     ) -> Iterator[Pixels | torch.Tensor]:
-        """The training views of each group of places in the order."""
+        """The augmented images of each group of places in the order."""
         partial: dict[int, PartialView] = {}
 
         def load(place: int) -> Pixels:
             row, time = int(order[place]), times[place]
             again = (int(time),) if time else ()
             seed = derive_seed(self.seed, "view", epoch, row, *again)
-            # Sizes, where there are any, go by the epoch.
+            # Progressive resizing depends on the epoch.
             given = row, seed, *((epoch,) if self.data.sizes else ())
             if self.on is None:
                 return self.data.augmented(*given)
@@ -224,20 +223,20 @@ class ImageBatches:
                 yield finish_batch(batch.images, transforms, self.on)
 
     def _order(self, epoch: int) -> tuple[Rows, Rows]:
-        """The rows of an epoch, and how often each came before in it."""
+        """The rows of an epoch, and how often each occurred before in it."""
         rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
         if not self.balanced:
             return rng.permutation(self.rows), np.zeros(len(self.rows), np.int64)
         return balanced_order(self.rows, self.data.dataset.labels[self.rows], rng)
 
     def _part(self, whole: Any) -> Any:  # noqa: ANN401 - an array or a tensor
-        """What this process sees of a batch; one stand-in where the tail leaves it nothing."""
+        """The part of this process; one image stands in if the last batch leaves it none."""
         part = whole[self.rank :: self.processes]
         return part if len(part) else whole[:1]
 
 
 def cut(rows: Rows, size: int) -> list[Rows]:
-    """Rows in batches; a last single one joins the batch before: alone it has no statistics."""
+    """Rows in batches. A single last row joins the batch before it, for the sake of batch norm."""
     ends = list(range(size, len(rows), size))
     if ends and len(rows) - ends[-1] == 1:
         ends.pop()

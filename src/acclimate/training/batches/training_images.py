@@ -1,4 +1,4 @@
-"""Which images are trained on, and how they are seen."""
+"""The training images and their augmentation."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,15 +18,15 @@ from acclimate.files import digest_json
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Which images are trained on, and how they are seen.
+    """The training images and their augmentation.
 
     Attributes:
         dataset: The table.
-        policy: What is done to training images.
-        contract: What the network expects.
-        context: Says where decoded images are kept; None keeps none.
-        unlabelled: Whether images without a label are trained on too.
-        sizes: Side in px of the training images in each epoch; the contract's where empty.
+        policy: Augmentation of training images.
+        contract: Input contract of the network.
+        context: Cache of decoded images; None uses no cache.
+        unlabelled: Whether to train on images without a label too.
+        sizes: Image size of each epoch in px; if empty, the size of the contract.
     """
 
     dataset: Dataset
@@ -38,7 +38,7 @@ class TrainingImages:
 
     @property
     def rows(self) -> Rows:
-        """int64, (n,): which images are trained on, those without a label last."""
+        """int64, (n,): rows of the training images, those without a label last."""
         labelled = self.dataset.rows("train")
         if not self.unlabelled:
             return labelled
@@ -52,7 +52,7 @@ class TrainingImages:
 
     @property
     def same_every_epoch(self) -> bool:
-        """Whether an image looks the same in every epoch."""
+        """Whether an image is the same in every epoch."""
         policy = self.policy
         flips = policy.horizontal_flip or policy.vertical_flip
         changed = policy.alters or flips or bool(self.sizes)
@@ -60,19 +60,19 @@ class TrainingImages:
 
     @cached_property
     def eval_pictures(self) -> CachedImages:
-        """The images as evaluation sees them."""
+        """The images without augmentation, as evaluation uses them."""
         return CachedImages(self.dataset, evaluation_form(self.contract), self.context)
 
     @cached_property
     def train_pictures(self) -> CachedImages:
-        """What training views are made of."""
+        """The decoded images that are augmented."""
         if self._crops:
             return CachedImages(self.dataset, crop_form(self.contract), self.context)
         return self.eval_pictures
 
     @cached_property
     def _drawn_by(self) -> InputContract:
-        """Without random crops the images are at the network's size already, and cropped."""
+        """The contract for augmentation; without random crops the images are cropped already."""
         return self.contract if self._crops else replace(self.contract, crop=1.0)
 
     @property
@@ -80,15 +80,15 @@ class TrainingImages:
         return self.policy.crop_area < 1
 
     def augmented(self, row: int, seed: int, epoch: int = 1) -> Pixels:
-        """What an image shows of itself, governed by the seed and the epoch's size.
+        """An augmented view of an image.
 
         Args:
-            row: In the table.
-            seed: Of everything random.
-            epoch: From 1.
+            row: Row in the table.
+            seed: Random seed.
+            epoch: Number of the epoch, from 1.
 
         Returns:
-            uint8, (S, S, 3); where views are compared (3, S, S, 3), the plain one first.
+            uint8, (S, S, 3); (3, S, S, 3) if views are compared, the plain one first.
         """
         return self.partial_view(row, seed, epoch).finish()
 
@@ -96,9 +96,9 @@ class TrainingImages:
         """The same image cropped and flipped, with the remaining transforms sampled.
 
         Args:
-            row: In the table.
-            seed: Of everything random.
-            epoch: From 1.
+            row: Row in the table.
+            seed: Random seed.
+            epoch: Number of the epoch, from 1.
 
         Returns:
             The transforms are not applied yet.

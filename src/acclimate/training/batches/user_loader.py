@@ -1,4 +1,4 @@
-"""A DataLoader of the user's own in place of a data set: float images and labels, as they come."""
+"""A batch source of a DataLoader: float images and labels, as they come."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,19 +16,19 @@ _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabili
 
 
 class LoaderBatches:
-    """Batches of a DataLoader, checked.
+    """Checked batches of a DataLoader.
 
-    Its order and its random transforms are governed by the training's seed where they draw from
-    PyTorch's global generator, which a DataLoader does unless it was given one of its own.
+    The seed of the training determines its order and random transforms if they use PyTorch's global
+    generator, as a DataLoader does unless it has a generator of its own.
 
     Args:
-        network: What learns; told by it are the size and the number of logits.
-        loader: With a length; of pairs of images and labels.
-        val: The same, for val; None for none.
-        seed: Of the training.
+        network: Network to train, which gives the number of logits.
+        loader: Pairs of images and labels; has a length.
+        val: The same for val; None trains without val.
+        seed: Random seed of the training.
 
     Raises:
-        DataError: Batches are not what they must be.
+        DataError: Batches have a wrong type or shape.
         ModelFileError: The network cannot be run on them.
         RecipeError: There are several processes.
     """
@@ -58,27 +58,27 @@ class LoaderBatches:
             for batch in self.val_batches():
                 judged += batch.targets.tolist()
             self.val_images = len(judged)
-        # Of images nothing is known before they come, and their order may be another each time.
+        # The images are not known before they are loaded, and their order may change.
         seen = [self.images, self.steps, list(images.shape), self.classes, sorted(judged)]
         self.digest = digest_json([*seen, _content(whole)])
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
-        """The loader's batches, without the first `skip` ones.
+        """The batches of the loader, without the first `skip` ones.
 
         Args:
-            epoch: From 1.
+            epoch: Number of the epoch, from 1.
             skip: Batches at its beginning that are left out: they were done before a kill.
 
         Yields:
             TrainBatch: `rows` count the epoch's images.
 
         Raises:
-            DataError: A batch is not what it must be.
+            DataError: A batch has a wrong type or shape.
         """
         batches: Iterator[Any] | None = None
         seen = 0
         for index in range(self.steps):
-            # Before each batch, since the steps between them draw from this generator too.
+            # Before each batch, because the steps in between use this generator too.
             torch.manual_seed(derive_seed(self.seed, "loader", epoch, index))
             batches = iter(self.loader) if batches is None else batches
             images, labels = _pair(next(batches, None), "loader", index)
@@ -89,13 +89,13 @@ class LoaderBatches:
                 yield TrainBatch(images, labels, rows, len(images), 1.0)
 
     def val_batches(self) -> Iterator[ValBatch]:
-        """Val as it comes.
+        """The batches of val.
 
         Yields:
             ValBatch: Labels are class ids.
 
         Raises:
-            DataError: A batch is not what it must be, or holds pixels that are no numbers.
+            DataError: A batch has a wrong type or shape, or non-finite pixels.
         """
         for index, batch in enumerate(self.val or ()):
             images, labels = _pair(batch, "val", index)
@@ -111,18 +111,18 @@ class LoaderBatches:
             yield ValBatch(images, labels if labels.ndim == 1 else labels.argmax(1))
 
     def forward_module(self, network: nn.Module) -> nn.Module:
-        """The whole network reads images."""
+        """The whole network."""
         return network
 
     def to_input(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Moves images to the device; they are normalized already."""
+        """Moves images, which are normalized already, to the device."""
         return lambda images: images.to(
             device, memory_format=torch.channels_last, non_blocking=True
         )
 
 
 def _content(dataset: object) -> list[object]:
-    """What PyTorch's usual data sets say of themselves: tensors, files and labels, a part."""
+    """The content of common PyTorch data sets: tensors, files, labels, subsets."""
     found: list[object] = []
     for tensor in getattr(dataset, "tensors", ()):
         array = tensor.detach().cpu().contiguous()
@@ -164,7 +164,7 @@ def _pair(batch: object, name: str, index: int) -> tuple[torch.Tensor, torch.Ten
     shown = f"{images.dtype} {tuple(images.shape)}".removeprefix("torch.")
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise DataError(f"images of batch {index} are {shown}.", where=name, hint=_WANTED)
-    # Integers of any width, and a column of them, are labels too.
+    # Integers of any width, and a column of them, are accepted as labels.
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     return images.float(), labels.float() if labels.is_floating_point() else labels.long()
@@ -192,7 +192,7 @@ def _check(images: torch.Tensor, labels: torch.Tensor, classes: int, name: str, 
 
 
 def _logits(network: nn.Module, images: torch.Tensor) -> int:
-    """How many logits the network makes of these images."""
+    """Number of logits of the network."""
     kind, shape = type(network).__name__, tuple(images.shape[1:])
     parameter = next(network.parameters(), None)
     device = images.device if parameter is None else parameter.device
