@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from acclimate.registry.versions import Registry as Registry
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
     """Imports a public name when it is first used (PEP 562)."""
     if name in _PUBLIC:
         value = getattr(import_module(_PUBLIC[name]), name)

@@ -152,7 +152,7 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def reason(error: BaseException, *, line: int = 0) -> str:
-    """One line of what another library's error says, to be quoted inside a message of ours.
+    """One line of what another library's error says, to be quoted in a message.
 
     Args:
         error: Any exception.

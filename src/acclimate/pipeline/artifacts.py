@@ -56,7 +56,7 @@ def _is_dataset(path: Path) -> bool:
 
 
 def _json_with(key: str, inside: str = "") -> Callable[[Path], bool]:
-    """Whether a path, or a file inside it, is JSON of ours with a key that is hardly ever used."""
+    """Whether a path, or a file inside it, is a JSON record of acclimate with this key."""
 
     def is_at(path: Path) -> bool:
         try:

@@ -1,1 +1,1 @@
-"""Signed versions of models, and what a name or a path of a model stands for."""
+"""Signed versions of models, and models by name, path or alias."""
