@@ -109,7 +109,7 @@ def fine_tune(
     merge(fit.network)
     if settings.trainable != "all":
         fit.network.requires_grad_(True)
-    frozen = [f"Frozen part: {part.told}."] if part else []
+    frozen = [f"Frozen part: {part.note}."] if part else []
     notes = (
         f"Trained: {ready.trained}.",
         *frozen,

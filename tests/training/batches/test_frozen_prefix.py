@@ -189,10 +189,10 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
         plan = make_plan(FineTune(epochs=epochs), images, here)
         part = frozen_prefix(network, views, plan, "auto", here)
         assert part.source is not None
-        assert part.told.startswith(f"run once for each of {told} and cached: ")
+        assert part.note.startswith(f"run once for each of {told} and cached: ")
     nothing = frozen_prefix(network, views, plan, "auto", replace(here, cache_gb=0))
     assert nothing.source is None
-    assert nothing.told == "run in every step, because one view per image does not fit 0 GB"
+    assert nothing.note == "run in every step, because one view per image does not fit 0 GB"
 
 
 def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, dataset, tmp_path):

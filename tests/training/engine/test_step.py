@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,20 +26,19 @@ from acclimate.training.engine.step import Step
 from acclimate.training.optim.losses import view_divergence
 from acclimate.training.plan import make_plan
 from acclimate.training.record import record
-from kit import CONTRACT, Recorder, cross_entropy
+from kit import CONTRACT, Recorder, TensorBatches, cross_entropy, mlp
 
 SETTINGS = FineTune(epochs=1, batch_size=30, learning_rate=1e-2)
 """180 images: six batches an epoch."""
+PIXELS = 3 * 32 * 32
 
 
 class Small(nn.Module):
     """A network whose memory holds so many images at once."""
 
-    def __init__(self, holds=None, error=torch.OutOfMemoryError, drop_rate=0.0):
+    def __init__(self, holds=None, error=torch.OutOfMemoryError, inputs=64, dropout=0.0):
         super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.inner = timm.create_model("test_efficientnet", num_classes=10, drop_rate=drop_rate)
+        self.inner = mlp(inputs, dropout=dropout)
         self.holds, self.error, self.tried = holds, error, []
 
     def forward(self, images):
@@ -52,14 +50,14 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def run(dataset, policy, context):
+def run(dataset, context):
     def go(
-        network, settings=SETTINGS, objective=cross_entropy, progress=None, seen=policy, **plans
+        network, settings=SETTINGS, objective=cross_entropy, progress=None, policy=None, **plans
     ):
-        plan = replace(make_plan(settings, len(dataset.rows("train")), context), **plans)
+        plan = replace(make_plan(settings, 180, context), **plans)
         trained = train(
             network,
-            TrainingImages(dataset, seen, CONTRACT),
+            TrainingImages(dataset, policy, CONTRACT) if policy else TensorBatches(plan.batch_size),
             objective,
             plan,
             context=replace(context, progress=progress or SilentProgress()),
@@ -127,9 +125,9 @@ COMPARED = replace(ALTERED, consistency=12.0)
 
 def test_views_are_compared_with_the_same_result_in_pieces(run):
     settings = SETTINGS.model_copy(update={"optimizer": "sgd"})
-    split, whole = Small(), Small()
-    pieced, _ = run(split, settings, seen=COMPARED, accumulation_steps=3)
-    together, _ = run(whole, settings, seen=COMPARED)
+    split, whole = Small(inputs=PIXELS), Small(inputs=PIXELS)
+    pieced, _ = run(split, settings, policy=COMPARED, accumulation_steps=3)
+    together, _ = run(whole, settings, policy=COMPARED)
     assert whole.tried == [90] * 6
     assert split.tried == [30] * 18
     assert apart(pieced, together) < 1e-4
@@ -137,7 +135,7 @@ def test_views_are_compared_with_the_same_result_in_pieces(run):
 
 
 def test_the_loss_is_that_of_the_plain_view_and_twelve_times_the_view_divergence(dataset):
-    network = Small().train()
+    network = Small(inputs=PIXELS).train()
     source = ImageBatches(TrainingImages(dataset, COMPARED, CONTRACT), 30, seed=2)
     unaltered = replace(ALTERED, operations_per_image=0, color=0.0)
     plain = ImageBatches(TrainingImages(dataset, unaltered, CONTRACT), 30, seed=2)
@@ -167,7 +165,7 @@ def test_what_agrees_on_views_is_learnt_by_comparing_them(run, dataset):
     to_input = Normalizer(CONTRACT, torch.device("cpu"))
     differ, right = [], []
     for policy in (ALTERED, COMPARED):
-        trained, _ = run(Small(), settings, seen=policy)
+        trained, _ = run(Small(inputs=PIXELS), settings, policy=policy)
         with torch.no_grad():
             logits = trained.network(to_input(images.transpose(0, 1).flatten(0, 1)))
         differ.append(float(view_divergence(logits.view(3, len(rows), 10)).mean()))
@@ -187,7 +185,7 @@ def test_pieces_hold_every_image_once():
     assert [range(10)[p] for p in pieces(10, 1)] == [range(10)]
     assert [range(2)[p] for p in pieces(2, 5)] == [range(1), range(1, 2)]
     assert [halved(0, 30), halved(15, 30), halved(64, 9), halved(3, 9, 2)] == [15, 7, 4, 2]
-    with pytest.raises(RecipeError, match="even two images at once"):
+    with pytest.raises(RecipeError, match="even with two images per forward pass"):
         halved(2, 9, 2)
 
 
@@ -212,7 +210,7 @@ def failing(at, what="loss"):
 def test_a_step_that_is_no_number_changes_nothing_and_is_told(run, what):
     settings = SETTINGS.model_copy(update={"batch_norm": "train", "batch_size": 180})
     recorder = Recorder()
-    network = Small(drop_rate=0.5)
+    network = Small(dropout=0.5)
     trained, step = run(network, settings, failing({0}, what), progress=recorder)
     assert apart_from_start(trained) == 0.0
     name = "loss is nan" if what == "loss" else "the gradient norm is nan"

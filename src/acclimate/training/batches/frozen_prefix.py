@@ -193,11 +193,11 @@ class FrozenPart:
     """How the frozen first layers of a network are run.
 
     Attributes:
-        told: How, and why, without a full stop.
+        note: How, and why, without a full stop.
         source: Batches of cached activations; None if they are run in every step.
     """
 
-    told: str
+    note: str
     source: ActivationBatches | None = None
 
 
@@ -217,7 +217,7 @@ def frozen_prefix(
         The batches, if any, and the reason.
     """
     part = _frozen_part(network, data, plan, wanted, context)
-    context.progress.info(f"frozen part: {part.told}")
+    context.progress.info(f"frozen part: {part.note}")
     return part
 
 
@@ -240,13 +240,13 @@ def _frozen_part(
         why = f"of {most}; more do not fit cache_gb or the disk"
     if count < fitting:
         why = "one for each epoch"
-    told = (
+    note = (
         f"run once for each of {plural(count, 'view')} per image ({why}) and cached: "
         f"{' x '.join(map(str, division.shape))} values per view, {size:.2g} GB"
     )
     source = ImageBatches(data, plan.batch_size, context.seed)
     prefix = Prefix(division, data, count, torch.device(plan.device), context)
-    return FrozenPart(told, ActivationBatches(source, division, prefix))
+    return FrozenPart(note, ActivationBatches(source, division, prefix))
 
 
 def split_at_frozen(

@@ -52,15 +52,15 @@ class LoaderBatches:
         known = hasattr(whole, "__len__") and not getattr(loader, "drop_last", False)
         self.images = len(whole) if known and whole is not None else self.steps * self.batch_size
         self.val_images, self.data = 0, None
-        judged: list[int] = []
+        val_labels: list[int] = []
         if val is not None:
             _length(val, "val")
             for batch in self.val_batches():
-                judged += batch.targets.tolist()
-            self.val_images = len(judged)
+                val_labels += batch.targets.tolist()
+            self.val_images = len(val_labels)
         # The images are not known before they are loaded, and their order may change.
-        seen = [self.images, self.steps, list(images.shape), self.classes, sorted(judged)]
-        self.digest = digest_json([*seen, _content(whole)])
+        content = [self.images, self.steps, list(images.shape), self.classes, sorted(val_labels)]
+        self.digest = digest_json([*content, _content(whole)])
 
     def train_batches(self, epoch: int, skip: int = 0) -> Iterator[TrainBatch]:
         """The batches of the loader, without the first `skip` ones.
@@ -76,14 +76,14 @@ class LoaderBatches:
             DataError: A batch has a wrong type or shape.
         """
         batches: Iterator[Any] | None = None
-        seen = 0
+        row = 0
         for index in range(self.steps):
             # Before each batch, because the steps in between use this generator too.
             torch.manual_seed(derive_seed(self.seed, "loader", epoch, index))
             batches = iter(self.loader) if batches is None else batches
             images, labels = _pair(next(batches, None), "loader", index)
-            rows = np.arange(seen, seen + len(images))
-            seen += len(images)
+            rows = np.arange(row, row + len(images))
+            row += len(images)
             if index >= skip:
                 _check(images, labels, self.classes, "loader", index)
                 yield TrainBatch(images, labels, rows, len(images), 1.0)

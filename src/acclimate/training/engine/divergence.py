@@ -121,11 +121,11 @@ def start_kept_notes(curve: Sequence[Epoch], rate: float, *, kept: bool) -> tupl
     if not kept or len(curve) < 2:
         return ()
     start, highest = curve[0].val_loss, max(line.val_loss for line in curve[1:])
-    told = "No epoch was better on val than the start, so the start was kept."
+    note = "No epoch was better on val than the start, so the start was kept."
     if not highest > _FAR * start + 1:
-        return (told,)
+        return (note,)
     return (
-        told,
+        note,
         f"Val loss rose from {start:.3g} to {highest:,.3g}: the learning rate {rate:.2g} is "
         "probably too high. Lower learning_rate, or set it to find.",
     )

@@ -226,11 +226,11 @@ class _Run:
         self.step.micro_batch = state.incidents.micro_batch
         done, steps = state.epoch_progress.batches, self.source.steps
         if state.epoch >= self.plan.epochs:
-            told = f"after {self.budget.describe(state.epoch, ' of ')}"
+            place = f"after {self.budget.describe(state.epoch, ' of ')}"
         else:
             at = f"at batch {done + 1} of {steps}" if done < steps else "at the validation"
-            told = f"in {self.budget.describe(state.epoch + 1, ' of ')} {at}"
-        self.progress.info(f"resuming {told}")
+            place = f"in {self.budget.describe(state.epoch + 1, ' of ')} {at}"
+        self.progress.info(f"resuming {place}")
 
     def train(self) -> TrainResult:
         """Trains epoch by epoch until the plan, the time or the patience ends."""
@@ -248,8 +248,8 @@ class _Run:
         self.network.load_state_dict(blend.weights if blend else state.best)
         network, curve = on_cpu(self.network), tuple(state.curve)
         result = TrainResult(network, curve, state.best_epoch, state.incidents, blend)
-        for told in start_kept_notes(curve, self.plan.learning_rate, kept=result.is_start):
-            self.progress.info(told)
+        for note in start_kept_notes(curve, self.plan.learning_rate, kept=result.is_start):
+            self.progress.info(note)
         return result
 
     def _blended(self) -> Blend | None:

@@ -54,20 +54,20 @@ class Blend:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the log and the card."""
-        told = []
+        notes = []
         if self.epochs:
             names = ", ".join("the start" if e == 0 else f"epoch {e}" for e in self.epochs)
-            told.append(f"Model soup of {names}.")
+            notes.append(f"Model soup of {names}.")
         if self.coefficient is not None and self.candidates is None:
-            told.append(f"WiSE-FT used {self.coefficient:g}, because there is no val split.")
+            notes.append(f"WiSE-FT used {self.coefficient:g}, because there is no val split.")
         if self.candidates is not None:
             tried = ", ".join(
                 f"{c:g}: {j.accuracy:.3f} ({j.loss:.3f})" for c, j in self.candidates.items()
             )
-            told.append(
+            notes.append(
                 f"WiSE-FT chose {self.coefficient:g}; val accuracy (loss) by coefficient: {tried}."
             )
-        return tuple(told)
+        return tuple(notes)
 
 
 def check_val(averaging: str, images: int) -> None:
