@@ -119,7 +119,7 @@ def found(folder: Path, kind: str, flags: set[str], features: bool = False) -> s
     )
     dataset = read(folder)
     for name in settings.checks:
-        dataset = CHECKS[name](dataset, settings, Context())
+        dataset = CHECKS[name].run(dataset, settings, Context())
     if flags == {"unreadable"}:
         return {path for path, keep in zip(dataset.paths, dataset.keep, strict=True) if not keep}
     named = {

@@ -54,7 +54,7 @@ def ours(folder: Path, checks: tuple) -> Callable[[], object]:
     def job() -> None:
         dataset = read(folder)
         for name in checks:
-            dataset = CHECKS[name](dataset, Clean(checks=checks), Context())
+            dataset = CHECKS[name].run(dataset, Clean(checks=checks), Context())
 
     return job
 

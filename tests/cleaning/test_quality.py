@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from acclimate.cleaning.quality import FAULTS, quality
+from acclimate.cleaning.quality import CHECK, quality
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
@@ -18,6 +18,9 @@ def scene(seed, width=160, height=120):
         x, y = rng.integers(0, width - 20), rng.integers(0, height - 20)
         image[y : y + rng.integers(5, 40), x : x + rng.integers(5, 40)] = rng.integers(0, 256, 3)
     return Image.fromarray(image)
+
+
+FAULTS = [flag.name for flag in CHECK.flags]
 
 
 SPOILT = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acclimate.cleaning.clean import CHECKS, clean
+from acclimate.cleaning.clean import CHECKS, FLAGS, clean
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
@@ -19,17 +19,6 @@ FINDS = {
     "quality": ("rose/blank.png", "low_contrast"),
 }
 """A file that each check is there to find, and the flag it gives."""
-
-JUDGEMENT = {
-    "unreadable": [
-        "keep", "reasons", "digest", "width", "height", "mode", "orientation", "pixels", "phash",
-        "brightness", "contrast", "sharpness", "entropy", "color", "thumbnail",
-    ],
-    "duplicates": ["keep", "reasons", "flags", "duplicate_of"],
-    "near_duplicates": ["keep", "reasons", "flags", "duplicate_of", "cluster", "near_duplicate"],
-    "quality": ["keep", "reasons", "flags"],
-}  # fmt: skip
-"""The columns that each check may change."""
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +53,25 @@ each_check = pytest.mark.parametrize("name", CHECKS)
 
 
 def run(name, dataset):
-    return CHECKS[name](dataset, Clean(), Context())
+    return CHECKS[name].run(dataset, Clean(), Context())
 
 
 def test_every_check_has_a_file_to_find():
     assert set(FINDS) == set(CHECKS)
     assert Clean().checks == tuple(CHECKS)
+
+
+def test_every_flag_belongs_to_one_check():
+    assert len(FLAGS) == sum(len(check.flags) for check in CHECKS.values())
+
+
+@each_check
+def test_a_check_sets_its_own_flags_only(name, before):
+    had, has = (
+        {f for some in d.table["flags"].to_pylist() for f in some or []}
+        for d in (before, run(name, before))
+    )
+    assert has - had <= {flag.name for flag in CHECKS[name].flags}
 
 
 def judged(before, after):
@@ -97,7 +99,7 @@ def test_a_check_finds_what_it_is_there_for_and_nothing_good(name, before):
 def test_a_check_judges_and_changes_nothing_else(name, before):
     after = run(name, before)
     assert after.table.schema.equals(SCHEMA)
-    columns = JUDGEMENT[name]
+    columns = list(CHECKS[name].writes)
     assert after.table.drop_columns(columns).equals(before.table.drop_columns(columns))
     assert (after.classes, after.root, after.notes) == (before.classes, before.root, before.notes)
 
@@ -108,8 +110,8 @@ def test_a_finding_leaves_an_image_out_when_the_policy_says_so(name, before):
     if flag is None:
         pytest.skip("what cannot be read cannot be kept")
     row = before.paths.index(path)
-    assert not CHECKS[name](before, Clean(drop=(flag,)), Context()).keep[row]
-    assert CHECKS[name](before, Clean(drop=()), Context()).keep[row]
+    assert not CHECKS[name].run(before, Clean(drop=(flag,)), Context()).keep[row]
+    assert CHECKS[name].run(before, Clean(drop=()), Context()).keep[row]
 
 
 @each_check

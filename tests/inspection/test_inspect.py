@@ -11,9 +11,10 @@ from PIL import Image
 
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
+from acclimate.cleaning.suggested_fixes import suggest_fixes
 from acclimate.data.dataset import SCHEMA, SPLITS
 from acclimate.data.sample_data import write_digits
-from acclimate.data.sources.fix_list import apply_fixes, fixes_as_csv, suggest_fixes
+from acclimate.data.sources.fix_list import apply_fixes, fixes_as_csv
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, RecipeError
 from acclimate.inspection.inspect import INSPECTIONS, inspect

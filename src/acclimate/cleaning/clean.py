@@ -1,17 +1,15 @@
 """The stage: look at every image once, say which can be used, split the rest."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from acclimate.cleaning.duplicates.exact import duplicates
-from acclimate.cleaning.duplicates.near import near_duplicates
-from acclimate.cleaning.flags import FALSIFYING
-from acclimate.cleaning.quality import quality
+from acclimate.cleaning import quality, unreadable
+from acclimate.cleaning.duplicates import exact, near
+from acclimate.cleaning.findings import Check, Flag
 from acclimate.cleaning.settings import Clean
-from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, is_saved_dataset
 from acclimate.data.settings import Source
@@ -42,7 +40,7 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
         DataError: Too little is left to learn from.
     """
     for name in settings.checks:
-        dataset = CHECKS[name](dataset, settings, context)
+        dataset = CHECKS[name].run(dataset, settings, context)
     # The thumbnails have served: what is kept of an image is what was found.
     dataset = dataset.with_columns({"thumbnail": [None] * len(dataset)})
     _check_usable(dataset)
@@ -109,7 +107,7 @@ def drop_reasons(dataset: Dataset, most: int) -> list[str]:
     # What falsifies figures comes first, then the table's order.
     rows = sorted(
         np.flatnonzero(~dataset.keep).tolist(),
-        key=lambda row: set(FALSIFYING).isdisjoint(flags[row] or ()),
+        key=lambda row: severity(flags[row]) is None,
     )
     reasons = [_with_reason(row, dataset) for row in rows[:most]]
     if len(rows) > most:
@@ -156,10 +154,25 @@ def _with_reason(row: int, dataset: Dataset) -> str:
     return f"{dataset.paths[row]}: {'; '.join(dataset.table['reasons'][row].as_py())}"
 
 
-CHECKS: dict[str, Callable[[Dataset, Clean, Context], Dataset]] = {
-    "unreadable": unreadable,
-    "duplicates": duplicates,
-    "near_duplicates": near_duplicates,
-    "quality": quality,
+CHECKS: dict[str, Check] = {
+    "unreadable": unreadable.CHECK,
+    "duplicates": exact.CHECK,
+    "near_duplicates": near.CHECK,
+    "quality": quality.CHECK,
 }
-"""(dataset, settings, context) to the data set with its columns filled."""
+"""All checks, in the order in which they run by default."""
+FLAGS: dict[str, Flag] = {flag.name: flag for check in CHECKS.values() for flag in check.flags}
+"""All flags that the checks may set."""
+
+
+def severity(flags: Sequence[str] | None) -> int | None:
+    """The rank of an image's worst flag that makes every later metric wrong.
+
+    Args:
+        flags: The image's flags.
+
+    Returns:
+        0 for the worst; None if there is no such flag.
+    """
+    ranks = [FLAGS[flag].severity for flag in flags or () if flag in FLAGS]
+    return min((rank for rank in ranks if rank is not None), default=None)

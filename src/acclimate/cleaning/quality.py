@@ -1,11 +1,12 @@
 """Images that can be read and hardly be used: dark, bright, blank, blurred, odd, grey."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.findings import Findings
+from acclimate.cleaning.findings import Check, Findings, Flag
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
@@ -34,8 +35,9 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
     findings = Findings(dataset, settings)
     if not measured.any():
         return dataset.with_columns(findings.columns())
-    for name, find in FAULTS.items():
-        found = find(columns, measured, settings) & measured
+    for fault in _FAULTS:
+        name = fault.flag.name
+        found = fault.find(columns, measured, settings) & measured
         if 2 * found.sum() > measured.sum():
             if name != "grey":  # of which nobody wonders
                 shown = f"{count(int(found.sum()), 'image')} of {int(measured.sum()):,}"
@@ -93,13 +95,25 @@ def _grey(columns: Columns, measured: Mask, settings: Clean) -> Mask:
     return columns["color"] < settings.grey
 
 
-FAULTS: dict[str, Callable[[Columns, Mask, Clean], Mask]] = {
-    "dark": _dark,
-    "bright": _bright,
-    "low_contrast": _low_contrast,
-    "blurred": _blurred,
-    "odd_aspect": _odd_aspect,
-    "odd_size": _odd_size,
-    "grey": _grey,
-}
-"""(columns, which rows count, settings) to the rows that have the fault."""
+@dataclass(frozen=True)
+class _Fault:
+    flag: Flag
+    find: Callable[[Columns, Mask, Clean], Mask]
+    """(columns, measured rows, settings) to the rows that have the fault."""
+
+
+_FAULTS = (
+    _Fault(Flag("dark", worst_by="brightness", lowest_first=True), _dark),
+    _Fault(Flag("bright", worst_by="brightness"), _bright),
+    _Fault(
+        Flag("low_contrast", worst_by="contrast", lowest_first=True, suggests_drop=True),
+        _low_contrast,
+    ),
+    _Fault(Flag("blurred", worst_by="sharpness", lowest_first=True), _blurred),
+    _Fault(Flag("odd_aspect", worst_by="aspect"), _odd_aspect),
+    _Fault(Flag("odd_size", worst_by="size_off_median_by"), _odd_size),
+    _Fault(Flag("grey", worst_by="color", lowest_first=True), _grey),
+)
+CHECK = Check(
+    quality, flags=tuple(fault.flag for fault in _FAULTS), writes=("keep", "reasons", "flags")
+)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.cleaning.duplicates.perceptual_hash import hashes
+from acclimate.cleaning.findings import Check
 from acclimate.cleaning.scan.image_stats import THUMBNAIL, ImageStats
 from acclimate.cleaning.scan.parallel import measure_images
 from acclimate.cleaning.settings import Clean
@@ -55,3 +56,5 @@ def _hashes(columns: dict[str, list[Any]]) -> list[int | None]:
 
 
 _STATS_COLUMNS = tuple(field.name for field in fields(ImageStats) if field.name != "reason")
+
+CHECK = Check(unreadable, flags=(), writes=(*_STATS_COLUMNS, "phash", "keep", "reasons"))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @shared
 def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Write what the flags of DATA suggest as a list: edit it, then give it as --fix-list."""
-    from acclimate.data.sources.fix_list import fixes_as_csv, suggest_fixes
+    from acclimate.cleaning.suggested_fixes import suggest_fixes
+    from acclimate.data.sources.fix_list import fixes_as_csv
 
     if out.suffix.lower() != ".csv":
         raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")

@@ -65,7 +65,7 @@ def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
     ]
     if single:
         raise DataError(
-            f"{count(len(single), 'class present', 'classes have')} a single usable image: "
+            f"{count(len(single), 'class has', 'classes have')} a single usable image: "
             f"{listed(single)}.",
             where=dataset.root,
             hint="Add images, or leave them out with --set data.leave_out_classes=[...].",

@@ -12,7 +12,7 @@ import numpy as np
 from cleanlab.count import compute_confident_joint, get_confident_thresholds
 from numpy.typing import NDArray
 
-from acclimate.cleaning.flags import with_flag
+from acclimate.cleaning.findings import with_flag
 from acclimate.data.dataset import Dataset, Rows, balanced_sample
 from acclimate.data.sources.fix_list import is_marked_keep
 from acclimate.errors import count

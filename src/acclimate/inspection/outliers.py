@@ -11,7 +11,7 @@ deviations, so that a score means the same for tight and for wide data.
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.flags import with_flag
+from acclimate.cleaning.findings import with_flag
 from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.errors import count
 from acclimate.features.kernel import root_normalized

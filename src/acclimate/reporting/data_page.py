@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.cleaning.flags import FALSIFYING
+from acclimate.cleaning.clean import FLAGS, severity
+from acclimate.cleaning.findings import Flag
 from acclimate.data.dataset import FIX_FLAG_PREFIX, Dataset
 from acclimate.reporting import figures
 from acclimate.reporting.thumbnails import thumbnail
@@ -106,10 +107,10 @@ def data_page(dataset: Dataset) -> DataPage:
     }
     splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
     return DataPage(
-        leaks=[kind for flag, kind in kinds.items() if flag in FALSIFYING],
+        leaks=[kind for flag, kind in kinds.items() if severity([flag]) is not None],
         labels=Findings("label error", len(suspected), _labels(dataset, columns, suspected)),
         pairs=_pairs(columns, suspected),
-        kinds=[kind for flag, kind in kinds.items() if flag not in FALSIFYING],
+        kinds=[kind for flag, kind in kinds.items() if severity([flag]) is None],
         clusters=_clusters(dataset, columns),
         counts=counts,
         balance=figures.class_balance(splits),
@@ -119,9 +120,8 @@ def data_page(dataset: Dataset) -> DataPage:
 
 def _order_of(flag: str) -> tuple[int, str]:
     """Sort key: leaks and conflicting labels first, then label errors, then the rest."""
-    if flag in FALSIFYING:
-        return FALSIFYING.index(flag), flag
-    return len(FALSIFYING) + (flag != "label_error"), flag
+    rank = severity([flag])
+    return (len(FLAGS) + (flag != "label_error") if rank is None else rank), flag
 
 
 class _Columns:
@@ -130,6 +130,9 @@ class _Columns:
     def __init__(self, dataset: Dataset) -> None:
         self._table = dataset.table
         self._read: dict[str, list[Any]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._table.column_names
 
     def __getitem__(self, name: str) -> list[Any]:
         if name not in self._read:
@@ -161,24 +164,11 @@ _COMPUTED: dict[str, Callable[[_Columns], list[float | None]]] = {
     "aspect": _aspects,
     "size_off_median_by": _sizes_off,
 }
-_ORDER: dict[str, tuple[str, float]] = {
-    "outlier": ("outlier", -1),
-    "near_duplicate": ("near_duplicate", -1),
-    "near_leak": ("near_duplicate", -1),
-    "near_label_conflict": ("near_duplicate", -1),
-    "dark": ("brightness", 1),
-    "bright": ("brightness", -1),
-    "low_contrast": ("contrast", 1),
-    "blurred": ("sharpness", 1),
-    "odd_aspect": ("aspect", -1),
-    "odd_size": ("size_off_median_by", -1),
-    "grey": ("color", 1),
-}
-"""The column that ranks the images of a flag; 1 if lower is worse, -1 if higher is worse."""
 
 
 def _worst(dataset: Dataset, columns: _Columns, flag: str, rows: Sequence[int]) -> list[Thumbnail]:
-    column, sign = _ORDER.get(flag, (None, 1.0))
+    known = FLAGS.get(flag) or Flag(flag, worst_by=flag if flag in columns else None)
+    column, sign = known.worst_by, 1 if known.lowest_first else -1
     if column is None:
         return _thumbnails(dataset, columns, rows, _MAX_THUMBNAILS, lambda row: "")
     values = columns[column]

@@ -10,7 +10,6 @@ from acclimate.data.sources.fix_list import (
     apply_fixes,
     fixes_as_csv,
     is_marked_keep,
-    suggest_fixes,
 )
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError
@@ -171,29 +170,6 @@ def test_a_relabelled_image_that_had_no_label_can_teach(tmp_path):
     fixed = apply_fixes(listing, tmp_path / "fixes.csv")
     found = clean(fixed).counts("train")["a"] + clean(fixed).counts("val")["a"]
     assert found + clean(fixed).counts("test")["a"] == 2
-
-
-def test_flags_become_suggestions_the_worst_labels_first(photos):
-    dataset = read(photos)
-    flags = [[] for _ in range(10)]
-    flags[0], flags[1] = ["label_error"], ["blurred", "outlier"]
-    flags[2], flags[3] = ["label_error"], ["blurred"]
-    flags[4] = ["fix_keep", "blurred"]
-    dataset = dataset.with_columns(
-        {
-            "flags": flags,
-            "label_error": [0.91, None, 0.99, *[0.1] * 7],
-            "suggested_label": ["rose", None, "rose", *[None] * 7],
-            "outlier": [0.0, 0.7, *[0.0] * 8],
-        }
-    )
-    found = suggest_fixes(dataset)
-    assert [(fix.path, fix.action, fix.suggested, fix.score) for fix in found] == [
-        ("daisy/2.png", "relabel", "rose", pytest.approx(0.99)),
-        ("daisy/0.png", "relabel", "rose", pytest.approx(0.91)),
-        ("daisy/1.png", "drop", None, pytest.approx(0.7)),
-        ("daisy/3.png", "keep", None, None),
-    ]
 
 
 def test_a_suggested_list_can_be_applied_as_it_is(photos, tmp_path):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from acclimate.cleaning.findings import SPLIT_PRIORITY, Findings
+from acclimate.cleaning.findings import SPLIT_PRIORITY, Check, Findings, Flag
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset
@@ -95,3 +95,10 @@ def _report(findings: Findings, context: Context) -> None:
     dropped = findings.dropped.total()
     if dropped:
         context.progress.info(f"clean: {count(dropped, 'exact duplicate')} left out")
+
+
+CHECK = Check(
+    duplicates,
+    flags=(Flag("leak", severity=0), Flag("label_conflict", severity=2), Flag("duplicate")),
+    writes=("keep", "reasons", "flags", "duplicate_of"),
+)

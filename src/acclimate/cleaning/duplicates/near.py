@@ -15,7 +15,7 @@ from acclimate.cleaning.duplicates.thumbnail_pairs import (
     near_duplicate_pairs,
     near_duplicate_threshold,
 )
-from acclimate.cleaning.findings import SPLIT_PRIORITY, Findings
+from acclimate.cleaning.findings import SPLIT_PRIORITY, Check, Findings, Flag
 from acclimate.cleaning.scan.image_stats import THUMBNAIL
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
@@ -144,3 +144,14 @@ def _report(findings: Findings, context: Context) -> None:
     others = findings.found["near_duplicate"] - leaks
     if others:
         context.progress.info(f"clean: {count(others, 'near-duplicate')} found")
+
+
+CHECK = Check(
+    near_duplicates,
+    flags=(
+        Flag("near_leak", severity=1, worst_by="near_duplicate", suggests_drop=True),
+        Flag("near_label_conflict", severity=3, worst_by="near_duplicate"),
+        Flag("near_duplicate", worst_by="near_duplicate", suggests_drop=True),
+    ),
+    writes=("keep", "reasons", "flags", "duplicate_of", "cluster", "near_duplicate"),
+)

@@ -23,9 +23,6 @@ ACTIONS = ("drop", "relabel", "keep")
 _KEEP_FLAG, _RELABEL_FLAG = f"{FIX_FLAG_PREFIX}keep", f"{FIX_FLAG_PREFIX}relabel"
 _MAX_FAULTS = 10
 """Faults that are told at once."""
-_DROP_FLAGS = frozenset({"outlier", "near_duplicate", "near_leak", "low_contrast"})
-"""Flags that suggest to drop; a suspected label suggests another one, the rest to keep."""
-_SCORE_COLUMNS = ("label_error", "outlier", "near_duplicate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +49,6 @@ class Fix:
 def is_marked_keep(flags: Sequence[str] | None) -> bool:
     """Whether a person told to keep an image with these flags as it is."""
     return _KEEP_FLAG in (flags or ())
-
-
-def suggest_fixes(dataset: Dataset) -> list[Fix]:
-    """What the flags suggest: the most suspicious labels first, then the other flagged images.
-
-    Args:
-        dataset: Cleaned, and inspected for suspected labels.
-
-    Returns:
-        A fix for each flagged image that is kept and of the user's own domain.
-    """
-    table = dataset.table
-    columns = {n: table[n].to_pylist() for n in ("label", "suggested_label", "flags")}
-    scores = {n: table[n].to_pylist() for n in _SCORE_COLUMNS}
-    found = []
-    for row in dataset.rows().tolist():
-        flags = [f for f in columns["flags"][row] or [] if not f.startswith(FIX_FLAG_PREFIX)]
-        if flags and not is_marked_keep(columns["flags"][row]):
-            suggested = columns["suggested_label"][row]
-            action = "drop" if _DROP_FLAGS & {*flags} else "keep"
-            found.append(
-                Fix(
-                    dataset.paths[row],
-                    columns["label"][row],
-                    suggested,
-                    "relabel" if suggested is not None else action,
-                    ", ".join(flags).replace("_", " "),
-                    next((scores[name][row] for name in _SCORE_COLUMNS if name in flags), None),
-                )
-            )
-    return sorted(found, key=lambda fix: (fix.suggested is None, -(fix.score or 0), fix.path))
 
 
 def fixes_as_csv(fixes: Sequence[Fix]) -> str:
