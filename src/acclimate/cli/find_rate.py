@@ -28,7 +28,7 @@ _TABLE, _PICTURE = "rates.csv", "rates.svg"
 @recipe_flags
 @shared
 def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Test learning rates on your images, and plot the loss at each of them."""
+    """Test learning rates on your images, and plot the loss."""
     recipe = read_recipe(flags, {}, section="fine_tune")
     claim(out, is_ours=_is_rates, replace=force, is_folder=True)
     from acclimate.api.inputs import as_dataset, as_policy

@@ -142,7 +142,7 @@ def _run(
 @click.option("--device", default="auto", show_default=True)
 @shared
 def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Run all stages on handwritten digits that come with the package."""
+    """Run all stages on handwritten digits from the packages."""
     from acclimate.demo import demo_recipe
 
     recipe = demo_recipe(out, seed=seed)
@@ -216,7 +216,7 @@ def _is_predictions(out: Path) -> bool:
 @click.argument("section", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
 def recipe(section: str | None, schema: bool) -> None:
-    """Print a recipe with all defaults, or the settings of one SECTION."""
+    """Print all settings, or those of one SECTION."""
     from acclimate.errors import RecipeError, near_names
     from acclimate.recipe import Recipe
     from acclimate.settings import Settings, describe, json_schema
@@ -241,7 +241,7 @@ def recipe(section: str | None, schema: bool) -> None:
 @cli.command()
 @shared
 def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
-    """Show what is installed, which device is used, and what would make it faster."""
+    """Show what is installed, and what would make it faster."""
     from acclimate.doctor import examine
     from acclimate.terminal import print_table
 

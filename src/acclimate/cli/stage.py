@@ -43,7 +43,7 @@ def stage_command(stage: Stage) -> click.Command:
 
     policy = click.Option(
         ["--policy"], type=click.Path(path_type=Path),
-        help="A file that `acclimate augment` wrote; without it augmentations are chosen again.",
+        help="A policy that `acclimate augment` wrote.",
     )  # fmt: skip
 
     command = click.Command(

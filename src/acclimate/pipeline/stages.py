@@ -129,20 +129,20 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "clean", _clean, ("dataset",), "dataset", 4,
-            "Check every image, leave out what cannot be used, and split the rest.",
+            "Check every image, leave out bad ones, and split the rest.",
             data="listing",
         ),
         Stage(
             "inspect", _inspect, ("classifier", "dataset"), "dataset", 3,
-            "Flag labels that are probably wrong, and images far from all others.",
+            "Flag probable label errors and outliers.",
         ),
         Stage(
             "probe", _probe, ("classifier", "dataset"), "classifier", 2,
-            "Fit a linear head on frozen features: takes seconds, and gives a baseline.",
+            "Fit a linear head on frozen features, in seconds.",
         ),
         Stage(
             "augment", _augment, ("classifier", "dataset"), "policy", 4,
-            "Find out which augmentations keep your labels true.",
+            "Test which augmentations keep your labels true.",
         ),
         Stage(
             "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 6,
@@ -168,7 +168,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate", _evaluate, ("classifier", "dataset"), "evaluation", 1,
-            "Measure accuracy, calibration, latency and size, with intervals.",
+            "Measure accuracy, calibration, latency and size.",
             data="test",
         ),
         Stage(
