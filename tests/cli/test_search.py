@@ -116,6 +116,12 @@ def test_minutes_without_trials_are_those_of_the_training(acclimate, arguments):
     assert "max_minutes and epochs (2) are both set: give one of them." in done.err
 
 
+def test_the_old_flag_is_answered_with_the_new_one(acclimate, arguments):
+    done = acclimate(*arguments, "-o", "leaf.model", "--minutes", 5)
+    assert done.code == 2
+    assert "Did you mean '--max-minutes'?" in done.err
+
+
 def test_minutes_in_the_recipe_do_not_go_with_trials(acclimate, arguments, tmp_path):
     given = ("-o", "leaf.model", "--trials", 2, "--set", "max_minutes=5")
     done = acclimate(*arguments, *given)

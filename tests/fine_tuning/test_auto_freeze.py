@@ -9,7 +9,7 @@ from torch import nn
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
-from acclimate.fine_tuning.auto_freeze import ENOUGH, Choice, choose_trainable, steps_in_budget
+from acclimate.fine_tuning.auto_freeze import MIN_STEPS, Choice, choose_trainable, steps_in_budget
 from acclimate.fine_tuning.find_learning_rate import find_rate
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
@@ -95,7 +95,7 @@ def test_timing_a_few_steps_changes_nothing(start, dataset, policy, context):
     plan = make_plan(FineTune(max_minutes=LONG, batch_norm="train"), len(views.rows), context)
     random = torch.get_rng_state()
     steps = steps_in_budget(network, views, cross_entropy, plan, context)
-    assert steps > ENOUGH
+    assert steps > MIN_STEPS
     assert torch.equal(torch.get_rng_state(), random)
     before = start.module().state_dict()
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
