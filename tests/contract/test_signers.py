@@ -107,13 +107,18 @@ def test_a_signed_folder_may_be_moved_and_copied(signed):
     signer, folder = signed
     shutil.copytree(folder, folder.with_name("copy"))
     signer.verify(folder.with_name("copy"))
-    folder.rename(folder.with_name("moved"))
-    signer.verify(folder.with_name("moved"))
+    moved = folder.rename(folder.with_name("moved"))
+    signer.verify(moved)
+    one_byte(moved)
+    with pytest.raises(NotTrusted):
+        signer.verify(moved)
 
 
 def test_signing_anew_after_a_change_fits_again(signed):
     signer, folder = signed
     one_byte(folder)
+    with pytest.raises(NotTrusted):
+        signer.verify(folder)
     signer.sign(folder)
     signer.verify(folder)
 

@@ -70,6 +70,7 @@ def test_the_public_half_alone_verifies_on_another_machine(folder, tmp_path):
     other.parent.mkdir()
     other.with_suffix(".pub.pem").write_bytes(signer.public.read_bytes())
     KeySigner(other).verify(folder)
+    assert not other.exists()
 
 
 def test_without_a_public_key_nothing_is_trusted(folder, tmp_path):
@@ -129,6 +130,8 @@ def test_a_key_that_cannot_be_made_is_one_sentence(folder, tmp_path):
 
 def test_a_replaced_key_brings_its_own_public_half(folder, tmp_path):
     KeySigner(tmp_path / "key.pem").sign(folder)
+    first = KeySigner(tmp_path / "key.pem").public.read_bytes()
     write_key(tmp_path / "key.pem", ec.generate_private_key(ec.SECP256R1()))
     KeySigner(tmp_path / "key.pem").sign(folder)
     KeySigner(tmp_path / "key.pem").verify(folder)
+    assert KeySigner(tmp_path / "key.pem").public.read_bytes() != first

@@ -405,8 +405,7 @@ def test_damaged_bytes_end_in_an_image_or_a_refusal(kind, changes, header_only):
     reach = 200 if header_only else len(content)
     for place, value in changes:
         content[int(place * reach)] = value
-    outcome(decode_preview, bytes(content))
-    outcome(decode, bytes(content))
+    assert all(outcome(reader, bytes(content)) for reader in (decode_preview, decode))
 
 
 def test_decoding_in_threads_leaves_the_warning_filters_as_they_were():
