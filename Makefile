@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test fuzz check format clean
+.PHONY: install demo test fuzz check lint types imports docstrings format clean
 
 install: .venv/.installed
 
@@ -15,18 +15,27 @@ demo: install
 	$(BIN)/acclimate demo
 
 check: install
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync lint types imports docstrings
+
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
 	$(BIN)/mypy
+
+imports: install
 	$(BIN)/lint-imports
+
+docstrings: install
 	$(BIN)/pydoclint --quiet src
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --randomly-seed=1
+	$(BIN)/python -m pytest -n auto --dist worksteal --randomly-seed=1
 
 # The tests in another order, with new examples for the properties.
 fuzz: install
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n auto --dist worksteal
 
 format: install
 	$(BIN)/ruff check --fix .
