@@ -38,7 +38,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from kit import tiny_classifier
+from kit import classifier_once, made_once, tiny_classifier
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
 # Without deadlines: how long an example takes is the machine's affair.
@@ -49,10 +49,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files start first, or one core waits for the other in the end.
-
-    The walk through the docs takes as long as a third of all that one core does.
-    """
+    """Long tests start first, or one core waits for the other in the end."""
     items.sort(key=lambda item: (item.path.name != "test_docs.py", item.path.parent.name != "cli"))
 
 
@@ -62,9 +59,20 @@ PER_CLASS = 30
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all workers of a test run share; see `kit.made_once`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(shared: Path) -> Path:
     """A feature cache that all tests share, never the user's own."""
-    return tmp_path_factory.mktemp("cache")
+    folder = shared / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -84,25 +92,31 @@ def context(cache: Path) -> Context:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(shared: Path) -> Path:
     """`<split>/<digit>/<number>.png`: 300 real scanned digits. Read only."""
-    folder = tmp_path_factory.mktemp("images") / "digits"
-    write_digits(folder, per_class=PER_CLASS)
-    return folder
+
+    def make(folder: Path) -> None:
+        write_digits(folder / "digits", per_class=PER_CLASS)
+        write_shifted(folder / "digits" / "test", folder / "shifted")
+
+    return made_once(shared / "images", make) / "digits"
 
 
 @pytest.fixture(scope="session")
 def shifted(digits: Path) -> Path:
     """A shifted copy of the test digits, `<digit>/<number>.png`. Read only."""
-    folder = digits.parent / "shifted"
-    write_shifted(digits / "test", folder)
-    return folder
+    return digits.parent / "shifted"
 
 
 @pytest.fixture(scope="session")
-def dataset(digits: Path, shifted: Path, context: Context) -> Dataset:
+def dataset(digits: Path, shifted: Path, shared: Path, context: Context) -> Dataset:
     """The digits cleaned, with the domain "shifted" beside them."""
-    return clean(read(digits, Source(test_domains={"shifted": shifted})), context=context)
+
+    def make(folder: Path) -> None:
+        source = Source(test_domains={"shifted": shifted})
+        clean(read(digits, source), context=context).save(folder / "digits.parquet")
+
+    return Dataset.load(made_once(shared / "dataset", make) / "digits.parquet")
 
 
 @pytest.fixture(scope="session")
@@ -112,9 +126,9 @@ def imagenet() -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def start(imagenet: Classifier, dataset: Dataset, context: Context) -> Classifier:
+def start(imagenet: Classifier, dataset: Dataset, shared: Path, context: Context) -> Classifier:
     """The probe: ImageNet's backbone with a head for the digits. Never changed."""
-    return probe(imagenet, dataset, context=context)
+    return classifier_once(shared / "probe", lambda: probe(imagenet, dataset, context=context))
 
 
 @pytest.fixture(scope="session")
@@ -124,29 +138,40 @@ def policy() -> Policy:
 
 
 @pytest.fixture(scope="session")
-def tuned(start: Classifier, dataset: Dataset, policy: Policy, context: Context) -> Classifier:
+def tuned(
+    start: Classifier, dataset: Dataset, policy: Policy, shared: Path, context: Context
+) -> Classifier:
     """The digits learnt in a few epochs, from a head that knows nothing. Never changed.
 
     Not from the probe's: on 40 val images nothing may be better, and the start would be kept.
     """
-    empty = nn.Linear(head(start.module()).in_features, len(start.classes))
-    nn.init.zeros_(empty.weight)
-    blank = replace(start, network=with_head(start.module(), empty).eval())
-    settings = FineTune(epochs=8, batch_size=16, learning_rate=5e-4)
-    return fine_tune(blank, dataset, policy, settings, context=context)
+
+    def make() -> Classifier:
+        empty = nn.Linear(head(start.module()).in_features, len(start.classes))
+        nn.init.zeros_(empty.weight)
+        blank = replace(start, network=with_head(start.module(), empty).eval())
+        settings = FineTune(epochs=8, batch_size=16, learning_rate=5e-4)
+        return fine_tune(blank, dataset, policy, settings, context=context)
+
+    return classifier_once(shared / "tuned", make)
 
 
 @pytest.fixture(scope="session")
 def evaluations(
-    start: Classifier, tuned: Classifier, dataset: Dataset, context: Context
+    start: Classifier, tuned: Classifier, dataset: Dataset, shared: Path, context: Context
 ) -> tuple[Evaluation, Evaluation]:
     """Of the probe and of the fine-tuned digits."""
-    settings = Evaluate(bootstrap=200, latency=False)
-    before = evaluate(start, dataset, settings, context=context, name="probe")
-    return before, evaluate(tuned, dataset, settings, context=context, name="tuned")
+
+    def make(folder: Path) -> None:
+        settings = Evaluate(bootstrap=200, latency=False)
+        for name, model in (("probe", start), ("tuned", tuned)):
+            evaluate(model, dataset, settings, context=context, name=name).save(folder / name)
+
+    folder = made_once(shared / "evaluations", make)
+    return Evaluation.load(folder / "probe"), Evaluation.load(folder / "tuned")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def blank(dataset):
     """A small network that has the digits' classes and knows nothing of them. Never changed."""
     return tiny_classifier(dataset.classes)

@@ -1,12 +1,16 @@
 """Builders and one progress recorder that many tests share."""
 
+import shutil
 import signal
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import timm
 import torch
+from filelock import FileLock
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
@@ -14,11 +18,32 @@ from torch.nn import functional
 
 from acclimate.context import derive_seed
 from acclimate.data.images.contract import InputContract
+from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
+
+
+def made_once(place: Path, make: Callable[[Path], object]) -> Path:
+    """The folder as `make(place)` fills it: once per test run, by the worker that needs it first.
+
+    It is made under its final name, since results may hold absolute paths.
+    """
+    whole = place.with_name(f"{place.name}.whole")
+    with FileLock(f"{place}.lock"):
+        if not whole.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make(place)
+            whole.touch()
+    return place
+
+
+def classifier_once(place: Path, make: Callable[[], Classifier]) -> Classifier:
+    """The classifier that `make()` returns, trained once per test run."""
+    return Classifier.load(made_once(place, lambda folder: make().save(folder / "model")) / "model")
 
 
 @dataclass
@@ -84,6 +109,11 @@ def tiny_classifier(classes, name="test_efficientnet", *, contract=CONTRACT, **o
     """An untrained classifier of these classes, for images of 32 px."""
     network = tiny_network(name, num_classes=len(classes), **options)
     return replace(wrap(network, contract), classes=tuple(classes))
+
+
+def tiny_pretrained(name):
+    """Stands in for a packaged network such as EfficientNet-Lite0: 1,000 classes, no weights."""
+    return wrap(tiny_network(num_classes=1000), CONTRACT, source=name)
 
 
 def paint(path, seed, size=(8, 8), **options):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from acclimate.data.sample_data import write_digits, write_shifted
+from kit import made_once
 
 SCRIPT = Path(sys.executable).parent / "acclimate"
 TINY = "timm:test_efficientnet"
@@ -35,8 +36,14 @@ IMPORTED = (
     "mlflow.store.model_registry.sqlalchemy_store",
 )  # fmt: skip
 
-SERVER = """
+SERVER = (
+    f"TESTS = {str(Path(__file__).parents[1])!r}"
+    + """
 import importlib, json, os, resource, runpy, sys, traceback
+
+sys.path.insert(0, TESTS)
+from kit import tiny_pretrained
+from acclimate.models.pretrained import PRETRAINED
 
 for name in sys.argv[2:]:
     importlib.import_module(name)
@@ -62,6 +69,8 @@ for number, place in enumerate((os.devnull, job["out"], job["err"])):
     os.dup2(handle, number)
 os.environ.update(job["env"])
 os.chdir(job["cwd"])
+if job["tiny"]:
+    PRETRAINED["packaged"] = tiny_pretrained
 if job["file_size"] is not None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], job["file_size"]))
 sys.argv = [sys.argv[1], *job["args"]]
@@ -77,6 +86,7 @@ finally:
     # Not the usual way out: libraries would join threads that only the first process has.
     os._exit(code)
 """
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,9 @@ class Shell:
         env: dict[str, str] | None = None,
         file_size: int | None = None,
         err: str | None = None,
+        tiny: bool = False,
     ) -> Running:
+        """Starts a command; with `tiny`, packaged networks are a tiny one without weights."""
         self.number += 1
         place = self.logs / str(self.number)
         place.mkdir()
@@ -166,6 +178,7 @@ class Shell:
             "cwd": str(cwd),
             "env": {**self.env, **(env or {})},
             "file_size": file_size,
+            "tiny": tiny,
             "out": str(place / "out"),
             "err": err or str(place / "err"),
         }
@@ -272,9 +285,19 @@ def save_tiny(path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def workshop(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def workshop(shell: Shell, shared: Path) -> Workshop:
     """One whole run through all stages, on photos of three classes with a few bad files."""
-    folder = tmp_path_factory.mktemp("workshop")
+
+    def make(folder: Path) -> None:
+        fill_workshop(folder)
+        done = shell("run", "--recipe", "my.yaml", cwd=folder)
+        (folder / "run.json").write_text(json.dumps(asdict(done)))
+
+    folder = made_once(shared / "workshop", make)
+    return Workshop(folder, Done(**json.loads((folder / "run.json").read_text())))
+
+
+def fill_workshop(folder: Path) -> None:
     photos = folder / "photos"
     make_photos(photos)
     write_shifted(photos / "test", folder / "shifted")
@@ -288,4 +311,3 @@ def workshop(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Workshop
     (nought / "cut off.jpg").write_bytes((nought / "cut off.jpg").read_bytes()[:-300])
     shutil.copy(some[1], nought / "twice.png")
     (photos / "train" / ".ipynb_checkpoints").mkdir()
-    return Workshop(folder, shell("run", "--recipe", "my.yaml", cwd=folder))
