@@ -46,7 +46,7 @@ def write_arrows(folder, per_class=40):
             ground = tuple(rng.integers(150, 256, 3).tolist())
             ink = tuple(rng.integers(0, 100, 3).tolist())
             image = Image.new("RGB", (48, 48), ground)
-            pen = ImageDraw.Sampler(image)
+            pen = ImageDraw.Draw(image)
             pen.line((8, 24, 34, 24), fill=ink, width=int(rng.integers(3, 8)))
             pen.polygon([(42, 24), (30, 14), (30, 34)], fill=ink)
             angle = turn + rng.uniform(-15, 15)
@@ -62,7 +62,7 @@ def write_discs(folder, per_class=40):
             image = Image.new("RGB", (48, 48), tuple(rng.integers(150, 256, 3).tolist()))
             r, x, y = rng.integers(*sizes), rng.integers(20, 28), rng.integers(20, 28)
             box = (int(x - r), int(y - r), int(x + r), int(y + r))
-            ImageDraw.Sampler(image).ellipse(box, fill=tuple(rng.integers(0, 100, 3).tolist()))
+            ImageDraw.Draw(image).ellipse(box, fill=tuple(rng.integers(0, 100, 3).tolist()))
             image.save(folder / name / f"{index}.png")
 
 

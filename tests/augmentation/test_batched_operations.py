@@ -1,4 +1,4 @@
-"""A batch altered on its device is what the decoding threads make of each picture alone."""
+"""A batch augmented on its device equals its images augmented alone by the threads."""
 
 from dataclasses import replace
 
@@ -60,13 +60,13 @@ def both(name, image, strengths, seeds=4):
     return alone.astype(int), together.permute(0, 2, 3, 1).numpy().astype(int)
 
 
-def test_every_operation_has_its_work_on_batches():
+def test_every_operation_has_a_version_for_batches():
     assert BATCHED.keys() == OPERATIONS.keys()
     assert len(BATCHED) == 18
 
 
 @every
-def test_photos_become_what_they_become_alone(name, photos):
+def test_photos_in_a_batch_become_what_they_become_alone(name, photos):
     for photo in photos:
         alone, together = both(name, photo, (0.0, 0.1, 0.5, 1.0, BEYOND.get(name, 1.0)))
         apart = np.abs(alone - together)
@@ -91,13 +91,13 @@ def test_photos_become_what_they_become_alone(name, photos):
     ],
     ids=["1x1", "2x5", "3x3", "48x65", "black", "white", "flat", "1x9"],
 )
-def test_small_and_plain_pictures_become_what_they_become_alone(name, image):
+def test_small_and_flat_images_become_what_they_become_alone(name, image):
     alone, together = both(name, image, (0.0, 0.3, 1.0))
     assert np.abs(alone - together).max() <= (0 if name in EXACT else 1)
 
 
 @every
-def test_strength_zero_leaves_every_pixel(name, photos):
+def test_strength_zero_changes_no_pixel(name, photos):
     _, together = both(name, photos[0], (0.0,))
     assert (together == photos[0]).all()
 
@@ -141,7 +141,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_policy_does_the_same_to_a_batch_as_to_each_picture(name, photos):
+def test_a_policy_does_the_same_to_a_batch_as_to_each_image(name, photos):
     images = [photos[index % 2] for index in range(48)]
     alone, together = alone_and_together(WHOLE[name], images)
     apart = np.abs(alone - together)
@@ -151,7 +151,7 @@ def test_a_whole_policy_does_the_same_to_a_batch_as_to_each_picture(name, photos
     assert (np.abs(alone - np.stack(images)).max() > 50) == (name != "none")
 
 
-def test_a_batch_is_not_written_to_and_repeats_under_its_seed(photos):
+def test_a_batch_is_not_changed_in_place_and_repeats_with_its_seed(photos):
     images = torch.from_numpy(np.stack([photos[0]] * 8))
     before = images.clone()
     first, again, other = (
@@ -163,7 +163,7 @@ def test_a_batch_is_not_written_to_and_repeats_under_its_seed(photos):
     assert not torch.equal(first, other)
 
 
-def test_a_picture_does_not_depend_on_those_beside_it(photos):
+def test_an_image_does_not_depend_on_the_rest_of_the_batch(photos):
     images = np.stack([photos[index % 2] for index in range(12)])
     drawn = sampled_transforms(EVERYTHING, images)
     whole = apply_batch(torch.from_numpy(images), drawn)
@@ -173,7 +173,7 @@ def test_a_picture_does_not_depend_on_those_beside_it(photos):
     assert (whole.int() - torch.cat(pairs).int()).abs().max() <= 1
 
 
-def test_compared_views_stand_beside_the_plain_one(photos):
+def test_consistency_views_are_stacked_after_the_plain_one(photos):
     policy = POLICIES["augmix"]
     partial = [
         policy.partial_view(Image.fromarray(photo), CONTRACT, np.random.default_rng(seed))

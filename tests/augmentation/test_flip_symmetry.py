@@ -30,14 +30,14 @@ def scans(count):
 
 
 def blots(count, lean=0):
-    """Ellipses anywhere, leaning either way alike, or one way."""
+    """Ellipses at random places, leaning both ways equally often, or one way."""
     rng = rng_of(5)
     pictures = []
     for _ in range(count):
         image = Image.new("RGB", (64, 64), tuple(rng.integers(120, 256, 3).tolist()))
         x, y, w, h = rng.integers(8, 30), rng.integers(8, 30), *rng.integers(8, 30, 2)
         fill = tuple(rng.integers(0, 120, 3).tolist())
-        ImageDraw.Sampler(image).ellipse((x, y, x + w, y + h), fill=fill)
+        ImageDraw.Draw(image).ellipse((x, y, x + w, y + h), fill=fill)
         ground = image.getpixel((0, 0))
         angle = lean if lean else rng.uniform(-60, 60)
         pictures.append(np.asarray(image.rotate(angle, fillcolor=ground)))
@@ -45,16 +45,16 @@ def blots(count, lean=0):
 
 
 @pytest.mark.parametrize("flip", [flip_horizontal, vertical_flip])
-def test_flipped_digits_are_told(flip):
+def test_flipped_digits_are_detected(flip):
     assert flips_detected(*scans(150), flip, rng_of()).mean() > 0.85
 
 
 @pytest.mark.parametrize("flip", [flip_horizontal, vertical_flip])
-def test_what_looks_the_same_both_ways_is_not_told(flip):
+def test_flips_of_symmetric_classes_are_not_detected(flip):
     assert 0.35 < flips_detected(*blots(150), flip, rng_of()).mean() < 0.65
 
 
-def test_pictures_that_are_their_own_mirror_image_are_a_coin():
+def test_images_equal_to_their_mirror_image_count_as_chance():
     pictures = [np.full((32, 32, 3), level, np.uint8) for level in range(100)]
     detected = flips_detected(pictures, np.zeros(100, np.int64), flip_horizontal, rng_of())
     assert 0.35 < detected.mean() < 0.65
@@ -67,6 +67,6 @@ def test_colors_do_not_count():
     assert not gradient_histograms(np.zeros((9, 9, 3), np.uint8)).any()
 
 
-def test_the_same_draw_gives_the_same_answer():
+def test_the_same_seed_gives_the_same_result():
     first, again = (flips_detected(*scans(60), flip_horizontal, rng_of(1)) for _ in range(2))
     assert np.array_equal(first, again)

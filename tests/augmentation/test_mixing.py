@@ -1,4 +1,4 @@
-"""MixedBatch images carry mixed labels, in the very proportion of their pixels."""
+"""Mixed images have mixed labels, in the proportion of their pixels."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def rng_of(seed=0):
 
 
 def flat(labels, side=40):
-    """One even picture a label, its level telling the label."""
+    """One flat image per label, with a level for each label."""
     levels = 50 * np.asarray(labels, np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (len(labels), side, side, 3)).copy()
 
@@ -31,7 +31,7 @@ def flat(labels, side=40):
     cutmix=st.sampled_from([0.2, 1.0]),
     seed=st.integers(0, 2**32),
 )
-def test_targets_are_shares_and_repeat_under_their_seed(labels, mixup, cutmix, seed):
+def test_targets_are_shares_and_repeat_with_their_seed(labels, mixup, cutmix, seed):
     policy = replace(NOTHING, mixup=mixup, cutmix=cutmix)
     given_images, ids = flat(labels), np.asarray(labels)
     kept = given_images.copy()
@@ -48,7 +48,7 @@ def test_targets_are_shares_and_repeat_under_their_seed(labels, mixup, cutmix, s
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_a_label_has_the_share_of_its_pixels(name):
-    """The mean level of an image is that of its label's mean, whichever way they were mixed."""
+    """The mean level of an image equals that of its mixed label."""
     policy = replace(NOTHING, **{name: 1.0})
     labels = np.arange(CLASSES)
     mixed_at_all = 0
@@ -74,7 +74,7 @@ def test_mixup_blends_and_cutmix_pastes():
     assert pastes > 5
 
 
-def test_a_coin_decides_where_both_are_on():
+def test_with_both_on_each_is_used_for_some_batches():
     both = replace(NOTHING, mixup=1.0, cutmix=1.0)
     labels = np.asarray([0, 4])
     levels = [
@@ -84,13 +84,13 @@ def test_a_coin_decides_where_both_are_on():
     assert 20 < pasted < 55
 
 
-def test_a_policy_mixes_only_when_asked():
+def test_a_policy_mixes_only_if_set():
     assert not any(mixes(policy) for policy in POLICIES.values())
     assert mixes(replace(NOTHING, mixup=0.2))
     assert mixes(replace(NOTHING, cutmix=0.2))
 
 
-def test_an_image_without_a_label_adds_nothing_to_the_labels():
+def test_an_unlabelled_image_adds_nothing_to_the_targets():
     policy = replace(NOTHING, mixup=1.0)
     labels = np.asarray([0, -1, 2, -1])
     mixed = mix(flat([0, 1, 2, 3]), labels, CLASSES, policy, rng_of(1))

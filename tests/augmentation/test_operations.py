@@ -1,4 +1,4 @@
-"""What each augmentation does to a picture, and how far it may go."""
+"""What each operation does to an image, and its limits."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def rng_of(seed=0):
 
 
 def square(inner=255, outer=0, size=40):
-    """A bright square in the middle of a dark ground."""
+    """A bright square in the middle of a dark background."""
     image = np.full((size, size, 3), outer, np.uint8)
     image[size // 4 : -size // 4, size // 4 : -size // 4] = inner
     return image
@@ -33,7 +33,7 @@ def ramp(low=80, high=180):
 
 @settings(deadline=None, max_examples=30)
 @given(image=images, seed=st.integers(0, 2**32))
-def test_inverting_twice_gives_the_picture_back(image, seed):
+def test_inverting_twice_gives_the_image_back(image, seed):
     once = OPERATIONS["invert"](image, 1.0, rng_of(seed))
     assert np.array_equal(once, 255 - image)
     assert np.array_equal(OPERATIONS["invert"](once, 1.0, rng_of(seed)), image)
@@ -54,7 +54,7 @@ def test_solarizing_by_half_inverts_only_the_bright_half():
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 1.9, 2.5, 10.0])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_operation_bears_every_strength(name, strength):
+def test_every_operation_accepts_every_strength(name, strength):
     image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
     for seed in range(8):
         changed = OPERATIONS[name](image, strength, rng_of(seed))
@@ -68,7 +68,7 @@ def test_posterizing_at_full_strength_leaves_four_bits(image):
 
 
 @pytest.mark.parametrize(("name", "axis"), [("translate_x", 1), ("translate_y", 0)])
-def test_moving_stays_on_its_axis_and_within_45_percent(name, axis):
+def test_translation_stays_on_its_axis_and_within_45_percent(name, axis):
     spot = np.full((60, 100, 3), 128, np.uint8)
     spot[29:32, 49:52] = 255
     moves = []
@@ -84,7 +84,7 @@ def test_moving_stays_on_its_axis_and_within_45_percent(name, axis):
 
 
 @pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
-def test_corners_that_come_free_are_grey_and_never_black(name):
+def test_uncovered_corners_are_grey_and_never_black(name):
     white = np.full((40, 40, 3), 255, np.uint8)
     seen = np.concatenate([OPERATIONS[name](white, 1.0, rng_of(seed)).ravel() for seed in SEEDS])
     assert seen.min() >= 127
@@ -110,7 +110,7 @@ def test_brightness_goes_both_ways_and_never_to_black():
     assert 140 < max(levels) <= 190
 
 
-def test_color_leaves_grey_alone_and_changes_colored_pictures():
+def test_color_keeps_grey_images_and_changes_colored_ones():
     assert np.array_equal(OPERATIONS["color"](ramp(), 1.0, rng_of(1)), ramp())
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 200
@@ -132,7 +132,7 @@ def test_levels_are_stretched_to_the_whole_range(name):
 
 
 @pytest.mark.parametrize("name", ["autocontrast", "equalize", "invert"])
-def test_what_has_no_degrees_happens_as_often_as_its_strength_says(name):
+def test_operations_without_degrees_are_applied_as_often_as_their_strength(name):
     changed = sum(
         not np.array_equal(OPERATIONS[name](ramp(), 0.3, rng_of(seed)), ramp())
         for seed in range(400)
@@ -140,7 +140,7 @@ def test_what_has_no_degrees_happens_as_often_as_its_strength_says(name):
     assert 0.2 < changed / 400 < 0.4
 
 
-def test_blur_softens_edges_and_keeps_the_light():
+def test_blur_softens_edges_and_keeps_the_brightness():
     def edge(image):
         return int(np.abs(np.diff(image[..., 0].astype(int), axis=1)).max())
 

@@ -1,4 +1,4 @@
-"""The policy: what is drawn for each image, and how it travels."""
+"""The policy: what it samples for each image, and its file."""
 
 import json
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_the_settings_become_the_policy():
     assert choose_policy(asked) == Policy(0.7, False, 0.2, ("rotate",), 2, 0.4)
 
 
-def test_without_data_nothing_is_mirrored_and_nothing_is_strong():
+def test_without_data_the_policy_is_gentle_and_does_not_flip():
     gentle = choose_policy()
     assert gentle == POLICIES["auto"]
     assert (gentle.horizontal_flip, gentle.vertical_flip) == (False, False)
@@ -79,7 +79,7 @@ def test_without_data_nothing_is_mirrored_and_nothing_is_strong():
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_what_is_set_by_hand_takes_the_place_of_the_named_policy(name):
+def test_explicit_settings_override_the_named_policy(name):
     asked = Augment(policy=name, crop_area=0.9, strength=0.2, operations=("rotate",), mixup=0.3)
     found = choose_policy(asked)
     assert (found.crop_area, found.strength, found.operations) == (0.9, 0.2, ("rotate",))
@@ -88,7 +88,7 @@ def test_what_is_set_by_hand_takes_the_place_of_the_named_policy(name):
 
 
 @pytest.mark.parametrize("name", ["none", "basic"])
-def test_operations_by_hand_are_done_though_the_named_policy_has_none(name):
+def test_explicit_operations_are_used_if_the_named_policy_has_none(name):
     by_hand = choose_policy(Augment(policy=name, operations=("rotate",)))
     assert by_hand.operations == ("rotate",)
     assert (by_hand.operations_per_image, by_hand.strength) == (
@@ -101,12 +101,12 @@ def test_operations_by_hand_are_done_though_the_named_policy_has_none(name):
     assert not off.operations_per_image
 
 
-def test_none_shows_what_evaluation_sees():
+def test_none_gives_the_same_image_as_evaluation():
     view = POLICIES["none"].apply(picture(), CONTRACT, rng_of())
     assert np.array_equal(view, CONTRACT.fit(picture()))
 
 
-def test_trivialaugment_turns_further_than_randaugment_and_varies():
+def test_trivialaugment_rotates_further_than_randaugment_and_varies():
     """Up to 135 degrees, any strength."""
     wide = replace(POLICIES["trivialaugment"], operations=("rotate",), crop_area=1.0)
     wide = replace(wide, horizontal_flip=False)
@@ -134,7 +134,7 @@ def test_augmix_stays_near_the_image_it_blends_into():
     assert 0 < distance(augmix) < 0.8 * distance(one_after_another)
 
 
-def test_compared_views_are_the_plain_one_and_two_that_differ_from_it_and_each_other():
+def test_consistency_views_are_the_plain_one_and_two_different_altered_ones():
     augmix = POLICIES["augmix"]
     differ = 0
     for seed in range(30):
@@ -146,7 +146,7 @@ def test_compared_views_are_the_plain_one_and_two_that_differ_from_it_and_each_o
     assert differ > 25
 
 
-def test_augmix_compares_views_unless_images_are_mixed_or_nothing_is_altered():
+def test_augmix_uses_consistency_unless_images_are_mixed_or_not_altered():
     assert choose_policy(Augment(policy="augmix")).consistency == 12
     assert choose_policy(Augment(policy="augmix", consistency=0)).consistency == 0
     assert choose_policy(Augment(policy="augmix", mixup=0.2)).consistency == 0
@@ -159,7 +159,7 @@ def test_augmix_compares_views_unless_images_are_mixed_or_nothing_is_altered():
 
 
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
-def test_views_are_not_compared_where_images_are_mixed(mixing):
+def test_consistency_is_refused_together_with_mixing(mixing):
     message = (
         "consistency compares views of one image, and mixup and cutmix mix several: set one "
         "or the other"
@@ -172,7 +172,7 @@ def test_views_are_not_compared_where_images_are_mixed(mixing):
     assert str(caught.value) == f"{message}."
 
 
-def test_views_that_nothing_makes_differ_are_not_compared():
+def test_consistency_is_refused_if_no_view_is_altered():
     with pytest.raises(RecipeError) as caught:
         choose_policy(Augment(policy="none", consistency=12))
     assert str(caught.value) == (
@@ -181,7 +181,7 @@ def test_views_that_nothing_makes_differ_are_not_compared():
     )
 
 
-def test_an_operation_is_drawn_as_often_as_its_weight_says():
+def test_operations_are_sampled_by_their_weights():
     policy = changed(
         operations=("invert", "identity"), operations_per_image=1, strength=1.0,
         weights={"invert": 3.0},
@@ -191,7 +191,7 @@ def test_an_operation_is_drawn_as_often_as_its_weight_says():
     assert 130 < sum(np.array_equal(view, 255 - straight) for view in views) < 170
 
 
-def test_an_operation_has_its_own_strength_where_it_has_one():
+def test_the_strength_of_an_operation_overrides_the_common_one():
     policy = changed(
         operations=("invert",), operations_per_image=1, strength=0.0, strengths={"invert": 1.0}
     )
@@ -200,7 +200,7 @@ def test_an_operation_has_its_own_strength_where_it_has_one():
     )
 
 
-def test_upside_down_and_erased_images_are_as_many_as_asked():
+def test_vertical_flips_and_erasing_have_the_set_frequency():
     straight = CONTRACT.fit(picture())
     turned = [changed(vertical_flip=True).apply(picture(), CONTRACT, rng_of(s)) for s in range(100)]
     assert 30 < sum(np.array_equal(view, straight[::-1]) for view in turned) < 70
@@ -208,7 +208,7 @@ def test_upside_down_and_erased_images_are_as_many_as_asked():
     assert 35 < sum(not np.array_equal(view, straight) for view in erased) < 85
 
 
-def test_a_policy_that_does_nothing_shows_what_evaluation_sees(tmp_path):
+def test_a_policy_without_augmentation_gives_the_same_image_as_evaluation(tmp_path):
     for width, height in [(60, 40), (31, 200), (32, 32), (9, 11)]:
         image = picture(width, height)
         image.save(tmp_path / "image.png")
@@ -216,13 +216,13 @@ def test_a_policy_that_does_nothing_shows_what_evaluation_sees(tmp_path):
         assert np.array_equal(seen, CONTRACT.read(tmp_path / "image.png"))
 
 
-def test_flips_happen_only_when_asked():
+def test_images_are_flipped_only_if_set():
     straight = CONTRACT.fit(picture())
     for seed in range(20):
         assert np.array_equal(NOTHING.apply(picture(), CONTRACT, rng_of(seed)), straight)
 
 
-def test_half_of_the_images_are_mirrored_when_asked():
+def test_half_of_the_images_are_flipped_if_set():
     straight = CONTRACT.fit(picture())
     views = [
         changed(horizontal_flip=True).apply(picture(), CONTRACT, rng_of(s)) for s in range(200)
@@ -239,7 +239,7 @@ def test_half_of_the_images_are_mirrored_when_asked():
     height=st.integers(1, 120),
     seed=st.integers(0, 2**32),
 )
-def test_every_view_is_of_the_network_size_and_repeats_under_its_seed(policy, width, height, seed):
+def test_every_view_has_the_network_size_and_repeats_with_its_seed(policy, width, height, seed):
     image = picture(width, height)
     first, again = (policy.apply(image, CONTRACT, rng_of(seed)) for _ in range(2))
     assert first.shape == (32, 32, 3)
@@ -260,7 +260,7 @@ def test_the_image_itself_is_not_changed():
 
 
 @pytest.mark.parametrize("area", [0.3, 0.8])
-def test_a_crop_shows_at_least_the_area_that_was_asked_for(area):
+def test_a_crop_shows_at_least_the_set_area(area):
     side = 256
     across = np.broadcast_to(np.arange(side, dtype=np.uint8), (side, side))
     image = Image.fromarray(np.stack([across, across.T, across], axis=2))
@@ -278,12 +278,12 @@ def test_a_crop_shows_at_least_the_area_that_was_asked_for(area):
     assert 1.05 < max(ratios) < 1.4
 
 
-def test_colors_wander_only_when_asked():
+def test_colors_change_only_if_set():
     views = {changed(color=0.5).apply(picture(), CONTRACT, rng_of(s)).tobytes() for s in range(5)}
     assert len(views) == 5
 
 
-def test_as_many_operations_are_drawn_as_asked():
+def test_the_set_number_of_operations_is_sampled():
     twice = changed(operations=("invert",), operations_per_image=2, strength=1.0)
     once = changed(operations=("invert",), operations_per_image=1, strength=1.0)
     never = changed(operations=("invert",), operations_per_image=0, strength=1.0)
@@ -330,7 +330,7 @@ def test_every_field_counts_in_the_digest(fields):
     assert changed(**fields).digest != NOTHING.digest
 
 
-def test_an_unknown_operation_is_answered_with_the_nearest():
+def test_an_unknown_operation_is_answered_with_the_nearest_name():
     with pytest.raises(DataError) as caught:
         changed(operations=("posterise",))
     assert str(caught.value) == "no augmentation 'posterise'. Did you mean 'posterize'?"
@@ -349,7 +349,7 @@ def test_an_unknown_operation_is_answered_with_the_nearest():
         ),
     ],
 )
-def test_a_file_that_is_no_policy_is_refused(tmp_path, content, message):
+def test_a_file_that_is_not_a_policy_is_refused(tmp_path, content, message):
     path = tmp_path / "policy.json"
     path.write_text(content)
     with pytest.raises(DataError) as caught:

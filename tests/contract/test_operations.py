@@ -1,4 +1,4 @@
-"""What every augmentation keeps, whichever it is."""
+"""The contract of every operation."""
 
 import random
 import typing
@@ -24,7 +24,7 @@ def picture(height=48, width=65, seed=3):
 
 @pytest.fixture(scope="module")
 def digit(shifted):
-    """A real scan on a colored ground."""
+    """A real scan on a colored background."""
     with Image.open(sorted(shifted.glob("3/*.png"))[0]) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -49,14 +49,14 @@ def test_shape_and_type_stay(name, shape):
 
 
 @every
-def test_a_seed_repeats_the_picture(name, digit):
+def test_a_seed_repeats_the_image(name, digit):
     first, again = (OPERATIONS[name](digit, 0.7, rng_of(5)) for _ in range(2))
     assert np.array_equal(first, again)
 
 
 @every
 @pytest.mark.parametrize("shape", SHAPES)
-def test_strength_zero_leaves_every_pixel(name, shape):
+def test_strength_zero_changes_no_pixel(name, shape):
     image = picture(*shape)
     for seed in range(5):
         assert np.array_equal(OPERATIONS[name](image, 0.0, rng_of(seed)), image)
@@ -76,7 +76,7 @@ def test_identity_changes_nothing_at_any_strength(digit):
 
 
 @every
-def test_the_given_image_is_not_written_to(name):
+def test_the_given_image_is_not_changed_in_place(name):
     image = picture()
     kept = image.copy()
     for strength in STRENGTHS:
@@ -87,7 +87,7 @@ def test_the_given_image_is_not_written_to(name):
 
 
 @every
-def test_threads_draw_the_same_as_one_after_another(name):
+def test_threads_give_the_same_images_as_a_loop(name):
     jobs = [(picture(24, 24, seed), seed) for seed in range(40)]
 
     def change(job):
@@ -100,7 +100,7 @@ def test_threads_draw_the_same_as_one_after_another(name):
 
 
 @every
-def test_only_the_generator_handed_in_is_drawn_from(name):
+def test_only_the_given_generator_is_used(name):
     def globals_now():
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
 
