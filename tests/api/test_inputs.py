@@ -142,7 +142,7 @@ def test_a_weights_file_asks_for_its_architecture(tmp_path):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ModelFileError, match="folder holds no model"):
+    with pytest.raises(ModelFileError, match="not a model folder: it has no"):
         as_classifier(tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_an_onnx_file_of_somebody_else_is_told_from_one_that_is_none(tmp_path):
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "ab"]
     graph = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
     onnx.save(helper.make_model(graph), tmp_path / "foreign.onnx")
-    with pytest.raises(ModelFileError, match="ONNX file carries no input contract and classes"):
+    with pytest.raises(ModelFileError, match="the ONNX file has no input contract and classes"):
         as_classifier(tmp_path / "foreign.onnx")
 
 

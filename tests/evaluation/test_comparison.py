@@ -312,7 +312,7 @@ def test_other_images_under_the_same_names_are_refused(start, digits, shifted, c
         for place in (digits / "test", shifted)
     )
     assert sorted(one.table["path"].to_pylist()) == sorted(other.table["path"].to_pylist())
-    with pytest.raises(DataError, match="not measured on the same images"):
+    with pytest.raises(DataError, match="the evaluations are not on the same images"):
         compare(one, other)
 
 

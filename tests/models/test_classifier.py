@@ -403,7 +403,7 @@ def test_a_module_of_other_widths_is_refused(tmp_path):
 def test_a_module_of_the_users_own_without_its_code_or_a_graph_cannot_be_loaded(tmp_path):
     own_model().save(tmp_path / "model")
     assert refusal(tmp_path / "model") == (
-        f"{tmp_path / 'model'}: model folder has neither weights that can be rebuilt nor "
+        f"{tmp_path / 'model'}: the model folder has neither weights of a timm architecture nor "
         "model.onnx."
     )
 
@@ -465,5 +465,7 @@ def test_class_statistics_that_were_changed_or_lost_are_refused(tmp_path, lost):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(ModelFileError, match=r"statistics\.safetensors is not the one that model"):
+    with pytest.raises(
+        ModelFileError, match=r"statistics\.safetensors does not match its digest in model"
+    ):
         Classifier.load(tmp_path / "model")

@@ -56,7 +56,7 @@ def test_a_model_that_was_not_exported_says_so():
 
 
 def test_a_model_without_a_network_says_so():
-    with pytest.raises(ModelFileError, match="has no PyTorch network to work on"):
+    with pytest.raises(ModelFileError, match="has no PyTorch network, only an ONNX graph"):
         run_torch(classifier(graph=b"graph"), "cpu")
 
 
