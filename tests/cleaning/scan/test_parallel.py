@@ -110,7 +110,7 @@ def test_a_process_ends_when_its_parent_is_killed(files, many):
     code = (
         "import sys, time; from pathlib import Path; from acclimate.cleaning.scan import parallel;"
         "from acclimate.data.settings import Decoding;"
-        "children = parallel._Children(1, Decoding(), True);"
+        "children = parallel._Workers(1, Decoding(), True);"
         "print(children._all[0].pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

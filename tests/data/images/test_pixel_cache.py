@@ -113,7 +113,7 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
-from test_pixels import add, held, opened
+from test_pixel_cache import add, held, opened
 place, first = Path(sys.argv[1]), int(sys.argv[2])
 for start in range(first, first + 40, 4):
     add(place, range(start, start + 8))

@@ -272,4 +272,4 @@ def test_a_zip_behind_a_password_is_told(tmp_path):
 
 
 def test_the_damages_cover_what_deflate_raises():
-    assert issubclass(zlib.error, archive_reader._DAMAGES)
+    assert issubclass(zlib.error, archive_reader._READ_ERRORS)
