@@ -1,16 +1,16 @@
-"""A student alone against the same student with a teacher: each method, the same steps.
+"""Compares training a student alone with distillation, by each method, for the same steps.
 
 The student is EfficientNet-Lite0 with ImageNet weights at a small input size, and a fitted head.
-Alone it is fine-tuned with the true labels (label smoothing, as the default is); taught, it gets
-the same images, augmentations, batches, rate and number of steps. The teacher is fine-tuned on the
-same training images at a larger size. All are judged on the test images. Run it with:
+Alone it is fine-tuned on the true labels, with label smoothing as by default. With a teacher it
+gets the same images, augmentations, batches, learning rate and number of steps. The teacher is
+fine-tuned on the same training images at a larger size. All are evaluated on test. Run it with:
 
     python benchmarks/distillation.py
     python benchmarks/distillation.py --data cifar10/ --teacher cifar10.teacher --method dkd
 
 Without --data the images are scikit-learn's digits. --teacher keeps the teacher between runs;
---still also measures what it saves to ask the teacher once an image, where nothing is augmented;
---hide 0.5 takes the labels off that part of the training images.
+--still also measures how much caching the teacher's outputs saves without augmentation;
+--hide 0.5 removes the labels of that fraction of the training images.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def accuracy(model: Classifier, dataset: Dataset) -> float:
 
 
 def hidden(dataset: Dataset, part: float, seed: int) -> Dataset:
-    """The data with the labels of a part of the training images taken off."""
+    """The data without the labels of a fraction of the training images."""
     rng = np.random.default_rng(seed)
     rows = dataset.rows("train")
     chosen = set(rng.choice(rows, round(part * len(rows)), replace=False).tolist())
@@ -81,7 +81,7 @@ def teacher_of(dataset: Dataset, args: argparse.Namespace, context: Context) -> 
     return made
 
 
-def learnt(
+def train_student(
     name: str,
     start: Classifier,
     teacher: Classifier,
@@ -112,13 +112,16 @@ def still(
     args: argparse.Namespace,
     context: Context,
 ) -> None:
-    """The same training with a teacher who is asked each time, and once an image."""
+    """The same training with teacher outputs computed at each step, and cached."""
     views = TrainingImages(dataset, choose_policy(Augment(policy="none")), start.contract)
     settings = Distill(epochs=args.epochs)
     plan = make_plan(settings, len(views.rows), context)
     frozen = Teachers([teacher], start.classes, start.contract, device="cpu")
     states = []
-    for name, teachers in (("each time", frozen), ("once", CachedTeachers(frozen, len(dataset)))):
+    for name, teachers in (
+        ("not cached", frozen),
+        ("cached", CachedTeachers(frozen, len(dataset))),
+    ):
         began = time.perf_counter()
         network = copy.deepcopy(start.module())
         trained = train(
@@ -126,7 +129,8 @@ def still(
         )
         made = replace(start, network=trained.network)
         seconds = time.perf_counter() - began
-        print(f"nothing augmented, asked {name}: {accuracy(made, dataset):.4f} in {seconds:.0f} s")
+        found = accuracy(made, dataset)
+        print(f"without augmentation, teacher {name}: {found:.4f} in {seconds:.0f} s")
         states.append(trained.network.state_dict())
     gap = max(float((a.float() - b.float()).abs().max())
               for a, b in zip(states[0].values(), states[1].values(), strict=True))  # fmt: skip
@@ -134,7 +138,7 @@ def still(
 
 
 def fewer(dataset: Dataset, images: int | None, seed: int) -> Dataset:
-    """The data with so many training images, as many of each class as there are."""
+    """The data with fewer training images, balanced between classes."""
     rows = dataset.rows("train")
     rng, keep = np.random.default_rng(seed), dataset.keep.copy()
     keep[np.setdiff1d(rows, balanced_sample(dataset, rows, images or len(rows), rng))] = False
@@ -144,7 +148,7 @@ def fewer(dataset: Dataset, images: int | None, seed: int) -> Dataset:
 def compared(
     dataset: Dataset, args: argparse.Namespace, context: Context
 ) -> list[dict[str, object]]:
-    """The teacher, the student before, and each method, at one seed."""
+    """Accuracy of the teacher, the untrained student, and each method, for one seed."""
     torch.manual_seed(context.seed)
     print({s: len(dataset.rows(s)) for s in ("train", "val", "test")}, flush=True)
     teacher = teacher_of(dataset, args, context)
@@ -160,7 +164,7 @@ def compared(
     return [
         *({"name": name, "accuracy": found, "seconds": 0.0} for name, found in known.items()),
         *(
-            learnt(name, start, teacher, dataset, policy, args, context)
+            train_student(name, start, teacher, dataset, policy, args, context)
             for name in args.method or ["alone", *DISTILLATIONS]
         ),
     ]
@@ -177,7 +181,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", default=[])
     parser.add_argument("--hide", type=float, default=0.0)
     parser.add_argument("--still", action="store_true")
-    parser.add_argument("--images", type=int, help="That train, at most.")
+    parser.add_argument("--images", type=int, help="Largest number of training images.")
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     results = []

@@ -52,7 +52,7 @@ def parameters(network):
 
 
 @pytest.fixture(scope="module")
-def learnt(dataset, policy, context):
+def trained(dataset, policy, context):
     """A small network trained on the digits. Never changed."""
     settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
     start = untrained("test_efficientnet", dataset)
@@ -60,41 +60,41 @@ def learnt(dataset, policy, context):
 
 
 @pytest.fixture(scope="module")
-def pruned(learnt, dataset, policy, context):
+def pruned(trained, dataset, policy, context):
     """The same network, pruned by a fifth and recovered. Never changed."""
-    return prune(learnt, dataset, policy, RECOVER, context=context)
+    return prune(trained, dataset, policy, RECOVER, context=context)
 
 
-def test_a_pruned_network_is_smaller_and_still_far_above_chance(pruned, learnt):
+def test_a_pruned_network_is_smaller_and_still_far_above_chance(pruned, trained):
     figures = pruned.card.steps[-1].figures
-    assert pruned.parameters < 0.8 * learnt.parameters
+    assert pruned.parameters < 0.8 * trained.parameters
     assert figures["val_accuracy"] > 0.5
     assert figures["size_ratio"] < 0.85
-    assert pruned.classes == learnt.classes
-    assert pruned.contract == learnt.contract
+    assert pruned.classes == trained.classes
+    assert pruned.contract == trained.contract
 
 
-def test_its_card_has_the_parameters_and_the_reason(pruned, learnt, dataset):
+def test_its_card_has_the_parameters_and_the_reason(pruned, trained, dataset):
     step = pruned.card.steps[-1]
     assert step.stage == "prune"
     assert step.settings["ratio"] == 0.2
     assert step.figures["parameters"] == pruned.parameters
-    assert step.figures["parameters_before"] == learnt.parameters
+    assert step.figures["parameters_before"] == trained.parameters
     assert step.notes[-1].startswith("pruned: 0.")
     assert step.notes[-1].endswith(" Kept.")
     assert len(step.curve) == 4
-    assert pruned.card.parent == learnt.digest
+    assert pruned.card.parent == trained.digest
     assert pruned.card.dataset == dataset.digest
 
 
-def test_the_given_classifier_is_left_as_it_was(learnt, dataset, context):
-    before, weights = learnt.digest, parameters(learnt.module())
-    structured(learnt, dataset, Prune(ratio=0.5), context)
-    fresh = replace(learnt)
+def test_the_given_classifier_is_left_as_it_was(trained, dataset, context):
+    before, weights = trained.digest, parameters(trained.module())
+    structured(trained, dataset, Prune(ratio=0.5), context)
+    fresh = replace(trained)
     assert fresh.digest == before
-    assert parameters(learnt.module()) == weights
-    assert all(p.grad is None for p in learnt.module().parameters())
-    assert not learnt.module().training
+    assert parameters(trained.module()) == weights
+    assert all(p.grad is None for p in trained.module().parameters())
+    assert not trained.module().training
 
 
 def test_a_pruned_network_is_saved_and_loaded_strictly(pruned, dataset, tmp_path):
@@ -117,15 +117,15 @@ def test_a_pruned_network_gives_the_same_logits_in_pytorch_and_onnx(pruned, data
 
 
 def test_a_killed_recovery_resumes_and_ends_with_the_same_weights(
-    learnt, pruned, dataset, policy, context, tmp_path
+    trained, pruned, dataset, policy, context, tmp_path
 ):
     here = replace(context, workspace=tmp_path)
     stopped = replace(here, progress=Recorder(at_advance=15))
     with pytest.raises(KeyboardInterrupt):
-        prune(learnt, dataset, policy, RECOVER, context=stopped)
+        prune(trained, dataset, policy, RECOVER, context=stopped)
     recorder = Recorder(at_line="prune: exporting and measuring both models")
     with pytest.raises(KeyboardInterrupt):
-        prune(learnt, dataset, policy, RECOVER, context=replace(here, progress=recorder))
+        prune(trained, dataset, policy, RECOVER, context=replace(here, progress=recorder))
     assert any(
         line.startswith("resuming in epoch 2 of 3 at batch 1 of ") for line in recorder.lines
     )
@@ -136,14 +136,14 @@ def test_a_killed_recovery_resumes_and_ends_with_the_same_weights(
 
 
 def test_a_model_that_loses_too_much_is_not_kept_and_the_card_has_the_reason(
-    learnt, dataset, policy, context
+    trained, dataset, policy, context
 ):
-    exported = replace(learnt, graph=to_onnx(learnt))
+    exported = replace(trained, graph=to_onnx(trained))
     settings = Prune(ratio=0.9, epochs=1, batch_size=90, learning_rate=1e-9, max_accuracy_drop=0)
     recorder = Recorder()
     back = prune(exported, dataset, policy, settings, context=replace(context, progress=recorder))
-    assert back.digest == learnt.digest
-    assert back.network is learnt.network
+    assert back.digest == trained.digest
+    assert back.network is trained.network
     assert back.graph == exported.graph
     step = back.card.steps[-1]
     assert step.stage == "prune"
@@ -151,7 +151,7 @@ def test_a_model_that_loses_too_much_is_not_kept_and_the_card_has_the_reason(
     assert step.notes[-1].endswith(" points exceeds max_accuracy_drop (0).")
     assert step.figures["val_accuracy"] < step.figures["val_accuracy_before"]
     assert recorder.lines[-1] == f"prune: {step.notes[-1]}"
-    assert back.card.steps[:-1] == learnt.card.steps
+    assert back.card.steps[:-1] == trained.card.steps
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_maxvit"])
@@ -223,12 +223,12 @@ def test_a_pruned_network_can_be_pruned_again(pruned, dataset, context, tmp_path
     assert Classifier.load(tmp_path / "smaller").digest == smaller.digest
 
 
-def test_a_larger_ratio_removes_more_parameters(learnt, dataset, context):
+def test_a_larger_ratio_removes_more_parameters(trained, dataset, context):
     sizes = [
-        parameters(structured(learnt, dataset, Prune(ratio=ratio), context))
+        parameters(structured(trained, dataset, Prune(ratio=ratio), context))
         for ratio in (0.1, 0.3, 0.6)
     ]
-    assert learnt.parameters > sizes[0] > sizes[1] > sizes[2] > 1000
+    assert trained.parameters > sizes[0] > sizes[1] > sizes[2] > 1000
 
 
 @pytest.mark.parametrize("round_to", [4, 8])
@@ -240,9 +240,9 @@ def test_widths_stay_a_multiple_of_round_to(round_to, dataset, context):
     assert len(widths) > 2
 
 
-def test_batch_norm_is_left_ready_to_train_and_to_run(learnt, dataset, context):
-    network = structured(learnt, dataset, Prune(importance="magnitude", ratio=0.3), context)
-    given = [m for m in learnt.module().modules() if isinstance(m, nn.BatchNorm2d)]
+def test_batch_norm_is_left_ready_to_train_and_to_run(trained, dataset, context):
+    network = structured(trained, dataset, Prune(importance="magnitude", ratio=0.3), context)
+    given = [m for m in trained.module().modules() if isinstance(m, nn.BatchNorm2d)]
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert [m.momentum for m in norms] == [m.momentum for m in given]
     assert not any(m.training for m in network.modules())
@@ -250,14 +250,14 @@ def test_batch_norm_is_left_ready_to_train_and_to_run(learnt, dataset, context):
     assert all(torch.isfinite(t).all() for t in network.state_dict().values())
 
 
-def test_a_last_batch_of_a_single_image_is_accepted(learnt, dataset, context):
+def test_a_last_batch_of_a_single_image_is_accepted(trained, dataset, context):
     names = [SPLITS[i] for i in dataset.splits]
     for row in dataset.rows("train")[65:]:
         names[row] = "unlabelled"
     few = dataset.with_columns({"split": names})
     assert len(few.rows("train")) == 65
-    network = structured(learnt, few, Prune(), context)
-    assert parameters(network) < learnt.parameters
+    network = structured(trained, few, Prune(), context)
+    assert parameters(network) < trained.parameters
 
 
 def test_a_pruned_module_of_a_user_loads_into_a_fresh_one(dataset, context, tmp_path):
@@ -269,8 +269,8 @@ def test_a_pruned_module_of_a_user_loads_into_a_fresh_one(dataset, context, tmp_
     assert Classifier.load(tmp_path / "small", network=Own()).digest == small.digest
 
 
-def test_a_model_without_a_network_comes_back_with_the_reason(learnt, dataset, policy, context):
-    graph_only = replace(learnt, network=None, graph=b"int8", precision="int8")
+def test_a_model_without_a_network_comes_back_with_the_reason(trained, dataset, policy, context):
+    graph_only = replace(trained, network=None, graph=b"int8", precision="int8")
     back = prune(graph_only, dataset, policy, context=context)
     assert back.graph == b"int8"
     assert back.card.steps[-1].notes == (
@@ -278,7 +278,7 @@ def test_a_model_without_a_network_comes_back_with_the_reason(learnt, dataset, p
     )
 
 
-def test_a_model_of_other_classes_is_refused(learnt, dataset, context):
-    stranger = replace(learnt, classes=(*"012345678", "ten"))
+def test_a_model_of_other_classes_is_refused(trained, dataset, context):
+    stranger = replace(trained, classes=(*"012345678", "ten"))
     with pytest.raises(DataError, match="data has classes the model does not know: '9'"):
         prune(stranger, dataset, context=context)

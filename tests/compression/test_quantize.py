@@ -21,7 +21,7 @@ from kit import CONTRACT, Recorder, tiny_classifier
 
 
 @pytest.fixture(scope="module")
-def learnt(dataset, policy, context):
+def trained(dataset, policy, context):
     """A small network trained on the digits, exported. Never changed."""
     start = tiny_classifier(dataset.classes)
     settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
@@ -29,9 +29,9 @@ def learnt(dataset, policy, context):
 
 
 @pytest.fixture(scope="module")
-def quantized(learnt, dataset, context):
+def quantized(trained, dataset, context):
     """Its int8 form. Never changed."""
-    return quantize(learnt, dataset, None, Quantize(max_accuracy_drop=20), context=context)
+    return quantize(trained, dataset, None, Quantize(max_accuracy_drop=20), context=context)
 
 
 def pixels(dataset, contract, split="test"):
@@ -52,19 +52,19 @@ def test_a_real_network_shrinks_to_about_a_quarter_and_predicts_alike(start, dat
     assert agreement(run_onnx(small, "cpu")(images), run_torch(start, "cpu")(images)) > 0.7
 
 
-def test_int8_predicts_like_float32(quantized, learnt, dataset):
+def test_int8_predicts_like_float32(quantized, trained, dataset):
     images = pixels(dataset, CONTRACT)
-    ours, theirs = run_onnx(quantized, "cpu")(images), run_onnx(learnt, "cpu")(images)
+    ours, theirs = run_onnx(quantized, "cpu")(images), run_onnx(trained, "cpu")(images)
     assert agreement(ours, theirs) > 0.9
     assert not np.array_equal(ours, theirs)
-    assert len(quantized.graph) < 0.7 * len(learnt.graph)
+    assert len(quantized.graph) < 0.7 * len(trained.graph)
 
 
-def test_the_int8_file_alone_holds_classes_and_contract(quantized, learnt, tmp_path):
-    assert read_metadata(quantized.graph) == (CONTRACT, learnt.classes)
+def test_the_int8_file_alone_holds_classes_and_contract(quantized, trained, tmp_path):
+    assert read_metadata(quantized.graph) == (CONTRACT, trained.classes)
     (tmp_path / "model.onnx").write_bytes(quantized.graph)
     alone = from_onnx(tmp_path / "model.onnx")
-    assert (alone.classes, alone.contract) == (learnt.classes, CONTRACT)
+    assert (alone.classes, alone.contract) == (trained.classes, CONTRACT)
 
 
 def test_plain_onnx_runtime_runs_the_int8_file(quantized, dataset):
@@ -92,31 +92,31 @@ def test_an_int8_model_is_saved_and_loaded(quantized, tmp_path):
     ]
 
 
-def test_the_card_has_the_measurements(quantized, learnt):
+def test_the_card_has_the_measurements(quantized, trained):
     step = quantized.card.steps[-1]
     assert step.stage == "quantize"
     assert step.settings["max_accuracy_drop"] == 20
     assert step.notes[-1].startswith("int8 (")
     assert step.notes[-1].endswith(" Kept.")
     assert {"val_accuracy_before", "val_accuracy", "size_ratio", "speedup"} <= set(step.figures)
-    assert quantized.digest != learnt.digest
+    assert quantized.digest != trained.digest
 
 
-def test_the_given_classifier_is_left_as_it_was(learnt, quantized):
-    assert learnt.precision == "float32"
-    assert learnt.network is not None
-    assert learnt.graph != quantized.graph
-    assert learnt.card.steps[-1].stage == "export"
+def test_the_given_classifier_is_left_as_it_was(trained, quantized):
+    assert trained.precision == "float32"
+    assert trained.network is not None
+    assert trained.graph != quantized.graph
+    assert trained.card.steps[-1].stage == "export"
 
 
-def test_float_is_kept_with_the_reasons_if_every_scheme_loses_too_much(learnt, dataset, context):
+def test_float_is_kept_with_the_reasons_if_every_scheme_loses_too_much(trained, dataset, context):
     # Nearly all of each activation's range is clipped: no scheme can be accurate.
     settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8, recover=False)
     recorder = Recorder()
-    kept = quantize(learnt, dataset, None, settings, context=replace(context, progress=recorder))
+    kept = quantize(trained, dataset, None, settings, context=replace(context, progress=recorder))
     assert kept.precision == "float32"
-    assert kept.digest == learnt.digest
-    assert read_metadata(kept.graph) == (CONTRACT, learnt.classes)
+    assert kept.digest == trained.digest
+    assert read_metadata(kept.graph) == (CONTRACT, trained.classes)
     notes = kept.card.steps[-1].notes
     assert len(notes) == len(SCHEMES) == 3
     for note, scheme in zip(notes, SCHEMES, strict=True):
@@ -129,16 +129,16 @@ def test_float_is_kept_with_the_reasons_if_every_scheme_loses_too_much(learnt, d
 
 
 @pytest.fixture(scope="module")
-def lossy(learnt, dataset, policy, context, tmp_path_factory):
+def lossy(trained, dataset, policy, context, tmp_path_factory):
     """A model recovered from a bad int8 form, and the log lines."""
     # A fifth of each activation's range is clipped.
     settings = Quantize(max_accuracy_drop=5, percentile=0.2, epochs=8, learning_rate=3e-3)
     recorder = Recorder()
     here = replace(context, progress=recorder, workspace=tmp_path_factory.mktemp("lossy"))
-    return quantize(learnt, dataset, policy, settings, context=here), recorder.lines
+    return quantize(trained, dataset, policy, settings, context=here), recorder.lines
 
 
-def test_lost_accuracy_is_recovered_in_int8(lossy, learnt, dataset):
+def test_lost_accuracy_is_recovered_in_int8(lossy, trained, dataset):
     made, lines = lossy
     assert made.precision == "int8"
     step = made.card.steps[-1]
@@ -151,17 +151,17 @@ def test_lost_accuracy_is_recovered_in_int8(lossy, learnt, dataset):
     assert step.curve[0]["val_accuracy"] < step.figures["val_accuracy_before"] - 0.05
     assert step.figures["val_accuracy"] >= step.figures["val_accuracy_before"] - 0.05
     images = pixels(dataset, CONTRACT)
-    assert agreement(run_onnx(made, "cpu")(images), run_onnx(learnt, "cpu")(images)) > 0.8
-    assert len(made.graph) < 0.7 * len(learnt.graph)
-    assert read_metadata(made.graph) == (CONTRACT, learnt.classes)
-    assert made.card.parent == learnt.digest
+    assert agreement(run_onnx(made, "cpu")(images), run_onnx(trained, "cpu")(images)) > 0.8
+    assert len(made.graph) < 0.7 * len(trained.graph)
+    assert read_metadata(made.graph) == (CONTRACT, trained.classes)
+    assert made.card.parent == trained.digest
 
 
-def test_there_is_no_recovery_if_a_class_would_be_forgotten(learnt, dataset, policy, context):
+def test_there_is_no_recovery_if_a_class_would_be_forgotten(trained, dataset, policy, context):
     settings = Quantize(max_accuracy_drop=0, percentile=0.95, calibration_images=8)
     eights = (dataset.labels == 8) & np.isin(np.arange(len(dataset)), dataset.rows("train"))
     without = dataset.with_columns({"keep": dataset.keep & ~eights})
-    kept = quantize(learnt, without, policy, settings, context=context)
+    kept = quantize(trained, without, policy, settings, context=context)
     assert kept.precision == "float32"
     reason = "Not recovered: '8' has no training images, and the model would forget it."
     assert kept.card.steps[-1].notes[-1] == reason
@@ -186,36 +186,38 @@ def float_weights(graph):
     }
 
 
-def test_keep_head_float_keeps_the_head_in_float32(quantized, learnt, dataset):
+def test_keep_head_float_keeps_the_head_in_float32(quantized, trained, dataset):
     rows = dataset.rows("train")[:8]
-    graph = quantize_with(learnt, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
+    graph = quantize_with(trained, dataset, rows, Quantize(keep_head_float=True), SCHEMES[0])
     assert float_weights(quantized.graph) == set()
     assert len(float_weights(graph)) == 1
     assert 10 in next(iter(float_weights(graph)))
 
 
 @pytest.mark.parametrize("images", [1, 37, 40])
-def test_percentile_works_with_any_number_of_images(images, learnt, dataset):
+def test_percentile_works_with_any_number_of_images(images, trained, dataset):
     rows = dataset.rows("train")[:images]
-    graph = quantize_with(learnt, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
-    assert len(graph) < 0.7 * len(learnt.graph)
+    graph = quantize_with(trained, dataset, rows, Quantize(percentile=0.01), SCHEMES[0])
+    assert len(graph) < 0.7 * len(trained.graph)
 
 
-def test_nothing_is_printed_and_logging_is_left_alone(learnt, dataset, capfd):
+def test_nothing_is_printed_and_logging_is_left_alone(trained, dataset, capfd):
     level = logging.getLogger().level
-    quantize_with(learnt, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0])
+    quantize_with(
+        trained, dataset, dataset.rows("train")[:8], Quantize(percentile=0.01), SCHEMES[0]
+    )
     assert logging.getLogger().level == level
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_of_other_classes_is_refused(learnt, dataset, context):
-    stranger = replace(learnt, classes=(*"012345678", "ten"))
+def test_a_model_of_other_classes_is_refused(trained, dataset, context):
+    stranger = replace(trained, classes=(*"012345678", "ten"))
     with pytest.raises(DataError, match="data has classes the model does not know: '9'"):
         quantize(stranger, dataset, context=context)
 
 
-def test_a_float_onnx_file_alone_can_be_quantized(learnt, dataset, context, tmp_path):
-    (tmp_path / "model.onnx").write_bytes(learnt.graph)
+def test_a_float_onnx_file_alone_can_be_quantized(trained, dataset, context, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(trained.graph)
     given = from_onnx(tmp_path / "model.onnx")
     small = quantize(given, dataset, None, Quantize(max_accuracy_drop=20), context=context)
     assert small.precision == "int8"
