@@ -107,6 +107,9 @@ def with_flag(
     """
     all_flags = dataset.table["flags"].to_pylist()
     return [
-        [*(f for f in flags or [] if f != flag), *([flag] * (here and not is_marked_keep(flags)))]
+        [
+            *(f for f in flags or [] if f != flag),
+            *([flag] if here and not is_marked_keep(flags) else []),
+        ]
         for flags, here in zip(all_flags, found, strict=True)
     ]
