@@ -70,4 +70,4 @@ def test_a_registered_version_may_teach_and_be_the_student(leaf, dataset, policy
     )  # fmt: skip
     student = distill([], dataset, policy, settings, context=context)
     assert student.classes == dataset.classes
-    assert student.card.steps[-1].notes[0].startswith(f"Taught by {blank.name}, {blank.digest}")
+    assert student.card.steps[-1].notes[0].startswith(f"Teacher: {blank.name}, {blank.digest}")

@@ -1,10 +1,25 @@
 """Curves in MLflow, and what happens where it does not answer."""
 
 import pytest
+import timm
 from mlflow import MlflowClient
 
+from acclimate.models.classifier import StepRecord
+from acclimate.models.pretrained import wrap
 from acclimate.registry.tracking import track
 from kit import Recorder
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """A small classifier with a training curve of three epochs in its card."""
+    start = {"epoch": 0, "train_loss": None, "val_loss": 2.3, "val_accuracy": 0.125}
+    epochs = [
+        {"epoch": n, "train_loss": 2.5 - n / 2, "val_loss": 2.25 - n / 2, "val_accuracy": n / 4}
+        for n in (1, 2, 3)
+    ]
+    model = wrap(timm.create_model("test_efficientnet", num_classes=10))
+    return model.after(StepRecord("fine_tune", curve=(start, *epochs)), dataset="0" * 32)
 
 
 def test_every_figure_of_every_epoch_is_there(tuned, tmp_path, monkeypatch):
