@@ -217,7 +217,7 @@ def test_a_network_that_does_not_fit_the_images_is_told_so():
     assert said.startswith(
         "Sequential cannot be run on the loader's images, float32 (3, 16, 16) (mat1 and mat2"
     )
-    with pytest.raises(ModelFileError, match=r"makes \(1, 3, 8, 8\) of one image, not logits"):
+    with pytest.raises(ModelFileError, match=r"returns \(1, 3, 8, 8\) for one image, not logits"):
         acclimate.fine_tune(nn.Conv2d(3, 3, 1), batch(), device="cpu", epochs=1)
 
 

@@ -128,7 +128,7 @@ def test_what_is_chosen_is_within_a_standard_error_of_the_best(accuracies, image
 
 
 def test_a_soup_without_val_is_refused():
-    with pytest.raises(RecipeError, match="soup asks val"):
+    with pytest.raises(RecipeError, match="soup chooses epochs on val"):
         check_val("soup", 0)
     check_val("ema", 0)
     check_val("soup", 1)
