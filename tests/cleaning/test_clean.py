@@ -141,7 +141,7 @@ def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
     recorder = Recorder()
     clean(read(tmp_path), context=Context(progress=recorder))
     assert recorder.lines == [
-        "clean: 1 copy stands in more than one split (leak)",
+        "clean: 1 copy is in more than one split (leak)",
         "clean: 1 exact duplicate left out",
         "clean: 24 images of 2 classes kept, 2 left out",
         "  train/b/leak.png: leak: same file as test/b/0.png in test",
@@ -206,7 +206,7 @@ def test_an_only_file_that_is_no_image_is_told_in_the_singular(tmp_path):
     with pytest.raises(DataError) as caught:
         clean(read(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path}: the only file here is no usable image: a/1.png: file is empty (0 bytes)."
+        f"{tmp_path}: the only file here is not a usable image: a/1.png: file is empty (0 bytes)."
     )
 
 
@@ -236,7 +236,7 @@ def test_a_class_without_one_usable_image_is_named_with_a_way_out(photos):
     assert str(caught.value) == (
         f"{photos}: no usable image is left of 1 class: 'tulip' "
         "(tulip/1.png: file is empty (0 bytes)). "
-        "Mend the images, or leave the class out with --set data.leave_out_classes=[...]."
+        "Repair the images, or leave the class out with --set data.leave_out_classes=[...]."
     )
     assert clean(read(photos, Source(leave_out_classes=("tulip",)))).classes == ("daisy", "rose")
 

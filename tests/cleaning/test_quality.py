@@ -86,7 +86,7 @@ def test_what_most_images_share_is_the_nature_of_the_data(tmp_path):
     recorder = Recorder()
     assert judged(tmp_path, recorder=recorder)[1] == {}
     assert recorder.lines == [
-        "clean: 9 images of 10 blurred: how this data is, not flagged",
+        "clean: 9 of 10 images blurred: typical of this data, not flagged",
     ]
 
 

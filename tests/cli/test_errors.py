@@ -49,7 +49,7 @@ CASES = {
     "a class without a usable image": (
         ["clean", "broken", "-o", "out.parquet"],
         "broken: no usable image is left of 1 class: 'tulip' (tulip/1.jpg: file is not an image). "
-        "Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
+        "Repair the images, or leave the class out with --set data.leave_out_classes=[...].",
     ),
     "nothing usable at all": (
         ["clean", "junk", "-o", "out.parquet"],
@@ -62,7 +62,7 @@ CASES = {
     ),
     "fixes under another file's name": (
         ["fixes", "photos", "-o", "fixes.parquet"],
-        "fixes.parquet: fixes are a CSV list. Let the name end in .csv.",
+        "fixes.parquet: a fix list is a CSV file. Choose a name that ends in .csv.",
     ),
     "an empty path": (
         ["clean", "", "-o", "out.parquet"],
@@ -360,7 +360,7 @@ def test_odd_images_are_read_and_bad_ones_are_listed(shell, workshop, tmp_path):
     (bad / "nowhere.png").symlink_to(tmp_path / "gone.png")
     done = shell("clean", "photos", "-o", "p.parquet", cwd=tmp_path)
     assert done.lines == [
-        "clean: 8 images of 9 blurred: how this data is, not flagged",
+        "clean: 8 of 9 images blurred: typical of this data, not flagged",
         "clean: 9 images of 2 classes kept, 7 left out",
         "  böse/bomb.png: image has 100 megapixels, over the limit of 80",
         "  böse/empty.png: file is empty (0 bytes)",

@@ -125,7 +125,7 @@ def _flag_counts(dataset: Dataset) -> str:
 def _check_usable(dataset: Dataset) -> None:
     if not dataset.keep.any():
         none = f"none of the {len(dataset):,} files here is a usable image"
-        message = none if len(dataset) > 1 else "the only file here is no usable image"
+        message = none if len(dataset) > 1 else "the only file here is not a usable image"
         reasons = "; ".join(drop_reasons(dataset, 3))
         raise DataError(f"{message}: {reasons}.", where=dataset.shown_root)
     own_rows = dataset.rows()
@@ -138,7 +138,8 @@ def _check_usable(dataset: Dataset) -> None:
         raise DataError(
             f"no usable image is left of {count(len(empty), 'class', 'classes')}: {message}.",
             where=dataset.shown_root,
-            hint="Mend the images, or leave the class out with --set data.leave_out_classes=[...].",
+            hint="Repair the images, or leave the class out with "
+            "--set data.leave_out_classes=[...].",
         )
 
 

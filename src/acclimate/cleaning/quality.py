@@ -40,9 +40,9 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         found = fault.find(columns, measured, settings) & measured
         if 2 * found.sum() > measured.sum():
             if name != "grey":  # of which nobody wonders
-                shown = f"{count(int(found.sum()), 'image')} of {int(measured.sum()):,}"
+                shown = f"{int(found.sum()):,} of {count(int(measured.sum()), 'image')}"
                 context.progress.info(
-                    f"clean: {shown} {_readable(name)}: how this data is, not flagged"
+                    f"clean: {shown} {_readable(name)}: typical of this data, not flagged"
                 )
             continue
         for row in np.flatnonzero(found):

@@ -1,4 +1,4 @@
-"""Commands that turn a data set into something else: a list to edit, a clean copy."""
+"""Commands that write a fix list or a clean copy of a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 @recipe_flags
 @shared
 def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Write what the flags of DATA suggest as a list: edit it, then give it as --fix-list."""
+    """Write a fix list from the flags of DATA: edit it, then apply it with --fix-list."""
     from acclimate.cleaning.suggested_fixes import suggest_fixes
     from acclimate.data.sources.fix_list import fixes_as_csv
 
     if out.suffix.lower() != ".csv":
-        raise OutputError("fixes are a CSV list.", where=out, hint="Let the name end in .csv.")
+        raise OutputError(
+            "a fix list is a CSV file.", where=out, hint="Choose a name that ends in .csv."
+        )
     hint = "It may hold your decisions: choose a new file with --out."
     claim(out, is_ours=lambda _: True, replace=False, hint=hint)
     found = suggest_fixes(_dataset(data, flags)[0])
@@ -46,14 +48,14 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     required=True,
     help="A new folder; an archive (.zip, .tar, .tar.gz); a list (.csv, .tsv).",
 )
-@click.option("--lossless", is_flag=True, help="Write PNG throughout: the very same pixels.")
+@click.option("--lossless", is_flag=True, help="Write PNG files with exactly the same pixels.")
 @click.option("--force", is_flag=True, help="Replace the archive or list at --out.")
 @recipe_flags
 @shared
 def copy(data: str, out: Path, lossless: bool, force: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Write the images of DATA that are kept into a new folder or archive, without EXIF and GPS.
+    """Copy the kept images of DATA to a new folder or archive, without EXIF and GPS.
 
-    A name that ends in .csv or .tsv: a list of where they are.
+    If the name ends in .csv or .tsv, a list of the images is written instead.
     """
     from acclimate.data.export.copy_images import copy_images
 
@@ -66,7 +68,7 @@ def copy(data: str, out: Path, lossless: bool, force: bool, **flags: Any) -> Non
 
 
 def _dataset(data: str, flags: dict[str, Any]) -> "tuple[Dataset, Context]":
-    """What DATA names; without `inputs`, whose torch would take four seconds to come."""
+    """The data set at DATA; does not import `api.inputs`, since torch takes seconds to load."""
     from acclimate.cleaning.clean import load_or_clean
 
     recipe = read_recipe(flags, {}, section="clean")

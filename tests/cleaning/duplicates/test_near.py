@@ -76,7 +76,7 @@ def test_of_near_duplicates_in_two_splits_the_one_that_judges_stays(stays, goes)
     assert first["flags"] == ["near_leak", "near_duplicate"]
     assert second["flags"] == []
     assert recorder.lines == [
-        "clean: 1 image shows a picture that another split judges by (leak), left out"
+        "clean: 1 near-duplicate of an image in another split (leak), left out"
     ]
 
 
@@ -86,7 +86,7 @@ def test_the_policy_may_keep_a_leak_and_only_flag_it():
     first, _ = judged(*rows, settings=Clean(drop=()), recorder=recorder)
     assert (first["keep"], first["reasons"]) == (True, [])
     assert "near_leak" in first["flags"]
-    assert recorder.lines == ["clean: 1 image shows a picture that another split judges by (leak)"]
+    assert recorder.lines == ["clean: 1 near-duplicate of an image in another split (leak)"]
 
 
 def test_images_without_a_split_do_not_leak():
@@ -102,7 +102,7 @@ def test_near_duplicates_under_other_labels_are_told():
     assert all("near_label_conflict" in row["flags"] for row in rows[:2])
     assert rows[2]["flags"] == []
     assert recorder.lines == [
-        "clean: 2 images show a picture that stands under another label too",
+        "clean: 2 near-duplicates have different labels",
         "clean: 1 near-duplicate found",
     ]
 
@@ -194,7 +194,7 @@ def test_every_light_change_of_a_test_image_is_kept_out_of_training(photos):
     ]
     assert dataset.counts("test") == {"ant": 8, "bee": 8}
     assert recorder.lines[0] == (
-        "clean: 6 images show a picture that another split judges by (leak), left out"
+        "clean: 6 near-duplicates of an image in another split (leak), left out"
     )
 
 

@@ -92,7 +92,7 @@ def test_an_image_that_brings_the_decoder_down_is_told_and_the_others_are_seen(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "home"))
     found = list(measure_images(files, BOUNDS))
-    assert found.pop(20) == ImageStats(reason="image brings its decoder down")
+    assert found.pop(20) == ImageStats(reason="image crashes its decoder")
     assert found == [measure_image(path, BOUNDS) for i, path in enumerate(files) if i != 20]
 
 

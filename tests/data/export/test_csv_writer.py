@@ -99,8 +99,8 @@ def test_a_list_elsewhere_has_absolute_paths_and_says_how_to_read_it(dataset, ph
     place = tmp_path / "elsewhere" / "list.csv"
     copy_images(dataset, place, context=Context(progress=recorder))
     assert recorder.lines == [
-        "copy: 12 images outside the list's folder, by absolute path: "
-        "read the list with --set data.allow_outside=true"
+        "copy: 12 images outside the list's folder, listed by absolute path. "
+        "Read the list with --set data.allow_outside=true."
     ]
     with place.open(encoding="utf-8") as stream:
         assert {row["path"].startswith(f"{photos}/") for row in csv.DictReader(stream)} == {True}

@@ -149,5 +149,5 @@ def test_a_full_cache_is_told_once_and_changes_nothing(photos, here):
             assert np.array_equal(seen, CONTRACT.read(photos.path(int(row))))
         pictures.flush()
     assert here.progress.lines == [
-        f"pixel cache {here.cache / 'pixels'}: 1e-05 GB are full; images beyond are decoded again"
+        f"pixel cache {here.cache / 'pixels'}: 1e-05 GB are full; further images are decoded again"
     ]

@@ -278,7 +278,7 @@ def test_what_a_working_run_uses_is_not_taken_from_it(place, one_each):
     cache = full(place, 3 * ONE, IMAGES[:4])
     assert held(opened(place), IMAGES) == list(IMAGES[:3])
     assert cache.disabled_reason == (
-        f"pixel cache {place}: 2.88e-07 GB are full; images beyond are decoded again"
+        f"pixel cache {place}: 2.88e-07 GB are full; further images are decoded again"
     )
     cache.put(digest(IMAGES[5]), picture(IMAGES[5]))
     cache.flush()
@@ -320,7 +320,7 @@ def test_the_last_of_a_disk_is_left_to_others(place, monkeypatch):
     cache = add(place, [1])
     assert held(cache, [1]) == []
     assert cache.disabled_reason == (
-        f"pixel cache {place}: only 1 GB are free on the disk; images beyond are decoded again"
+        f"pixel cache {place}: less than 1 GB is free on the disk; further images are decoded again"
     )
 
 

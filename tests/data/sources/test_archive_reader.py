@@ -200,7 +200,7 @@ def test_a_header_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path, c
     with gzip.open(path, "wb") as stream:
         stream.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(8 << 20))
     told = refusal(path)
-    assert "archive is damaged or of a kind that cannot be read (a header of 3,221," in told
+    assert "archive is damaged or of an unsupported kind (a header of 3,221," in told
     assert unpacked_files(cache) == []
 
 

@@ -71,7 +71,7 @@ REFUSED = {
     "a column twice": (
         "path,label,label\n1.jpg,a,b\n",
         1,
-        "column 'label' stands twice. Name each column once.",
+        "column 'label' appears twice. Name each column once.",
     ),
 }
 
@@ -84,7 +84,7 @@ def test_a_line_of_another_shape_is_told_with_its_number(written, text, line, me
 
 def test_text_that_is_not_utf_8_is_told_with_its_line(written):
     path = written("path,label\n0.jpg,the\n1.jpg,café\n2.jpg,thé\n".encode("latin-1"))
-    assert refusal(path) == f"{path}:3: list is no UTF-8 text. Save it as CSV in UTF-8."
+    assert refusal(path) == f"{path}:3: list is not UTF-8 text. Save it as CSV in UTF-8."
 
 
 def test_a_comma_at_the_end_of_every_line_harms_nothing(written):

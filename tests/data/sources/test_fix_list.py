@@ -114,7 +114,7 @@ BAD = {
     "rose/1.png,rose,,,,": "action '' is unknown. Known: drop, keep, relabel.",
     "rose/1.png,rose,,relabel,,": "suggested_label is empty. Write the new label there.",
     "rose/1.png,rose,daisi,relabel,,": (
-        "label 'daisi' is no class of the data. Did you mean 'daisy'?"
+        "label 'daisi' is not a class of the data. Did you mean 'daisy'?"
     ),
     "rose/1.png,tulip,,drop,,": "image 'rose/1.png' is 'rose' now, and was 'tulip' in the list.",
 }

@@ -117,7 +117,7 @@ def test_a_line_that_is_no_object_is_told_with_its_number(folder, bad):
     path = folder / "metadata.jsonl"
     path.write_text('{"file_name": "1.png", "label": "cat"}\n\n' + bad + "\n")
     assert refusal(folder) == (
-        f"{path}:3: line is no JSON object. "
+        f"{path}:3: line is not a JSON object. "
         'Write one image a line: {"file_name": "1.jpg", "label": "cat"}.'
     )
 

@@ -186,7 +186,7 @@ def test_images_beside_the_class_folders_are_counted_and_left_out(photos, place)
     dataset = read(photos)
     assert dataset.paths == ["daisy/b.jpg", "rose/a.jpg"]
     assert dataset.notes == (
-        "1 image beside the class folders, with no class: left out.",
+        "1 image outside the class folders: left out.",
     )  # fmt: skip
 
 
@@ -650,7 +650,7 @@ def test_images_inside_a_parquet_table_are_no_paths(photos):
     pq.write_table(pa.table({"image": images, "label": ["rose"]}), photos / "list.parquet")
     assert refusal(photos / "list.parquet") == (
         f"{photos / 'list.parquet'}: column 'image' holds struct<bytes: binary, path: string>, "
-        "and no paths. Write the images as files, and a list of their paths."
+        "not paths. Write the images as files, and a list of their paths."
     )
 
 

@@ -86,11 +86,11 @@ def _report(findings: Findings, context: Context) -> None:
     leaks, conflicts = findings.found["leak"], findings.found["label_conflict"]
     if leaks:
         context.progress.info(
-            f"clean: {count(leaks, 'copy stands', 'copies stand')} in more than one split (leak)"
+            f"clean: {count(leaks, 'copy is', 'copies are')} in more than one split (leak)"
         )
     if conflicts:
         context.progress.info(
-            f"clean: {count(conflicts, 'copy stands', 'copies stand')} under different labels"
+            f"clean: {count(conflicts, 'copy has', 'copies have')} different labels"
         )
     dropped = findings.dropped.total()
     if dropped:

@@ -133,13 +133,12 @@ def _report(findings: Findings, context: Context) -> None:
     if leaks:
         gone = ", left out" if findings.dropped["near_leak"] else ""
         context.progress.info(
-            f"clean: {count(leaks, 'image shows', 'images show')} a picture that another split "
-            f"judges by (leak){gone}"
+            f"clean: {count(leaks, 'near-duplicate')} of an image in another split (leak){gone}"
         )
     if conflicts:
         context.progress.info(
-            f"clean: {count(conflicts, 'image shows', 'images show')} a picture that stands under "
-            "another label too"
+            f"clean: {count(conflicts, 'near-duplicate has', 'near-duplicates have')} "
+            "different labels"
         )
     others = findings.found["near_duplicate"] - leaks
     if others:

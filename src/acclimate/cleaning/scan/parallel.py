@@ -94,7 +94,7 @@ class _Workers:
         if rows is not None:
             return [_from_row(row) for row in rows]
         if len(paths) == 1:
-            return [ImageStats(reason="image brings its decoder down")]
+            return [ImageStats(reason="image crashes its decoder")]
         return [stats for path in paths for stats in self.measure([path])]
 
     def _start(self) -> subprocess.Popen[bytes]:

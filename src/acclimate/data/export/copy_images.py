@@ -102,7 +102,7 @@ def copy_images(
 def _check_folder(dataset: Dataset, folder: Path) -> None:
     if folder.suffix.lower() == ".parquet":
         raise OutputError(
-            "a copy is no Parquet table.",
+            "a copy is not a Parquet table.",
             where=folder,
             hint="acclimate clean writes one; choose a folder, an archive or a .csv list.",
         )
@@ -110,7 +110,7 @@ def _check_folder(dataset: Dataset, folder: Path) -> None:
     claim(folder, is_ours=lambda _: True, replace=False, is_folder=True, hint=hint)
     if folder.resolve().is_relative_to(dataset.root.resolve()):
         raise OutputError(
-            f"this lies inside the data's own folder {dataset.root}.",
+            f"this place is inside the data's own folder {dataset.root}.",
             where=folder,
             hint="Choose a place beside it with --out.",
         )

@@ -50,7 +50,7 @@ def write_csv(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int:
     write_atomic(path, buffer.getvalue())
     if outside:
         context.progress.info(
-            f"copy: {count(outside, 'image')} outside the list's folder, by absolute path: "
-            "read the list with --set data.allow_outside=true"
+            f"copy: {count(outside, 'image')} outside the list's folder, listed by absolute path. "
+            "Read the list with --set data.allow_outside=true."
         )
     return len(rows)

@@ -263,12 +263,12 @@ class PixelCache:
         if used + new_bytes > self.max_bytes:
             self.disabled_reason = (
                 f"pixel cache {self.folder}: {self.max_bytes / GB:g} GB are full; "
-                "images beyond are decoded again"
+                "further images are decoded again"
             )
         elif free_bytes(self.folder) - new_bytes < _MIN_FREE_BYTES:
             self.disabled_reason = (
-                f"pixel cache {self.folder}: only {_MIN_FREE_BYTES / GB:g} GB are free on "
-                "the disk; images beyond are decoded again"
+                f"pixel cache {self.folder}: less than {_MIN_FREE_BYTES / GB:g} GB is free on "
+                "the disk; further images are decoded again"
             )
         return self.disabled_reason is None
 

@@ -103,7 +103,7 @@ def _unpack(location: Path, part: Path, max_bytes: int) -> None:
                 room -= target.stat().st_size
     except _READ_ERRORS as error:
         raise DataError(
-            f"archive is damaged or of a kind that cannot be read ({reason(error)}).",
+            f"archive is damaged or of an unsupported kind ({reason(error)}).",
             where=location,
             hint="Pack it again, or give the folder itself.",
         ) from error

@@ -77,7 +77,7 @@ def _lines(location: Path) -> Iterator[Line]:
                     yield Line(number, dict(zip(columns, [*cells, *[None] * len(columns)])))  # noqa: B905 - padded
     except UnicodeError as error:
         raise DataError(
-            "list is no UTF-8 text.",
+            "list is not UTF-8 text.",
             where=f"{location}:{_first_not_text(location)}",
             hint="Save it as CSV in UTF-8.",
         ) from error
@@ -114,7 +114,7 @@ def _check_header(columns: Sequence[str], delimiter: str, location: Path) -> Non
     twice = next((name for name in columns if columns.count(name) > 1 and name.strip()), None)
     if twice is not None:
         raise DataError(
-            f"column {twice!r} stands twice.", where=f"{location}:1", hint="Name each column once."
+            f"column {twice!r} appears twice.", where=f"{location}:1", hint="Name each column once."
         )
 
 

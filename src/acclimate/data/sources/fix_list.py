@@ -175,7 +175,7 @@ def _fault(
         if fix.suggested is None:
             return "suggested_label is empty. Write the new label there."
         if fix.suggested not in classes:
-            return f"label {fix.suggested!r} is no class of the data. " + near_names(
+            return f"label {fix.suggested!r} is not a class of the data. " + near_names(
                 fix.suggested, classes
             )
     return None

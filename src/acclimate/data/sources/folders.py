@@ -31,7 +31,9 @@ def list_folder(location: Path, source: Source, notes: list[str]) -> Iterator[Ro
     if {"train", "val", "test"} & set(splits.values()) and "train" in splits.values():
         known = [name for name in names if splits[name]]
         if len(known) > 1 or len(names) == 1:
-            notes += [f"{location.name}/{n} is no split: left out." for n in names if not splits[n]]
+            notes += [
+                f"{location.name}/{n} is not a split: left out." for n in names if not splits[n]
+            ]
             for name in known:
                 yield from _split_folder(location, name, str(splits[name]), source, notes)
             _note_loose_files(location, notes)
@@ -97,7 +99,7 @@ def _class_images(
             reason = "link leads in a circle" if circle else "link leads out of the folder"
         yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
     if empty and label is not None:
-        notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: no class.")
+        notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: not a class.")
 
 
 def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterator[Path]:
@@ -136,9 +138,7 @@ def raise_unreadable(error: OSError) -> NoReturn:
 def _note_loose_files(location: Path, notes: list[str]) -> None:
     loose = [p for p in location.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
     if loose:
-        notes.append(
-            f"{count(len(loose), 'image')} beside the class folders, with no class: left out."
-        )
+        notes.append(f"{count(len(loose), 'image')} outside the class folders: left out.")
 
 
 def is_junk(name: str) -> bool:

@@ -113,7 +113,7 @@ def _json_cells(line: bytes, where: str) -> dict[str, str | None]:
         record = None
     if not isinstance(record, dict):
         raise DataError(
-            "line is no JSON object.",
+            "line is not a JSON object.",
             where=where,
             hint='Write one image a line: {"file_name": "1.jpg", "label": "cat"}.',
         )

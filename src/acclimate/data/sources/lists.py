@@ -81,7 +81,7 @@ def _check_paths(column: pa.Field, location: Path) -> None:
     text = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
     if not any(is_text(kind) for is_text in text):
         raise DataError(
-            f"column {column.name!r} holds {kind}, and no paths.",
+            f"column {column.name!r} holds {kind}, not paths.",
             where=location,
             hint="Write the images as files, and a list of their paths.",
         )
