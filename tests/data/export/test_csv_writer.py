@@ -153,7 +153,7 @@ def test_force_replaces_no_folder(dataset, photos):
 
 
 def test_other_endings_and_lossless_lists_are_refused(dataset, tmp_path):
-    with pytest.raises(OutputError, match="a copy is no Parquet table"):
+    with pytest.raises(OutputError, match="a copy is not a Parquet table"):
         copy_images(dataset, tmp_path / "copy.parquet")
     with pytest.raises(OutputError, match="a list leaves the images as they are"):
         copy_images(dataset, tmp_path / "copy.csv", lossless=True)

@@ -317,7 +317,7 @@ def test_a_file_of_an_image_is_read(tmp_path):
 
 def test_a_pipe_with_the_name_of_an_image_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UnreadableImage, match=r"pipe\.png: is no regular file\."):
+    with pytest.raises(UnreadableImage, match=r"pipe\.png: is not a regular file\."):
         read_image(tmp_path / "pipe.png")
 
 

@@ -232,7 +232,9 @@ def test_a_name_that_stands_twice_is_refused(tmp_path, name):
 
 
 def test_a_file_that_is_also_a_folder_is_told(tmp_path):
-    assert "archive is damaged or of a kind" in refusal(a_zip(tmp_path, "rose/0.png/1.png"))
+    assert "archive is damaged or of an unsupported kind" in refusal(
+        a_zip(tmp_path, "rose/0.png/1.png")
+    )
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz", "a.tar.xz"])

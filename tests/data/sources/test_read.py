@@ -195,7 +195,7 @@ def test_images_beside_the_folders_of_a_split_layout_are_counted_too(photos, pla
     put(photos, "train/rose/a.jpg", "test/rose/b.jpg", place)
     dataset = read(photos)
     assert len(dataset) == 2
-    assert any(note.startswith("1 image beside") for note in dataset.notes)
+    assert any(note.startswith("1 image outside") for note in dataset.notes)
 
 
 def test_an_empty_class_folder_is_named(photos):
