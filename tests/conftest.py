@@ -38,7 +38,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from kit import classifier_once, made_once, tiny_classifier
+from kit import classifier_once, export_once, made_once, tiny_classifier
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
 # Without deadlines: how long an example takes is the machine's affair.
@@ -65,6 +65,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports(shared: Path) -> None:
+    """No network is exported twice."""
+    export_once(shared / "exports")
 
 
 @pytest.fixture(scope="session")

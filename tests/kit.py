@@ -1,9 +1,10 @@
 """Builders and one progress recorder that many tests share."""
 
+import hashlib
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from torch.nn import functional
 
 from acclimate.context import derive_seed
 from acclimate.data.images.contract import InputContract
+from acclimate.errors import OutputError
+from acclimate.files import write_atomic
 from acclimate.models.classifier import Classifier
+from acclimate.models.onnx.export import EXPORTERS, export_network
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
@@ -44,6 +48,32 @@ def made_once(place: Path, make: Callable[[Path], object]) -> Path:
 def classifier_once(place: Path, make: Callable[[], Classifier]) -> Classifier:
     """The classifier that `make()` returns, trained once per test run."""
     return Classifier.load(made_once(place, lambda folder: make().save(folder / "model")) / "model")
+
+
+def export_once(folder: Path) -> None:
+    """Exports a network to ONNX once per test run; the same one again is read from the folder.
+
+    An export takes seconds for the smallest network, and pruning, quantizing and every resumed
+    run export networks that were exported before.
+    """
+    folder.mkdir(exist_ok=True)
+
+    def export(network, image_size, output):
+        key = hashlib.blake2b(repr((network, image_size, output)).encode(), digest_size=16)
+        for module in network.modules():
+            key.update(repr((type(module), module.training)).encode())
+        for name, tensor in network.state_dict().items():
+            key.update(repr((name, tensor.dtype, tensor.shape)).encode())
+            key.update(tensor.numpy().tobytes())
+        place = folder / key.hexdigest()
+        if place.exists():
+            return place.read_bytes()
+        graph = export_network(network, image_size, output)
+        with suppress(OutputError):  # some tests run on a disk that is full
+            write_atomic(place, graph)
+        return graph
+
+    EXPORTERS["onnx"] = export
 
 
 @dataclass

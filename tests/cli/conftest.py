@@ -36,17 +36,17 @@ IMPORTED = (
     "mlflow.store.model_registry.sqlalchemy_store",
 )  # fmt: skip
 
-SERVER = (
-    f"TESTS = {str(Path(__file__).parents[1])!r}"
-    + """
+SERVER = """
 import importlib, json, os, resource, runpy, sys, traceback
+from pathlib import Path
 
-sys.path.insert(0, TESTS)
-from kit import tiny_pretrained
+sys.path.insert(0, os.environ["TESTS"])
+from kit import export_once, tiny_pretrained
 from acclimate.models.pretrained import PRETRAINED
 
 for name in sys.argv[2:]:
     importlib.import_module(name)
+export_once(Path(os.environ["EXPORTS"]))
 ended = {}
 for line in sys.stdin:
     job = json.loads(line)
@@ -86,7 +86,6 @@ finally:
     # Not the usual way out: libraries would join threads that only the first process has.
     os._exit(code)
 """
-)
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,11 @@ class Shell:
 
     script = SCRIPT
 
-    def __init__(self, home: Path, logs: Path) -> None:
+    def __init__(self, home: Path, logs: Path, shared: Path) -> None:
         self.home, self.logs, self.number = home, logs, 0
         self.env = {
             "HOME": str(home),
-            "XDG_CACHE_HOME": str(home / "cache"),
+            "XDG_CACHE_HOME": str(shared / "cache"),
             "XDG_CONFIG_HOME": str(home / "config"),
             # Two cores shared with other processes: threads that wait for each other cost more.
             "OMP_NUM_THREADS": "1",
@@ -152,7 +151,10 @@ class Shell:
         self.server = subprocess.Popen(
             [sys.executable, "-c", SERVER, str(SCRIPT), *IMPORTED],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-            env={**os.environ, **self.env},
+            env={
+                **os.environ, **self.env,
+                "TESTS": str(Path(__file__).parents[1]), "EXPORTS": str(shared / "exports"),
+            },
         )  # fmt: skip
         self.started: list[Running] = []
 
@@ -210,9 +212,9 @@ class Shell:
 
 
 @pytest.fixture(scope="session")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def shell(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Shell]:
     """Runs the command in a folder that is given."""
-    shell = Shell(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("logs"))
+    shell = Shell(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("logs"), shared)
     yield shell
     shell.close()
 

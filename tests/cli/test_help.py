@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -108,7 +109,7 @@ def test_doctor_says_what_is_here(acclimate, shell):
     assert done.code == 0
     for word in ("device", "cores", "8-bit arithmetic", "free disk here", "torch", "onnxruntime"):
         assert f"│ {word} " in done.out
-    assert str(shell.home / "cache" / "acclimate") in done.out
+    assert str(Path(shell.env["XDG_CACHE_HOME"]) / "acclimate") in done.out
 
 
 def test_doctor_answers_programs_in_json(acclimate):
