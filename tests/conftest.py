@@ -181,3 +181,15 @@ def evaluations(
 def blank(dataset):
     """A small network that has the digits' classes and knows nothing of them. Never changed."""
     return tiny_classifier(dataset.classes)
+
+
+@pytest.fixture(scope="session")
+def trained(
+    blank: Classifier, dataset: Dataset, policy: Policy, shared: Path, context: Context
+) -> Classifier:
+    """The same network after it was trained on the digits. Never changed."""
+    settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
+    return classifier_once(
+        shared / "trained",
+        lambda: fine_tune(blank, dataset, policy, settings, context=context),
+    )

@@ -12,8 +12,6 @@ from acclimate.compression.prune import prune, structured
 from acclimate.compression.settings import Prune
 from acclimate.data.dataset import SPLITS
 from acclimate.errors import DataError, ModelFileError
-from acclimate.fine_tuning.fine_tune import fine_tune
-from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier, StepRecord
 from acclimate.models.onnx.export import agreement, read_metadata, to_onnx
 from acclimate.models.pretrained import wrap
@@ -49,14 +47,6 @@ def untrained(architecture, dataset, image_size=32):
 
 def parameters(network):
     return sum(p.numel() for p in network.parameters())
-
-
-@pytest.fixture(scope="module")
-def trained(dataset, policy, context):
-    """A small network trained on the digits. Never changed."""
-    settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
-    start = untrained("test_efficientnet", dataset)
-    return fine_tune(start, dataset, policy, settings, context=context)
 
 
 @pytest.fixture(scope="module")

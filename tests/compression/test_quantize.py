@@ -12,20 +12,16 @@ from acclimate.compression.quantize import quantize
 from acclimate.compression.settings import Quantize
 from acclimate.compression.static_int8 import SCHEMES, quantize_with
 from acclimate.errors import DataError
-from acclimate.fine_tuning.fine_tune import fine_tune
-from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import export, from_onnx, read_metadata
 from acclimate.models.runtime import run_onnx, run_torch
-from kit import CONTRACT, Recorder, tiny_classifier
+from kit import CONTRACT, Recorder
 
 
 @pytest.fixture(scope="module")
-def trained(dataset, policy, context):
+def trained(trained, dataset):
     """A small network trained on the digits, exported. Never changed."""
-    start = tiny_classifier(dataset.classes)
-    settings = FineTune(epochs=6, batch_size=18, learning_rate=1e-2)
-    return export(fine_tune(start, dataset, policy, settings, context=context), dataset)
+    return export(trained, dataset)
 
 
 @pytest.fixture(scope="module")

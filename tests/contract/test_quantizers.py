@@ -9,22 +9,17 @@ import pytest
 
 from acclimate.compression.quantize import QUANTIZERS
 from acclimate.compression.settings import Quantize, QuantizerName
-from acclimate.fine_tuning.fine_tune import fine_tune
-from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.onnx.export import read_metadata, to_onnx, with_metadata
 from acclimate.models.runtime import open_session
-from kit import CONTRACT, tiny_classifier
+from kit import CONTRACT
 
 every = pytest.mark.parametrize("name", QUANTIZERS)
 
 
 @pytest.fixture(scope="module")
-def exported(dataset, policy, context):
-    """A small network that learnt the digits, with its graph. Never changed."""
-    start = tiny_classifier(dataset.classes)
-    settings = FineTune(epochs=4, batch_size=18, learning_rate=1e-2)
-    model = fine_tune(start, dataset, policy, settings, context=context)
-    return replace(model, graph=to_onnx(model))
+def exported(trained):
+    """A small network trained on the digits, with its graph. Never changed."""
+    return replace(trained, graph=to_onnx(trained))
 
 
 @pytest.fixture(scope="module")
