@@ -25,17 +25,17 @@ for _variable in ("ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_T
 _PUBLIC = {
     "augment": "acclimate.api.stages",
     "clean": "acclimate.api.stages",
-    "compare": "acclimate.api.stages",
+    "compare": "acclimate.api.models",
     "distill": "acclimate.api.stages",
-    "evaluate": "acclimate.api.stages",
-    "export": "acclimate.api.stages",
+    "evaluate": "acclimate.api.models",
+    "export": "acclimate.api.models",
     "fine_tune": "acclimate.api.fine_tune",
     "inspect": "acclimate.api.stages",
-    "predict": "acclimate.api.stages",
+    "predict": "acclimate.api.models",
     "probe": "acclimate.api.stages",
     "prune": "acclimate.api.stages",
     "quantize": "acclimate.api.stages",
-    "read_onnx": "acclimate.api.stages",
+    "read_onnx": "acclimate.api.models",
     "search": "acclimate.api.search",
     "AcclimateError": "acclimate.errors",
     "Classifier": "acclimate.models.classifier",
@@ -55,19 +55,19 @@ __all__ = sorted([*_PUBLIC, "__version__"])
 
 if TYPE_CHECKING:
     from acclimate.api.fine_tune import fine_tune as fine_tune
+    from acclimate.api.models import compare as compare
+    from acclimate.api.models import evaluate as evaluate
+    from acclimate.api.models import export as export
+    from acclimate.api.models import predict as predict
+    from acclimate.api.models import read_onnx as read_onnx
     from acclimate.api.search import search as search
     from acclimate.api.stages import augment as augment
     from acclimate.api.stages import clean as clean
-    from acclimate.api.stages import compare as compare
     from acclimate.api.stages import distill as distill
-    from acclimate.api.stages import evaluate as evaluate
-    from acclimate.api.stages import export as export
     from acclimate.api.stages import inspect as inspect
-    from acclimate.api.stages import predict as predict
     from acclimate.api.stages import probe as probe
     from acclimate.api.stages import prune as prune
     from acclimate.api.stages import quantize as quantize
-    from acclimate.api.stages import read_onnx as read_onnx
     from acclimate.context import Context as Context
     from acclimate.data.dataset import Dataset as Dataset
     from acclimate.data.images.contract import InputContract as InputContract

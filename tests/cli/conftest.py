@@ -30,7 +30,7 @@ SCRIPT = Path(sys.executable).parent / "acclimate"
 TINY = "timm:test_efficientnet"
 TIMEOUT_S = 290
 IMPORTED = (
-    "acclimate.api.stages", "acclimate.pipeline.run", "acclimate.doctor",
+    "acclimate.api.stages", "acclimate.api.models", "acclimate.pipeline.run", "acclimate.doctor",
     "acclimate.reporting.report", "acclimate.registry.versions", "acclimate.terminal",
     "torch.onnx", "onnxscript", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",

@@ -1,4 +1,4 @@
-"""The stages as Python functions, under the names of their commands.
+"""The stages up to a finished model as Python functions, under the names of their commands.
 
 A model is a name, a folder, a file or a `torch.nn.Module`; data is a folder, a list or a `Dataset`;
 settings are keywords. `lr` is short for `learning_rate`.
@@ -13,7 +13,6 @@ from acclimate.api.inputs import (
     AnyTeachers,
     as_context,
     as_dataset,
-    as_evaluation_data,
     as_policy,
     as_teachers,
 )
@@ -33,23 +32,13 @@ from acclimate.data.sources.read import read
 from acclimate.distillation.distill import distill as _distill
 from acclimate.distillation.settings import Distill
 from acclimate.errors import RecipeError
-from acclimate.evaluation.comparison import Comparison
-from acclimate.evaluation.comparison import compare as _compare
-from acclimate.evaluation.evaluate import Evaluation
-from acclimate.evaluation.evaluate import evaluate as _evaluate
-from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.probe import probe as _probe
 from acclimate.features.settings import Probe
 from acclimate.inspection.inspect import inspect as _inspect
 from acclimate.inspection.settings import Inspect
 from acclimate.models.classifier import Classifier
-from acclimate.models.onnx.export import export as _export
-from acclimate.models.onnx.export import from_onnx
-from acclimate.models.settings import Export, OnnxFile
 from acclimate.progress import Progress, silent
 from acclimate.registry.resolve import AnyModel, as_classifier, resized_classifier
-from acclimate.serving.predict import Prediction, find_images
-from acclimate.serving.predict import predict as _predict
 from acclimate.settings import from_keywords
 
 
@@ -310,148 +299,3 @@ def quantize(
     return _quantize(
         as_classifier(model, registry=here.registry), found, policy, made, context=here
     )
-
-
-def read_onnx(
-    path: str | Path,
-    **settings: Any,  # noqa: ANN401 - fields of OnnxFile
-) -> Classifier:
-    """Reads an ONNX file as a classifier; see `acclimate.models.onnx.export.from_onnx`.
-
-    Args:
-        path: The file, of any maker.
-        **settings: Fields of `OnnxFile`: classes and input contract. Without any they are read
-            from the file, or from the file beside it.
-
-    Returns:
-        The classifier: it can be evaluated, compared, registered, and used as a teacher.
-
-    Example:
-        >>> model = acclimate.read_onnx("leaf.model/model.onnx")
-        >>> model.classes
-        ('one', 'seven')
-    """
-    return from_onnx(Path(path), from_keywords(OnnxFile, settings) if settings else None)
-
-
-def export(
-    model: AnyModel,
-    data: AnyData,
-    *,
-    context: Context | None = None,
-    progress: Progress | None = None,
-    **settings: Any,  # noqa: ANN401 - fields of Export
-) -> Classifier:
-    """Exports a model to ONNX, checked on real images; see `acclimate.models.onnx.export.export`.
-
-    Args:
-        model: A model with a PyTorch network.
-        data: Folder, list or data set: the graph is compared with PyTorch on its images.
-        context: Device, progress.
-        progress: Receives messages and progress, in place of the context's.
-        **settings: Fields of `Export`.
-
-    Returns:
-        The classifier with its graph, which `save` writes as `model.onnx`.
-
-    Example:
-        >>> model = acclimate.export("leaf.model", "photos/")
-        >>> model.save(Path("exported.model"))
-        >>> Path("exported.model/model.onnx").is_file()
-        True
-    """
-    here = as_context(context, progress=progress)
-    made = from_keywords(Export, settings)
-    start = as_classifier(model, registry=here.registry)
-    return _export(start, as_dataset(data, context=here), made, context=here)
-
-
-def evaluate(
-    model: AnyModel,
-    data: AnyData,
-    *,
-    name: str | None = None,
-    context: Context | None = None,
-    progress: Progress | None = None,
-    **settings: Any,  # noqa: ANN401 - fields of Evaluate
-) -> Evaluation:
-    """Measures a model on the test images; see `acclimate.evaluation.evaluate.evaluate`.
-
-    Args:
-        model: A model of the data's classes.
-        data: Folder, list or data set; images without a split are all test images.
-        name: The name in tables.
-        context: Seed, device, progress.
-        progress: Receives messages and progress, in place of the context's.
-        **settings: Fields of `Evaluate`.
-
-    Returns:
-        The evaluation: metrics with intervals, latency, size.
-
-    Example:
-        >>> evaluation = acclimate.evaluate("leaf.model", "photos/", latency=False)
-        >>> evaluation.metrics["home"]["accuracy"].value > 0.5
-        True
-    """
-    here = as_context(context, progress=progress)
-    made = from_keywords(Evaluate, settings)
-    dataset = as_evaluation_data(data, context=here)
-    start = as_classifier(model, registry=here.registry)
-    return _evaluate(start, dataset, made, context=here, name=name)
-
-
-def compare(
-    before: Evaluation | str | Path,
-    after: Evaluation | str | Path,
-    **settings: Any,  # noqa: ANN401 - fields of Compare
-) -> Comparison:
-    """Compares two evaluations on the same images; see `acclimate.evaluation.comparison.compare`.
-
-    Args:
-        before: The evaluation of the champion, or its folder.
-        after: The evaluation of the challenger, or its folder.
-        **settings: Fields of `Compare`.
-
-    Returns:
-        The comparison.
-
-    Example:
-        >>> before = acclimate.evaluate("leaf.model", "photos/", latency=False)
-        >>> acclimate.compare(before, before, margin=20).verdict
-        'as good'
-    """
-    loaded = [e if isinstance(e, Evaluation) else Evaluation.load(Path(e)) for e in (before, after)]
-    return _compare(loaded[0], loaded[1], from_keywords(Compare, settings))
-
-
-def predict(
-    model: AnyModel,
-    images: str | Path | Iterable[str | Path],
-    *,
-    top: int = 1,
-    tta: bool = False,
-    device: str = "auto",
-) -> list[Prediction]:
-    """Classifies one image, a folder of images, or a list of paths.
-
-    Args:
-        model: Name, folder, file or classifier.
-        images: A file, a folder, or paths.
-        top: How many classes to return for each image, the most probable first.
-        tta: Average the probabilities over views that keep the label (test-time augmentation).
-        device: "auto", "cpu", "cuda", …
-
-    Returns:
-        One prediction for each image.
-
-    Example:
-        >>> [prediction] = acclimate.predict("leaf.model", "photo.jpg", top=2)
-        >>> sorted(prediction.classes)
-        ['one', 'seven']
-    """
-    if isinstance(images, (str, Path)):
-        paths = find_images(Path(images))
-    else:
-        paths = [Path(image) for image in images]
-    here = Context(device=device)
-    return list(_predict(as_classifier(model), paths, top=top, tta=tta, context=here))
