@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import typing
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -161,36 +162,24 @@ def test_rooms_hold_only_a_docstring_in_their_init():
         assert isinstance(body[0], ast.Expr), path
 
 
-THIRD_PARTY = (
-    "click", "lightning_fabric", "mlflow", "numpy", "onnx", "onnxruntime", "optuna", "PIL",
-    "pyarrow.parquet", "pydantic", "rich.console", "safetensors.torch", "scipy.stats", "sklearn",
-    "timm", "torch", "torch.onnx", "torchvision", "yaml",
-)  # fmt: skip
-FORKS = """
-import importlib, os, sys, traceback, warnings
-
-warnings.simplefilter("ignore")
-for name in sys.argv[1].split():
-    importlib.import_module(name)
-for name in sys.argv[2:]:
-    if os.fork() == 0:
-        try:
-            importlib.import_module(name)
-        except BaseException:
-            print(name, traceback.format_exc(), flush=True)
-        os._exit(0)
-    os.wait()
-"""
+def _imports(path):
+    """The modules of the package that one imports when it is imported itself."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "acclimate":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
 
 
 def test_every_module_can_be_imported_by_itself():
-    """Each one in a process that has imported other libraries and no other module of ours."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run(
-        [sys.executable, "-c", FORKS, " ".join(THIRD_PARTY), *MODULES],
-        capture_output=True, text=True, check=True, env={**os.environ, **quiet},
-    )  # fmt: skip
-    assert done.stdout == ""
+    """All can be imported, and none needs itself: so no order of imports is wrong."""
+    for name in MODULES:
+        import_module(name)
+    graph = {_name(path): set(_imports(path)) for path in _modules()}
+    order = list(TopologicalSorter(graph).static_order())  # refuses a circle
+    assert len(order) == len(graph) > 100
 
 
 def test_every_error_is_raised_somewhere():
@@ -200,5 +189,6 @@ def test_every_error_is_raised_somewhere():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    assert [kind.__name__ for kind in kinds if kind.__name__ not in made] == []
+    kinds = {name for name in vars(errors) if name in errors.__doc__.split()}
+    assert len(kinds) > 5
+    assert kinds - made == set()
