@@ -94,7 +94,7 @@ CASES = {
     "a parquet that is none": (
         ["clean", "fake.parquet", "-o", "out.parquet"],
         "fake.parquet: list cannot be read (Parquet magic bytes not found in footer. Either the "
-        "file is corrupted or this is not a parquet file.).",
+        "file is corrupted or this is not a parquet file).",
     ),
     "no such recipe": (
         ["run", "--recipe", "mine.yaml"],

@@ -1,4 +1,4 @@
-"""The stage: look at every image once, say which can be used, split the rest."""
+"""The cleaning stage: checks every image once, drops what cannot be used, splits the rest."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,25 +23,25 @@ _HERE = Context()
 
 
 def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _HERE) -> Dataset:
-    """Decides which images are kept, and gives a split to those that have none.
+    """Decides which images are kept, and assigns a split to those without one.
 
-    Nothing of the user's is moved, changed or deleted: a dropped image is a row with
-    `keep=False` and its reasons.
+    No file is moved, changed or deleted: a dropped image is a row with `keep=False` and its
+    reasons.
 
     Args:
-        dataset: As `read` listed it.
-        settings: What is looked for, and how the rest is split.
+        dataset: As returned by `read`.
+        settings: Which checks run, what they drop, and how the rest is split.
         context: The run.
 
     Returns:
-        The same rows, judged and split.
+        The same rows, checked and split.
 
     Raises:
-        DataError: Too little is left to learn from.
+        DataError: A class has no usable image, or there is none at all.
     """
     for name in settings.checks:
         dataset = CHECKS[name].run(dataset, settings, context)
-    # The thumbnails have served: what is kept of an image is what was found.
+    # Thumbnails are needed during cleaning only; they are not saved.
     dataset = dataset.with_columns({"thumbnail": [None] * len(dataset)})
     _check_usable(dataset)
     dataset = split(dataset, val=settings.val, test=settings.test, seed=context.seed_for("split"))
@@ -60,7 +60,7 @@ def clean(dataset: Dataset, settings: Clean = _DEFAULT, *, context: Context = _H
 
 
 def _empty_splits(dataset: Dataset, settings: Clean) -> list[str]:
-    """Splits that were to have images and got none: of few images, or few groups."""
+    """Splits that should have images and got none: there are too few images or groups."""
     if not (dataset.keep & (dataset.labels >= 0)).any():
         return []
     wanted = {"train": settings.test < 1, "val": settings.val > 0, "test": settings.test > 0}
@@ -74,19 +74,19 @@ def load_or_clean(
     settings: Clean = _DEFAULT,
     context: Context = _HERE,
 ) -> Dataset:
-    """The data set at a place: one that was saved, or images that are read, cleaned and split.
+    """Loads a saved data set, or reads, cleans and splits images.
 
     Args:
-        place: Saved data set, folder, archive or list.
+        place: A saved data set, a folder, an archive or a list.
         source: How a folder, archive or list is read.
         settings: How it is cleaned and split.
         context: The run.
 
     Returns:
-        A data set that stages can use.
+        A data set with splits.
 
     Raises:
-        DataError: There is nothing usable.
+        DataError: There is no usable image.
     """
     if is_saved_dataset(place):
         return Dataset.load(place)
@@ -94,17 +94,17 @@ def load_or_clean(
 
 
 def drop_reasons(dataset: Dataset, most: int) -> list[str]:
-    """The first images that were left out, each with its reason.
+    """Lists the first dropped images, each with its reason.
 
     Args:
         dataset: Cleaned.
-        most: How many to name.
+        most: The largest number of images to list.
 
     Returns:
-        Lines such as "roses/12.jpg: file is empty (0 bytes)", and how many more there are.
+        Lines such as "roses/12.jpg: file is empty (0 bytes)"; the last one counts the rest.
     """
     flags = dataset.table["flags"].to_pylist()
-    # What falsifies figures comes first, then the table's order.
+    # Leaks and label conflicts first, then the order of the table.
     rows = sorted(
         np.flatnonzero(~dataset.keep).tolist(),
         key=lambda row: severity(flags[row]) is None,
@@ -144,9 +144,9 @@ def _check_usable(dataset: Dataset) -> None:
 
 
 def _without_images(name: str, dataset: Dataset) -> str:
-    """A class, and why its first image that is left out cannot be used."""
+    """A class, with the reason why its first dropped image cannot be used."""
     dropped = np.flatnonzero((dataset.labels == dataset.classes.index(name)) & ~dataset.keep)
-    if not len(dropped):  # all its images are of test domains
+    if not len(dropped):  # all its images belong to other domains
         return repr(name)
     return f"{name!r} ({_with_reason(int(dropped[0]), dataset)})"
 

@@ -1,4 +1,4 @@
-"""Images that can be read and hardly be used: dark, bright, blank, blurred, odd, grey."""
+"""The check for poor image quality: dark, bright, blank, blurred, odd shapes, grey."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ Columns = dict[str, NDArray[np.float64]]
 
 
 def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
-    """Flags images by what the look measured.
+    """Flags images by their measured brightness, contrast, sharpness, size and color.
 
-    What more than half of the images share is the nature of the data and no fault of an image:
-    digits on black are dark, X-rays are grey. It is said once and not flagged.
+    A fault that more than half of the images have is typical of the data: digits on black are
+    dark, X-rays are grey. It is reported once, and no image is flagged.
 
     Args:
-        dataset: Looked at.
-        settings: The thresholds, and which findings leave an image out.
+        dataset: Measured by the `unreadable` check.
+        settings: The thresholds, and which flags drop an image.
         context: The run.
 
     Returns:
-        The data set with `flags` filled, and `keep` false where the policy drops.
+        The data set with `flags` filled, and `keep` false for dropped images.
     """
     columns = {name: _numbers(dataset, name) for name in _READ}
     measured = dataset.keep & np.isfinite(columns["brightness"])
@@ -39,7 +39,7 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         name = fault.flag.name
         found = fault.find(columns, measured, settings) & measured
         if 2 * found.sum() > measured.sum():
-            if name != "grey":  # of which nobody wonders
+            if name != "grey":  # nobody is surprised by a grey data set
                 shown = f"{int(found.sum()):,} of {count(int(measured.sum()), 'image')}"
                 context.progress.info(
                     f"clean: {shown} {_readable(name)}: typical of this data, not flagged"
@@ -62,7 +62,8 @@ def _numbers(dataset: Dataset, name: str) -> NDArray[np.float64]:
 
 
 def _dark(columns: Columns, measured: Mask, settings: Clean) -> Mask:
-    # Mean and twice the deviation: nearly the brightest level. A lamp in the night is no fault.
+    # Mean plus two standard deviations is close to the brightest level, so a lamp in the night
+    # is not flagged.
     return columns["brightness"] + 2 * columns["contrast"] < settings.dark
 
 
@@ -75,7 +76,7 @@ def _low_contrast(columns: Columns, measured: Mask, settings: Clean) -> Mask:
 
 
 def _blurred(columns: Columns, measured: Mask, settings: Clean) -> Mask:
-    # A blank image has no edges to judge by, and has a flag of its own.
+    # A blank image has no edges to measure, and has a flag of its own.
     return (columns["sharpness"] < settings.blurred) & ~_low_contrast(columns, measured, settings)
 
 

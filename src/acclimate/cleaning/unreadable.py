@@ -1,4 +1,4 @@
-"""Files that do not decode, found by the one look that also measures all the others."""
+"""The check that decodes every file: drops those that fail and measures all others."""
 
 from dataclasses import fields
 from typing import Any
@@ -15,11 +15,11 @@ from acclimate.data.dataset import Dataset
 
 
 def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
-    """Reads and decodes every file once; a bad one is listed and never stops the run.
+    """Reads and decodes every file once; a broken file is dropped and does not stop the run.
 
     Args:
         dataset: As listed.
-        settings: The bounds.
+        settings: The limits on size.
         context: The run.
 
     Returns:
@@ -45,7 +45,7 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
 
 
 def _hashes(columns: dict[str, list[Any]]) -> list[int | None]:
-    """The perceptual hashes, all at once; what was dropped before keeps the one it had."""
+    """The perceptual hashes; rows that were dropped before keep theirs."""
     found = columns["phash"]
     rows = [row for row, thumbnail in enumerate(columns["thumbnail"]) if thumbnail is not None]
     pixels = np.frombuffer(b"".join(columns["thumbnail"][row] for row in rows), np.uint8)

@@ -1,4 +1,4 @@
-"""The table of images: one row an image, nothing moved, nothing deleted."""
+"""The table of images: one row per image; files are never moved or deleted."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from acclimate.files import digest_bytes, digest_json, writing_errors
 
 FORMAT = 2
 _ADDED_IN_FORMAT = {"orientation": 2}
-"""The format that brought a column; it is empty in tables that were saved before."""
+"""The format that added a column; older tables have nulls there."""
 _DIGEST_FORMAT = 1
-"""The format of what digests stand for, which a column that nothing judges by does not change."""
+"""The format of the digest. Columns that no stage depends on do not change it."""
 HOME = "home"
 """The domain of the user's own images; other domains come from `test_domains`."""
 SPLITS = ("train", "val", "test", "unlabelled")
 FIX_FLAG_PREFIX = "fix_"
-"""What a flag begins with that a person's fix list set: a decision, so it is part of the digest."""
+"""Prefix of the flags that a fix list set. They are decisions, so they are part of the digest."""
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -36,14 +36,14 @@ SCHEMA = pa.schema(
         ("domain", _WORD),
         ("group", pa.string()),
         ("bytes", pa.int64()),
-        ("stamp", pa.int64()),  # modification time in ns: stands for the content until it is read
+        ("stamp", pa.int64()),  # modification time in ns: identifies the content until it is read
         ("digest", pa.binary(16)),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("keep", pa.bool_()),
         ("reasons", pa.list_(pa.string())),
         ("duplicate_of", pa.string()),
-        # What cleaning found; null where the check that fills it did not run.
+        # Filled by cleaning; null if the check that fills the column did not run.
         ("flags", pa.list_(pa.string())),
         ("mode", _WORD),
         ("orientation", pa.int8()),
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
         ("sharpness", pa.float32()),
         ("entropy", pa.float32()),
         ("color", pa.float32()),
-        ("thumbnail", pa.binary(256)),  # 16 x 16 luminance, only while cleaning works
+        ("thumbnail", pa.binary(256)),  # 16 x 16 luminance, during cleaning only
         ("cluster", pa.int32()),
         ("near_duplicate", pa.float32()),
         ("label_error", pa.float32()),
@@ -71,11 +71,11 @@ class Dataset:
     """Images with their labels and splits.
 
     Attributes:
-        table: One row an image; columns as in `SCHEMA`.
+        table: One row per image; columns as in `SCHEMA`.
         classes: Class names, sorted; a class id is an index into them.
-        root: The folder that relative paths start from.
-        notes: What was left out before it became a row (junk folders), for people.
-        archive: The archive that the images were unpacked from, for messages; it is not saved.
+        root: The folder that paths are relative to.
+        notes: What was left out without becoming a row, such as junk folders, for people.
+        archive: The archive that the images were unpacked from, for messages; not saved.
     """
 
     table: pa.Table
@@ -90,22 +90,22 @@ class Dataset:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """int64, (N,): class ids; -1 where there is no label."""
+        """int64, (N,): class ids; -1 if there is no label."""
         return self._ids("label", self.classes)
 
     @cached_property
     def splits(self) -> NDArray[np.int64]:
-        """int64, (N,): indices into `SPLITS`; -1 where none is given."""
+        """int64, (N,): indices into `SPLITS`; -1 if there is none."""
         return self._ids("split", SPLITS)
 
     @cached_property
     def keep(self) -> NDArray[np.bool_]:
-        """bool, (N,)."""
+        """bool, (N,): whether each image is used."""
         return np.asarray(self.table["keep"].to_numpy(zero_copy_only=False), bool)
 
     @cached_property
     def domains(self) -> tuple[str, ...]:
-        """The domains there are, the user's own first."""
+        """All domains, the user's own first."""
         names = set(pc.unique(self.table["domain"].cast(pa.string())).to_pylist()) - {None, HOME}
         return (HOME, *sorted(names))
 
@@ -116,7 +116,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all that training and evaluation see."""
+        """Digest of everything that training and evaluation depend on."""
         parts = [digest_json({"format": _DIGEST_FORMAT, "classes": self.classes})]
         has_digests = self.table["digest"].null_count < len(self)
         columns = ["path", "label", "split", "domain", "group", "keep"]
@@ -132,11 +132,11 @@ class Dataset:
 
     @cached_property
     def scores_digest(self) -> str:
-        """Stands for what `inspect` thinks of the labels, which the digest leaves out."""
+        """Digest of the label error scores, which `digest` leaves out."""
         return digest_bytes(repr(self.table["label_error"].to_pylist()).encode())
 
     def _fix_flags(self) -> list[tuple[int, str]]:
-        """What a person's fix list said of the images that stay: row and flag."""
+        """The flags that a fix list set: row and flag."""
         lists = self.table["flags"].combine_chunks()
         rows, flags = pc.list_parent_indices(lists), pc.list_flatten(lists)
         is_fix = pc.fill_null(pc.starts_with(flags, FIX_FLAG_PREFIX), False)
@@ -146,11 +146,11 @@ class Dataset:
 
     @property
     def shown_root(self) -> Path:
-        """The place as the user knows it."""
+        """The path that the user gave."""
         return self.archive or self.root
 
     def path(self, row: int) -> Path:
-        """Where an image is."""
+        """The path of an image."""
         return self.root / self.paths[row]
 
     def rows(self, split: str | None = None, domain: str | None = HOME) -> Rows:
@@ -179,7 +179,7 @@ class Dataset:
         """A copy with some columns replaced.
 
         Args:
-            columns: Name to new values, one a row.
+            columns: Name to new values, one per row.
 
         Returns:
             The new data set.
@@ -193,14 +193,14 @@ class Dataset:
         return replace(self, table=table)
 
     def with_classes(self, classes: Sequence[str], where: str) -> Self:
-        """The same images, with class ids as a classifier counts them.
+        """The same images, with the class ids of a classifier.
 
         Args:
             classes: The classifier's class names, in the order of its logits.
             where: The classifier's name, for the message.
 
         Returns:
-            The data set; this one where nothing changes.
+            The data set; this one if nothing changes.
 
         Raises:
             DataError: A label is not among the classes.
@@ -257,7 +257,7 @@ class Dataset:
             The data set.
 
         Raises:
-            DataError: The file is no data set of ours, or of a newer format.
+            DataError: The file is not a data set of Acclimate, or of a newer format.
         """
         try:
             table = pq.read_table(path)
@@ -306,7 +306,7 @@ def _with_added_columns(table: pa.Table, written: int) -> pa.Table:
 
 
 def _class_suggestion(name: str, classes: Sequence[str]) -> str:
-    """The nearest classes, or how many: among a thousand, one is always a little alike."""
+    """The closest class names; of many classes only their number and one example."""
     if len(classes) > 100:
         return f"It knows {len(classes):,} others, such as {classes[0]!r}."
     return near_names(name, classes)
@@ -323,16 +323,16 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 def balanced_sample(dataset: Dataset, rows: Rows, most: int, rng: np.random.Generator) -> Rows:
-    """Some of the rows, as many of each class as their number allows.
+    """Draws rows, as evenly over the classes as their numbers allow.
 
     Args:
         dataset: With labels.
         rows: To choose from.
-        most: How many at most.
-        rng: Draws which.
+        most: The largest number of rows.
+        rng: For the random choice.
 
     Returns:
-        int64, in the order of the rows; all of them where there are no more.
+        int64, in the order of `rows`; all of them if there are not more than `most`.
     """
     if len(rows) <= most:
         return rows

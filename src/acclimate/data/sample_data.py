@@ -1,4 +1,4 @@
-"""Real images that come with a library: scikit-learn's scanned digits, written out as files.
+"""Sample images: the scanned digits of scikit-learn, written as files.
 
 Source: E. Alpaydin, C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine
 Learning Repository, https://doi.org/10.24432/C50P49; 1,797 digits of 8 x 8 px in scikit-learn.
@@ -24,9 +24,9 @@ def write_digits(folder: Path, *, per_class: int | None = None, seed: int = 0) -
     """Writes the digits as `<split>/<digit>/<number>.png`.
 
     Args:
-        folder: Where; it must not stand there yet, or is replaced.
-        per_class: At most so many of each digit, over all splits.
-        seed: Which digit goes to which split.
+        folder: The new folder; an existing one is replaced.
+        per_class: The largest number of images per digit, over all splits.
+        seed: For the assignment to splits.
     """
     images, labels = _digits()
     rng = np.random.default_rng(derive_seed(seed, "digits"))
@@ -42,15 +42,15 @@ def write_digits(folder: Path, *, per_class: int | None = None, seed: int = 0) -
 
 
 def write_shifted(source: Path, folder: Path, *, seed: int = 0) -> None:
-    """Writes a copy of `<class>/<image>` as production might send it.
+    """Writes a copy of `<class>/<image>` with a domain shift, as production data may have.
 
-    Each image is laid on a ground of another shade, half are inverted, and all are blurred and
-    made noisy.
+    Each image is put on a background of another color; half of them are inverted; all are blurred
+    and noisy.
 
     Args:
         source: Folder of class folders.
-        folder: Where the copy goes.
-        seed: Governs the shift.
+        folder: The new folder.
+        seed: Random seed.
     """
     with atomic_folder(folder) as part:
         for path in sorted(source.glob("*/*.png")):
@@ -62,11 +62,11 @@ def write_shifted(source: Path, folder: Path, *, seed: int = 0) -> None:
 
 
 def shift(image: Image.Image, rng: np.random.Generator) -> Pixels:
-    """One image under the demo's shift.
+    """Applies the demo's domain shift to one image.
 
     Args:
         image: RGB.
-        rng: Draws ground, inversion, blur and noise.
+        rng: Draws background, inversion, blur and noise.
 
     Returns:
         uint8, (H, W, 3).

@@ -1,4 +1,4 @@
-"""Who is trained on, who chooses, who judges."""
+"""Assigns images to train, val and test."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,17 +11,16 @@ from acclimate.errors import DataError, count, listed
 
 
 def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
-    """Gives a split to every kept, labelled image that has none, and a val split where none is.
+    """Assigns a split to every kept, labelled image without one, and makes a missing val or test.
 
-    Stratified by class. Images of one group, and near-duplicates of one cluster, stay on one side.
-    Given splits are kept: the test split is never made into a val split, and val is carved from
-    train only.
+    The split is stratified by class. Images of one group, and near-duplicates of one cluster,
+    stay in the same split. Given splits are kept; a missing split is taken from train only.
 
     Args:
-        dataset: Cleaned: rows that are not kept get no split.
-        val: Fraction of the images that chooses (learning rate, best epoch, pruning).
-        test: Fraction that judges; read by evaluation alone.
-        seed: Which images go where.
+        dataset: Cleaned. Dropped rows get no split.
+        val: Fraction of the images for val, which choices are made on.
+        test: Fraction of the images for test, which only evaluation reads.
+        seed: For the random assignment.
 
     Returns:
         The data set with its splits filled.
@@ -32,7 +31,7 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     own = _is_own(dataset)
     unassigned = np.flatnonzero(dataset.keep & (dataset.splits < 0) & (dataset.labels >= 0) & own)
     split_names = [None if s < 0 else SPLITS[s] for s in dataset.splits]
-    # Another domain's test images judge elsewhere: they are no test split of the user's own.
+    # Test images of another domain are not a test split of the user's own images.
     present = {name for name, own in zip(split_names, own, strict=True) if own} - {
         None,
         "unlabelled",
@@ -41,7 +40,7 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     missing = {name: fraction for name, fraction in fractions.items() if name not in present}
     if len(unassigned) and val + test < 1:
         _check_counts(dataset, unassigned)
-    # A missing split is carved from all that may train: what has no split yet, and what trains.
+    # A missing split is taken from the images without a split and from train.
     assignable = np.union1d(unassigned, dataset.rows("train")) if missing else unassigned
     _assign_groups(dataset, assignable, missing, split_names, seed)
     return dataset.with_columns({"split": split_names})
@@ -53,7 +52,7 @@ def _is_own(dataset: Dataset) -> np.ndarray:
 
 
 def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
-    """A class must have an image to learn from and one to be judged by."""
+    """Refuses a class with a single image: it cannot be both trained on and evaluated."""
     counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     own = dataset.rows()
     labels = dataset.labels[own]
@@ -79,10 +78,10 @@ def _assign_groups(
     split_names: list[str | None],
     seed: int,
 ) -> None:
-    """Deals the groups out; what is left over trains.
+    """Assigns whole groups to splits; the rest goes to train.
 
-    A group (an image without one is its own) goes whole to the split that its classes need most.
-    A group that stands in a split already draws its new images there.
+    A group (or a single image without one) goes to the split that needs its classes most. If
+    some of its images have a split already, the others follow.
     """
     rng = np.random.default_rng(seed)
     groups = _groups(dataset)
@@ -91,14 +90,14 @@ def _assign_groups(
     needed = {name: _target_counts(dataset, rows, fraction) for name, fraction in fractions.items()}
     remaining = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     train_counts = np.zeros_like(remaining)
-    # Large groups first: they are the ones that may not fit later.
+    # Large groups first, since they may not fit later.
     order = sorted(rng.permutation(len(groups_left)), key=lambda i: -len(groups_left[i].rows))
     for index in order:
         block = groups_left[index]
         labels = np.bincount(dataset.labels[block.rows], minlength=len(dataset.classes))
         target = fixed.get(block.group) if block.group is not None else None
         if target is None:
-            # A class that would have nothing to learn from gives its last group to train.
+            # The last group of a class without training images goes to train.
             last_group = (remaining <= labels) & (labels > 0) & (train_counts == 0)
             to_train = last_group.any() and sum(fractions.values()) < 1
             target = "train" if to_train else _best_split(needed, labels)
@@ -113,16 +112,16 @@ def _assign_groups(
 
 @dataclass(frozen=True)
 class _Block:
-    """Images that stay together."""
+    """Images that stay in one split."""
 
     group: int | None
     rows: list[int]
 
 
 def _groups(dataset: Dataset) -> list[int | None]:
-    """What must stay together: images that share a group or a cluster, and those they share with.
+    """Merges groups and clusters that share images; each image gets the number of its union.
 
-    A group that holds near-duplicates of another group's images is one with it.
+    Two groups with near-duplicates of each other become one.
     """
     shared = [dataset.table[name].to_pylist() for name in ("group", "cluster")]
     parent_of: dict[tuple[int, object], tuple[int, object]] = {}
@@ -159,7 +158,7 @@ def _blocks(rows: np.ndarray, groups: Sequence[int | None]) -> list[_Block]:
 def _fixed_splits(
     groups: Sequence[int | None], split_names: list[str | None], moving: set[int]
 ) -> dict[int, str]:
-    """Where each group stands that was given a split; what judges comes first."""
+    """The given split of each group; of several, test comes before val before train."""
     counts: dict[int, str] = {}
     for split_name in ("train", "val", "test"):
         for row, group in enumerate(groups):
@@ -169,7 +168,7 @@ def _fixed_splits(
 
 
 def _target_counts(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:
-    """Images of each class that a split wants: its share, and at least one where two are left."""
+    """Target number of images per class: the fraction, and at least one if two remain."""
     total = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     if fraction >= 1:
         return total
@@ -178,9 +177,9 @@ def _target_counts(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.nd
 
 
 def _best_split(needed: dict[str, np.ndarray], labels: np.ndarray) -> str:
-    """The split whose need this group fits best, or train."""
+    """The split that needs this group most, or train."""
     present = labels > 0
     fits = {name: int(np.minimum(needed[name], labels).sum()) for name in needed}
     best = max(fits, key=lambda name: (fits[name], needed[name][present].sum()), default="train")
-    # More of the group must be wanted than not, or large groups would flood a small split.
+    # At least half of the group must be needed, or large groups would flood a small split.
     return best if fits and 2 * fits[best] >= labels.sum() and fits[best] > 0 else "train"

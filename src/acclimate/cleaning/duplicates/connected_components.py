@@ -1,4 +1,4 @@
-"""Rows that belong together through others."""
+"""Connected components of a graph of rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ def component_labels(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         count: The number of rows.
 
     Returns:
-        int64, (count,): a component's number is that of its first row.
+        int64, (count,): the component of each row, numbered by its first row.
     """
     ones = np.ones(len(pairs), bool)
     graph = coo_matrix((ones, (pairs[:, 0], pairs[:, 1])), (count, count))

@@ -1,4 +1,4 @@
-"""Files with the same bytes or the same pixels, in one split and across splits."""
+"""The check for exact duplicates: the same bytes or pixels, in one split or several."""
 
 from collections import defaultdict
 from typing import Any
@@ -11,15 +11,15 @@ from acclimate.errors import count
 
 
 def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
-    """Finds the sets of equal files and equal pictures, and keeps one of each.
+    """Finds sets of equal files and equal pixels, and keeps one image of each.
 
-    Copies that stand in several splits leak: the copy that trains is dropped. Copies with
-    different labels say nothing that can be learnt: all of them are dropped, except in test,
-    where the owner's figures stay what they were. Other test domains are left alone.
+    Copies in several splits are a leak: the copy in train is dropped. Copies with different
+    labels are all dropped, except those in test, so that test metrics stay comparable. Images
+    of other test domains are not checked.
 
     Args:
-        dataset: With digests.
-        settings: The policy: what is dropped and what is only flagged.
+        dataset: With file and pixel digests.
+        settings: Which flags drop an image.
         context: The run.
 
     Returns:
@@ -47,7 +47,7 @@ _READ = ("digest", "pixels", "keep", "path", "split", "label", "domain", "duplic
 
 
 def _duplicate_groups(columns: dict[str, list[Any]]) -> list[list[int]]:
-    """Rows of the same picture; equal files are the same picture by themselves."""
+    """Groups of rows with the same pixels; a file without a pixel digest counts by its bytes."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row, keep in enumerate(columns["keep"]):
         picture_digest = columns["pixels"][row] or columns["digest"][row]
@@ -65,7 +65,7 @@ def _conflict_reason(members: list[int], columns: dict[str, list[Any]]) -> str:
 def _finding(
     row: int, first: int, columns: dict[str, list[Any]], conflict: str | None
 ) -> tuple[str, str] | None:
-    """A flag and its reason."""
+    """The flag of a row and its reason."""
     split, original = columns["split"], columns["path"][first]
     same_file = columns["digest"][row] == columns["digest"][first]
     what = "file" if same_file else "picture"
@@ -82,7 +82,7 @@ def _finding(
 
 
 def _report(findings: Findings, context: Context) -> None:
-    """Leaks first: they falsify every figure that follows."""
+    """Reports leaks first, since they make every later metric wrong."""
     leaks, conflicts = findings.found["leak"], findings.found["label_conflict"]
     if leaks:
         context.progress.info(

@@ -1,7 +1,7 @@
-"""Pairs of images that a network sees alike: stronger crops, edits, another shot of the same thing.
+"""Pairs of images with similar network features: stronger crops, edits, other shots of a thing.
 
-Candidates are found by short sketches of the features, cell by cell; the cosine of the whole
-features decides. The features stay on disk and are read in blocks.
+Candidates are found by random projections of the features in an inverted file; the cosine
+similarity of the full features decides. The features stay on disk and are read in blocks.
 """
 
 from collections.abc import Iterator, Sized
@@ -29,18 +29,18 @@ from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
 _SKETCH = 128
-"""Numbers of a sketch. Half as many let a quarter more pairs through on features of photos, and
-twice as many an eighth fewer, for twice the time."""
+"""Dimensions of a random projection. On features of photos, half as many give a quarter more
+candidates; twice as many give an eighth fewer, in twice the time."""
 _SKETCH_DEVIATIONS = 3
-"""How far a sketch may err before a pair is missed: one pair in a thousand of those that are just
-alike enough, none of the others."""
+"""Standard deviations of the projection's error that are allowed for. It misses one in a thousand
+of the pairs that are exactly at the threshold, and none of the others."""
 _BLOCK = 2048
 _MAX_PAIRS_PER_IMAGE = 64
-"""Pairs of each image, above which not all are kept."""
+"""Pairs per image above which only a spanning forest is kept."""
 
 
 class FeatureRows(Sized, Protocol):
-    """An array, or rows on disk."""
+    """Features in an array or on disk."""
 
     def __getitem__(self, places: Rows, /) -> Features:
         """The features of some images.
@@ -55,10 +55,10 @@ class FeatureRows(Sized, Protocol):
 
 
 def extract_features(dataset: Dataset, rows: Rows, context: Context) -> FeatureRows:
-    """EfficientNet-Lite0's features, which the package brings.
+    """Extracts features with EfficientNet-Lite0, which comes with the package.
 
     Args:
-        dataset: Looked at.
+        dataset: Measured.
         rows: Which images.
         context: The run; its cache keeps the features.
 
@@ -69,11 +69,13 @@ def extract_features(dataset: Dataset, rows: Rows, context: Context) -> FeatureR
 
 
 def feature_threshold(features: FeatureRows, min_cosine: float, seed: int) -> float:
-    """From which cosine two of these images are alike: a third as far from 1 as random pairs reach.
+    """The cosine similarity from which two images match.
+
+    It is a third as far from 1 as the upper tail of random pairs, and at least `min_cosine`.
 
     Args:
         features: N rows of D features.
-        min_cosine: The answer for photos of different things.
+        min_cosine: The lowest threshold, used for photos of different things.
         seed: Which pairs.
 
     Returns:
@@ -96,23 +98,23 @@ def feature_threshold(features: FeatureRows, min_cosine: float, seed: int) -> fl
 
 
 def similar_pairs(features: FeatureRows, min_cosine: float, seed: int) -> ScoredPairs:
-    """Pairs whose features point the same way.
+    """Finds pairs of images with a high cosine similarity.
 
-    Of images with very many pairs, as of one that is there a hundred times, only as many are
-    returned as tell that all belong together, the likeliest ones.
+    Of an image with very many copies, only a spanning forest of the most similar pairs is
+    returned; it connects the same images.
 
     Args:
         features: N rows of D features.
-        min_cosine: The cosine, in [0, 1].
-        seed: Of the sketches and cells.
+        min_cosine: The threshold, in [0, 1].
+        seed: For the projection and the inverted file.
 
     Returns:
         int64, (P, 2) pairs of rows, the lower first, each once; float32, (P,) their cosines.
     """
     sketches, error = _sketches(features, seed)
-    # Of directions, the square of the distance is 2 - 2 cosine.
+    # The squared distance of unit vectors is 2 - 2 cosine.
     radius = float((2 * (1 - min_cosine) * (1 + _SKETCH_DEVIATIONS * error)) ** 0.5)
-    linked = np.arange(len(features))  # rows that are linked already have one number
+    linked = np.arange(len(features))  # connected rows have the same number
     kept: list[ScoredPairs] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     for some, others in radius_neighbors(sketches, radius, seed):
         found = list(_pairs(features, some, others, min_cosine, linked))
@@ -126,22 +128,22 @@ def similar_pairs(features: FeatureRows, min_cosine: float, seed: int) -> Scored
 
 
 def _sketches(features: FeatureRows, seed: int) -> tuple[Points, float]:
-    """Shorter vectors that are nearly as far from each other as the directions of the features.
+    """Projects normalized features to fewer dimensions, nearly keeping their distances.
 
-    They are seen from M random directions at right angles: of the square of a distance a part is
-    left that has a beta distribution with mean M / D (Johnson and Lindenstrauss 1984).
+    M orthogonal random directions keep a share of each squared distance, with a beta
+    distribution of mean M / D (Johnson and Lindenstrauss 1984).
 
     Args:
         features: N rows of D features.
-        seed: Of the directions.
+        seed: For the directions.
 
     Returns:
-        float32, (N, M), and the relative standard deviation of the square of a distance.
+        float32, (N, M), and the relative standard deviation of a squared distance.
     """
     dimension = features[np.arange(1)].shape[1]
     sketch_size = min(_SKETCH, dimension)
     random = np.random.default_rng(seed).standard_normal((dimension, sketch_size))
-    # At right angles by Cholesky's factor: `qr` takes seconds where its threads wait for a core.
+    # Orthogonalized by Cholesky factorization: `qr` takes seconds if its threads wait for a core.
     orthogonal = random @ np.linalg.inv(np.linalg.cholesky(random.T @ random)).T
     axes = (orthogonal * (dimension / sketch_size) ** 0.5).astype(np.float32)
     sketches = np.empty((len(features), sketch_size), np.float32)
@@ -154,11 +156,11 @@ def _sketches(features: FeatureRows, seed: int) -> tuple[Points, float]:
 def _pairs(
     features: FeatureRows, some: Rows, others: Rows, min_cosine: float, linked: Rows
 ) -> Iterator[ScoredPairs]:
-    """Every pair of the two sets that is alike and not linked yet, once, the lower row first."""
+    """Every matching pair of the two sets that is not connected yet, once, lower row first."""
     queries = _normalized(features, some)
     for start in range(0, len(others), _BLOCK):
         part = others[start : start + _BLOCK]
-        own = np.isin(part, some)  # would be met twice
+        own = np.isin(part, some)  # such a pair would be found twice
         new = np.where(own, some[:, None] < part, linked[some][:, None] != linked[part])
         cosines = queries @ _normalized(features, part).T  # (A, B)
         row, column = np.nonzero((cosines >= min_cosine) & new)
@@ -169,8 +171,8 @@ def _pairs(
 def _spanning_forest(
     pairs: NDArray[np.int64], cosines: NDArray[np.float32], count: int
 ) -> ScoredPairs:
-    """As few pairs as keep together what is together, the likeliest: of each image the first."""
-    # The tree of the least sum of lengths; 0 would be no edge, and is longer than it here.
+    """The spanning forest of the most similar pairs."""
+    # Lengths start at 1, since a length of 0 would mean that there is no edge.
     lengths = 2 - cosines.astype(np.float64)
     tree = minimum_spanning_tree(coo_matrix((lengths, pairs.T), (count, count))).tocoo()
     taken = np.sort(np.stack([tree.row, tree.col], axis=1).astype(np.int64), axis=1)

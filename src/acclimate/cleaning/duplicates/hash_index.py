@@ -1,10 +1,10 @@
-"""Hashes within a few bits of each other, without comparing all pairs.
+"""Finds hashes within a small Hamming distance without comparing all pairs.
 
 Multi-index hashing (Norouzi, Punjani, Fleet 2012, "Fast Search in Hamming Space with Multi-Index
-Hashing"): of the four 16-bit pieces of two hashes that differ in at most 4 k + 3 bits, one differs
-in at most k. So each piece is looked up in a table, as it is and with up to k bits turned.
+Hashing"): of the four 16-bit substrings of two hashes that differ in at most 4 k + 3 bits, one
+differs in at most k. So each substring is looked up in a table, with up to k bits flipped.
 
-Measured on 100,000 hashes, one core: 10 microseconds a hash with one bit turned; faiss's
+Measured on 100,000 hashes, one core: 10 microseconds per hash with one flipped bit; faiss's
 `IndexBinaryMultiHash` 38, comparing all pairs (`IndexBinaryFlat`) 59 and growing with their number.
 """
 
@@ -18,14 +18,14 @@ from acclimate.cleaning.duplicates.perceptual_hash import Hashes
 
 _SUBSTRINGS, _BITS = 4, 16
 _BLOCK = 1 << 21
-"""Pairs looked at in one go: 50 MB."""
+"""Pairs compared at a time: 50 MB."""
 MAX_BUCKET = 256
-"""Entries of one table cell that a hash is compared with. Only images that are nearly all alike
-fill a cell so far, and each of those still meets others."""
+"""Entries of one bucket that a hash is compared with. Only nearly identical images fill a bucket
+that far, and each of them is still compared with others."""
 
 
 class HashIndex:
-    """Finds hashes near to others.
+    """Index for radius search in Hamming space.
 
     Args:
         hashes: uint64, (N,).
@@ -38,15 +38,15 @@ class HashIndex:
     def search(
         self, queries: Hashes, *, flipped_bits: int, radius: int
     ) -> Iterator[NDArray[np.int64]]:
-        """Pairs of near hashes, in blocks; a pair may come more than once.
+        """Finds pairs of close hashes, in blocks; a pair may occur more than once.
 
         Args:
             queries: uint64, (M,).
-            flipped_bits: Bits turned in a piece: all pairs within 4 x turned + 3 bits are found.
-            radius: Bits; pairs further apart are left out.
+            flipped_bits: Flips per substring: all pairs within 4 x flipped_bits + 3 are found.
+            radius: The largest Hamming distance.
 
         Yields:
-            NDArray[np.int64]: (n, 2): place in the queries, place in the index.
+            NDArray[np.int64]: (n, 2): position in the queries, position in the index.
         """
         flips = np.asarray(_bit_flips(flipped_bits))[:, None]
         flips_per_block = max(_BLOCK // 8 // max(len(queries), 1), 1)
@@ -70,7 +70,7 @@ def _substring(hashes: Hashes, substring: int) -> NDArray[np.uint16]:
 
 
 def _table(substrings: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows ordered by their piece, and where each piece starts."""
+    """Rows ordered by their substring, and the start of each substring's bucket."""
     starts = np.zeros((1 << _BITS) + 1, np.int64)
     np.cumsum(np.bincount(substrings, minlength=1 << _BITS), out=starts[1:])
     return np.argsort(substrings, kind="stable"), starts
@@ -85,7 +85,7 @@ def _bit_flips(most: int) -> list[int]:
 
 
 def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of the cells that have about `_BLOCK` pairs together."""
+    """Slices of the buckets with about `_BLOCK` pairs each."""
     ends = np.cumsum(sizes)
     start, total = 0, int(ends[-1]) if len(ends) else 0
     done = 0
@@ -98,7 +98,7 @@ def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
 def _expand(
     low: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each cell's number beside each of its places."""
+    """The number of each bucket's query, repeated, and the positions in the bucket."""
     cell = np.repeat(np.arange(len(low)), sizes)
     within = np.arange(len(cell)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return cell, low[cell] + within

@@ -1,4 +1,4 @@
-"""The same picture again: re-encoded, resized, lightly cropped, brighter or darker."""
+"""The check for near-duplicates: re-encoded, resized, cropped, brighter or darker copies."""
 
 from typing import Any
 
@@ -24,20 +24,20 @@ from acclimate.errors import count
 
 
 def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
-    """Finds clusters of images that show the same picture.
+    """Finds clusters of near-duplicates.
 
-    The first of a cluster stands for it: what judges before what trains, then the largest. An image
-    whose cluster reaches into a split that judges it leaks. The rest is flagged; splitting keeps a
-    cluster on one side. Other test domains are left alone.
+    The first image of a cluster represents it: test before val before train, then the largest.
+    An image in another split than its representative is a leak. The others are flagged, and the
+    split keeps a cluster together. Images of other test domains are not checked.
 
     Args:
-        dataset: Looked at, exact duplicates left out.
-        settings: The likeness, and which findings leave an image out.
+        dataset: Measured, without exact duplicates.
+        settings: The threshold, and which flags drop an image.
         context: The run.
 
     Returns:
-        The data set with `cluster`, `near_duplicate`, `duplicate_of`, `flags` filled, and `keep`
-        false where the policy drops.
+        The data set with `cluster`, `near_duplicate`, `duplicate_of` and `flags` filled, and
+        `keep` false for dropped images.
     """
     rows = _comparable(dataset)
     findings = Findings(dataset, settings)
@@ -89,7 +89,7 @@ def _stacked_thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
 def _similar_by_features(
     dataset: Dataset, rows: Rows, settings: Clean, context: Context
 ) -> ScoredPairs:
-    # Imported here: it brings PyTorch, and most cleaning does without a network.
+    # Imported here, since it loads PyTorch and most cleaning does not need a network.
     from acclimate.cleaning.duplicates import feature_pairs
 
     features = feature_pairs.extract_features(dataset, rows, context)
@@ -99,7 +99,7 @@ def _similar_by_features(
 
 
 def _clusters(rows: Rows, cluster_ids: NDArray[np.int64]) -> list[Rows]:
-    """The rows of each name."""
+    """The rows of each cluster."""
     order = np.argsort(cluster_ids, kind="stable")
     starts = np.flatnonzero(np.diff(cluster_ids[order])) + 1
     return [some for some in np.split(rows[order], starts) if len(some)]

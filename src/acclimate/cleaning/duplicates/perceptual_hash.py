@@ -1,9 +1,10 @@
-"""Thumbnails that show the same picture: hashed, compared, and laid on each other.
+"""Perceptual hashes and registration of thumbnails.
 
 The hash is the perceptual hash of Zauner 2010, "Implementation and Benchmarking of Perceptual Image
-Hash Functions", with signs instead of a median: the 64 lowest frequencies of a cosine transform but
-the mean. A light crop moves such a hash by a third of its bits, so a thumbnail is also hashed as
-each of `CROP_WINDOWS` would show it; a pair is then laid on each other exactly, and measured.
+Hash Functions", with signs instead of a median: the 64 lowest frequencies of a cosine transform
+without the mean. A light crop changes a third of the bits, so the crops in `CROP_WINDOWS` are
+hashed too. A candidate pair is then registered (Lucas and Kanade 1981) and its correlation
+measured.
 """
 
 from itertools import product
@@ -20,7 +21,7 @@ Array = NDArray[np.float32]
 
 _CROP_SIDES = ((0.0, 1.0), (0.0, 0.9), (0.1, 1.0), (0.05, 0.95))
 CROP_WINDOWS = tuple(product(_CROP_SIDES, _CROP_SIDES))
-"""The parts of an image, down and across, that a crop of 10 % may have left; all of it first."""
+"""What a crop of up to 10 % may leave of an image, vertically and horizontally; first all of it."""
 
 S = THUMBNAIL
 _K = np.arange(S)
@@ -28,7 +29,7 @@ _SCALE = np.sqrt(np.where(_K == 0, 1, 2) / S)
 
 
 def _basis(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(16, 16): frequencies, last, to samples at places in [0, 1] of a side."""
+    """(16, 16): cosine basis at places in [0, 1] of a side; frequencies are the last dimension."""
     found: NDArray[np.float64] = np.cos(np.pi * places[:, None] * _K) * _SCALE
     return found
 
@@ -44,11 +45,11 @@ _ROWS, _COLUMNS = (np.asarray(side) for side in zip(*_ORDER, strict=True))
 
 
 def crop_thumbnails(thumbnails: Thumbnails, window: int) -> Array:
-    """What a crop would leave of thumbnails, enlarged to their size.
+    """Crops thumbnails and enlarges the crops to the same size.
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        window: Of `CROP_WINDOWS`.
+        window: Index into `CROP_WINDOWS`.
 
     Returns:
         float32, (N, 16, 16).
@@ -76,14 +77,14 @@ def hashes(pictures: Thumbnails | Array) -> Hashes:
 
 
 def correlations(a: Thumbnails | Array, b: Thumbnails | Array) -> Array:
-    """How alike pairs are as they stand.
+    """The correlation of each pair of thumbnails.
 
     Args:
         a: uint8 or float32, (P, 16, 16).
         b: uint8 or float32, (P, 16, 16).
 
     Returns:
-        float32, (P,), in [-1, 1]; 0 where one is flat.
+        float32, (P,), in [-1, 1]; 0 if one of them is flat.
     """
     first, second = _standardized(a), _standardized(b)
     found: Array = np.einsum("pi,pi->p", first, second)
@@ -99,25 +100,24 @@ def _standardized(thumbnails: Thumbnails | Array) -> Array:
 
 
 FLAT = 3.0
-"""Levels of 255: below this standard deviation a thumbnail shows no structure to compare."""
+"""Standard deviation in levels of 255 below which a thumbnail has no structure to compare."""
 _STEPS = 3
 _SLACK = 0.02
 
 
 def registered_correlations(a: Thumbnails, b: Thumbnails, windows: NDArray[np.int64]) -> Array:
-    """How alike pairs are when one is laid on a part of the other.
+    """The correlation of each pair after registration.
 
-    From the given window, Gauss and Newton's method finds the edges of the part, the gain and the
-    offset for which a's part explains b best; brightness that b cut off at white counts as
-    explained.
+    Starting from the given window, the Gauss-Newton method finds the crop of a, the gain and the
+    offset that explain b best. Brightness that is clipped at white in b counts as explained.
 
     Args:
-        a: uint8, (P, 16, 16): of which a part is taken.
-        b: uint8, (P, 16, 16): may be that part, brighter or darker.
-        windows: int64, (P,): of `CROP_WINDOWS`, where to start.
+        a: uint8, (P, 16, 16): the thumbnails to crop.
+        b: uint8, (P, 16, 16): possibly crops of a, brighter or darker.
+        windows: int64, (P,): the index into `CROP_WINDOWS` to start from.
 
     Returns:
-        float32, (P,), in [0, 1]: the correlation of b with the best part of a; 0 where one is flat.
+        float32, (P,), in [0, 1]: the correlation of b with the best crop of a; 0 if one is flat.
     """
     frequencies = _COSINES @ a.astype(np.float32) @ _COSINES.T
     target = b.astype(np.float32)
@@ -128,7 +128,7 @@ def registered_correlations(a: Thumbnails, b: Thumbnails, windows: NDArray[np.in
     for _ in range(_STEPS):
         explained_variance, step = _gauss_newton_step(frequencies, target, edges, variance)
         best = np.maximum(best, explained_variance)
-        # A crop of more than the tenth that was asked for would be another question.
+        # Larger crops than a tenth of a side are not searched for.
         low, high = edges.copy(), edges.copy()
         low[:, [0, 2]], high[:, [0, 2]] = 0.0, 0.1 + _SLACK
         low[:, [1, 3]], high[:, [1, 3]] = 0.9 - _SLACK, 1.0
@@ -141,7 +141,7 @@ def registered_correlations(a: Thumbnails, b: Thumbnails, windows: NDArray[np.in
 def _gauss_newton_step(
     frequencies: Array, target: Array, edges: NDArray[np.float64], variance: Array
 ) -> tuple[Array, NDArray[np.float64]]:
-    """The share of b's variance that the part explains, and how to move the edges."""
+    """The share of b's variance that the crop explains, and the step of its edges."""
     down, down_slope = _samplers(edges[:, 0], edges[:, 1])
     across, across_slope = _samplers(edges[:, 2], edges[:, 3])
     part = (down @ frequencies @ across.transpose(0, 2, 1)).astype(np.float32)
@@ -166,7 +166,9 @@ def _gauss_newton_step(
     ).reshape(len(target), S * S, 6)
     normal = columns.transpose(0, 2, 1) @ columns
     trace = np.trace(normal, axis1=1, axis2=2)[:, None, None]
-    normal += 2e-4 * trace * np.eye(6, dtype=np.float32)  # flat directions stay where they are
+    normal += (
+        2e-4 * trace * np.eye(6, dtype=np.float32)
+    )  # regularized: flat directions stay where they are
     pull = columns.transpose(0, 2, 1) @ residual.reshape(len(target), S * S, 1)
     step = np.linalg.solve(normal.astype(np.float64), pull.astype(np.float64))[:, :4, 0]
     return np.maximum(explained_variance, 0).astype(np.float32), step
@@ -177,14 +179,14 @@ _SLOPE32 = (-np.pi * _K * _SCALE).astype(np.float32)
 
 
 def _samplers(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[Array, Array]:
-    """(P, 16, 16) each: frequencies to samples between two edges, and their slope there."""
+    """(P, 16, 16) each: the cosine basis between two edges, and its derivative."""
     places = low[:, None] + (high - low)[:, None] * _CENTRES
     angle = (np.pi * places[..., None] * _K).astype(np.float32)
     return np.cos(angle) * _SCALE32, np.sin(angle) * _SLOPE32
 
 
 def _gain_and_offset(part: Array, target: Array) -> tuple[Array, Array]:
-    """Gain and offset that bring a's part nearest to b, each (P, 1, 1); gain is positive."""
+    """Gain and offset of the least-squares fit of the crop to b, each (P, 1, 1); gain > 0."""
     known = target < 254
     count = np.maximum(known.sum((1, 2), keepdims=True), 1)
     x_mean = (part * known).sum((1, 2), keepdims=True) / count

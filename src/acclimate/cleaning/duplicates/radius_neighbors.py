@@ -1,8 +1,8 @@
-"""Which points are near each other, among many, without comparing all pairs.
+"""Radius search among many points without comparing all pairs, by an inverted file.
 
-The points are dealt into cells, each with the points that are nearest to one centre. Half way
-between two centres stands a wall. Of two near points on either side of a wall at least one is near
-the wall, so every point asks only the cells whose walls are near.
+Each point is assigned to the list of its nearest centroid. If two close points are in different
+lists, at least one of them is close to the boundary between the lists. So each point is compared
+with the lists whose boundary is close to it only.
 """
 
 from collections.abc import Iterator
@@ -17,36 +17,37 @@ Points = NDArray[np.float32]
 """(N, M)."""
 
 _LIST_SIZE = 128
-"""Points of a cell, about. In smaller ones a point is held against fewer others (of 11,000 images
-460 in cells of 128, 160 in cells of 32), but there are more centres, and more pairs are missed."""
+"""Points per list, on average. With shorter lists a point is compared with fewer others (of
+11,000 images 460 with lists of 128, 160 with lists of 32), but there are more centroids, and more
+pairs are missed."""
 _LLOYD_STEPS = 4
-"""Of moving the centres: ten let a point ask about as many cells as four."""
+"""Steps of Lloyd's algorithm. With ten a point probes about as many lists as with four."""
 _SAMPLES_PER_CENTROID = 64
-"""Points for each centre."""
+"""Training points per centroid."""
 _BOUNDARY_FRACTION = 0.3
-"""How near, as a part of the radius. With half no pair could be missed. With 0.3 all but 4 in
-10,000 were found on features of photos and of digits, for a third of the time: what sets two points
-apart is seldom the way straight across the wall."""
+"""Distance to the boundary, as a fraction of the radius, up to which a list is probed. With 0.5 no
+pair can be missed. With 0.3 all but 4 in 10,000 pairs were found on features of photos and digits,
+in a third of the time: two points rarely differ in the direction across the boundary only."""
 _LISTS_PER_BLOCK = 32
-"""Whose askers are found at a time."""
+"""Lists whose candidates are computed at a time."""
 _QUERY_BLOCK = 256
 _BLOCK = 1 << 13
-"""Points whose distances are held at a time."""
+"""Points whose distances are in memory at a time."""
 _ROUNDING = 1e-5
-"""Of the square of a distance."""
+"""Rounding error of a squared distance."""
 
 
 def radius_neighbors(points: Points, radius: float, seed: int) -> Iterator[tuple[Rows, Rows]]:
-    """Sets of points, and those that are near them; nearly every near pair is in one or two.
+    """Yields sets of points with their neighbors; nearly every close pair is in one or two sets.
 
     Args:
         points: float32, (N, M), of length about 1.
-        radius: How far from each other two near points are at most.
-        seed: Which points the centres start from.
+        radius: The largest distance of two neighbors.
+        seed: For the initial centroids.
 
     Yields:
-        tuple[Rows, Rows]: At most 256 points that have a near one, int64 (A,), and all points that
-            are near one of these, int64 (B,), each once. A point is not near itself.
+        tuple[Rows, Rows]: At most 256 points that have a neighbor, int64 (A,), and all neighbors
+            of these, int64 (B,), each once. A point is not its own neighbor.
     """
     centroids = _centroids(points, seed)
     list_of, own = _nearest_centroid(points, centroids)
@@ -71,7 +72,7 @@ def radius_neighbors(points: Points, radius: float, seed: int) -> Iterator[tuple
 def _neighbors_in_list(
     points: Points, positions: range, candidates: Rows, squared_radius: float
 ) -> Iterator[tuple[Rows, Rows]]:
-    """The members of a cell that are near any asker, and the askers that are near any of them."""
+    """The points of a list that have a neighbor among the candidates, and these neighbors."""
     for first in range(positions.start, positions.stop, _QUERY_BLOCK):
         members = np.arange(first, min(first + _QUERY_BLOCK, positions.stop))
         is_near, others = np.zeros(len(members), bool), []
@@ -87,7 +88,7 @@ def _neighbors_in_list(
 
 
 def _centroids(points: Points, seed: int) -> Points:
-    """Lloyd's algorithm (1982, "Least squares quantization in PCM") on some of the points."""
+    """Lloyd's algorithm (1982, "Least squares quantization in PCM") on a sample of the points."""
     count = max(len(points) // _LIST_SIZE, 1)
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(points))[: count * _SAMPLES_PER_CENTROID]
@@ -104,7 +105,7 @@ def _centroids(points: Points, seed: int) -> Points:
 
 
 def _nearest_centroid(points: Points, centroids: Points) -> tuple[Rows, NDArray[np.float32]]:
-    """The centre of each point, and the square of its distance."""
+    """The nearest centroid of each point, and the squared distance."""
     list_of, squares = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
     for start in range(0, len(points), _BLOCK):
         some = slice(start, start + _BLOCK)
@@ -115,7 +116,7 @@ def _nearest_centroid(points: Points, centroids: Points) -> tuple[Rows, NDArray[
 
 
 def _squared_distances(some: Points, others: Points) -> NDArray[np.float32]:
-    """(A, M) and (B, M) to the squares of their distances, (A, B)."""
+    """Squared distances (A, B) of points (A, M) and (B, M)."""
     squares: NDArray[np.float32] = some @ (-2 * others.T)
     squares += (some**2).sum(1)[:, None]
     squares += (others**2).sum(1)

@@ -1,4 +1,4 @@
-"""All pairs of thumbnails that show the same picture, found through an index of hashes."""
+"""All pairs of near-duplicate thumbnails, found by an index of perceptual hashes."""
 
 import math
 from collections.abc import Callable
@@ -28,37 +28,36 @@ ROTATIONS: tuple[Transform, ...] = (
     lambda t: np.rot90(t, 3, (1, 2)),
 )
 ScoredPairs = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""(n, 2) pairs, the lower row first, and (n,) how alike they are."""
+"""(n, 2) pairs, the lower row first, and (n,) correlations."""
 
 _RADIUS = 11
-"""Bits of 64. Brightness cut off at white moves 10; unrelated photos are 32 apart, 4 standard
-deviations being 16."""
+"""Hamming distance, of 64 bits. Clipped brightness changes 10 bits; unrelated photos differ in 32
+bits, with a standard deviation of 4."""
 _CROP_RADIUS = 9
 _REGISTRATION_RANGE = 10.0
-"""Before two thumbnails are laid on each other exactly, they may be so many times further from
-alike than after it."""
+"""How many times further from a correlation of 1 a pair may be before registration than the
+threshold allows after it."""
 _MOST_PAIRS = 32
-"""Of one image, the nearest by hash: copies are among the nearest."""
+"""Candidates per image: those with the closest hashes."""
 _SAMPLE = 20_000
 _CORRELATION_BLOCK = 512
-"""Pairs at a time that the processor's cache holds."""
+"""Pairs at a time, so that they fit the processor's cache."""
 _MAX_THRESHOLD = 0.9985
-"""A copy stored anew at quality 30 is nearer than this."""
+"""A copy that is saved again as JPEG of quality 30 has a higher correlation."""
 
 
 def near_duplicate_threshold(thumbnails: Thumbnails, min_score: float, seed: int) -> float:
-    """From which likeness two of these images are near-duplicates.
+    """The correlation from which two images are near-duplicates.
 
-    Photos of different things hardly correlate; digits, parts before one camera, X-rays do, and
-    there only much likelier pairs are copies. So the tail of the correlations of random pairs is
-    measured: the further it reaches, the more is asked of a pair. The formula was fitted so that
-    copies of digits, whose thousandth pair correlates at 0.97, and of photos, 0.75, stand clear of
-    the nearest pairs that are none.
+    Photos of different things hardly correlate; digits, X-rays and parts in front of one camera
+    do. So the upper tail of the correlations of random pairs is measured: the higher it is, the
+    higher is the threshold. The formula was fitted so that copies of digits (one random pair in a
+    thousand correlates at 0.97) and of photos (0.75) are separated from the closest other pairs.
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        min_score: The answer for photos.
-        seed: Which pairs.
+        min_score: The lowest threshold, used for photos.
+        seed: For the choice of pairs.
 
     Returns:
         In [min_score, 0.9985], or `min_score` if that is more.
@@ -80,33 +79,33 @@ def near_duplicate_threshold(thumbnails: Thumbnails, min_score: float, seed: int
 
 
 MIN_SAMPLE = 20
-"""Images among which random pairs say too little, and accidental likeness is unlikely."""
+"""With fewer images, random pairs are too few to estimate a threshold."""
 
 
 def random_pairs(count: int, seed: int) -> tuple[Rows, Rows]:
-    """Some pairs of different images.
+    """Draws random pairs of different images.
 
     Args:
-        count: Of the images.
-        seed: Which pairs.
+        count: The number of images.
+        seed: For the choice of pairs.
 
     Returns:
-        Two rows of places, int64 (P,) each.
+        The first and the second image of each pair, int64 (P,) each.
     """
     a, b = np.random.default_rng(seed).integers(0, count, (2, _SAMPLE))
     return a[a != b], b[a != b]
 
 
 def correlation_quantile(correlations: NDArray[np.float32], count: int, deviations: float) -> float:
-    """How far the correlations of random pairs reach.
+    """Estimates a high quantile of the correlations of random pairs.
 
-    Reckoned by Fisher's transform from what one pair in a hundred reaches, in twenty where there
-    are few images: the tail itself may be made of copies that are really there.
+    It is extrapolated with Fisher's z-transform from the 99 % quantile (95 % if there are few
+    images), since real copies may be in the tail itself.
 
     Args:
         correlations: float32, (P,).
-        count: The images that they are of.
-        deviations: Of a normal distribution: 3.09 for one pair in a thousand.
+        count: The number of images.
+        deviations: The quantile in standard deviations: 3.09 for one pair in a thousand.
 
     Returns:
         A correlation in [0, 1).
@@ -119,18 +118,18 @@ def correlation_quantile(correlations: NDArray[np.float32], count: int, deviatio
 def near_duplicate_pairs(
     thumbnails: Thumbnails, min_score: float, transforms: tuple[Transform, ...] = ()
 ) -> ScoredPairs:
-    """Pairs of thumbnails that show the same picture.
+    """Finds pairs of near-duplicate thumbnails.
 
-    Copies of the whole are found first; crops are then looked for among one of each set of copies,
-    so that a set that holds every picture a hundred times costs no more than one that does not.
+    Copies of whole images are found first. Crops are then searched for among one image of each set
+    of copies, so that a data set with many copies does not take longer than one without.
 
     Args:
         thumbnails: uint8, (N, 16, 16).
-        min_score: The likeness, in [0, 1].
-        transforms: Ways in which a copy may be turned.
+        min_score: The lowest correlation, in [0, 1].
+        transforms: Mirrorings and rotations to search for.
 
     Returns:
-        int64, (P, 2) pairs of rows, the lower first; float32, (P,) how alike they are.
+        int64, (P, 2) pairs of rows, the lower first; float32, (P,) correlations.
     """
     own_hashes = hashes(thumbnails)
     index = HashIndex(own_hashes)
@@ -152,14 +151,14 @@ def near_duplicate_pairs(
 def _matching_pairs(
     index: HashIndex, thumbnails: Thumbnails, queries: Thumbnails, window: int, min_score: float
 ) -> ScoredPairs:
-    """Pairs of a query and a thumbnail that is its part."""
+    """Pairs of a query and a thumbnail that matches its crop."""
     crops = crop_thumbnails(queries, window)
     pairs = _candidates(index, hashes(crops), window)
     kept: list[ScoredPairs] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     for start in range(0, len(pairs), _BLOCK):
         some = pairs[start : start + _BLOCK]
         unregistered = correlations(crops[some[:, 0]], thumbnails[some[:, 1]])
-        # Only what is alike enough to be worth it, and not yet alike enough, is laid on exactly.
+        # Only pairs that are promising and not yet above the threshold are registered.
         score, promising = unregistered, _REGISTRATION_RANGE * (1 - min_score)
         to_register = (unregistered < min_score) & (1 - unregistered <= promising)
         pair = some[to_register]
@@ -175,11 +174,11 @@ _BLOCK = 4096
 
 
 def _candidates(index: HashIndex, query_hashes: Hashes, window: int) -> NDArray[np.int64]:
-    """(n, 2): a query and another row whose hash is near, each once, the nearest of each query."""
+    """(n, 2): a query and another row with a close hash, each once, the closest of each query."""
     count = len(query_hashes)
     flipped_bits, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
     kept = [np.empty((0, 2), np.int64)]
-    # In parts: where all images are alike every query has a thousand candidates before the cut.
+    # In blocks: if all images look alike, each query has a thousand candidates at first.
     for start in range(0, count, _QUERIES):
         some = query_hashes[start : start + _QUERIES]
         codes = [np.empty(0, np.int64)]
@@ -198,7 +197,7 @@ _QUERIES = 1 << 14
 
 
 def _nearest_candidates(pairs: NDArray[np.int64], hamming: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """At most `_MOST_PAIRS` of each query."""
+    """At most `_MOST_PAIRS` pairs of each query."""
     order = np.lexsort((pairs[:, 1], hamming, pairs[:, 0]))
     query = pairs[order, 0]
     place = np.arange(len(query)) - np.searchsorted(query, query, "left")
@@ -207,13 +206,13 @@ def _nearest_candidates(pairs: NDArray[np.int64], hamming: NDArray[np.uint8]) ->
 
 
 def merge_pairs(kept: list[ScoredPairs]) -> ScoredPairs:
-    """Each pair once, with its best score.
+    """Merges lists of pairs: each pair once, with its best score.
 
     Args:
         kept: Pairs, the lower row first, and their scores.
 
     Returns:
-        The same in the order of the pairs.
+        The merged pairs, sorted.
     """
     pairs = np.concatenate([p for p, _ in kept])
     scores = np.concatenate([s for _, s in kept])

@@ -1,4 +1,4 @@
-"""One look at one file: all that later checks judge by, from a single decoding."""
+"""Measures one image file: everything that the checks need, from a single decoding."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,27 +13,27 @@ from acclimate.errors import UnreadableImage
 from acclimate.files import digest_bytes
 
 THUMBNAIL = 16
-"""px: side of the small square picture that near-duplicates are found by."""
+"""px: side of the square thumbnail that near-duplicates are found by."""
 _MEASURED_SIDE = 128
-"""px: the shorter side that sharpness is measured at. A blur that vanishes there vanishes in a
-network's input too."""
+"""px: the shorter side at which sharpness is measured. A blur that is invisible at this size is
+invisible to a network too."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageStats:
-    """What one look at a file told; the fields are columns of the table.
+    """What was measured of one file; the fields are columns of the table.
 
     Attributes:
-        digest: 16 bytes of the file.
+        digest: Digest of the file, 16 bytes.
         width: px, upright.
         height: px, upright.
-        mode: Of the samples as stored.
-        orientation: EXIF's, 1 to 8, which was applied; 1 where it says none.
-        pixels: 16 bytes of the picture.
+        mode: Pillow's mode of the stored samples.
+        orientation: EXIF orientation, 1 to 8, already applied; 1 if there is none.
+        pixels: Digest of the pixels, 16 bytes.
         brightness: Mean luminance, in [0, 1].
         contrast: Standard deviation of the luminance, in [0, 0.5].
-        sharpness: Curvature against slope, from 0; see `sharpness`.
-        entropy: Of the luminance's 256 levels, in bits, [0, 8]; told, and judged by nothing.
+        sharpness: Second derivative relative to the first, from 0; see `sharpness`.
+        entropy: Of the luminance's 256 levels, in bits, [0, 8]; no check uses it.
         color: Mean distance from grey, in [0, 1].
         thumbnail: uint8 luminance, 16 x 16, squeezed to a square.
         reason: Why the file cannot be used, or None.
@@ -55,16 +55,16 @@ class ImageStats:
 
 
 def measure_image(path: Path, limits: DecodeLimits, *, with_quality: bool = True) -> ImageStats:
-    """Reads and decodes one file; a bad one is an answer, not an error.
+    """Reads, decodes and measures one file; a broken file gives a reason, not an error.
 
     Args:
         path: The file.
-        limits: What is too large.
+        limits: The largest file and image.
         with_quality: Whether brightness, contrast, sharpness, entropy and color are measured.
             A JPEG is decoded smaller without them.
 
     Returns:
-        What was seen.
+        The measurements.
     """
     try:
         content = read_content(path, limits=limits)
@@ -131,17 +131,17 @@ def _histogram_stats(histogram: list[int]) -> tuple[float, float, float]:
 
 
 def sharpness(luminance: NDArray[np.uint8]) -> float:
-    """How fine the structure is: the curvature of the luminance against its slope.
+    """The sharpness: the second derivative of the luminance relative to the first.
 
-    The ratio of two filters' root mean squares does not depend on contrast, and falls with every
-    blur. At 128 px, 98 of 100 photos give 0.6 and more, and the same photos blurred by a
-    Gaussian whose sigma is 1 % of the shorter side 0.41 and less.
+    This ratio of two root mean squares does not depend on contrast, and every blur lowers it. At
+    128 px, 98 of 100 photos have 0.6 or more. Blurred by a Gaussian with a sigma of 1 % of the
+    shorter side, the same photos have 0.41 or less.
 
     Args:
         luminance: uint8, (H, W).
 
     Returns:
-        From 0 to about 2.5; 0 where the image is flat.
+        From 0 to about 2.5; 0 if the image is flat.
     """
     if min(luminance.shape) < 3:
         return 0.0

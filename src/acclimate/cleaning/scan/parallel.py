@@ -1,9 +1,9 @@
-"""Looking at many files on all cores: threads for a few, processes of our own for many.
+"""Measures many files on all cores: by threads if they are few, by processes if they are many.
 
-Most of a look at a small image is Python, where threads wait for each other; processes do not. They
-are plain children that read paths and answer with figures, line by line in JSON: `multiprocessing`
-would import the user's script again, or fork a process that has threads. An image that brings its
-decoder down takes one child along and is told as broken.
+Most of the work on a small image is Python code, which threads cannot run in parallel. The workers
+are plain subprocesses that read paths and write measurements as lines of JSON: `multiprocessing`
+would import the user's script again, or fork a process that has threads. An image that crashes its
+decoder ends one worker and is reported as broken.
 """
 
 import json
@@ -23,24 +23,25 @@ from acclimate.context import usable_cores
 from acclimate.data.images.decode_limits import DecodeLimits, PlainDecodeLimits
 
 MIN_FOR_PROCESSES = 1000
-"""Images from which processes, which take half a second to start, are worth it."""
+"""Images from which processes pay off; they take half a second to start."""
 _CHUNK = 32
 _SLICE = 4096
-"""Images handed out at a time: a future for each of ten million would be the larger table."""
+"""Images submitted at a time: a future for each of ten million images would take more memory than
+their table."""
 
 
 def measure_images(
     paths: list[Path], limits: DecodeLimits, *, with_quality: bool = True
 ) -> Iterator[ImageStats]:
-    """Looks at files on all cores.
+    """Measures files on all cores.
 
     Args:
         paths: The files.
-        limits: What is too large.
+        limits: The largest file and image.
         with_quality: Whether brightness, sharpness and the like are measured.
 
     Yields:
-        ImageStats: One a file, in their order.
+        ImageStats: One per file, in their order.
     """
     cores = usable_cores()
     worker_count = cores if len(paths) >= MIN_FOR_PROCESSES and cores > 1 and sys.executable else 0
@@ -60,7 +61,7 @@ def measure_images(
 
 
 class _Workers:
-    """Some processes that look; `measure` may be called from as many threads."""
+    """Worker processes; `measure` may be called from as many threads as there are workers."""
 
     def __init__(self, worker_count: int, limits: DecodeLimits, with_quality: bool) -> None:
         self._task = [limits.max_megapixels, limits.max_file_mb, with_quality]
@@ -81,7 +82,7 @@ class _Workers:
                 worker.communicate()
 
     def measure(self, paths: list[Path]) -> list[ImageStats]:
-        """Has one process look at some files."""
+        """Measures some files in one worker process."""
         worker = self._idle.get()
         try:
             _send(worker, [os.fspath(path) for path in paths])
@@ -101,7 +102,7 @@ class _Workers:
         home = str(Path(__file__).parents[2])
         before = os.environ.get("PYTHONPATH")
         worker = subprocess.Popen(
-            # -P: a file in the user's folder must not stand in for a library.
+            # -P: a file in the user's folder must not shadow a library.
             [sys.executable, "-P", "-m", "acclimate.cleaning.scan.parallel"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -112,7 +113,7 @@ class _Workers:
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
             },
-            start_new_session=True,  # Ctrl-C is for the command, which ends its children itself
+            start_new_session=True,  # Ctrl-C is for the command, which ends its workers itself
         )
         self._all.append(worker)
         _send(worker, self._task)
@@ -120,7 +121,7 @@ class _Workers:
 
 
 def _send(worker: subprocess.Popen[bytes], message: object) -> None:
-    """Sends one line; one that is no more does not answer."""
+    """Sends one line; errors of a dead worker are ignored, since it does not answer either."""
     assert worker.stdin is not None
     with suppress(OSError):
         worker.stdin.write(json.dumps(message).encode() + b"\n")
@@ -128,7 +129,7 @@ def _send(worker: subprocess.Popen[bytes], message: object) -> None:
 
 
 def _receive(worker: subprocess.Popen[bytes]) -> list[list[Any]] | None:
-    """Reads one line; None when the process is no more."""
+    """Reads one line; None if the process has ended."""
     assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line.endswith(b"\n"):
@@ -155,7 +156,7 @@ def _to_row(stats: ImageStats) -> list[Any]:
 
 
 def main() -> None:
-    """The child: a line of bounds and an empty answer, then lines of paths and lines of figures."""
+    """The worker: answers the limits with an empty list, then each list of paths with stats."""
     lines = iter(sys.stdin.buffer.readline, b"")
     max_megapixels, max_file_mb, with_quality = json.loads(next(lines))
     limits = PlainDecodeLimits(max_megapixels, max_file_mb)

@@ -1,4 +1,4 @@
-"""Archives that are written: one folder's files, the same bytes for the same files each time."""
+"""Writes archives, reproducibly: the same files give the same bytes."""
 
 import gzip
 import io
@@ -12,9 +12,9 @@ from typing import IO, Literal, cast
 from acclimate.files import atomic_file
 
 AddFile = Callable[[str, bytes], None]
-"""Name below the folder, with slashes, and content."""
+"""Takes a name relative to the folder, with slashes, and the content."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""The first day a zip knows: when a photo was taken is nobody's business."""
+"""The earliest date in a ZIP file, so that the archive does not tell when a photo was taken."""
 _TIMESTAMP = 315_532_800
 _MODE = 0o644
 _COMPRESSIONS: dict[str, Literal["bz2", "xz"]] = {
@@ -24,10 +24,10 @@ _COMPRESSIONS: dict[str, Literal["bz2", "xz"]] = {
 
 @contextmanager
 def new_archive(path: Path) -> Iterator[AddFile]:
-    """An archive to add files to, which takes its place only when the block ends well.
+    """Creates an archive, which appears only if the block ends without an error.
 
     Args:
-        path: Its ending says the kind: `.zip`, `.tar`, `.tar.gz`, `.tar.bz2`, `.tar.xz`.
+        path: Its suffix determines the format: `.zip`, `.tar`, `.tar.gz`, `.tar.bz2`, `.tar.xz`.
 
     Yields:
         AddFile: Adds one file.
@@ -62,7 +62,7 @@ def _tar_info(name: str, content: bytes) -> tarfile.TarInfo:
 @contextmanager
 def _tar(stream: IO[bytes], name: str) -> Iterator[tarfile.TarFile]:
     if name.endswith((".gz", ".tgz")):
-        # Opened here, since tarfile would write the time into it.
+        # Opened here, since tarfile would write the current time into it.
         with (
             gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0) as packed,
             tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w") as file,

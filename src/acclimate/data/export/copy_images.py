@@ -1,8 +1,8 @@
-"""A clean copy of the images: what was dropped stays away, and so does what photos tell of people.
+"""Writes a clean copy of the images, without dropped images and without personal metadata.
 
-The copy has `<split>/<class>/<name>` and a metadata.csv, so that it is read back with the same
-labels, splits and groups, by us and by Hugging Face's `imagefolder`. It may be a folder or an
-archive of one; a list leaves the images where they are.
+The copy has `<split>/<class>/<name>` and a metadata.csv, so that Acclimate and Hugging Face's
+`imagefolder` read it back with the same labels, splits and groups. It may be a folder or an
+archive; a list leaves the images where they are.
 """
 
 import csv
@@ -28,9 +28,9 @@ from acclimate.files import atomic_folder, claim
 
 _HERE = Context()
 _JPEG_QUALITY = 95
-"""Of JPEGs, colours at full resolution: twice as large as most cameras write, no visible loss."""
+"""JPEG quality, without chroma subsampling: no visible loss, at twice the usual file size."""
 _IMAGES_PER_CORE = 16
-"""Images that a core may have ready before they are written."""
+"""Images per core that are encoded before they are written."""
 _DEFAULT = Decoding()
 _JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
@@ -39,7 +39,7 @@ _JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 class _OutputImage:
     row: int
     name: str
-    """Below the new folder, with slashes."""
+    """Relative to the new folder, with slashes."""
 
 
 def copy_images(
@@ -51,10 +51,10 @@ def copy_images(
     limits: Decoding = _DEFAULT,
     context: Context = _HERE,
 ) -> int:
-    """Writes the kept images anew: upright RGB, without EXIF, GPS, thumbnails or profiles.
+    """Writes the kept images as upright RGB, without EXIF, GPS, thumbnails or color profiles.
 
-    JPEGs become JPEGs of quality 95, everything else PNG. The user's files stay as they are.
-    Other test domains are not copied.
+    JPEGs become JPEGs of quality 95, all others PNG. The original files are not changed. Other
+    test domains are not copied.
 
     Args:
         dataset: Cleaned.
@@ -63,16 +63,16 @@ def copy_images(
             `.csv` or `.tsv`. It appears whole or not at all.
         lossless: Write PNG throughout: the very pixels that training sees, five times the size.
         force: Replace the archive or list that stands there; a folder never is.
-        limits: What is too large to decode.
+        limits: The largest file and image.
         context: The run.
 
     Returns:
-        How many images were written or listed.
+        The number of images written or listed.
 
     Raises:
         OutputError: Something stands at the place, it is a folder inside the data's own, its ending
             is that of a file of another kind, or a list is to be lossless.
-        UnreadableImage: A file broke after it was cleaned.
+        UnreadableImage: A file was damaged after cleaning.
     """
     name = place.name.lower()
     if name.endswith(ARCHIVE_SUFFIXES):
@@ -131,7 +131,7 @@ def _new_folder(folder: Path) -> Iterator[AddFile]:
 def _contents(
     dataset: Dataset, images: list[_OutputImage], limits: Decoding
 ) -> Iterator[tuple[_OutputImage, bytes]]:
-    """The images anew, in their order; a few at a time, since they are large."""
+    """The encoded images in their order; a few at a time, since they are large."""
 
     def content(image_out: _OutputImage) -> bytes:
         return _reencoded(read_image(dataset.path(image_out.row), limits=limits), image_out.name)
@@ -156,13 +156,13 @@ def _output_images(dataset: Dataset, *, lossless: bool) -> Iterator[_OutputImage
 
 
 def _class_folders(classes: tuple[str, ...]) -> dict[str, str]:
-    """A folder for each class, no two alike even where case does not count."""
+    """A folder name for each class, unique even on case-insensitive file systems."""
     used: set[str] = set()
     return {name: _unique_name(_safe_name(name), "", used) for name in classes}
 
 
 def _safe_name(name: str) -> str:
-    """A name that is one folder or file on every system; the true label is in metadata.csv."""
+    """A valid file name on every system; the original label is in metadata.csv."""
     plain = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).strip(" .")[:100]
     return plain or "_"
 

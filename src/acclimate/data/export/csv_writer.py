@@ -1,4 +1,4 @@
-"""Lists that are written: where each kept image is, with its label, split and group."""
+"""Writes lists of images with their labels, splits and groups."""
 
 import csv
 import io
@@ -11,19 +11,19 @@ from acclimate.errors import count
 from acclimate.files import write_atomic
 
 LIST_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-"""The endings of lists that are written, and what stands between their cells."""
+"""Suffixes of lists, and their delimiters."""
 _HERE = Context()
 
 
 def write_csv(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int:
-    """Lists the kept images where they are: `path`, `label`, `split`, `group`.
+    """Writes a list of the kept images: `path`, `label`, `split`, `group`.
 
-    Paths start from the list's folder; those of images outside it are absolute. Other test domains
-    are not listed.
+    Paths are relative to the list's folder; those of images outside it are absolute. Other test
+    domains are not listed.
 
     Args:
         dataset: Cleaned.
-        path: The list, `.csv` or `.tsv`; one that stands there is replaced.
+        path: The list, `.csv` or `.tsv`; an existing file is replaced.
         context: The run.
 
     Returns:
@@ -44,7 +44,7 @@ def write_csv(dataset: Dataset, path: Path, *, context: Context = _HERE) -> int:
         outside += not inside
         label, split, group = (columns[name][row] for name in ("label", "split", "group"))
         shown = place.relative_to(folder) if inside else place
-        # A list's image without a label must say that it has none on purpose.
+        # An image without a label must be marked as unlabelled, or reading the list would fail.
         cells = (label, "unlabelled" if label is None else split, group)
         writer.writerow([shown.as_posix(), *(cell or "" for cell in cells)])
     write_atomic(path, buffer.getvalue())

@@ -1,7 +1,7 @@
-"""Images in batches, decoded ahead by threads, the same in every run.
+"""Batches of images, prefetched by threads, the same in every run.
 
-Threads and not processes: Pillow decodes and resizes without the interpreter lock, nothing is
-pickled, and what an image looks like depends on its own seed and never on which worker met it.
+Threads are used and not processes, since Pillow decodes and resizes without the interpreter lock,
+and nothing has to be pickled. Augmentation depends on each image's own seed and not on the thread.
 """
 
 import time
@@ -21,23 +21,23 @@ from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.threads import image_threads
 
 _PREFETCH_BATCHES = 3
-"""Batches decoded ahead: enough to cover one slow image, small enough for any memory."""
+"""Prefetched batches: enough to cover one slow image, few enough for any memory."""
 _CHEAP_IMAGE_S = 0.0003
-"""Seconds of the processor for an image, below which half of the cores load more than all: most of
-them are Python's then, which runs in one thread at a time. Decoding takes more; kept images of
-64 px come a third faster so, on two cores."""
+"""CPU seconds per image below which half of the cores are faster than all: most of the work is then
+Python code, which runs in one thread at a time. Decoding takes longer; cached images of 64 px are
+read a third faster so, on two cores."""
 _MAX_IMAGES_PER_TASK = 8
-"""Most images that a thread takes at once: handing over costs as much as a small image does."""
+"""Largest number of images per task: submitting a task costs as much as a small image."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images.
+    """A batch of images.
 
     Attributes:
         images: uint8, (B, S, S, 3).
-        targets: int64, (B,): class ids, -1 where there is no label.
-        rows: int64, (B,): where in the table they stand.
+        targets: int64, (B,): class ids, -1 if there is no label.
+        rows: int64, (B,): their rows in the table.
     """
 
     images: Pixels
@@ -50,15 +50,15 @@ def batches(
     groups: Sequence[Rows],
     load: Callable[[int], Pixels],
 ) -> Iterator[Batch]:
-    """Loads groups of rows in order, some batches ahead.
+    """Loads groups of rows in order, with prefetching.
 
     Args:
         dataset: The table.
         groups: The rows of each batch.
-        load: Row to uint8 (S, S, 3); called from several threads.
+        load: Maps a row to uint8 (S, S, 3); called from several threads.
 
     Yields:
-        Batch: One for each group, in their order.
+        Batch: One per group, in their order.
 
     Raises:
         UnreadableImage: A file broke after it was cleaned.
@@ -89,15 +89,15 @@ def ordered_batches(
     context: Context | None = None,
     cached_images: CachedImages | None = None,
 ) -> Iterator[Batch]:
-    """Plain batches, as evaluation and calibration see them.
+    """Batches without augmentation, for evaluation and calibration.
 
     Args:
         dataset: The table.
         rows: Which images.
-        contract: How an image becomes pixels.
-        batch_size: Images a batch; the last one may be smaller.
-        context: Says where decoded images are kept; None keeps none.
-        cached_images: Made of these before, to be used again.
+        contract: The network's input.
+        batch_size: Images per batch; the last one may be smaller.
+        context: Its cache keeps decoded images; without a context none are kept.
+        cached_images: Images to use again instead of new ones.
 
     Yields:
         Batch: In the order of the rows.
@@ -110,7 +110,7 @@ def ordered_batches(
 
 @dataclass
 class _PendingBatch:
-    """A batch on its way: threads write their images straight into it."""
+    """A batch that threads are filling."""
 
     rows: Rows
     load: Callable[[int], Pixels]
@@ -120,13 +120,13 @@ class _PendingBatch:
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        """Hands the images out, a few to each thread."""
+        """Submits the images, a few per task."""
         step = max(1, min(_MAX_IMAGES_PER_TASK, len(self.rows) // (2 * usable_cores())))
         for start in range(0, len(self.rows), step):
             self.futures.append(self.pool.submit(self._fill, start, start + step))
 
     def _fill(self, start: int, end: int) -> float:
-        """Some of the images; gives the seconds of the processor that they took."""
+        """Loads some of the images; returns the CPU seconds that they took."""
         began = time.thread_time()
         for place, row in enumerate(self.rows[start:end], start):
             pixels = self.load(int(row))
@@ -145,10 +145,10 @@ class _PendingBatch:
 
     @property
     def seconds(self) -> float:
-        """Of the processor, for an image, once the batch is full."""
+        """CPU seconds per image, once the batch is full."""
         return sum(future.result() for future in self.futures) / len(self.rows)
 
     def cancel(self) -> None:
-        """Gives up what no thread has begun."""
+        """Cancels tasks that have not started."""
         for future in self.futures:
             future.cancel()

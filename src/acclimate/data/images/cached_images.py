@@ -1,4 +1,4 @@
-"""The version of an image that is kept between epochs, and how it is had."""
+"""The decoded and resized form of images that is cached between epochs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from acclimate.files import digest_bytes, digest_json, pixel_folder
 
 FORMAT = 2
 _CROP_MARGIN = 1.25
-"""Shorter side of what random crops are taken from, in sides of the network's input: a crop of
-0.64 of the area is not enlarged. At 1.5 it takes 1.44 times the disk and the time of a crop."""
+"""Shorter side of the images that random crops are taken from, as a multiple of the input size: a
+crop of 0.64 of the area is not enlarged. 1.5 would take 1.44 times the disk space and crop time."""
 
 
 @dataclass(frozen=True)
 class CachedForm:
-    """What is kept of an image.
+    """A form in which images are cached.
 
     Attributes:
-        key: Stands for all that determines the pixels but the image.
-        min_side: px that the shorter side of the decoded image must keep.
-        make: From the decoded image.
+        key: Identifies everything that determines the pixels except the image.
+        min_side: px: the smallest shorter side of the decoded image.
+        make: Computes the form from the decoded image.
     """
 
     key: str
@@ -38,29 +38,28 @@ class CachedForm:
 
 
 def evaluation_form(contract: InputContract) -> CachedForm:
-    """What evaluation sees: uint8, (S, S, 3), the very pixels of `InputContract.read`.
+    """The form for evaluation: uint8, (S, S, 3), exactly the pixels of `InputContract.read`.
 
     Args:
-        contract: Of the network.
+        contract: The network's input.
 
     Returns:
-        The version.
+        The form.
     """
     seen = ("evaluated", contract.image_size, contract.interpolation, contract.crop)
     return CachedForm(_key(*seen), contract.min_side, contract.fit)
 
 
 def crop_form(contract: InputContract) -> CachedForm:
-    """What random crops are taken from: the whole image, its shorter side 1.25 S at most.
+    """The form for random crops: the whole image, with a shorter side of at most 1.25 S.
 
-    Training always goes through it, whether it was kept or not: the state of a cache changes no
-    picture.
+    Training always uses it, cached or not, so that the state of the cache changes no pixel.
 
     Args:
-        contract: Of the network.
+        contract: The network's input.
 
     Returns:
-        The version.
+        The form.
     """
     side = round(_CROP_MARGIN * contract.image_size)
 
@@ -77,17 +76,17 @@ def crop_form(contract: InputContract) -> CachedForm:
 
 
 def _key(*facts: object) -> str:
-    # Another Pillow may decode otherwise, another PyTorch resample otherwise.
+    # Other versions of Pillow and PyTorch may decode and resample differently.
     return digest_json([FORMAT, PIL.__version__, torch.__version__, *facts])[:16]
 
 
 class CachedImages:
-    """One version of the images of a data set, kept where that can be.
+    """The images of a data set in one form, cached if possible.
 
     Args:
-        dataset: Images without a digest (not cleaned) are decoded each time.
-        form: What is kept.
-        context: Says where, and how much.
+        dataset: Images without a digest (not cleaned) are not cached.
+        form: The form.
+        context: Provides the cache folder and its size.
     """
 
     def __init__(self, dataset: Dataset, form: CachedForm, context: Context | None = None) -> None:
@@ -100,13 +99,13 @@ class CachedImages:
             self._cache = PixelCache(pixel_folder(context.cache), form.key, bound)
 
     def read(self, row: int) -> Pixels:
-        """The pixels of one image; called from several threads.
+        """Reads the pixels of one image; may be called from several threads.
 
         Args:
-            row: In the table.
+            row: Its row in the table.
 
         Returns:
-            uint8, (H, W, 3); not to be written to.
+            uint8, (H, W, 3), read-only.
 
         Raises:
             UnreadableImage: The file broke after it was cleaned.
@@ -119,13 +118,13 @@ class CachedImages:
             return kept
         content = read_content(self.dataset.path(row))
         pixels = self._decoded(row, content)
-        # A file that was changed after it was cleaned must not stand for the one that was.
+        # A file that was changed after cleaning must not be cached under the old digest.
         if bytes.fromhex(digest_bytes(content)) == digest:
             self._cache.put(digest, pixels)
         return pixels
 
     def flush(self) -> None:
-        """Writes what is still in memory, and says once why no more can be kept."""
+        """Writes pending images to the cache; reports once if no more can be cached."""
         if self._cache is None or self._context is None:
             return
         self._cache.flush()

@@ -1,4 +1,4 @@
-"""What a network expects of its input, and how pixels become that."""
+"""The input that a network expects, and how images are converted to it."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 class Resizable(Protocol):
-    """One of Pillow's images, or what is cut and resized like one."""
+    """A Pillow image, or an object that can be cropped and resized like one."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -29,14 +29,14 @@ class Resizable(Protocol):
 
     @property
     def width(self) -> int:
-        """Px."""
+        """Height in px."""
 
     @property
     def height(self) -> int:
-        """Px."""
+        """Height in px."""
 
     def resize(self, size: tuple[int, int], resample: Image.Resampling, *, box: Box) -> Any:  # noqa: ANN401 - an image or an array
-        """A part at another size."""
+        """Crops and resizes."""
 
 
 _FILTERS = {
@@ -49,7 +49,7 @@ MAX_IMAGE_SIZE = 2048
 
 @dataclass(frozen=True)
 class InputContract:
-    """Size and statistics of the input. There are no defaults: a wrong mean costs accuracy.
+    """Size and statistics of the input. There are no defaults, since a wrong mean costs accuracy.
 
     >>> from acclimate import InputContract
     >>> half = (0.5, 0.5, 0.5)
@@ -59,10 +59,10 @@ class InputContract:
 
     Attributes:
         image_size: px, both sides.
-        mean: Of each channel, in units of 0 to 1.
-        std: Of each channel, in units of 0 to 1.
+        mean: Of each channel, for values from 0 to 1.
+        std: Of each channel, for values from 0 to 1.
         interpolation: "bilinear", "bicubic" or "lanczos".
-        crop: Fraction of the shorter side that is seen, taken from the centre.
+        crop: Fraction of the shorter side that the center crop keeps.
     """
 
     image_size: int
@@ -72,7 +72,7 @@ class InputContract:
     crop: float
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be applied, since a contract may come from a stranger's file."""
+        """Checks the values, since a contract may come from an untrusted file."""
         if not 8 <= self.image_size <= MAX_IMAGE_SIZE:
             raise ModelFileError(
                 f"image_size must be from 8 to {MAX_IMAGE_SIZE} px. Got {self.image_size!r}."
@@ -92,16 +92,16 @@ class InputContract:
 
     @property
     def filter(self) -> Image.Resampling:
-        """Pillow's name of the interpolation."""
+        """The interpolation as a Pillow filter."""
         return _FILTERS[self.interpolation]
 
     @property
     def min_side(self) -> int:
-        """What the shorter side of a decoded image must keep, in px."""
+        """The smallest useful shorter side of a decoded image, in px."""
         return round(self.image_size / self.crop)
 
     def fit(self, image: Resizable) -> Pixels:
-        """The centre of an image at the network's size.
+        """The center crop of an image, resized to the network's size.
 
         Args:
             image: RGB, any size.
@@ -114,7 +114,7 @@ class InputContract:
         return self.resize(image, (left, top, left + side, top + side))
 
     def resize(self, image: Resizable, box: Box) -> Pixels:
-        """A part of an image at the network's size.
+        """Crops an image and resizes it to the network's size.
 
         Args:
             image: RGB.
@@ -127,11 +127,11 @@ class InputContract:
         return np.asarray(image.resize(size, self.filter, box=box))
 
     def read(self, path: Path) -> Pixels:
-        """Decodes a file at the network's size: what evaluation and serving see."""
+        """Decodes a file and fits it to the network's size, as evaluation and serving do."""
         return self.fit(read_image(path, min_side=self.min_side))
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
-        """Pixels to the network's numbers.
+        """Normalizes pixels for the network.
 
         Args:
             images: uint8, (B, S, S, 3).

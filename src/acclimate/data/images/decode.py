@@ -1,4 +1,4 @@
-"""Bytes to upright RGB pixels, bounded."""
+"""Decodes bytes to upright RGB images, within limits."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ from acclimate.errors import DataError, UnreadableImage
 from acclimate.files import DIGEST_BYTES, read_bounded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
-"""Formats that are decoded. Others (EPS runs Ghostscript, PSD, …) are refused unopened."""
+"""Formats that are decoded. Others are refused unopened (EPS, for one, runs Ghostscript)."""
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -49,36 +49,36 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def read_image(path: Path, *, min_side: int = 0, limits: DecodeLimits = _DEFAULT) -> Image.Image:
     """Decodes one file.
 
-    EXIF orientation is applied, the first frame of an animation is taken, transparency is laid on
-    white, 16-bit samples are scaled to 8 bits.
+    EXIF orientation is applied, the first frame of an animation is used, transparency is laid on
+    white, and 16-bit samples are scaled to 8 bits.
 
     Args:
         path: The file.
         min_side: px. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter
             side keeps this many pixels; 0 for full size.
-        limits: What is too large.
+        limits: The largest file and image.
 
     Returns:
         An RGB image, upright.
 
     Raises:
-        UnreadableImage: The file is missing, empty, too large, no image, or broken.
+        UnreadableImage: The file is missing, empty, too large, broken or not an image.
     """
     return decode(read_content(path, limits=limits), path, min_side=min_side, limits=limits)
 
 
 def read_content(path: Path, *, limits: DecodeLimits = _DEFAULT) -> bytes:
-    """The bytes of one file.
+    """Reads the bytes of one file.
 
     Args:
         path: The file.
-        limits: What is too large.
+        limits: The largest file and image.
 
     Returns:
         The content.
 
     Raises:
-        UnreadableImage: The file is missing, too large, or a pipe or the like.
+        UnreadableImage: The file is missing, too large or not a regular file.
     """
     try:
         kind = path.stat().st_mode
@@ -104,13 +104,13 @@ def decode(
         content: The file's bytes.
         where: Its path, for the message.
         min_side: px, or 0.
-        limits: What is too large.
+        limits: The largest file and image.
 
     Returns:
         An RGB image, upright.
 
     Raises:
-        UnreadableImage: The bytes are empty, no image, too many pixels, or broken.
+        UnreadableImage: The bytes are empty, broken, not an image or too large an image.
     """
     image = _open_header(content, where, limits)
     try:
@@ -119,23 +119,23 @@ def decode(
         upright = _upright_rgb(image)
     except Exception as error:
         raise UnreadableImage("image is truncated or broken.", where=where) from error
-    upright.info = {}  # its EXIF would turn it once more
+    upright.info = {}  # its EXIF orientation must not be applied again
     return upright
 
 
 class Preview(NamedTuple):
-    """What one decoding of an image told.
+    """Facts about an image and a small copy of it, from one decoding.
 
     Attributes:
         width: px, upright.
         height: px, upright.
-        mode: Of the samples as they are stored: "RGB", "L", "P", "I;16", "CMYK", …
-        orientation: EXIF's, 1 to 8; 1 where it says none. It was applied.
-        pixels: 16 bytes that stand for the picture. Lossless files of the same upright RGB pixels
-            share it, whatever their format. A JPEG's stands for its compressed picture and its
-            orientation, so that copies with other metadata share it: decoding every JPEG at full
-            size would cost more than all other checks.
-        picture: YCbCr, upright; at a fraction of the size where a JPEG allows it.
+        mode: Pillow's mode of the stored samples: "RGB", "L", "P", "I;16", "CMYK", …
+        orientation: EXIF orientation, 1 to 8, already applied; 1 if there is none.
+        pixels: Digest of the pixels, 16 bytes. Lossless files with the same upright RGB pixels
+            share it, whatever their format. The digest of a JPEG is that of its compressed data
+            and orientation, so that copies with other metadata share it: decoding every JPEG at
+            full size would take longer than all other checks.
+        picture: YCbCr, upright; a JPEG is decoded at a fraction of its size.
     """
 
     width: int
@@ -149,18 +149,18 @@ class Preview(NamedTuple):
 def decode_preview(
     content: bytes, where: Path, *, min_side: int = 32, limits: DecodeLimits = _DEFAULT
 ) -> Preview:
-    """The size, the kind and a small picture of an image that decodes to its last byte.
+    """Decodes an image to its last byte, and returns facts about it and a small copy.
 
-    A JPEG is decoded at up to 1/8 of its size: a broken stream fails at any scale, much sooner.
+    A JPEG is decoded at down to 1/8 of its size: a broken stream fails at any scale, and faster.
 
     Args:
         content: The file's bytes.
         where: Its path, for the message.
-        min_side: px that the picture's shorter side keeps where the image has them.
-        limits: What is too large.
+        min_side: px: the smallest shorter side of the small copy, unless the image is smaller.
+        limits: The largest file and image.
 
     Returns:
-        What was seen.
+        The facts and the small copy.
 
     Raises:
         UnreadableImage: As `decode`.
@@ -179,7 +179,7 @@ def decode_preview(
             return Preview(
                 width, height, mode, orientation, _jpeg_pixels(content, orientation), picture
             )
-        # Pillow strikes it out of a TIFF while loading; a PNG's may stand behind its pixels.
+        # Pillow removes it from a TIFF while loading; in a PNG it may come after the pixels.
         orientation = _orientation(image) if image.format == "TIFF" else 0
         upright = _upright_rgb(image)
         orientation = orientation or _orientation(image)
@@ -192,13 +192,13 @@ def decode_preview(
 
 
 def _luminance_mode(image: Image.Image) -> str:
-    """YCbCr where the file is known to hold it: half the work of turning it into RGB and back."""
+    """YCbCr if the file is known to use it, which saves the conversion to RGB and back."""
     known = "jfif" in image.info or image.info.get("adobe_transform") == 1
     return "YCbCr" if known else "RGB"
 
 
 def _rgb_pixels(image: Image.Image) -> bytes:
-    """Digest of RGB samples, in strips: a second copy of a large image would fill the memory."""
+    """Digest of RGB samples, in strips, so that a large image is not copied in memory."""
     state = hashlib.blake2b(repr(image.size).encode(), digest_size=DIGEST_BYTES)
     rows = max(_STRIP // image.width, 1)
     for top in range(0, image.height, rows):
@@ -212,7 +212,7 @@ _STRIP = 1 << 20
 
 
 def _jpeg_pixels(content: bytes, orientation: int) -> bytes:
-    """Digest of a JPEG without its metadata: what follows the headers, and the tables in them."""
+    """Digest of a JPEG without its metadata: the compressed data and the decoding tables."""
     state, place = hashlib.blake2b(bytes([orientation]), digest_size=DIGEST_BYTES), 2
     while place + 4 <= len(content) and content[place] == 0xFF:
         marker = content[place + 1]
@@ -230,17 +230,17 @@ def _jpeg_pixels(content: bytes, orientation: int) -> bytes:
 
 
 _METADATA = frozenset([*range(0xE0, 0xEE), 0xEF, 0xFE])
-"""APP0 to APP15 and comments, without Adobe's APP14, which says what the colours mean."""
+"""APP0 to APP15 and comments, without Adobe's APP14, which defines the color space."""
 
 
 def _open_header(content: bytes, where: Path, limits: DecodeLimits) -> ImageFile.ImageFile:
-    """Reads the header only, and refuses what is too large to unpack or of no known range."""
+    """Reads the header only; refuses images that are too large or have samples of unknown range."""
     if not content:
         raise UnreadableImage("file is empty (0 bytes).", where=where)
     try:
         with _without_pillow_warnings():
             image = Image.open(io.BytesIO(content), formats=_formats())
-    except Exception as error:  # Pillow's decoders raise whatever they meet in hostile bytes
+    except Exception as error:  # Pillow's decoders raise errors of many types on hostile bytes
         raise UnreadableImage("file is not an image.", where=where) from error
     pixels = image.width * image.height
     if pixels > limits.max_megapixels * 1e6:
@@ -256,10 +256,10 @@ _HEADERS = threading.Lock()
 
 @contextmanager
 def _without_pillow_warnings() -> Iterator[None]:
-    """Reads headers without Pillow's warnings (odd EXIF is harmless) and bound (ours is a setting).
+    """Disables Pillow's warnings and size limit while a header is read; ours is a setting.
 
-    Both are kept by Python and Pillow for the whole process, so one thread at a time changes them;
-    pixels are never unpacked inside.
+    Both are global to the process, so only one thread at a time changes them, and no pixels are
+    decoded meanwhile.
     """
     with _HEADERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -281,13 +281,13 @@ def _too_large(pixels: int, where: Path, limits: DecodeLimits) -> UnreadableImag
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 where it is missing or odd."""
+    """EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     if image.format in ("JPEG", "MPO") and image.info.keys().isdisjoint(("exif", "xmp")):
-        return 1  # said by the header already; asking costs as much as decoding a small image
+        return 1  # known from the header; parsing EXIF takes as long as decoding a small image
     try:
         with _without_pillow_warnings():
             value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # odd EXIF says nothing about the pixels: the photo stands as it is stored
+    except Exception:  # invalid EXIF: use the image as it is stored
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -305,9 +305,9 @@ _TRANSPOSES = {
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of Pillow knows: AVIF is missing from some.
+    """The formats of `FORMATS` that this build of Pillow supports; some have no AVIF.
 
-    `Image.init()` would import the other forty kinds too, in every process.
+    `Image.init()` would import forty more plugins in every process.
     """
     Image.preinit()
     for name in ("WebP", "Tiff", "Avif"):
@@ -332,7 +332,7 @@ def _upright(image_file: ImageFile.ImageFile) -> Image.Image:
     image_file.seek(0)
     image_file.load()
     image: Image.Image = image_file
-    # Pillow turns TIFFs itself while loading them.
+    # Pillow rotates TIFFs itself while loading them.
     transpose = None if image_file.format == "TIFF" else _TRANSPOSES.get(_orientation(image_file))
     return image if transpose is None else image.transpose(transpose)
 

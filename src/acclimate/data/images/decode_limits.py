@@ -1,25 +1,25 @@
-"""What is too large to be decoded, apart from the settings.
+"""Limits on file and image size, separate from the settings.
 
-A process that does nothing but decode starts in half the time without them.
+A worker process that only decodes starts in half the time without pydantic.
 """
 
 from typing import NamedTuple, Protocol
 
 
 class DecodeLimits(Protocol):
-    """Bounds on what is decoded: an image may come from a stranger. `Decoding` is one."""
+    """Limits on what is decoded, since an image may come from an untrusted source."""
 
     @property
     def max_megapixels(self) -> float:
-        """Larger images are left out before their pixels are unpacked."""
+        """The largest image, in megapixels. Larger ones are refused before they are decoded."""
 
     @property
     def max_file_mb(self) -> int:
-        """Larger files are left out unread, in megabytes."""
+        """The largest file, in MB. Larger ones are refused unread."""
 
 
 class PlainDecodeLimits(NamedTuple):
-    """Bounds as two numbers; those that hold where nobody says otherwise.
+    """The default limits, as plain numbers.
 
     Attributes:
         max_megapixels: As in `DecodeLimits`.

@@ -1,7 +1,7 @@
-"""Decoded images kept on disk, memory-mapped, found by digest, shared by runs.
+"""An on-disk cache of decoded images, memory-mapped, keyed by digest and shared by runs.
 
-A cache, and never more: whatever happens to it (full, read-only, deleted while it is read), the
-pixels are the same; they are only decoded again.
+The cache never changes results: if it is full, read-only or deleted while it is read, images are
+decoded again and the pixels are the same.
 """
 
 import mmap
@@ -22,29 +22,29 @@ from acclimate.files import DIGEST_BYTES, Appended, append_named, free_bytes
 
 GB = 1_000_000_000
 _NAME = struct.Struct(f"<{DIGEST_BYTES}sQIII")
-"""Of one image: digest, end of its pixels in the file in bytes, height, width, their sum."""
+"""One image: digest, end offset of its pixels in bytes, height, width, checksum."""
 _SEGMENT_BYTES = 256_000_000
-"""Bytes of a file after which a new one is begun: what is evicted is a whole file."""
+"""Bytes after which a new file is started. Whole files are evicted."""
 _MAX_PENDING_BYTES = 16_000_000
-"""Bytes held in memory before they are written in one go; a killed run loses so much at most."""
+"""Bytes buffered before they are written together. A killed run loses at most this much."""
 _MAX_MAPPED_BYTES = 64_000_000
-"""Bytes read through one set of maps before it is given back, so that memory does not grow."""
+"""Bytes read before the memory maps are closed, so that memory does not grow."""
 _READAHEAD = 65_536
-"""Bytes that Linux maps around each one that is asked for."""
+"""Bytes that Linux maps around each access."""
 _IN_USE_S = 600.0
-"""What was used in the last ten minutes may belong to a run that is working: not evicted."""
+"""Files used in the last ten minutes may belong to an active run and are not evicted."""
 _TOUCH_S = 60.0
 _MAX_IMAGE_BYTES = 16_000_000
-"""Bytes of one image; a panorama beyond it is decoded each time."""
+"""Largest cached image in bytes. A larger one, such as a panorama, is decoded each time."""
 _MIN_FREE_BYTES = GB
-"""Bytes of the disk that are left to others."""
+"""Bytes of disk space that stay free."""
 _LOCK_TIMEOUT_S = 10.0
-"""Longest wait for another run that is writing; it writes for a fraction of a second."""
+"""Longest wait for another run's lock; it writes for a fraction of a second."""
 
 
 @dataclass
 class _Entry:
-    """Where the pixels of one image stand, and whether they are what was written."""
+    """The location of one image's pixels, and whether they were verified."""
 
     segment: "_Segment"
     start: int
@@ -54,7 +54,7 @@ class _Entry:
     checked: bool = False
 
     def read(self) -> Pixels:
-        """The pixels, checked the first time: a power failure may have lost what was written."""
+        """The pixels, verified at the first read, since a power failure may have damaged them."""
         found = self.segment.pixels(self)
         if not self.checked:
             if _checksum(found) != self.checksum:
@@ -65,7 +65,7 @@ class _Entry:
 
 @dataclass(eq=False)
 class _Segment:
-    """One file of pixels, and the file of their names."""
+    """One file of pixels and its index file."""
 
     rows: Path
     names: Path
@@ -75,7 +75,7 @@ class _Segment:
     touched: float = 0.0
 
     def read_new(self) -> Iterator[tuple[bytes, _Entry]]:
-        """What was added since the last look; only images whose pixels are all there."""
+        """New entries since the last call; only images whose pixels are complete."""
         with self.names.open("rb") as stream:
             stream.seek(self.entry_count * _NAME.size)
             content = stream.read()
@@ -92,14 +92,14 @@ class _Segment:
         found, length = self.map, entry.height * entry.width * 3
         if found is None or len(found) < entry.start + length:
             with self.rows.open("rb") as stream:
-                # Pages are shared with the disk cache until somebody writes to them; nobody does.
+                # Copy-on-write: pages are shared with the page cache, since nobody writes to them.
                 found = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
             self.map = found
         flat = np.frombuffer(found, np.uint8, length, entry.start)
         return flat.reshape(entry.height, entry.width, 3)
 
     def touch(self) -> None:
-        """Tells other runs, once a minute, that this file is in use."""
+        """Marks the file as in use for other runs, at most once a minute."""
         now = time.monotonic()
         if now - self.touched > _TOUCH_S:
             self.touched = now
@@ -108,13 +108,13 @@ class _Segment:
 
 @dataclass
 class PixelCache:
-    """Images of one kind, for the threads of one run; other runs may share the folder.
+    """Cached images of one form; thread-safe, and the folder may be shared by runs.
 
     Attributes:
-        folder: Of all kinds: what is bounded.
-        key: Stands for all that determines the pixels but the image.
-        max_bytes: Bytes that all kinds may take together.
-        disabled_reason: Why no more is kept, in one sentence; None while all is well.
+        folder: The cache folder, for all forms.
+        key: Identifies everything that determines the pixels except the image.
+        max_bytes: The largest size of the folder.
+        disabled_reason: Why nothing more is cached, in one sentence; None if it is.
     """
 
     folder: Path
@@ -130,17 +130,17 @@ class PixelCache:
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        """Finds what earlier runs left."""
+        """Loads the index of earlier runs."""
         self._guarded(self._load_new_entries)
 
     def get(self, digest: bytes) -> Pixels | None:
-        """The pixels of one image.
+        """Looks up the pixels of one image.
 
         Args:
-            digest: Of its file, 16 bytes.
+            digest: The file's digest, 16 bytes.
 
         Returns:
-            uint8, (H, W, 3), a view that must not be written to; None where it is not kept.
+            uint8, (H, W, 3), a view that must not be written to; None if it is not cached.
         """
         entry = self._index.get(digest)
         if entry is None:
@@ -148,7 +148,7 @@ class PixelCache:
         try:
             entry.segment.touch()
             found = entry.read()
-        except (OSError, ValueError):  # evicted, cut off or spoilt
+        except (OSError, ValueError):  # evicted, truncated or damaged
             self._index.pop(digest, None)
             return None
         self._bytes_read += found.nbytes + _READAHEAD
@@ -159,10 +159,10 @@ class PixelCache:
         return found
 
     def put(self, digest: bytes, pixels: Pixels) -> None:
-        """Keeps the pixels of one image, soon.
+        """Adds the pixels of one image; they are written later.
 
         Args:
-            digest: Of its file, 16 bytes.
+            digest: The file's digest, 16 bytes.
             pixels: uint8, (H, W, 3); not changed afterwards by the caller.
         """
         if (
@@ -180,9 +180,9 @@ class PixelCache:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is not written yet; until then other runs do not see it."""
+        """Writes pending images; other runs see them only then."""
         with self._writing:
-            with self._lock:  # not held while writing: other threads go on
+            with self._lock:  # not held while writing, so that other threads continue
                 pending, self._pending, self._pending_bytes = self._pending, {}, 0
             if pending and self.disabled_reason is None:
                 self._guarded(lambda: self._write(pending))
@@ -192,10 +192,10 @@ class PixelCache:
         return self.folder / self.key
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """A cache that cannot be kept is gone on without."""
+        """Runs some work; if it fails, the cache is disabled and the run continues."""
         try:
             work()
-        except (OSError, NotImplementedError) as error:  # filelock's, where a disk knows no locks
+        except (OSError, NotImplementedError) as error:  # from filelock, if the disk has no locks
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             self.disabled_reason = f"pixel cache {self.folder}: {reason}; images are decoded again"
 
@@ -211,7 +211,7 @@ class PixelCache:
             )
             try:
                 self._index.update(segment.read_new())
-            except FileNotFoundError:  # evicted between the two looks
+            except FileNotFoundError:  # evicted in between
                 continue
 
     def _write(self, pending: Mapping[bytes, Pixels]) -> None:
@@ -224,7 +224,7 @@ class PixelCache:
                     self._append(new)
                     self._load_new_entries()
         except Timeout:
-            return  # these few are decoded once more
+            return  # these few are decoded again
 
     def _append(self, new: Mapping[bytes, Pixels]) -> None:
         size = min(_SEGMENT_BYTES, self.max_bytes // 4)
@@ -232,7 +232,7 @@ class PixelCache:
         if open_ones:
             segment = open_ones[0]
         else:
-            name = uuid.uuid4().hex  # never used again: an evicted file does not come back
+            name = uuid.uuid4().hex  # names are never reused, so an evicted file does not come back
             segment = _Segment(
                 self._key_folder / f"{name}.rows", self._key_folder / f"{name}.names"
             )
@@ -246,7 +246,7 @@ class PixelCache:
         )
 
     def _make_room(self, new_bytes: int) -> bool:
-        """Makes room, the longest unused files first, whatever their kind; under the lock."""
+        """Evicts the least recently used files of all forms; requires the lock."""
         sizes = {names: _size(names) for names in self.folder.glob("*/*.names")}
         used = sum(sizes.values())
         now = time.time()
@@ -274,16 +274,16 @@ class PixelCache:
 
 
 def _checksum(pixels: Pixels) -> int:
-    """What pages that were lost or cut change, in a tenth of the time that a CRC-32 takes."""
+    """A checksum that detects lost and truncated pages, ten times as fast as a CRC-32."""
     flat = pixels.reshape(-1)
     whole = len(flat) - len(flat) % 4
     words = flat[:whole].view("<u4")
-    # Modulo 2**32 - 1, every change of a single word or byte shows.
+    # Modulo 2**32 - 1, every change of a single word or byte is detected.
     return (int(words.sum(dtype=np.uint64)) + int(flat[whole:].sum())) % (2**32 - 1)
 
 
 def _removed(names: Path) -> bool:
-    """Takes a file of pixels away; names first, since pixels without names are found by nobody."""
+    """Deletes a file of pixels; its index first, since pixels without an index are never read."""
     try:
         names.unlink(missing_ok=True)
         names.with_suffix(".rows").unlink(missing_ok=True)

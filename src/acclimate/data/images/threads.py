@@ -1,4 +1,4 @@
-"""Threads that make images, each with no other threads of PyTorch's below it."""
+"""Thread pools for images, without nested threads of PyTorch."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -12,25 +12,25 @@ def image_threads(name: str, count: int) -> ThreadPoolExecutor:
     """A pool of threads.
 
     Args:
-        name: Of the threads.
-        count: How many at most.
+        name: The threads' name.
+        count: The largest number of threads.
 
     Returns:
-        It ends with its `with` block.
+        The pool; it ends with its `with` block.
     """
     return ThreadPoolExecutor(count, name, one_thread)
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """From now on, or for a `with` block, PyTorch's loops in the calling thread stay in it.
+    """Limits PyTorch to one thread in the calling thread, from now on or for a `with` block.
 
-    More threads gain little in a loop of a millisecond, and after it they spin for as long, waiting
-    for the next one, on cores that threads making images need. Other threads keep theirs.
+    More threads gain little in loops of a millisecond; afterwards they spin for as long on cores
+    that other image threads need. Other threads are not affected.
 
     Returns:
-        What ends it.
+        A context manager that ends the limit.
     """
-    torch.get_num_threads()  # only asked first does PyTorch set a thread's number, over any other
+    torch.get_num_threads()  # PyTorch sets a thread's number at its first call, over any other
     limit: AbstractContextManager[None] = _openmp().limit(limits=1)
     return limit
 

@@ -1,7 +1,7 @@
-"""Zip and tar archives, unpacked once into the cache: an archive may come from a stranger.
+"""Unpacks ZIP and tar archives once, into the cache. Archives may come from untrusted sources.
 
-Nothing is written before its name was checked: names that lead out, links and devices are refused,
-and bytes are counted as they come out, whatever the archive claims.
+Each name is checked before its file is written: paths that lead out of the folder, links and
+devices are refused. Bytes are counted while they are unpacked, whatever sizes the archive states.
 """
 
 import bz2
@@ -30,44 +30,44 @@ ARCHIVE_SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
 )  # fmt: skip
 _MIN_FILE_LIMIT, _MIN_BYTES_PER_FILE = 10_000, 64
-"""Files that any archive may hold, and the bytes of it that each more must have cost."""
+"""Files that any archive may contain, and the archive's bytes required for each further one."""
 _MAX_RATIO = 100
-"""Bytes that may come out of one that goes in. Photos give 1, scans in BMP 50, bombs a million."""
+"""Largest compression ratio. Photos have 1, scans in BMP 50, decompression bombs a million."""
 _MIN_SIZE_LIMIT = 64 << 20
-"""Bytes that any archive may give, however small: a few flat drawings compress well."""
+"""Bytes that any archive may unpack to, however small: flat drawings compress well."""
 _MAX_DEPTH, _MAX_NAME = 32, 1024
 _BLOCK = 1 << 20
 _MAX_READ = 2 << 20
 _TIMESTAMP = 315_532_800
-"""Modification time of all that is unpacked, so that it reads as the same data each time."""
+"""Modification time of all unpacked files, so that the data has the same digest each time."""
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One entry: its name as stored, and how it is opened."""
+    """One entry of an archive."""
 
     name: str
     info: zipfile.ZipInfo | tarfile.TarInfo
 
 
 def is_archive(location: Path) -> bool:
-    """Whether a file's name is that of an archive."""
+    """Whether a file has the suffix of an archive."""
     return location.name.lower().endswith(ARCHIVE_SUFFIXES) and location.is_file()
 
 
 def unpack(location: Path, max_gb: float) -> Path:
-    """The folder an archive holds, unpacked into the cache when it was not before.
+    """Unpacks an archive into the cache, unless it is there already.
 
     Args:
         location: The archive. It is not changed.
-        max_gb: Gigabytes above which it is refused.
+        max_gb: The largest unpacked size, in GB.
 
     Returns:
-        The folder of class folders or splits inside it.
+        The folder inside it that contains the class folders or splits.
 
     Raises:
-        DataError: It is damaged, too large, or holds names or things that are refused.
-        OutputError: The cache has no room.
+        DataError: It is damaged, too large, or contains entries that are refused.
+        OutputError: The disk is full.
     """
     folder = cache_folder() / "archives" / digest_file(location)
     with writing_errors(folder):
@@ -116,9 +116,9 @@ _READ_ERRORS = (
 
 
 def _target_path(member: _Member, location: Path, seen: set[str]) -> PurePosixPath | None:
-    """Where a member goes, below the folder; None for a folder.
+    """The path to unpack an entry to; None for a folder.
 
-    Names are refused, and with them the whole archive: nobody packs `../` by mistake.
+    One bad name refuses the whole archive, since nobody packs `../` by mistake.
     """
     fault = _name_fault(member.name) or _kind_fault(member.info)
     if fault is not None:
@@ -130,7 +130,7 @@ def _target_path(member: _Member, location: Path, seen: set[str]) -> PurePosixPa
     if member.info.is_dir() if isinstance(member.info, zipfile.ZipInfo) else member.info.isdir():
         return None
     place = PurePosixPath(member.name)
-    # Case folded: on some systems A.jpg and a.jpg are one file.
+    # On case-insensitive file systems A.jpg and a.jpg are one file.
     if str(place).casefold() in seen:
         raise DataError(
             f"archive holds {member.name[:200]!r} twice.", where=location, hint="Pack it again."
@@ -166,7 +166,7 @@ def _kind_fault(info: zipfile.ZipInfo | tarfile.TarInfo) -> str | None:
 
 
 def _write(stream: IO[bytes], target: Path, max_bytes: int, location: Path, limit: int) -> int:
-    """The bytes that were written; refused above the most."""
+    """Writes one file and returns its size; refuses more than the largest size."""
     written = 0
     with target.open("xb") as out:
         while block := stream.read(_BLOCK):
@@ -188,12 +188,12 @@ class _Zip:
         self._file = file
 
     def members(self) -> Iterator[_Member]:
-        """All entries, by the directory at the end."""
+        """All entries, from the central directory."""
         for info in self._file.infolist():
             yield _Member(info.orig_filename if "\0" in info.orig_filename else info.filename, info)
 
     def open(self, member: _Member) -> IO[bytes]:
-        """An entry's bytes."""
+        """Opens an entry."""
         assert isinstance(member.info, zipfile.ZipInfo)
         return self._file.open(member.info)
 
@@ -203,13 +203,13 @@ class _Tar:
         self._file = file
 
     def members(self) -> Iterator[_Member]:
-        """All entries, as they come."""
+        """All entries, in their order."""
         for info in self._file:
             yield _Member(info.name, info)
             self._file.members = []  # type: ignore[attr-defined] # a list of millions of entries would fill the memory
 
     def open(self, member: _Member) -> IO[bytes]:
-        """An entry's bytes."""
+        """Opens an entry."""
         assert isinstance(member.info, tarfile.TarInfo)
         stream = self._file.extractfile(member.info)
         assert stream is not None
@@ -230,7 +230,7 @@ def _open_archive(location: Path) -> Iterator[_Zip | _Tar]:
 
 
 def _decompressed(location: Path) -> IO[bytes]:
-    """The bytes of a tar, by what its first bytes say and not by its name."""
+    """The stream of a tar file, decompressed by its first bytes and not by its name."""
     with location.open("rb") as stream:
         head = stream.read(6)
     for magic, opener in _MAGIC.items():
@@ -247,23 +247,23 @@ _MAGIC: dict[bytes, Callable[..., object]] = {
 
 
 class _BoundedReads:
-    """A stream that gives little at once.
+    """A stream that refuses large reads.
 
-    The library reads a header whole, and a header may claim 10 GB that came from 10 kB.
+    tarfile reads a whole header at once, and a header may state a size of 10 GB in a file of 10 kB.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.seek, self.tell, self._stream = stream.seek, stream.tell, stream
 
     def read(self, size: int = -1) -> bytes:
-        """At most a few megabytes."""
+        """Reads at most 2 MB."""
         if not 0 <= size <= _MAX_READ:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         return self._stream.read(size)
 
 
 def _data_folder(folder: Path) -> Path:
-    """The folder behind the one that most packers put around everything."""
+    """The folder with the data, inside the single outer folder that most archives have."""
     while True:
         entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
         if len(entries) != 1 or not entries[0].is_dir() or entries[0].name.lower() in SPLIT_NAMES:

@@ -1,4 +1,4 @@
-"""CSV as people and spreadsheets write it: each line with its number, each fault with its line."""
+"""Reads CSV files as people and spreadsheets write them; errors name the line."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ class Line:
     """One line of a list.
 
     Attributes:
-        number: Of the line in the file, the first being 1.
-        cells: Column to its text, None where the line is too short for it.
+        number: The line number, from 1.
+        cells: Column to text; None if the line is too short.
     """
 
     number: int
@@ -27,11 +27,11 @@ class Line:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """An open list.
+    """An open CSV file.
 
     Attributes:
-        columns: As the first line names them.
-        lines: The others, read as they are asked for; blank ones are passed over.
+        columns: The names in the first line.
+        lines: The other lines, read lazily, without blank ones.
     """
 
     columns: Sequence[str]
@@ -39,7 +39,7 @@ class CsvFile:
 
 
 def read_csv(location: Path) -> CsvFile:
-    """Opens a CSV file whatever its delimiter, with or without a byte-order mark.
+    """Opens a CSV file with any delimiter, with or without a byte-order mark.
 
     Args:
         location: The file, UTF-8.
@@ -48,7 +48,7 @@ def read_csv(location: Path) -> CsvFile:
         Its columns and lines.
 
     Raises:
-        DataError: It is no text, or its first line mixes delimiters.
+        DataError: It is not text, or its first line mixes delimiters.
     """
     lines = _lines(location)
     columns = next(lines, Line(1, {})).cells
@@ -56,7 +56,7 @@ def read_csv(location: Path) -> CsvFile:
 
 
 def _lines(location: Path) -> Iterator[Line]:
-    """The first line as its columns, then the others."""
+    """The header as the first line, then the other lines."""
     csv.field_size_limit(_MAX_FIELD)
     number = 0
     try:
@@ -72,7 +72,7 @@ def _lines(location: Path) -> Iterator[Line]:
             yield Line(1, dict.fromkeys(columns))
             for cells in reader:
                 number = reader.line_num
-                if any(cell.strip() for cell in cells):  # spreadsheets leave `,,,` of blank rows
+                if any(cell.strip() for cell in cells):  # spreadsheets write blank rows as `,,,`
                     _check_cells(cells, len(columns), delimiter, f"{location}:{number}")
                     yield Line(number, dict(zip(columns, [*cells, *[None] * len(columns)])))  # noqa: B905 - padded
     except UnicodeError as error:
@@ -90,7 +90,7 @@ def _lines(location: Path) -> Iterator[Line]:
 
 
 def _first_not_text(location: Path) -> int:
-    """The first line that is no UTF-8: what reads ahead meets it lines before."""
+    """The first line that is not UTF-8; the reader fails earlier, since it reads ahead."""
     number = 0
     with location.open("rb") as stream:
         while line := stream.readline(_MAX_FIELD):
@@ -119,7 +119,7 @@ def _check_header(columns: Sequence[str], delimiter: str, location: Path) -> Non
 
 
 def _check_cells(cells: Sequence[str], columns: int, delimiter: str, where: str) -> None:
-    """A line of another shape than the first one was not meant the way it would be read."""
+    """Refuses a line with too many cells or another delimiter than the first line."""
     if len(cells) > columns and any(cell.strip() for cell in cells[columns:]):
         raise DataError(
             f"line has {len(cells)} cells and the list {columns} columns.",

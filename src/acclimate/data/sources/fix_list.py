@@ -1,8 +1,8 @@
-"""The fix list: what a person decided about images, one line each, applied when data is read.
+"""Fix lists: a person's decisions about images, one per line, applied when data is read.
 
 A line names an image and an action: drop it, relabel it to `suggested_label`, or keep it as it is
-and stop flagging it. `suggest_fixes` writes the lines that the flags suggest; a person edits
-them; nothing is applied that is not in the list.
+and stop flagging it. `acclimate fixes` suggests lines from the flags for a person to edit. Nothing
+is applied that is not in the list.
 """
 
 import csv
@@ -18,24 +18,24 @@ from acclimate.errors import DataError, count, near_names
 
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")
 DROPPED_REASON = "fix list: dropped"
-"""What the reason of an image that a person dropped begins with."""
+"""Prefix of the reason of an image that a fix list dropped."""
 ACTIONS = ("drop", "relabel", "keep")
 _KEEP_FLAG, _RELABEL_FLAG = f"{FIX_FLAG_PREFIX}keep", f"{FIX_FLAG_PREFIX}relabel"
 _MAX_FAULTS = 10
-"""Faults that are told at once."""
+"""The largest number of faults in one message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What is to be done about one image.
+    """The decision about one image.
 
     Attributes:
-        path: As the data set writes it.
-        given: Its label when the list was written; None where it has none.
-        suggested: The label it gets when it is relabelled.
+        path: The path in the data set.
+        given: The label when the list was written; None if there was none.
+        suggested: The new label for the action "relabel".
         action: One of `ACTIONS`.
         reason: Why, for people.
-        score: How strongly that was suspected, in [0, 1]; None where nothing measured it.
+        score: The score of the finding, in [0, 1]; None if there is none.
     """
 
     path: str
@@ -47,18 +47,18 @@ class Fix:
 
 
 def is_marked_keep(flags: Sequence[str] | None) -> bool:
-    """Whether a person told to keep an image with these flags as it is."""
+    """Whether a fix list says to keep an image with these flags as it is."""
     return _KEEP_FLAG in (flags or ())
 
 
 def fixes_as_csv(fixes: Sequence[Fix]) -> str:
-    """The list as text.
+    """Formats fixes as CSV.
 
     Args:
-        fixes: Its lines.
+        fixes: The decisions.
 
     Returns:
-        CSV with a first line of column names.
+        CSV with a header.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -71,18 +71,18 @@ def fixes_as_csv(fixes: Sequence[Fix]) -> str:
 
 
 def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
-    """The data set as the list wants it. The files stay as they are.
+    """Applies a fix list to a data set. The files are not changed.
 
     Args:
-        dataset: As listed.
+        dataset: As returned by a source.
         location: The list, CSV with at least the columns path and action.
 
     Returns:
-        The same rows: dropped ones with their reason, relabelled and kept ones with a flag, and a
-        note that counts them.
+        The same rows: dropped images have a reason, relabelled and kept ones a flag, and a note
+        counts them.
 
     Raises:
-        DataError: A line names an unknown image, action or label; each is told with its line.
+        DataError: Some lines name an unknown image, action or label; the message lists them.
     """
     if not location.is_file():
         raise DataError("no such file.", where=location, hint="Check the spelling of --fix-list.")
@@ -105,7 +105,9 @@ def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
             applied[fix.path] = line.number
             row = places[fix.path]
             if fix.action == "relabel" and fix.suggested == columns["label"][row]:
-                fix = replace(fix, action="keep")  # nothing is changed, and a person looked
+                fix = replace(
+                    fix, action="keep"
+                )  # nothing changes, but a person confirmed the label
             counts[fix.action] += 1
             _apply(fix, row, columns, f"{location.name}:{line.number}")
     if faults:
@@ -161,7 +163,7 @@ def _fault(
     applied: dict[str, int],
     classes: Sequence[str],
 ) -> str | None:
-    """What is wrong with a line, in one sentence; None where nothing is."""
+    """The fault of a line, in one sentence; None if there is none."""
     if fix.path not in places:
         return f"there is no image {fix.path!r} in the data."
     if fix.action not in ACTIONS:
@@ -191,6 +193,6 @@ def _apply(fix: Fix, row: int, columns: dict[str, list[Any]], where: str) -> Non
         summary = _RELABEL_FLAG
         columns["label"][row] = fix.suggested
         if columns["split"][row] == "unlabelled":
-            columns["split"][row] = None  # it can teach now
+            columns["split"][row] = None  # it has a label now
     flags = [f for f in columns["flags"][row] or [] if f != summary]
     columns["flags"][row] = [*flags, summary]

@@ -1,4 +1,4 @@
-"""Folders of class folders, and of train/val/test folders, as rows."""
+"""Reads folders of class folders and of train/val/test folders."""
 
 import os
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 def list_folder(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
-    """The images below a folder.
+    """Lists the images in a folder.
 
     Args:
         location: The folder.
         source: How to read it.
-        notes: Receives what is left out.
+        notes: Extended with what is left out.
 
     Yields:
-        Row: In the order of the names.
+        Row: One per file, sorted by name.
     """
     names = _class_folders(location, source, notes)
     splits = {name: SPLIT_NAMES.get(name.lower()) for name in names}
@@ -103,14 +103,14 @@ def _class_images(
 
 
 def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterator[Path]:
-    """The files below a folder, sorted. Links to folders are followed only when asked for."""
+    """The files in a folder, sorted. Links to folders are followed with `allow_outside` only."""
     seen: set[Path] = set()
     follow = source.allow_outside
     for where, folders, files in os.walk(folder, onerror=raise_unreadable, followlinks=follow):
         here = Path(where)
         real = resolved(here)
         if real is None or real in seen:
-            folders.clear()  # links in a circle
+            folders.clear()  # links form a loop
             continue
         seen.add(real)
         for name in sorted(folders):
@@ -127,7 +127,7 @@ def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterat
 
 
 def raise_unreadable(error: OSError) -> NoReturn:
-    """A folder that cannot be listed is no empty one: for `os.walk`, which would pass it over."""
+    """Raises an error for a folder that `os.walk` cannot list, which it would skip silently."""
     raise DataError(
         f"folder cannot be read ({(error.strerror or str(error)).lower()}).",
         where=error.filename,
@@ -142,5 +142,5 @@ def _note_loose_files(location: Path, notes: list[str]) -> None:
 
 
 def is_junk(name: str) -> bool:
-    """Whether a folder's name says that it holds no images of the user's."""
+    """Whether a folder is hidden or a system folder, by its name."""
     return name.startswith(".") or name in _JUNK_FOLDERS

@@ -1,7 +1,7 @@
-"""Hugging Face's `imagefolder` layout: images with a metadata.csv or metadata.jsonl beside them.
+"""Reads Hugging Face's `imagefolder` layout: images with a metadata.csv or metadata.jsonl.
 
-Source: https://huggingface.co/docs/datasets/image_dataset: `file_name` starts from the metadata
-file's own folder, which is the data's or that of a split.
+Source: https://huggingface.co/docs/datasets/image_dataset: `file_name` is relative to the
+metadata file's folder, which is the data's folder or that of a split.
 """
 
 import json
@@ -21,13 +21,13 @@ _MAX_LINE = 1 << 20
 
 
 def find_metadata(location: Path) -> list[Path]:
-    """The metadata files of a folder: its own, or those of its split folders.
+    """Finds the metadata files of a folder and of its split folders.
 
     Args:
         location: A folder.
 
     Returns:
-        None of them where it is a plain folder, or the files tell no labels (captions, boxes).
+        The files that have labels; none if it is a plain folder or if they hold captions or boxes.
     """
     splits = [p for p in sorted(location.iterdir()) if p.name.lower() in SPLIT_NAMES]
     places = [location, *(p for p in splits if p.is_dir() and not p.is_symlink())]
@@ -42,15 +42,15 @@ def _has_labels(path: Path) -> bool:
 
 
 def list_imagefolder(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
-    """The images that the metadata files of a folder list.
+    """Lists the images of a folder's metadata files.
 
     Args:
         location: The folder.
         source: How to read it.
-        notes: Receives images that no metadata names.
+        notes: Extended with the number of images that no metadata file names.
 
     Yields:
-        Row: One a line.
+        Row: One per line.
     """
     listed: set[str] = set()
     for path in find_metadata(location):
@@ -72,7 +72,7 @@ def list_imagefolder(location: Path, source: Source, notes: list[str]) -> Iterat
 
 
 def _split_of(path: str) -> str | None:
-    """The split whose folder a path starts with."""
+    """The split of a path, if its first folder is a split folder."""
     first = path.split("/")[0].lower()
     return first if "/" in path and first in SPLIT_NAMES else None
 
@@ -87,7 +87,7 @@ def _images(location: Path) -> set[str]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Each line's number and cells, under our names and theirs for the path."""
+    """Each line's number and cells, by our column names."""
     if path.suffix == ".jsonl":
         yield from _json_lines(path)
         return

@@ -1,4 +1,4 @@
-"""CSV and Parquet lists of images, as rows; each fault with its line."""
+"""Reads CSV and Parquet lists of images; errors name the line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,20 +19,20 @@ COLUMNS = {
     "split": ("split", "subset"),
     "group": ("group",),
 }
-"""Our columns, and what others call them."""
+"""Our columns, and the names that are accepted for them."""
 _MAX_NOTES = 10
 
 
 def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
-    """The images that a CSV or TSV file lists.
+    """Lists the images of a CSV or TSV file.
 
     Args:
         location: The file.
         source: How to read it.
-        notes: Receives columns that are not used, and images that are listed twice.
+        notes: Extended with unused columns and repeated images.
 
     Yields:
-        Row: One a line.
+        Row: One per line.
     """
     listed = read_csv(location)
     columns = find_columns(listed.columns, location)
@@ -46,15 +46,15 @@ def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
 
 
 def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
-    """The images that a Parquet file lists.
+    """Lists the images of a Parquet file.
 
     Args:
         location: The file.
         source: How to read it.
-        notes: Receives columns that are not used, and images that are listed twice.
+        notes: Extended with unused columns and repeated images.
 
     Yields:
-        Row: One a row.
+        Row: One per row.
     """
     try:
         file = pq.ParquetFile(location)
@@ -76,7 +76,7 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
 
 
 def _check_paths(column: pa.Field, location: Path) -> None:
-    """Images inside the table, as Hugging Face writes them, are no paths."""
+    """Refuses tables with the images inside, as Hugging Face writes them."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     text = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
     if not any(is_text(kind) for is_text in text):
@@ -88,17 +88,17 @@ def _check_paths(column: pa.Field, location: Path) -> None:
 
 
 def find_columns(names: Sequence[str], location: Path) -> dict[str, str]:
-    """Which column of a list is which of ours.
+    """Matches the columns of a list to ours.
 
     Args:
-        names: As the list has them.
+        names: The list's column names.
         location: The list, for the message.
 
     Returns:
-        Our names to theirs.
+        Our column names to theirs.
 
     Raises:
-        DataError: There is none for the path.
+        DataError: There is no column for the path.
     """
     plain = {str(name).strip().lower(): name for name in names}
     found = {}
@@ -116,7 +116,7 @@ def find_columns(names: Sequence[str], location: Path) -> dict[str, str]:
 
 
 def _unused_column_notes(names: Sequence[str], used: Mapping[str, str], where: str) -> list[str]:
-    """A note for each column that is not read: a misspelt one would go unnoticed."""
+    """A note for each unused column, since a misspelt one would go unnoticed."""
     known = [name for names in COLUMNS.values() for name in names]
     notes = []
     for name in names:
@@ -130,15 +130,15 @@ def _unused_column_notes(names: Sequence[str], used: Mapping[str, str], where: s
 
 
 class RepeatedPaths:
-    """Watches for images that a list names more than once.
+    """Finds images that a list names more than once.
 
-    Of equal lines the first one counts. Lines that disagree about the label both stay, and fall
-    later, as copies under different labels do.
+    Of lines with the same label, the first one counts. Lines with different labels both stay; the
+    check for duplicates later drops them as a label conflict.
 
     Args:
         location: The list.
-        notes: Receives the first of them, and how many there are.
-        unit: What its entries are called: "line" or "row".
+        notes: Extended with the first of them and the number of the others.
+        unit: What the list's entries are called: "line" or "row".
     """
 
     def __init__(self, location: Path, notes: list[str], unit: str = "line") -> None:
@@ -147,7 +147,7 @@ class RepeatedPaths:
         self._found = 0
 
     def check(self, row: Row) -> Row:
-        """The row, with a reason where it is listed again."""
+        """The row, with a reason if it is a repetition."""
         line, label = self._first.setdefault(row.path, (row.line, row.label))
         if line == row.line:
             return row
@@ -156,7 +156,7 @@ class RepeatedPaths:
         return replace(row, reason=row.reason or (again if label == row.label else None))
 
     def close(self) -> None:
-        """Says how many more there were."""
+        """Adds a note with the number of further repetitions."""
         if self._found > _MAX_NOTES:
             more = self._found - _MAX_NOTES
             self._notes.append(
@@ -173,17 +173,17 @@ class RepeatedPaths:
 def parse_row(
     cells: Mapping[str, str | None], where: str, base: Path, source: Source, line: int
 ) -> Row:
-    """The row of one line.
+    """Parses one line.
 
     Args:
-        cells: Our columns to text.
-        where: The line, for the message.
-        base: The folder that paths start from.
-        source: How to read it.
-        line: Its number.
+        cells: Our column names to text.
+        where: The line, for error messages.
+        base: The folder that paths are relative to.
+        source: How to read the list.
+        line: The line number.
 
     Returns:
-        The row, with a reason where its path leads out of the folder.
+        The row, with a reason if its path leads out of the folder.
 
     Raises:
         DataError: A cell is empty or unknown.

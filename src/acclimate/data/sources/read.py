@@ -1,4 +1,4 @@
-"""Places with images, to a table of images: folders, lists, archives."""
+"""Reads folders, lists and archives into one table of images."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,17 +22,17 @@ _DEFAULT_SOURCE = Source()
 
 
 def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
-    """Lists the images at a place; opens none of them.
+    """Lists the images of a folder, an archive or a list, without opening them.
 
     Args:
-        location: Folder, archive of a folder, CSV, TSV or Parquet list, saved data set.
+        location: A folder, an archive, a CSV, TSV or Parquet list, or a saved data set.
         source: How to read it.
 
     Returns:
         A data set whose `digest`, `width` and `height` are still empty.
 
     Raises:
-        DataError: There is no such place, or nothing usable in it.
+        DataError: It does not exist, or contains no images.
     """
     if not location.exists():
         raise DataError("no such file or folder.", where=location, hint="Check the spelling.")
@@ -89,7 +89,7 @@ def _domain_table(
 
 
 def _list_rows(location: Path, source: Source, notes: list[str]) -> tuple[Path, list[Row]]:
-    """The folder that paths start from, and the images at a place."""
+    """The folder that paths are relative to, and the rows."""
     place = unpack(location, source.max_unpacked_gb) if is_archive(location) else location
     kind = _source_kind(place)
     root = saved_root(place) if kind == "saved" else place if place.is_dir() else place.parent
@@ -97,7 +97,7 @@ def _list_rows(location: Path, source: Source, notes: list[str]) -> tuple[Path, 
 
 
 def _without_classes(rows: list[Row], source: Source, location: Path) -> list[Row]:
-    """The rows that no left out class names; a misspelt one would be trained on, unnoticed."""
+    """Removes left-out classes; refuses unknown names, since a misspelt class would stay."""
     present = {row.label for row in rows if row.label is not None}
     unknown = [name for name in source.leave_out_classes if name not in present]
     # A saved data set may have been made without them.

@@ -1,4 +1,4 @@
-"""One image before it is read, and the words that places use."""
+"""One image before it is read, and the names of splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test",
     "unlabelled": "unlabelled", "unlabeled": "unlabelled",
 }  # fmt: skip
-"""What splits are called, and ours."""
+"""Accepted names of splits, and ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,16 @@ class Row:
     split: str | None
     group: str | None = None
     reason: str | None = None
-    """Why it cannot be used, when that is known without opening it."""
+    """Why it cannot be used, if that is known without opening it."""
     line: int | None = None
-    """Of the list that names it."""
+    """The line of the list that names it."""
     domain: str | None = None
-    """Where the place itself tells; else what reads it says."""
+    """The domain, if the source has one."""
     flags: tuple[str, ...] = ()
-    """What a person decided about it before."""
+    """Earlier decisions of a fix list."""
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, links followed, stays in a folder."""
+    """Whether a path is inside a folder after links are resolved."""
     real = resolved(path)
     return real is not None and real.is_relative_to(folder.resolve())

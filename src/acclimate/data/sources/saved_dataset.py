@@ -1,4 +1,4 @@
-"""A data set that was saved, as rows: what its owner said of the images, not what checks found."""
+"""Reads a saved data set: the user's information about images, without earlier findings."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ _COLUMNS = ("path", "label", "split", "domain", "group", "flags", "reasons")
 
 
 def list_saved_dataset(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
-    """The images of a saved data set, to be looked at anew.
+    """Lists the images of a saved data set, so that they can be checked again.
 
-    Labels, splits, groups, domains and what a fix list decided stay; findings, and the images that
-    were left out because of them, are judged again.
+    Labels, splits, groups, domains and the decisions of a fix list stay. Findings are discarded,
+    and images that were dropped because of them are checked again.
 
     Args:
         location: What `Dataset.save` wrote.
         source: How to read it.
-        notes: Receives nothing: what was left out when the folder was read is known.
+        notes: Not used.
 
     Yields:
         Row: In the table's order.
@@ -45,17 +45,17 @@ def list_saved_dataset(location: Path, source: Source, notes: list[str]) -> Iter
 
 
 def saved_root(location: Path) -> Path:
-    """The folder that a saved data set's paths start from.
+    """The folder that the paths of a saved data set are relative to.
 
     Args:
         location: What `Dataset.save` wrote.
 
     Returns:
-        The folder it was read from, or the file's own where that is no more.
+        The folder it was read from, or the file's own folder if that no longer exists.
     """
     return Dataset.load(location).root
 
 
 def _reason(reasons: Sequence[str]) -> str | None:
-    """A person's reason to leave an image out; the checks' own are found again."""
+    """The reason of a fix list to drop an image; the checks find their own reasons again."""
     return next((reason for reason in reasons if reason.startswith(DROPPED_REASON)), None)
