@@ -56,10 +56,10 @@ def test_turned_copies_are_found_on_request_only(turn):
 
 
 def test_a_set_that_is_one_picture_many_times_is_one_cluster_and_takes_no_time():
-    many = noisy(np.repeat(pictures(1), 1_500, axis=0), 3)
+    many = noisy(np.repeat(pictures(1), 400, axis=0), 3)
     pairs, _ = near_duplicate_pairs(many, 0.95)
-    assert set(np.unique(pairs).tolist()) == set(range(1_500))
-    assert len(pairs) < 1_500 * 64
+    assert set(np.unique(pairs).tolist()) == set(range(400))
+    assert len(pairs) < 400 * 64
 
 
 def test_different_scans_of_digits_are_no_copies_of_each_other():

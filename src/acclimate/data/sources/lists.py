@@ -21,6 +21,7 @@ COLUMNS = {
 }
 """Our columns, and the names that are accepted for them."""
 _MAX_NOTES = 10
+_ROWS_PER_BATCH = 10_000
 
 
 def list_csv(location: Path, source: Source, notes: list[str]) -> Iterator[Row]:
@@ -62,7 +63,7 @@ def list_parquet(location: Path, source: Source, notes: list[str]) -> Iterator[R
         notes += _unused_column_notes(file.schema_arrow.names, columns, location.name)
         _check_paths(file.schema_arrow.field(columns["path"]), location)
         repeated, number = RepeatedPaths(location, notes, "row"), 0
-        for batch in file.iter_batches(10_000, columns=list(columns.values())):
+        for batch in file.iter_batches(_ROWS_PER_BATCH, columns=list(columns.values())):
             for record in batch.to_pylist():
                 number += 1
                 values = {
