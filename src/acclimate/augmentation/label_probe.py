@@ -14,6 +14,7 @@ from acclimate.augmentation.crops import random_crop
 from acclimate.augmentation.operations import OPERATIONS, vertical_flip
 from acclimate.augmentation.policy import jitter
 from acclimate.context import Context, usable_cores
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import read_image
@@ -148,8 +149,8 @@ class LabelProbe:
 
     def _extract(self, image_at: Callable[[int], Pixels]) -> Features:
         found = []
-        for start in range(0, len(self.images), _BATCH):
-            indices = range(start, min(start + _BATCH, len(self.images)))
+        for block in blocks(len(self.images), _BATCH):
+            indices = range(block.start, block.stop)
             found.append(self._infer(np.stack(list(self._pool.map(image_at, indices)))))
         return np.concatenate(found)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from acclimate.data.blocks import blocks
 from acclimate.features.fit_head import Examples
 from acclimate.features.store import Features
 
@@ -135,8 +136,7 @@ class KernelHead:
     def __call__(self, features: Features) -> Features:
         """Scores, float32 (n, C): about 1 for an image's class, 0 for others; not probabilities."""
         found = np.empty((len(features), len(self.bias)), np.float32)
-        for start in range(0, len(features), _BLOCK):
-            part = slice(start, start + _BLOCK)
+        for part in blocks(len(features), _BLOCK):
             found[part] = self.landmarks.similarity(features[part]) @ self.weight + self.bias
         return found
 
@@ -162,8 +162,7 @@ def fit_folds(
         The heads in the order of the folds.
     """
     inputs = np.empty((len(train.labels), len(landmarks.points)), np.float32)  # (N, M)
-    for start in range(0, len(inputs), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in blocks(len(inputs), _BLOCK):
         similar = landmarks.similarity(train.features[block])
         inputs[block] = solve_triangular(landmarks.cholesky, similar.T, lower=True).T
     targets = np.eye(num_classes, dtype=np.float32)[train.labels]  # (N, C)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.context import Context
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, Rows, balanced_sample
 from acclimate.errors import DataError
 from acclimate.features.extract import extract
@@ -75,6 +76,6 @@ class FeatureView:
             tuple[NDArray[np.int64], Features]: Positions in `rows`, int64 (n,), with their
                 features, float32 (n, D) or (n, D + M).
         """
-        for start in range(0, len(rows), _BLOCK):
-            places = np.arange(start, min(start + _BLOCK, len(rows)))
+        for block in blocks(len(rows), _BLOCK):
+            places = np.arange(block.start, block.stop)
             yield places, self.features(rows[places], intermediate=intermediate)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.cleaning.findings import with_flag
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.errors import count
 from acclimate.features.kernel import root_normalized
@@ -84,8 +85,7 @@ def _distances(
 ) -> NDArray[np.float64]:
     """float64, (n,): cosine distance to the k-th nearest reference image other than itself."""
     found = np.empty(len(features))
-    for start in range(0, len(features), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in blocks(len(features), _BLOCK):
         distance = 1 - features[block] @ known.T  # (b, R)
         distance[rows[block, None] == reference[None]] = np.inf
         nearest = np.partition(distance, _NEIGHBORS - 1, axis=1)[:, _NEIGHBORS - 1]

@@ -9,6 +9,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from acclimate.data.blocks import blocks
 from acclimate.errors import reason
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
@@ -59,8 +60,8 @@ def _send(uri: str, name: str, classifier: Classifier, metrics: list[Metric]) ->
         "stages": ", ".join(step.stage for step in classifier.card.steps),
     }
     client.log_batch(run, params=[Param(key, value) for key, value in facts.items()])
-    for start in range(0, len(metrics), _PER_REQUEST):
-        client.log_batch(run, metrics=metrics[start : start + _PER_REQUEST])
+    for block in blocks(len(metrics), _PER_REQUEST):
+        client.log_batch(run, metrics=metrics[block])
     client.set_terminated(run)
     return run
 

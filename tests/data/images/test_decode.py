@@ -295,7 +295,9 @@ def test_the_bound_on_pixels_can_be_moved(tmp_path):
 def test_our_limit_counts_and_not_pillows(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     content = encoded(Image.new("1", (400, 300)), "PNG")
-    with pytest.raises(UnreadableImage, match=r"image has 0\.120 megapixels, over the limit of 0\.1"):
+    with pytest.raises(
+        UnreadableImage, match=r"image has 0\.120 megapixels, over the limit of 0\.1"
+    ):
         decode(content, HERE, limits=Decoding(max_megapixels=0.1))
     limits = Decoding(max_megapixels=0.2)
     assert decode_preview(content, HERE, limits=limits)[:2] == (400, 300)

@@ -22,6 +22,7 @@ from acclimate.cleaning.duplicates.thumbnail_pairs import (
     random_pairs,
 )
 from acclimate.context import Context
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.features.extract import extract_to_disk
 from acclimate.features.store import Features
@@ -88,10 +89,10 @@ def feature_threshold(features: FeatureRows, min_cosine: float, seed: int) -> fl
         [
             np.einsum(
                 "pd,pd->p",
-                _normalized(features, a[i : i + _BLOCK]),
-                _normalized(features, b[i : i + _BLOCK]),
+                _normalized(features, a[block]),
+                _normalized(features, b[block]),
             )
-            for i in range(0, len(a), _BLOCK)
+            for block in blocks(len(a), _BLOCK)
         ]
     )
     return max(min_cosine, 1 - (1 - correlation_quantile(cosines, len(features), 2.326)) / 3)
@@ -147,8 +148,8 @@ def _sketches(features: FeatureRows, seed: int) -> tuple[Points, float]:
     orthogonal = random @ np.linalg.inv(np.linalg.cholesky(random.T @ random)).T
     axes = (orthogonal * (dimension / sketch_size) ** 0.5).astype(np.float32)
     sketches = np.empty((len(features), sketch_size), np.float32)
-    for start in range(0, len(features), _BLOCK):
-        places = np.arange(start, min(start + _BLOCK, len(features)))
+    for block in blocks(len(features), _BLOCK):
+        places = np.arange(block.start, block.stop)
         sketches[places] = _normalized(features, places) @ axes
     return sketches, (2 * (dimension - sketch_size) / (sketch_size * (dimension + 2))) ** 0.5
 
@@ -158,8 +159,8 @@ def _pairs(
 ) -> Iterator[ScoredPairs]:
     """Every matching pair of the two sets that is not connected yet, once, lower row first."""
     queries = _normalized(features, some)
-    for start in range(0, len(others), _BLOCK):
-        part = others[start : start + _BLOCK]
+    for block in blocks(len(others), _BLOCK):
+        part = others[block]
         own = np.isin(part, some)  # such a pair would be found twice
         new = np.where(own, some[:, None] < part, linked[some][:, None] != linked[part])
         cosines = queries @ _normalized(features, part).T  # (A, B)

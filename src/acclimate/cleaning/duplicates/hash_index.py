@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.cleaning.duplicates.perceptual_hash import Hashes
+from acclimate.data.blocks import blocks
 
 _SUBSTRINGS, _BITS = 4, 16
 _BLOCK = 1 << 21
@@ -52,8 +53,8 @@ class HashIndex:
         flips_per_block = max(_BLOCK // 8 // max(len(queries), 1), 1)
         for substring, (order, starts) in enumerate(self._tables):
             keys = _substring(queries, substring).astype(np.int64)
-            for first in range(0, len(flips), flips_per_block):
-                buckets = (keys ^ flips[first : first + flips_per_block]).ravel()
+            for block in blocks(len(flips), flips_per_block):
+                buckets = (keys ^ flips[block]).ravel()
                 low = starts[buckets]
                 sizes = np.minimum(starts[buckets + 1] - low, MAX_BUCKET)
                 full = np.flatnonzero(sizes)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Rows
 
 Points = NDArray[np.float32]
@@ -55,8 +56,8 @@ def radius_neighbors(points: Points, radius: float, seed: int) -> Iterator[tuple
     points, list_of, own = points[order], list_of[order], own[order]
     starts = np.searchsorted(list_of, np.arange(len(centroids) + 1))
     distances = np.sqrt(np.maximum(_squared_distances(centroids, centroids), 0))
-    for first in range(0, len(centroids), _LISTS_PER_BLOCK):
-        some = np.arange(first, min(first + _LISTS_PER_BLOCK, len(centroids)))
+    for block in blocks(len(centroids), _LISTS_PER_BLOCK):
+        some = np.arange(block.start, block.stop)
         # The distance to the boundary between two lists, times the distance of their centroids.
         margin = (_squared_distances(points, centroids[some]) - own[:, None]) / 2
         limit = _BOUNDARY_FRACTION * radius * distances[np.ix_(list_of, some)]
@@ -76,8 +77,8 @@ def _neighbors_in_list(
     for first in range(positions.start, positions.stop, _QUERY_BLOCK):
         members = np.arange(first, min(first + _QUERY_BLOCK, positions.stop))
         is_near, others = np.zeros(len(members), bool), []
-        for start in range(0, len(candidates), _BLOCK):
-            some = candidates[start : start + _BLOCK]
+        for block in blocks(len(candidates), _BLOCK):
+            some = candidates[block]
             squares = _squared_distances(points[members], points[some])  # (A, B)
             found = squares <= squared_radius + _ROUNDING
             found &= members[:, None] != some
@@ -107,8 +108,7 @@ def _centroids(points: Points, seed: int) -> Points:
 def _nearest_centroid(points: Points, centroids: Points) -> tuple[Rows, NDArray[np.float32]]:
     """The nearest centroid of each point, and the squared distance."""
     list_of, squares = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
-    for start in range(0, len(points), _BLOCK):
-        some = slice(start, start + _BLOCK)
+    for some in blocks(len(points), _BLOCK):
         found = _squared_distances(points[some], centroids)
         list_of[some] = found.argmin(1)
         squares[some] = found.min(1)

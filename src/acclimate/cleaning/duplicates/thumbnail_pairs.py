@@ -17,6 +17,7 @@ from acclimate.cleaning.duplicates.perceptual_hash import (
     hashes,
     registered_correlations,
 )
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Rows
 
 Transform = Callable[[Thumbnails], Thumbnails]
@@ -67,10 +68,8 @@ def near_duplicate_threshold(thumbnails: Thumbnails, min_score: float, seed: int
     a, b = random_pairs(len(thumbnails), seed)
     found = np.concatenate(
         [
-            correlations(
-                thumbnails[a[i : i + _CORRELATION_BLOCK]], thumbnails[b[i : i + _CORRELATION_BLOCK]]
-            )
-            for i in range(0, len(a), _CORRELATION_BLOCK)
+            correlations(thumbnails[a[block]], thumbnails[b[block]])
+            for block in blocks(len(a), _CORRELATION_BLOCK)
         ]
     )
     thousandth = correlation_quantile(found, len(thumbnails), 3.09)
@@ -155,8 +154,8 @@ def _matching_pairs(
     crops = crop_thumbnails(queries, window)
     pairs = _candidates(index, hashes(crops), window)
     kept: list[ScoredPairs] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
-    for start in range(0, len(pairs), _BLOCK):
-        some = pairs[start : start + _BLOCK]
+    for block in blocks(len(pairs), _BLOCK):
+        some = pairs[block]
         unregistered = correlations(crops[some[:, 0]], thumbnails[some[:, 1]])
         # Only pairs that are promising and not yet above the threshold are registered.
         score, promising = unregistered, _REGISTRATION_RANGE * (1 - min_score)
@@ -179,11 +178,11 @@ def _candidates(index: HashIndex, query_hashes: Hashes, window: int) -> NDArray[
     flipped_bits, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
     kept = [np.empty((0, 2), np.int64)]
     # In blocks: if all images look alike, each query has a thousand candidates at first.
-    for start in range(0, count, _QUERIES):
-        some = query_hashes[start : start + _QUERIES]
+    for block in blocks(count, _QUERIES):
+        some = query_hashes[block]
         codes = [np.empty(0, np.int64)]
         for pairs in index.search(some, flipped_bits=flipped_bits, radius=radius):
-            query = pairs[:, 0] + start
+            query = pairs[:, 0] + block.start
             other = query != pairs[:, 1]
             codes.append(np.unique(query[other] * count + pairs[other, 1]))
         code = np.unique(np.concatenate(codes))

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from acclimate.cleaning.scan.image_stats import ImageStats, measure_image
 from acclimate.context import usable_cores
+from acclimate.data.blocks import blocks
 from acclimate.data.images.decode_limits import DecodeLimits, PlainDecodeLimits
 
 MIN_FOR_PROCESSES = 1000
@@ -50,12 +51,12 @@ def measure_images(
         _Workers(worker_count, limits, with_quality) as workers,
         ThreadPoolExecutor(cores, "clean") as pool,
     ):
-        for start in range(0, len(paths), _SLICE):
-            some = paths[start : start + _SLICE]
+        for block in blocks(len(paths), _SLICE):
+            some = paths[block]
             if not workers.ready:
                 yield from pool.map(measure_one, some)
                 continue
-            chunks = [some[i : i + _CHUNK] for i in range(0, len(some), _CHUNK)]
+            chunks = [some[chunk] for chunk in blocks(len(some), _CHUNK)]
             for found in pool.map(workers.measure, chunks):
                 yield from found
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from acclimate.context import Context, usable_cores
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset
 from acclimate.data.export.archive_writer import AddFile, new_archive
 from acclimate.data.export.csv_writer import LIST_DELIMITERS, write_csv
@@ -138,9 +139,8 @@ def _contents(
 
     cores = usable_cores()
     with ThreadPoolExecutor(cores, "copy") as pool:
-        for start in range(0, len(images), _IMAGES_PER_CORE * cores):
-            some = images[start : start + _IMAGES_PER_CORE * cores]
-            yield from zip(some, pool.map(content, some), strict=True)
+        for block in blocks(len(images), _IMAGES_PER_CORE * cores):
+            yield from zip(images[block], pool.map(content, images[block]), strict=True)
 
 
 def _output_images(dataset: Dataset, *, lossless: bool) -> Iterator[_OutputImage]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.context import Context, usable_cores
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.cached_images import CachedImages, evaluation_form
 from acclimate.data.images.contract import InputContract, Pixels
@@ -103,7 +104,7 @@ def ordered_batches(
         Batch: In the order of the rows.
     """
     cached_images = cached_images or CachedImages(dataset, evaluation_form(contract), context)
-    groups = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    groups = [rows[block] for block in blocks(len(rows), batch_size)]
     yield from batches(dataset, groups, cached_images.read)
     cached_images.flush()
 
@@ -122,8 +123,8 @@ class _PendingBatch:
     def __post_init__(self) -> None:
         """Submits the images, a few per task."""
         step = max(1, min(_MAX_IMAGES_PER_TASK, len(self.rows) // (2 * usable_cores())))
-        for start in range(0, len(self.rows), step):
-            self.futures.append(self.pool.submit(self._fill, start, start + step))
+        for block in blocks(len(self.rows), step):
+            self.futures.append(self.pool.submit(self._fill, block.start, block.stop))
 
     def _fill(self, start: int, end: int) -> float:
         """Loads some of the images; returns the CPU seconds that they took."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from acclimate.augmentation.mixing import mixes
 from acclimate.context import Context, derive_seed, process_count
+from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Rows
 from acclimate.data.images.batches import batches
 from acclimate.data.images.contract import Pixels
@@ -114,7 +115,7 @@ class Prefix:
         Yields:
             tuple[Kept, Rows]: float16, (b, *shape), and the rows of the images.
         """
-        groups = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
+        groups = [rows[some] for some in blocks(len(rows), _BATCH)]
         found = self._computed(self._val, 0, groups, self.data.eval_pictures.read)
         yield from zip(found, groups, strict=True)
 
