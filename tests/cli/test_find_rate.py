@@ -30,7 +30,7 @@ def test_rates_are_tried_and_drawn(acclimate, model, data, tmp_path):
     assert done.out.splitlines()[0] == f"learning_rate  {least['rate'] / 10:.2g}"
     picture = (rates / "rates.svg").read_text()
     assert picture.startswith("<svg ")
-    assert "learning rate (dotted: least loss)" in picture
+    assert "learning rate (dotted: lowest loss)" in picture
     assert {p: p.read_bytes() for p in model.iterdir()} == before
 
     again = acclimate("find-rate", model, data, "-o", "rates", *SMALL)
@@ -39,6 +39,7 @@ def test_rates_are_tried_and_drawn(acclimate, model, data, tmp_path):
         "error: rates: already exists. Choose another place with --out, or replace it with --force."
     )
     forced = acclimate("find-rate", model, data, "-o", "rates", *SMALL, "--force", "--json")
+    assert forced.code == 0, forced.err
     assert forced.json["learning_rate"] == pytest.approx(least["rate"] / 10, rel=1e-4)
 
 
