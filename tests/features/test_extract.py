@@ -26,7 +26,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory, model, dataset):
+def store_copy(tmp_path_factory, model, dataset):
     """A cache in which the graph of the backbone and the features of val stand. Read only."""
     cache = tmp_path_factory.mktemp("features")
     context = Context(device="cpu", cache=cache)
@@ -36,9 +36,9 @@ def shared(tmp_path_factory, model, dataset):
 
 
 @pytest.fixture
-def own(tmp_path, shared):
+def own(tmp_path, store_copy):
     """The graph of the backbone alone, so that no test exports it again."""
-    (graph,) = shared.glob("features/*/backbone.onnx")
+    (graph,) = store_copy.glob("features/*/backbone.onnx")
     place = tmp_path / "cache" / "features" / graph.parent.name
     place.mkdir(parents=True)
     (place / "backbone.onnx").symlink_to(graph)
@@ -51,9 +51,9 @@ def rows_kept(cache):
     return names.stat().st_size // 16, rows.stat().st_size // 4
 
 
-def test_features_are_what_the_backbone_gives_in_the_order_of_the_rows(model, dataset, shared):
+def test_features_are_what_the_backbone_gives_in_the_order_of_the_rows(model, dataset, store_copy):
     rows = dataset.rows("val")[::-3]
-    found = extract(model, dataset, rows, Context(device="cpu", cache=shared))
+    found = extract(model, dataset, rows, Context(device="cpu", cache=store_copy))
     pixels = np.stack([model.contract.read(dataset.path(row)) for row in rows])
     with torch.inference_mode():
         expected = backbone(model.network)(torch.from_numpy(model.contract.normalize(pixels)))
@@ -63,10 +63,10 @@ def test_features_are_what_the_backbone_gives_in_the_order_of_the_rows(model, da
 
 
 def test_the_middle_follows_the_features_and_is_the_mean_over_places_of_two_blocks(
-    model, dataset, shared
+    model, dataset, store_copy
 ):
     rows = dataset.rows("val")[:7]
-    context = Context(device="cpu", cache=shared)
+    context = Context(device="cpu", cache=store_copy)
     both, last = (extract(model, dataset, rows, context, intermediate=m) for m in (True, False))
     assert np.array_equal(both[:, :256], last)
     pixels = np.stack([model.contract.read(dataset.path(row)) for row in rows])
@@ -110,22 +110,22 @@ def test_an_image_under_two_names_is_computed_once(model, dataset, own):
     assert not np.array_equal(found[0], found[2])
 
 
-def test_what_was_computed_is_read_without_the_images(model, dataset, shared, tmp_path):
-    context, rows = Context(device="cpu", cache=shared), dataset.rows("val")
+def test_what_was_computed_is_read_without_the_images(model, dataset, store_copy, tmp_path):
+    context, rows = Context(device="cpu", cache=store_copy), dataset.rows("val")
     elsewhere = replace(dataset, root=tmp_path / "gone")
     assert np.array_equal(
         extract(model, elsewhere, rows, context), extract(model, dataset, rows, context)
     )
 
 
-def test_another_head_shares_the_features_of_one_backbone(model, dataset, shared):
-    folders = sorted(shared.glob("features/*"))
+def test_another_head_shares_the_features_of_one_backbone(model, dataset, store_copy):
+    folders = sorted(store_copy.glob("features/*"))
     recorder = Recorder()
     other = replace(model, network=with_head(model.network, nn.Linear(256, 9)))
-    here = Context(device="cpu", cache=shared, progress=recorder)
+    here = Context(device="cpu", cache=store_copy, progress=recorder)
     extract(other, dataset, dataset.rows("val"), here)
     assert recorder.tasks == []
-    assert sorted(shared.glob("features/*")) == folders
+    assert sorted(store_copy.glob("features/*")) == folders
 
 
 @pytest.mark.parametrize("what", ["contract", "weights"])
@@ -143,9 +143,9 @@ def test_another_contract_or_other_weights_share_nothing(model, dataset, own, wh
     assert len(list(own.glob("features/*"))) == 2
 
 
-def test_no_rows_give_no_features(model, dataset, shared):
+def test_no_rows_give_no_features(model, dataset, store_copy):
     none = np.asarray([], np.int64)
-    found = extract(model, dataset, none, Context(device="cpu", cache=shared))
+    found = extract(model, dataset, none, Context(device="cpu", cache=store_copy))
     assert found.shape == (0, 256)
 
 

@@ -153,6 +153,6 @@ def test_a_class_without_training_images_is_refused(dataset, digits):
             only(dataset, ~(nines & np.isin(np.arange(len(dataset)), dataset.rows("train"))))
         )
     assert str(caught.value) == (
-        f"{digits}: class '9' has no training images. Add some to train, or leave the class out "
-        "with --set data.leave_out_classes=[...]."
+        f"{digits}: class '9' has no training images. Add images to the train split, or leave the "
+        "class out with --set data.leave_out_classes=[...]."
     )
