@@ -49,8 +49,11 @@ def test_a_mistake_in_the_list_ends_with_2_and_its_line(acclimate, photos, tmp_p
     assert not (tmp_path / "p.parquet").exists()
 
 
-def test_inspect_and_fixes_write_a_list_that_clean_applies(acclimate, workshop, tmp_path):
-    model, data = workshop.step("probe") / "model", workshop.step("clean") / "dataset.parquet"
+def test_inspect_and_fixes_write_a_list_that_clean_applies(
+    acclimate, workshop, dataset, digits, tmp_path
+):
+    model, data = workshop.step("probe") / "model", tmp_path / "digits.parquet"
+    dataset.save(data)  # enough images of each class for cross-validation
     done = acclimate("inspect", model, data, "-o", "i.parquet", "--set", "label_error=0.3")
     assert done.code == 0, done.err
     assert any(line.endswith("may be wrong") for line in done.lines)
@@ -60,9 +63,7 @@ def test_inspect_and_fixes_write_a_list_that_clean_applies(acclimate, workshop, 
         rows = list(csv.DictReader(stream))
     assert json.loads(listed.out) == {"out": "fixes.csv", "fixes": len(rows)}
     assert {row["action"] for row in rows} <= {"relabel", "drop", "keep"}
-    applied = acclimate(
-        "clean", workshop.photos, "-o", "c.parquet", "--fix-list", "fixes.csv", "--quiet"
-    )
+    applied = acclimate("clean", digits, "-o", "c.parquet", "--fix-list", "fixes.csv", "--quiet")
     assert applied.code == 0, applied.err
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from acclimate.pipeline.steps import STEPS
 from acclimate.recipe import Recipe
 
-RAN = [step.name for step in STEPS if step.name != "export"]
+RAN = list(dict.fromkeys(step.name for step in STEPS if step.name != "export"))
 """Quantize exports what it starts from, so a run with it has no step of that name."""
 
 

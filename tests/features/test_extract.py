@@ -174,7 +174,7 @@ def test_few_images_are_not_worth_an_export_and_have_the_same_features(
     rows = dataset.rows("val")
     few = extract(model, dataset, rows, Context(device="cpu", cache=tmp_path / "few"))
     assert not list(tmp_path.glob("few/features/*/backbone.onnx"))
-    monkeypatch.setattr("acclimate.features.extract._FEW", 0)
+    monkeypatch.setattr("acclimate.features.extract._EXPORT_FROM_PIXELS", 0)
     many = extract(model, dataset, rows, Context(device="cpu", cache=tmp_path / "many"))
     assert list(tmp_path.glob("many/features/*/backbone.onnx"))
     np.testing.assert_allclose(few, many, atol=1e-4)
