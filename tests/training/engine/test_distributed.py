@@ -33,23 +33,24 @@ from acclimate.augmentation.settings import Augment
 from acclimate.context import Context, process_rank
 from acclimate.data.dataset import Dataset
 from acclimate.models.classifier import Classifier
-from acclimate.training import fine_tune as stage
+from acclimate.fine_tuning import fine_tune as stage
 from acclimate.distillation.distill import distill
-from acclimate.training.batches.training_images import Views
-from acclimate.training.settings import Distill, FineTune
+from acclimate.training.batches.training_images import TrainingImages
+from acclimate.distillation.settings import Distill
+from acclimate.fine_tuning.settings import FineTune
 
 model, data, out = map(Path, sys.argv[1:4])
 rank = process_rank()
 seen = []
 
 
-class Recorded(Views):
+class Recorded(TrainingImages):
     def augmented(self, row, seed):
         seen.append(row)
         return super().augmented(row, seed)
 
 
-stage.Views = Recorded
+stage.TrainingImages = Recorded
 dataset, start = Dataset.load(data), Classifier.load(model)
 start = replace(start, classes=dataset.classes)
 policy = choose_policy(Augment(horizontal_flip=False, operations_per_image=0))
@@ -93,8 +94,8 @@ from acclimate.data.dataset import Dataset
 from acclimate.errors import AcclimateError
 from acclimate.models.classifier import Classifier
 from acclimate.progress import SilentProgress
-from acclimate.training import fine_tune as stage
-from acclimate.training.settings import FineTune
+from acclimate.fine_tuning import fine_tune as stage
+from acclimate.fine_tuning.settings import FineTune
 
 model, data, out = map(Path, sys.argv[1:4])
 how, rank = sys.argv[4], process_rank()
