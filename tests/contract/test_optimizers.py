@@ -47,7 +47,7 @@ def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context)
         layer_decay=plan.layer_decay,
         weight_decay=plan.weight_decay,
     )
-    optimizer = OPTIMIZERS[name](made)
+    optimizer = OPTIMIZERS[name].create(made)
     train_mode(optimizer)
     losses = []
     for _ in range(21):
@@ -67,7 +67,7 @@ def test_each_group_learns_at_its_own_rate(name):
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     before = [layer.weight.detach().clone() for layer in network]
     made = parameter_groups(network, learning_rate=0.01, layer_decay=1e-3, weight_decay=0.0)
-    optimizer = OPTIMIZERS[name](made)
+    optimizer = OPTIMIZERS[name].create(made)
     train_mode(optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in made]
     functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()
@@ -82,7 +82,7 @@ def test_each_group_learns_at_its_own_rate(name):
 def test_weight_decay_pulls_matrices_and_leaves_biases(name):
     layer = nn.Linear(4, 4)
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    optimizer = OPTIMIZERS[name](groups(layer, weight_decay=0.5))
+    optimizer = OPTIMIZERS[name].create(groups(layer, weight_decay=0.5))
     train_mode(optimizer)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -105,12 +105,12 @@ def test_a_saved_state_goes_on_exactly(name):
     whole = nn.Linear(4, 4)
     parted = nn.Linear(4, 4)
     parted.load_state_dict(whole.state_dict())
-    optimizer = OPTIMIZERS[name](groups(whole))
+    optimizer = OPTIMIZERS[name].create(groups(whole))
     learn(whole, optimizer, 3)
     learn(whole, optimizer, 3)
-    first = OPTIMIZERS[name](groups(parted))
+    first = OPTIMIZERS[name].create(groups(parted))
     learn(parted, first, 3)
-    second = OPTIMIZERS[name](groups(parted))
+    second = OPTIMIZERS[name].create(groups(parted))
     second.load_state_dict(first.state_dict())
     learn(parted, second, 3)
     assert torch.equal(whole.weight, parted.weight)
@@ -118,9 +118,9 @@ def test_a_saved_state_goes_on_exactly(name):
 
 def test_the_optimizer_of_a_plan_is_the_one_that_is_named(context):
     plan = make_plan(FineTune(optimizer="sgd"), 100, context)
-    assert isinstance(OPTIMIZERS[plan.optimizer](groups(nn.Linear(2, 2))), torch.optim.SGD)
+    assert isinstance(OPTIMIZERS[plan.optimizer].create(groups(nn.Linear(2, 2))), torch.optim.SGD)
     plan = replace(plan, optimizer="adamw")
-    assert isinstance(OPTIMIZERS[plan.optimizer](groups(nn.Linear(2, 2))), torch.optim.AdamW)
+    assert isinstance(OPTIMIZERS[plan.optimizer].create(groups(nn.Linear(2, 2))), torch.optim.AdamW)
 
 
 def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
@@ -128,7 +128,7 @@ def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 8))
     before = [network[0].weight.detach().clone(), network[2].weight.detach().clone()]
-    optimizer = OPTIMIZERS["muon"](groups(network))
+    optimizer = OPTIMIZERS["muon"].create(groups(network))
     images, targets = torch.randn(16, 3, 3, 3), torch.arange(16) % 8
     functional.cross_entropy(network(images), targets).backward()
     optimizer.step()
@@ -142,7 +142,7 @@ def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
 
 def test_schedule_free_judges_an_average_and_learns_elsewhere():
     network = nn.Linear(4, 4)
-    optimizer = OPTIMIZERS["schedule_free"](groups(network))
+    optimizer = OPTIMIZERS["schedule_free"].create(groups(network))
     train_mode(optimizer)
     for _ in range(5):
         functional.cross_entropy(network(torch.eye(4)), torch.arange(4)).backward()

@@ -191,7 +191,7 @@ class TrialSteps:
             layer_decay=plan.layer_decay,
             weight_decay=plan.weight_decay,
         )
-        built = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
+        built = (optimizer or OPTIMIZERS[plan.optimizer].create)(groups)
         built = fabric.setup_optimizers(built)
         set_mode(plain, freeze_batch_norm=plan.freeze_batch_norm)
         train_mode(built)

@@ -11,12 +11,10 @@ from acclimate.context import Context, process_count
 from acclimate.errors import RecipeError
 from acclimate.models.device import choose_device
 from acclimate.training.optim.model_soups import COEFFICIENTS
+from acclimate.training.optim.optimizers import OPTIMIZERS
 from acclimate.training.settings import Training
 
 _MIN_EPOCHS, _MAX_EPOCHS = 4, 20
-_RATES = {"adamw": 5e-4, "sgd": 1e-2, "lion": 1e-4, "muon": 5e-4, "schedule_free": 5e-4}
-"""Peak learning rates for batches of 32. All of Lion's steps have full size (its authors advise a
-third to a tenth of AdamW's rate); Muon's steps are scaled to the size of AdamW's."""
 _DECAY = 0.02
 """For AdamW. A step shrinks weights by rate times decay; other optimizers get the same product."""
 _WARMUPS = {"one_cycle": 0.3}
@@ -26,13 +24,6 @@ _RADII = {"none": 0.0, "sam": 0.05, "asam": 0.5}
 UNBOUNDED = 1_000_000
 """Number of epochs of a training that ends by time."""
 _BATCH_CPU, _BATCH_GPU = 32, 64
-_NAMES = {
-    "adamw": "AdamW",
-    "sgd": "SGD",
-    "lion": "Lion",
-    "muon": "Muon",
-    "schedule_free": "schedule-free AdamW",
-}
 _PRECISIONS = {
     "32-true": "float32",
     "16-mixed": "mixed float16",
@@ -192,7 +183,7 @@ def _epochs(settings: Training, images: int, batch_size: int, reasons: dict[str,
 def _learning_rate(settings: Training, batch_size: int, reasons: dict[str, str]) -> float:
     if not isinstance(settings.learning_rate, str):
         return settings.learning_rate
-    usual = _RATES[settings.optimizer]
+    usual = OPTIMIZERS[settings.optimizer].learning_rate
     rate = usual * math.sqrt(batch_size / _BATCH_CPU)
     reasons["learning_rate"] = f"{usual:g} x sqrt({batch_size}/{_BATCH_CPU}) = {rate:.2g}"
     return rate
@@ -201,8 +192,9 @@ def _learning_rate(settings: Training, batch_size: int, reasons: dict[str, str])
 def _weight_decay(settings: Training, reasons: dict[str, str]) -> float:
     if settings.weight_decay != "auto":
         return settings.weight_decay
-    decay = _DECAY * _RATES["adamw"] / _RATES[settings.optimizer]
-    reasons["weight_decay"] = f"{decay:g} (default for {_NAMES[settings.optimizer]})"
+    optimizer = OPTIMIZERS[settings.optimizer]
+    decay = _DECAY * OPTIMIZERS["adamw"].learning_rate / optimizer.learning_rate
+    reasons["weight_decay"] = f"{decay:g} (default for {optimizer.title})"
     return decay
 
 
@@ -210,7 +202,7 @@ def _schedule(settings: Training, reasons: dict[str, str]) -> str:
     averaging = settings.optimizer == "schedule_free"
     if settings.schedule == "auto":
         schedule = "constant" if averaging else "cosine"
-        reasons["schedule"] = f"{schedule} (default for {_NAMES[settings.optimizer]})"
+        reasons["schedule"] = f"{schedule} (default for {OPTIMIZERS[settings.optimizer].title})"
         return schedule
     if averaging and settings.schedule != "constant":
         raise RecipeError(

@@ -39,7 +39,8 @@ def test_a_straight_line_is_straight():
 
 def optimizer_of(name):
     weight = torch.nn.Parameter(torch.ones(4, 4))
-    return OPTIMIZERS[name]([{"params": [weight], "lr": 0.5, "peak": 0.5, "weight_decay": 0.0}])
+    group = {"params": [weight], "lr": 0.5, "peak": 0.5, "weight_decay": 0.0}
+    return OPTIMIZERS[name].create([group])
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def train(
         weight_decay=plan.weight_decay,
     )
     network = on_device(network, fabric.device)
-    built = (optimizer or OPTIMIZERS[plan.optimizer])(groups)
+    built = (optimizer or OPTIMIZERS[plan.optimizer].create)(groups)
     if isinstance(data, TrainingImages):
         data = data if data.context else replace(data, context=context)
         on = fabric.device if plan.augment_on_device else None

@@ -1,6 +1,7 @@
 """Optimizers, and the parameter groups with their learning rates."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import timm.optim
@@ -110,14 +111,30 @@ def schedule_free(groups: Groups) -> torch.optim.Optimizer:
     return optimizer
 
 
-OPTIMIZERS: dict[str, OptimizerFactory] = {
-    "adamw": adamw,
-    "sgd": sgd,
-    "lion": lion,
-    "muon": muon,
-    "schedule_free": schedule_free,
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer that settings may name.
+
+    Attributes:
+        create: Parameter groups, each with learning rate and weight decay, to an optimizer.
+        title: Name in messages.
+        learning_rate: Default peak learning rate for batches of 32.
+    """
+
+    create: OptimizerFactory
+    title: str
+    learning_rate: float
+
+
+# All of Lion's steps have full size (its authors advise a third to a tenth of AdamW's rate);
+# Muon's steps are scaled to the size of AdamW's.
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adamw": Optimizer(adamw, "AdamW", 5e-4),
+    "sgd": Optimizer(sgd, "SGD", 1e-2),
+    "lion": Optimizer(lion, "Lion", 1e-4),
+    "muon": Optimizer(muon, "Muon", 5e-4),
+    "schedule_free": Optimizer(schedule_free, "schedule-free AdamW", 5e-4),
 }
-"""Parameter groups, each with learning rate and weight decay, to an optimizer."""
 
 
 def train_mode(optimizer: torch.optim.Optimizer) -> None:
