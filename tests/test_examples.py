@@ -65,8 +65,9 @@ def test_a_public_function_has_an_example(name):
 
 
 @pytest.mark.parametrize("name", acclimate.__all__)
-def test_the_examples_are_true(name, folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def test_the_examples_are_true(name, folder, tmp_path, monkeypatch):
+    # A copy for each name: examples write, and run in any order.
+    monkeypatch.chdir(shutil.copytree(folder, tmp_path / "examples"))
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
     told = []
     for test in examples(name):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from acclimate.errors import RecipeError
 from acclimate.recipe import Recipe, validated
-from acclimate.settings import Settings
+from acclimate.settings import Settings, one_line
 
 SECTIONS = {name: type(value) for name, value in Recipe() if isinstance(value, Settings)}
 SETTINGS = [(section, key) for section, kind in SECTIONS.items() for key in kind.model_fields]
@@ -392,7 +392,7 @@ def test_the_written_recipe_says_what_every_setting_means():
         assert f"\n{section}:\n" in text
         for name, field in kind.model_fields.items():
             assert re.search(
-                rf"^  {name}: .*  # {re.escape(field.description)}$", text, re.MULTILINE
+                rf"^  {name}: .*  # {re.escape(one_line(field.description))}$", text, re.MULTILINE
             ), f"{section}.{name}"
 
 
