@@ -23,7 +23,7 @@ class Evaluate(Settings):
     latency: bool = True
     """Measure the time for one image and for a batch on this machine."""
     tta: bool = False
-    """Test-time augmentation: average over shifted and flipped views that the training used."""
+    """Test-time augmentation: average over translated and flipped views that the training used."""
 
 
 class Compare(Settings):
