@@ -92,7 +92,10 @@ def test_distill_teaches_a_student(acclimate, workshop, dataset, tmp_path):
 def test_distill_takes_exported_teachers_too(acclimate, workshop, dataset, tmp_path):
     assert acclimate("export", model(workshop, "fine-tune"), dataset, "-o", "e.model").code == 0
     exported = tmp_path / "e.model/model.onnx"
-    more = ("--set", f"teachers=[{model(workshop, 'fine-tune')}]", "--set", "method=dist")
+    more = (
+        "--set", f"teachers=[{model(workshop, 'fine-tune')}]", "--set", "method=dist",
+        "--set", "augment.policy=basic",
+    )  # fmt: skip
     done = acclimate("distill", exported, dataset, "-o", "s.model", *TRAINING, *more)
     assert done.code == 0, done.err
     step = Classifier.load(tmp_path / "s.model").card.steps[-1]

@@ -130,11 +130,11 @@ def test_an_optimizer_of_another_model_is_refused():
     )
 
 
-def test_an_optimizer_also_goes_with_a_data_set(start, dataset):
+def test_an_optimizer_also_goes_with_a_data_set(start, dataset, policy):
     module = start.module()
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-9)
     tuned = acclimate.fine_tune(
-        start, dataset, optimizer=optimizer, device="cpu", epochs=1, batch_size=90
+        start, dataset, policy=policy, optimizer=optimizer, device="cpu", epochs=1, batch_size=90
     )
     step = tuned.card.steps[-1]
     assert step.figures["learning_rate"] == 1e-9
