@@ -62,7 +62,7 @@ def test_a_run_ends_with_a_table_and_says_where_model_and_report_are(workshop):
 
 def test_a_run_tells_its_steps_on_standard_error_and_warns_of_nothing(workshop):
     assert steps(workshop.run) == ([], RAN)
-    for word in ("Warning", "Traceback", "error"):
+    for word in ("Warning", "Traceback", "error:"):
         assert word not in workshop.run.err
     assert "registered and signed: photos/1" in workshop.run.lines
 

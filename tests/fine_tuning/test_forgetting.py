@@ -92,7 +92,7 @@ def test_new_images_tell_how_alike_both_see_the_old_classes(start, dataset, cont
     found = forgetting(same, seven, dataset, context)
     assert found.figures["old_agreement"] == 1
     assert found.figures["new_accuracy"] == 0
-    assert "the likeliest is the same as before for 100 % of their images" in found.summary
+    assert "the most likely old class is the same as before for 100 %" in found.summary
 
 
 def first_rows(classifier, rows):
