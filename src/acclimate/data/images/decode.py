@@ -90,9 +90,7 @@ def read_content(path: Path, *, limits: DecodeLimits = _DEFAULT) -> bytes:
         raise UnreadableImage(
             f"file is larger than {limits.max_file_mb} MB.", where=path
         ) from error
-    raise UnreadableImage(
-        "is not a regular file.", where=path
-    )  # to open a pipe would wait for ever
+    raise UnreadableImage("is not a regular file.", where=path)  # opening a pipe would block
 
 
 def decode(
