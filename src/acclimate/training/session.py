@@ -55,9 +55,6 @@ class Session:
         images: Number of training images.
         context: Seed, device, workspace, progress.
         began: When the stage began, on the monotonic clock; None is now.
-
-    Raises:
-        RecipeError: The settings do not fit the data or the machine.
     """
 
     def __init__(
