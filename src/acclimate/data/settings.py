@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -11,7 +10,6 @@ from acclimate.data.images.decode_limits import PlainDecodeLimits
 from acclimate.settings import Settings
 
 _LIMITS = PlainDecodeLimits()
-SplitName = Literal["train", "val", "test", "unlabelled"]
 
 
 class Source(Settings):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from acclimate.evaluation.evaluate import Evaluation
 
-INK, SOFT, LINE = "#1c2430", "#667085", "#d9dee7"
+INK, SOFT = "#1c2430", "#667085"
 COLORS = ("#2563a8", "#d9822b", "#3a8f5c", "#9b4f96", "#b03a48")
 _STYLE = {
     "text.parse_math": False,

@@ -1,7 +1,6 @@
 """The input that a network expects, and how images are converted to it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -173,10 +172,6 @@ class InputContract:
             raise ModelFileError(
                 f"input contract is incomplete or malformed ({reason(error)})."
             ) from error
-
-
-Reader = Callable[[Path], Pixels]
-"""Path to uint8 (S, S, 3)."""
 
 
 def _three(values: Any) -> tuple[float, float, float]:  # noqa: ANN401 - JSON from outside
