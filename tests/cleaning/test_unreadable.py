@@ -15,7 +15,7 @@ from acclimate.files import digest_bytes
 
 LOOKED_AT = [
     "digest", "width", "height", "mode", "orientation", "pixels", "brightness", "contrast",
-    "sharpness", "entropy", "color", "thumbnail", "phash",
+    "sharpness", "entropy", "color", "thumbnail", "phash", "phash_details",
 ]  # fmt: skip
 
 

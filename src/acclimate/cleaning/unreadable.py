@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.cleaning.duplicates.perceptual_hash import hashes
+from acclimate.cleaning.duplicates.perceptual_hash import FLAT, detail_hashes, hashes
 from acclimate.cleaning.findings import Check
 from acclimate.cleaning.scan.image_stats import THUMBNAIL, ImageStats
 from acclimate.cleaning.scan.parallel import measure_images
@@ -27,7 +27,7 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         `quality` is among the checks), and `keep` false where a file failed.
     """
     rows = np.flatnonzero(dataset.keep).tolist()
-    names = (*_STATS_COLUMNS, "phash", "keep", "reasons")
+    names = (*_STATS_COLUMNS, *_HASHES, "keep", "reasons")
     columns = {name: dataset.table[name].to_pylist() for name in names}
     with context.progress.task("clean", len(rows)) as task:
         with_quality = "quality" in settings.checks
@@ -41,20 +41,24 @@ def unreadable(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
                 columns["keep"][row] = False
                 columns["reasons"][row] = [*columns["reasons"][row], stats.reason]
             task.advance()
-    return dataset.with_columns({**columns, "phash": _hashes(columns)})
+    _add_hashes(columns)
+    return dataset.with_columns(columns)
 
 
-def _hashes(columns: dict[str, list[Any]]) -> list[int | None]:
-    """The perceptual hashes; rows that were dropped before keep theirs."""
-    found = columns["phash"]
+def _add_hashes(columns: dict[str, list[Any]]) -> None:
+    """Fills the perceptual hashes; rows that were dropped before keep theirs."""
     rows = [row for row, thumbnail in enumerate(columns["thumbnail"]) if thumbnail is not None]
-    pixels = np.frombuffer(b"".join(columns["thumbnail"][row] for row in rows), np.uint8)
-    values = hashes(pixels.reshape(-1, THUMBNAIL, THUMBNAIL))
-    for row, value in zip(rows, values.tolist(), strict=True):
-        found[row] = value
-    return found
+    together = b"".join(columns["thumbnail"][row] for row in rows)
+    thumbnails = np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    # All flat images would be copies of each other by the details, which are noise in them.
+    flat = (thumbnails.std((1, 2)) < FLAT).tolist()
+    both = zip(hashes(thumbnails).tolist(), detail_hashes(thumbnails).tolist(), strict=True)
+    for row, is_flat, (low, details) in zip(rows, flat, both, strict=True):
+        columns["phash"][row] = low
+        columns["phash_details"][row] = None if is_flat else details
 
 
 _STATS_COLUMNS = tuple(field.name for field in fields(ImageStats) if field.name != "reason")
+_HASHES = ("phash", "phash_details")
 
-CHECK = Check(unreadable, flags=(), writes=(*_STATS_COLUMNS, "phash", "keep", "reasons"))
+CHECK = Check(unreadable, flags=(), writes=(*_STATS_COLUMNS, *_HASHES, "keep", "reasons"))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from acclimate.errors import DataError, listed, near_names, reason
 from acclimate.files import digest_bytes, digest_json, writing_errors
 
-FORMAT = 2
-_ADDED_IN_FORMAT = {"orientation": 2}
+FORMAT = 3
+_ADDED_IN_FORMAT = {"orientation": 2, "phash_details": 3}
 """The format that added a column; older tables have nulls there."""
 _DIGEST_FORMAT = 1
 """The format of the digest. Columns that no stage depends on do not change it."""
@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
         ("orientation", pa.int8()),
         ("pixels", pa.binary(16)),
         ("phash", pa.uint64()),
+        ("phash_details", pa.uint64()),
         ("brightness", pa.float32()),
         ("contrast", pa.float32()),
         ("sharpness", pa.float32()),

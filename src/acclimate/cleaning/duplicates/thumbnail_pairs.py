@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.cleaning.duplicates.connected_components import component_labels
-from acclimate.cleaning.duplicates.hash_index import HashIndex
 from acclimate.cleaning.duplicates.perceptual_hash import (
     CROP_WINDOWS,
-    Hashes,
     Thumbnails,
     correlations,
     crop_thumbnails,
@@ -19,6 +17,7 @@ from acclimate.cleaning.duplicates.perceptual_hash import (
 )
 from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Rows
+from acclimate.data.images.hash_index import Hashes, HashIndex
 
 Transform = Callable[[Thumbnails], Thumbnails]
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.cleaning.duplicates import hash_index
-from acclimate.cleaning.duplicates.hash_index import HashIndex
+from acclimate.data.images import hash_index
+from acclimate.data.images.hash_index import HashIndex
 
 BITS = st.integers(0, 2**64 - 1)
 

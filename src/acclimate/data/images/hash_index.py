@@ -14,8 +14,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.duplicates.perceptual_hash import Hashes
 from acclimate.data.blocks import blocks
+
+Hashes = NDArray[np.uint64]
 
 _SUBSTRINGS, _BITS = 4, 16
 _BLOCK = 1 << 21
