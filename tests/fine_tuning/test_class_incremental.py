@@ -12,9 +12,10 @@ from acclimate.evaluation.settings import Evaluate
 from acclimate.fine_tuning.class_incremental import class_increment_of
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.models.classifier import Classifier, digest_weights
+from acclimate.models.classifier import Classifier
 from acclimate.models.heads import MlpHead, replace_head
 from acclimate.models.structure import backbone, head, with_head
+from acclimate.models.weights import digest_weights
 from kit import Recorder
 
 OLD = 8

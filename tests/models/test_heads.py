@@ -14,12 +14,13 @@ from acclimate.errors import ModelFileError
 from acclimate.features.probe import probe
 from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.models.classifier import Classifier, digest_weights
+from acclimate.models.classifier import Classifier
 from acclimate.models.heads import HEADS, head_kind, head_root, replace_head
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.structure import backbone, head
+from acclimate.models.weights import digest_weights
 from kit import CONTRACT
 
 OTHERS = ["cosine", "mlp"]

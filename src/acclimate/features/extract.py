@@ -12,12 +12,13 @@ from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import Pixels
 from acclimate.features.store import Features, FeatureStore, StoredRows, store_lock
 from acclimate.files import digest_json, write_atomic
-from acclimate.models.classifier import Classifier, digest_weights
+from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_cpu
 from acclimate.models.intermediate_features import WithIntermediateFeatures, intermediate_size
 from acclimate.models.onnx.export import export_network
 from acclimate.models.runtime import run_frozen
 from acclimate.models.structure import backbone, head
+from acclimate.models.weights import digest_weights
 
 _EXPORT_FROM_PIXELS = 12_000_000
 """Pixels of all images together from which on a CPU the backbone is exported to ONNX Runtime. For

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import count
-from acclimate.models.classifier import Classifier, digest_weights
+from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Logits, predict_logits
 from acclimate.models.structure import backbone, head
+from acclimate.models.weights import digest_weights
 
 _SHOWN = 3
 

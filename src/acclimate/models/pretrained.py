@@ -16,13 +16,7 @@ from torch import nn
 
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError, near_names
-from acclimate.models.classifier import (
-    Card,
-    Classifier,
-    is_model_folder,
-    load_strictly,
-    read_weights,
-)
+from acclimate.models.classifier import Card, Classifier, is_model_folder
 from acclimate.models.settings import Model
 from acclimate.models.structure import (
     check_head,
@@ -32,6 +26,7 @@ from acclimate.models.structure import (
     set_input_size,
     with_linear_head,
 )
+from acclimate.models.weights import load_strictly, read_weights
 
 _HALF = (0.5, 0.5, 0.5)
 _HUB_TIMEOUT_S = 3.0
