@@ -15,6 +15,7 @@ from scipy.stats import binom, norm
 
 from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
+from acclimate.context import Context
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, NotBetter
 from acclimate.evaluation.comparison import (
@@ -29,14 +30,16 @@ from acclimate.evaluation.comparison import (
 from acclimate.evaluation.evaluate import Evaluation, evaluate
 from acclimate.evaluation.latency import Latency
 from acclimate.evaluation.settings import Compare, Evaluate
+from kit import Recorder
 
 
-def evaluation(name, labels, said, classes=("a", "b", "c"), domains=None, **fields):
+def evaluation(name, labels, said, classes=("a", "b", "c"), domains=None, used_for=None, **fields):
     """What an evaluation of these images holds."""
     table = pa.table(
         {
             "path": [f"{index}.png" for index in range(len(labels))],
             "domain": domains or ["home"] * len(labels),
+            "used_for": pa.array(used_for or [None] * len(labels), pa.string()),
             "digest": pa.array([b"%016d" % index for index in range(len(labels))], pa.binary(16)),
             "label": pa.array(labels, pa.int32()),
             "top_classes": pa.array([[s] for s in said], pa.list_(pa.int32())),
@@ -421,3 +424,28 @@ def test_a_newer_format_is_refused(saved):
         str(caught.value)
         == f"{saved}: comparison was written by a newer acclimate. Upgrade acclimate."
     )
+
+
+def test_images_that_one_model_was_made_with_are_not_compared():
+    recorder = Recorder()
+    before = evaluation("old", [0, 0, 1, 1], [0, 0, 1, 0], used_for=["train", None, None, None])
+    after = evaluation("new", [0, 0, 1, 1], [1, 1, 1, 1], used_for=[None, None, None, "val"])
+    found = compare(before, after, context=Context(progress=recorder))
+    assert found.differences["home"].images == 2
+    assert found.left_out == 2
+    assert found.per_class["home"] == {"a": (1.0, 0.0), "b": (1.0, 1.0)}
+    assert recorder.lines[0] == (
+        "compare: 2 images left out, because one of the models was made with them"
+    )
+    others = evaluation("new", [0, 0, 1, 1], [1, 1, 1, 1], used_for=[None, "train", "val", "val"])
+    with pytest.raises(DataError, match="one of the two models was made with each of the 4"):
+        compare(before, others)
+
+
+def test_a_comparison_on_training_images_says_so():
+    included = {"include_training": True}
+    before = evaluation("old", [0, 1], [0, 1], used_for=["train", None], settings=included)
+    after = evaluation("new", [0, 1], [0, 1])
+    found = compare(before, after)
+    assert found.includes_training
+    assert "on 2 images, including images that a model was trained on, McNemar" in sentence(found)

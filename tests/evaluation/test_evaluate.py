@@ -19,9 +19,10 @@ from acclimate.data.sources.read import read
 from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.evaluate import Evaluation, evaluate, shipped_bytes, softmax
 from acclimate.evaluation.settings import Evaluate
-from acclimate.models.classifier import Card, Classifier
+from acclimate.models.classifier import Card, Classifier, StepRecord
 from acclimate.models.runtime import run_torch
 from acclimate.models.structure import with_head
+from kit import Recorder, tiny_classifier
 
 QUICK = Evaluate(bootstrap=200, latency=False)
 JUDGE = Clean(val=0.0, test=1.0)
@@ -356,3 +357,69 @@ def test_an_image_that_broke_since_it_was_cleaned_is_named(small, digits, tmp_pa
     with pytest.raises(DataError) as caught:  # what was kept of the image would still serve
         evaluate(small, data, QUICK, context=replace(context, cache_gb=0))
     assert str(caught.value).startswith(f"{broken}: ")
+
+
+# Images that the model was made with
+
+
+@pytest.fixture(scope="module")
+def made_with_all(digits, tmp_path_factory, context):
+    """A network that was made with a folder, and the folder as data to evaluate on."""
+    folder = tmp_path_factory.mktemp("photos")
+    for label in ("0", "1"):
+        shutil.copytree(digits / "train" / label, folder / label)
+    data = clean(read(folder), context=context)
+    model = tiny_classifier(data.classes).after(StepRecord("probe"), trained_on=data)
+    return model, data, clean(read(folder), JUDGE, context=context)
+
+
+def test_images_that_the_model_was_made_with_are_left_out_of_the_figures(made_with_all, context):
+    model, data, everything = made_with_all
+    recorder = Recorder()
+    found = evaluate(model, everything, QUICK, context=replace(context, progress=recorder))
+    train, val, test = (len(data.rows(split)) for split in ("train", "val", "test"))
+    assert len(found.table) == train + val + test
+    assert found.counted.sum() == len(found.outcomes("home").labels) == test
+    assert found.remark == (
+        f"of {train + val + test} images, {train} were trained on and {val} chose the epochs; "
+        f"they are left out, and the figures are of the other {test}."
+    )
+    assert f"evaluate: {found.remark}" in recorder.lines
+    own = evaluate(model, data, QUICK, context=context)
+    assert own.remark is None
+    assert own.metrics["home"]["accuracy"].value == found.metrics["home"]["accuracy"].value
+
+
+def test_training_images_that_are_included_are_marked(made_with_all, context, tmp_path):
+    model, data, everything = made_with_all
+    settings = QUICK.model_copy(update={"include_training": True})
+    found = evaluate(model, everything, settings, context=context)
+    assert len(found.outcomes("home").labels) == len(everything.rows("test"))
+    assert found.remark.endswith("they are included, so the figures are too high.")
+    found.save(tmp_path / "evaluation")
+    assert Evaluation.load(tmp_path / "evaluation").remark == found.remark
+    on_val = evaluate(model, data, QUICK.model_copy(update={"split": "val"}), context=context)
+    count = len(data.rows("val"))
+    assert on_val.remark == (
+        f"of {count} images, {count} chose the epochs; "
+        "they are included, so the figures are too high."
+    )
+
+
+def test_nothing_but_training_images_is_refused(made_with_all, context):
+    model, data, _ = made_with_all
+    moved = data.with_columns({"split": ["test" if s == 0 else None for s in data.splits]})
+    with pytest.raises(DataError) as error:
+        evaluate(model, moved, QUICK, context=context)
+    count = len(data.rows("train"))
+    assert error.value.message == (
+        f"the model was made with these images: of {count} images, {count} were trained on."
+    )
+    assert "--include-training" in error.value.hint
+
+
+def test_evaluations_of_older_versions_have_no_training_images(found, tmp_path):
+    found.save(tmp_path / "e")
+    table = pq.read_table(tmp_path / "e" / "images.parquet").drop_columns(["used_for"])
+    pq.write_table(table, tmp_path / "e" / "images.parquet")
+    assert Evaluation.load(tmp_path / "e").remark is None

@@ -186,11 +186,11 @@ def test_the_digest_does_not_depend_on_card_mode_or_layout():
     assert replace(model, card=Card("elsewhere", "unknown")).digest == model.digest
 
 
-def test_a_stage_writes_its_step_and_its_parent_into_the_card(exported):
+def test_a_stage_writes_its_step_and_its_parent_into_the_card(exported, dataset):
     step = StepRecord("distill", {"epochs": 1}, {"val_accuracy": 0.5})
-    made = exported.after(step, dataset="2" * 32, network=Plain())
+    made = exported.after(step, trained_on=dataset, network=Plain())
     assert made.card.steps == (*exported.card.steps, step)
-    assert (made.card.parent, made.card.dataset) == (exported.digest, "2" * 32)
+    assert (made.card.parent, made.card.dataset) == (exported.digest, dataset.digest)
     assert made.graph is None, "the graph of the old network must not stay"
     assert exported.after(step).card.dataset == exported.card.dataset
     assert exported.after(step).graph == exported.graph

@@ -67,6 +67,8 @@ def result(
         return
     if kind == "evaluation":
         print_table(f"{artifact.split} images", *summary({artifact.name: artifact}))
+        if artifact.remark:
+            print_lines([f"{artifact.remark[0].upper()}{artifact.remark[1:]}"])
         names = ["class", "images", "recall", "precision", "F1"]
         print_table("by class", names, _per_class(artifact))
     elif kind == "comparison":
@@ -129,11 +131,19 @@ def _record(kind: str, result: Any, out: Path | None) -> dict[str, Any]:  # noqa
 
 def figures(evaluation: "Evaluation") -> dict[str, Any]:
     """An evaluation's figures as JSON."""
+    from acclimate.models.used_images import TRAIN, VAL
+
     return {
         "name": evaluation.name,
         "metrics": {
             domain: {name: asdict(figure) for name, figure in figures.items()}
             for domain, figures in evaluation.metrics.items()
+        },
+        "images": {
+            "counted": int(evaluation.counted.sum()),
+            "trained_on": int((evaluation.roles == TRAIN).sum()),
+            "chose_epochs": int((evaluation.roles == VAL).sum()),
+            "include_training": bool(evaluation.settings.get("include_training")),
         },
         "latency": None if evaluation.latency is None else asdict(evaluation.latency),
         "size_bytes": evaluation.size_bytes,

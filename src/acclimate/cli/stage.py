@@ -60,6 +60,10 @@ def stage_command(stage: Stage) -> click.Command:
             ),
             click.Option(["--force"], is_flag=True, help="Replace what exists at --out."),
             *([policy] if "policy" in stage.reads else []),
+            *(
+                click.Option([f"--{name.replace('_', '-')}"], is_flag=True, help=text)
+                for name, text in stage.switches.items()
+            ),
         ],
         help=stage.summary,
         epilog=f"Settings: acclimate recipe {stage.section}",
@@ -82,8 +86,10 @@ def _run_stage(
     flags: dict[str, Any],
 ) -> None:
     policy = flags.pop("policy", None)
-    fix_list = {"data.fix_list": flags.pop("fix_list", None)}
-    recipe = read_recipe(flags, fix_list | minutes_of_training(flags), section=stage.section)
+    given_settings = {"data.fix_list": flags.pop("fix_list", None), **minutes_of_training(flags)}
+    for name in stage.switches:
+        given_settings[f"{stage.section}.{name}"] = flags.pop(name) or None
+    recipe = read_recipe(flags, given_settings, section=stage.section)
     settings = getattr(recipe, stage.section)
     if out is not None:
         _claim(out, stage.writes, force)

@@ -89,7 +89,7 @@ def prune(
         fingerprint={"model": classifier.digest}, recorded={"policy": images.policy.as_record()},
     )  # fmt: skip
     step = fit.step
-    pruned = classifier.after(step, network=fit.network, dataset=dataset.digest)
+    pruned = classifier.after(step, network=fit.network, trained_on=dataset)
     context.progress.info("prune: exporting and measuring both models")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
     acceptance = assess_compression(
@@ -105,7 +105,7 @@ def prune(
     counts = {"parameters": after, "parameters_before": before}
     figures = {**step.figures, **acceptance.figures, **counts}
     step = replace(step, figures=figures, notes=(*step.notes, acceptance.reason))
-    made = classifier.after(step, network=fit.network, dataset=dataset.digest)
+    made = classifier.after(step, network=fit.network, trained_on=dataset)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 

@@ -80,7 +80,7 @@ def quantize(
         network=None,
         graph=last.model.graph,
         precision="int8",
-        dataset=last.model.card.dataset,
+        trained_on=dataset if last.model.card.dataset == dataset.digest else None,
     )
 
 

@@ -76,6 +76,7 @@ def distill(
         dataset = dataset.with_classes(first.classes, first.name)
     initial = _prepared(start, dataset, context) if start else None
     initial = initial or student(first, dataset, settings.student, context)
+    initial = _with_images_of(teachers, initial)
     images = TrainingImages(
         dataset, policy or choose_policy(), initial.contract, unlabelled=settings.unlabelled
     )
@@ -89,24 +90,39 @@ def distill(
     notes = tuple(f"Teacher: {teacher_name(one)}." for one in teachers)
     step = replace(fit.step, notes=(*notes, *fit.step.notes))
     if isinstance(fit.network, IntegerGraph):
-        return _quantized_result(initial, fit.network, step, dataset, context)
-    made = initial.after(step, network=fit.network, dataset=dataset.digest)
+        return _quantized_result(initial, fit.network, step, images, context)
+    made = initial.after(step, network=fit.network, trained_on=dataset, splits=images.splits)
     return with_statistics(made, dataset, context) if settings.class_statistics else made
 
 
 def _quantized_result(
-    initial: Classifier, network: IntegerGraph, step: StepRecord, dataset: Dataset, context: Context
+    initial: Classifier,
+    network: IntegerGraph,
+    step: StepRecord,
+    images: TrainingImages,
+    context: Context,
 ) -> Classifier:
     """The student as an int8 ONNX graph; its card says how the graph agrees with the network."""
     both = replace(initial, network=network, graph=network.graph())
-    found = agreement(both, dataset, _AGREEMENT_IMAGES)
+    found = agreement(both, images.dataset, _AGREEMENT_IMAGES)
     note = (
         f"The int8 graph and the trained network predict the same class for "
         f"{found['same_predictions']:.1%} of {found['images']:.0f} images."
     )
     context.progress.info(f"distill: {note}")
     step = replace(step, notes=(*step.notes, note))
-    return initial.after(step, network=None, graph=both.graph, dataset=dataset.digest)
+    return initial.after(
+        step, network=None, graph=both.graph, trained_on=images.dataset, splits=images.splits
+    )
+
+
+def _with_images_of(teachers: Sequence[AnyTeacher], initial: Classifier) -> Classifier:
+    """The student, which learns from its teachers what they learnt from their images."""
+    used = initial.used_images
+    for one in teachers:
+        if isinstance(one, Classifier) and one.used_images is not None:
+            used = one.used_images if used is None else used.merged(one.used_images)
+    return replace(initial, used_images=used)
 
 
 def _train(

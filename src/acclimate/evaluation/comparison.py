@@ -1,6 +1,6 @@
 """Compares two evaluations on the same images, with paired tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -64,6 +64,8 @@ class Comparison:
         speedup: Images per second of the challenger over those of the champion; None if unknown.
         size_ratio: Size of the challenger over the size of the champion.
         margin: Equivalence margin in percentage points.
+        left_out: Number of images that one of the classifiers was made with, and not compared.
+        includes_training: Whether images are compared that one of the classifiers was made with.
     """
 
     before: str
@@ -73,6 +75,8 @@ class Comparison:
     speedup: float | None
     size_ratio: float
     margin: float
+    left_out: int = 0
+    includes_training: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -152,11 +156,15 @@ def compare(
     Raises:
         DataError: The evaluations are not on the same images.
     """
-    correct = _paired(before, after)
+    pairs, left_out = _paired(before, after)
     differences = {
-        domain: difference(before_rows, after_rows, settings)
-        for domain, (before_rows, after_rows) in correct.items()
+        domain: difference(found.before, found.after, settings) for domain, found in pairs.items()
     }
+    if left_out:
+        context.progress.info(
+            f"compare: {count(left_out, 'image')} left out, because one of the models was made "
+            "with them"
+        )
     speedup = None
     if before.latency and after.latency:
         speedup = after.latency.images_per_s / before.latency.images_per_s
@@ -164,10 +172,12 @@ def compare(
         before=before.name,
         after=after.name,
         differences=differences,
-        per_class={domain: _recalls(before, after, domain) for domain in correct},
+        per_class={domain: found.recalls(before.classes) for domain, found in pairs.items()},
         speedup=speedup,
         size_ratio=after.size_bytes / before.size_bytes,
         margin=settings.margin,
+        left_out=left_out,
+        includes_training=_includes_training(before) or _includes_training(after),
     )
     context.progress.info(f"compare: {sentence(found)}")
     return found
@@ -270,18 +280,33 @@ def _root(function: Any, low: float, high: float) -> float:  # noqa: ANN401 - fl
 _IMAGE_COLUMNS = ("domain", "path", "digest", "label", "top_classes")
 
 
-def _paired(
-    before: Evaluation, after: Evaluation
-) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    before_rows, after_rows = (
-        {
-            (domain, path, digest): (label, top[0])
-            for domain, path, digest, label, top in zip(
-                *(e.table[c].to_pylist() for c in _IMAGE_COLUMNS), strict=True
-            )
+@dataclass(frozen=True)
+class _Pairs:
+    """Whether both classifiers predict the images of one domain correctly.
+
+    Attributes:
+        labels: int64, (N,): class ids of the champion.
+        before: bool, (N,): the champion.
+        after: bool, (N,): the challenger.
+    """
+
+    labels: NDArray[np.int64]
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+
+    def recalls(self, classes: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Class to the recall of champion and challenger; classes without images are left out."""
+        of_class = {name: self.labels == label for label, name in enumerate(classes)}
+        return {
+            name: (float(self.before[rows].mean()), float(self.after[rows].mean()))
+            for name, rows in of_class.items()
+            if rows.any()
         }
-        for e in (before, after)
-    )
+
+
+def _paired(before: Evaluation, after: Evaluation) -> tuple[dict[str, _Pairs], int]:
+    """Domain to pairs, and the number of images that were left out."""
+    before_rows, after_rows = (_rows_by_image(e) for e in (before, after))
     if before_rows.keys() != after_rows.keys():
         shared = len(before_rows.keys() & after_rows.keys())
         raise DataError(
@@ -289,28 +314,39 @@ def _paired(
             f"{len(after_rows):,} are shared.",
             hint="Evaluate both on the same data set.",
         )
-    pairs: dict[str, tuple[list[bool], list[bool]]] = {}
-    for key, (label, predicted) in before_rows.items():
-        other_label, other_predicted = after_rows[key]
+    found: dict[str, list[tuple[int, bool, bool]]] = {}
+    for key, (label, predicted, counted) in before_rows.items():
+        other_label, other_predicted, other_counted = after_rows[key]
         if before.classes[label] != after.classes[other_label]:
             raise DataError("the two evaluations have different labels.", where=key[1])
-        pair = pairs.setdefault(key[0], ([], []))
-        pair[0].append(label == predicted)
-        pair[1].append(other_label == other_predicted)
-    return {d: (np.asarray(a), np.asarray(b)) for d, (a, b) in pairs.items()}
+        if counted and other_counted:
+            pair = (label, label == predicted, other_label == other_predicted)
+            found.setdefault(key[0], []).append(pair)
+    total = sum(map(len, found.values()))
+    if not total:
+        raise DataError(
+            f"one of the two models was made with each of the {len(before_rows):,} images.",
+            hint="Evaluate both on other images, or with --include-training.",
+        )
+    pairs = {
+        domain: _Pairs(*map(np.asarray, zip(*rows, strict=True))) for domain, rows in found.items()
+    }
+    return pairs, len(before_rows) - total
 
 
-def _recalls(before: Evaluation, after: Evaluation, domain: str) -> dict[str, tuple[float, float]]:
-    tables = [e.confusion(domain) for e in (before, after)]
+def _rows_by_image(evaluation: Evaluation) -> dict[tuple[str, str, bytes], tuple[int, int, bool]]:
+    """(domain, path, digest) to label, prediction, and whether the image counts."""
+    columns = [evaluation.table[name].to_pylist() for name in _IMAGE_COLUMNS]
     return {
-        name: (_recall(tables[0], i), _recall(tables[1], after.classes.index(name)))
-        for i, name in enumerate(before.classes)
-        if tables[0][i].sum()
+        (domain, path, digest): (label, top[0], counted)
+        for domain, path, digest, label, top, counted in zip(
+            *columns, evaluation.counted.tolist(), strict=True
+        )
     }
 
 
-def _recall(table: NDArray[np.int64], row: int) -> float:
-    return float(table[row, row] / max(1, table[row].sum()))
+def _includes_training(evaluation: Evaluation) -> bool:
+    return bool((evaluation.counted & (evaluation.roles > 0)).any())
 
 
 def check_required(found: Comparison, settings: Compare) -> None:
@@ -342,7 +378,8 @@ def sentence(found: Comparison) -> str:
         "worse": f"{found.after} is worse than {found.before}",
         "not settled": f"too few images to tell {found.after} from {found.before}",
     }[d.verdict]
+    trained = ", including images that a model was trained on" if found.includes_training else ""
     return (
         f"{relation}: {points[0]:+.2f} points [{points[1]:+.2f}, {points[2]:+.2f}] "
-        f"on {count(d.images, 'image')}, McNemar p = {d.p_value:.2g}"
+        f"on {count(d.images, 'image')}{trained}, McNemar p = {d.p_value:.2g}"
     )

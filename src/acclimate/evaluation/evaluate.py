@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from acclimate.context import Context
-from acclimate.data.dataset import Dataset, Rows
+from acclimate.data.dataset import HOME, Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.latency import Latency, measure_latency
@@ -22,6 +22,7 @@ from acclimate.evaluation.tta import View, averaged_over_views, safe_views, soft
 from acclimate.files import atomic_folder, digest_json, read_record, write_record
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
+from acclimate.models.used_images import TRAIN, VAL, describe
 
 FORMAT = 1
 TOP = 5
@@ -37,8 +38,10 @@ _SCHEMA = pa.schema(
         ("top_classes", pa.list_(pa.int32())),
         ("top_probabilities", pa.list_(pa.float32())),
         ("loss", pa.float32()),
+        ("used_for", pa.string()),  # "train" or "val" if the model was made with the image
     ]
 )
+_USED_FOR = {TRAIN: "train", VAL: "val"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Evaluation:
 
     Attributes:
         name: Name of the classifier, for tables.
-        table: One row per image: path, digest, domain, label, top classes with probabilities, loss.
+        table: One row per image: path, digest, domain, label, top classes with probabilities, loss,
+            and what the model used the image for.
         classes: Class names; ids in the table are indices into them.
         metrics: Domain to metric to figure with interval.
         latency: Latency on this machine; None if not measured.
@@ -87,9 +91,41 @@ class Evaluation:
             [self.classifier_digest, self.dataset_digest, self.split, dict(self.settings)]
         )
 
+    @cached_property
+    def roles(self) -> NDArray[np.uint8]:
+        """uint8, (N,): what the model used each image for; see `acclimate.models.used_images`."""
+        names = np.asarray(self.table["used_for"].fill_null("").to_numpy(zero_copy_only=False))
+        roles = np.zeros(len(names), np.uint8)
+        for role, name in _USED_FOR.items():
+            roles[names == name] = role
+        return roles
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """bool, (N,): the images that the metrics are computed from."""
+        counted: NDArray[np.bool_] = (self.roles == 0) | bool(self.settings.get("include_training"))
+        return counted
+
+    def counted_rows(self, domain: str) -> NDArray[np.int64]:
+        """int64, (n,): the rows of one domain that the metrics are computed from."""
+        in_domain = np.asarray(self.table["domain"].to_numpy(zero_copy_only=False) == domain)
+        return np.flatnonzero(in_domain & self.counted)
+
+    @property
+    def remark(self) -> str | None:
+        """What was done with images that the model was made with; None if there are none."""
+        if not self.roles.any():
+            return None
+        if self.settings.get("include_training"):
+            return f"{describe(self.roles)}; they are included, so the figures are too high."
+        rest = int(self.counted.sum())
+        return (
+            f"{describe(self.roles)}; they are left out, and the figures are of the other {rest:,}."
+        )
+
     def outcomes(self, domain: str) -> Outcomes:
         """Labels, predictions and confidences for one domain."""
-        chosen = np.asarray(self.table["domain"].to_numpy(zero_copy_only=False) == domain)
+        chosen = self.counted_rows(domain)
         labels = self.table["label"].to_numpy()[chosen].astype(np.int64)
         top = len(self.table["top_classes"][0].as_py())
         ids = _flat(self.table["top_classes"]).reshape(-1, top)
@@ -147,10 +183,17 @@ class Evaluation:
             latency = None if record["latency"] is None else Latency(**record["latency"])
             fields = {name: record[name] for name in _PLAIN}
             fields["classes"] = tuple(fields["classes"])
-            table = pq.read_table(folder / _IMAGES).cast(_SCHEMA)
+            table = _with_used_for(pq.read_table(folder / _IMAGES)).cast(_SCHEMA)
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise DataError(f"the evaluation is damaged ({error!r}).", where=folder) from error
         return cls(table=table, metrics=metrics, latency=latency, **fields)
+
+
+def _with_used_for(table: pa.Table) -> pa.Table:
+    """Adds the column that older evaluations lack."""
+    if "used_for" in table.column_names:
+        return table
+    return table.append_column("used_for", pa.nulls(table.num_rows, pa.string()))
 
 
 _PLAIN = (
@@ -180,7 +223,8 @@ def evaluate(
         The evaluation, with metrics for each domain.
 
     Raises:
-        DataError: The split is empty, or the data set has classes that the model does not know.
+        DataError: The split is empty, the model was made with all of its images, or the data set
+            has classes that the model does not know.
     """
     digest = dataset.digest
     dataset = dataset.with_classes(classifier.classes, classifier.name)
@@ -193,15 +237,22 @@ def evaluate(
             hint=f"Choose another with --set split={'test' if settings.split == 'val' else 'val'}, "
             "or add some.",
         )
+    # A split that the model is made with was asked for by name: its figures are marked.
+    included = settings.include_training or settings.split != "test"
+    roles = _roles(classifier, dataset, rows, known=digest)
+    if not included:
+        _check_not_all_used(dataset, rows, roles)
     auto = settings.runtime == "auto"
     runtime = best_runtime(classifier, context.device) if auto else settings.runtime
     run = RUNTIMES[runtime](classifier, context.device)
-    used = plain(settings)
+    used = plain(settings) | {"include_training": included}
     if settings.tta:
         views = _views(classifier, context)
         run = averaged_over_views(run, views)
         used["views"] = ["as it is", *views]
     table = _predict(classifier, dataset, rows, run, context)
+    used_for = pa.array([_USED_FOR.get(role) for role in roles.tolist()], pa.string())
+    table = table.append_column("used_for", used_for).cast(_SCHEMA)
     latency = None
     if settings.latency:
         sizes = {"it": classifier.contract.image_size}
@@ -220,7 +271,31 @@ def evaluate(
         dataset_digest=digest,
         classifier_digest=classifier.digest,
     )
+    if found.remark:
+        context.progress.info(f"evaluate: {found.remark}")
     return _with_metrics(found, settings, context)
+
+
+def _roles(
+    classifier: Classifier, dataset: Dataset, rows: Rows, *, known: str
+) -> NDArray[np.uint8]:
+    """What the model used each image for."""
+    if classifier.used_images is None:
+        return np.zeros(len(rows), np.uint8)
+    # In the model's own data, cleaning has looked for copies by more than their hashes.
+    own = known == classifier.card.dataset
+    return classifier.used_images.roles_of(dataset, rows, by_hash=not own)
+
+
+def _check_not_all_used(dataset: Dataset, rows: Rows, roles: NDArray[np.uint8]) -> None:
+    home = roles[np.isin(rows, dataset.rows())]
+    if len(home) and home.all():
+        raise DataError(
+            f"the model was made with these images: {describe(home)}.",
+            where=dataset.shown_root,
+            hint="Give other images, such as the test split of the data set that it was trained "
+            "with, or add --include-training to get figures that are too high.",
+        )
 
 
 def _views(classifier: Classifier, context: Context) -> dict[str, View]:
@@ -242,7 +317,8 @@ def shipped_bytes(classifier: Classifier) -> int:
 
 def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Evaluation:
     metrics: dict[str, dict[str, Interval]] = {}
-    domains = sorted(set(found.table["domain"].to_pylist()), key=lambda d: (d != "home", d))
+    counted = found.table["domain"].filter(pa.array(found.counted))
+    domains = sorted(set(counted.to_pylist()), key=lambda d: (d != HOME, d))
     for domain in domains:
         outcomes = found.outcomes(domain)
         metrics[domain] = {
@@ -257,7 +333,7 @@ def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Ev
         shown = metrics[domain]["accuracy"]
         context.progress.info(
             f"evaluate: {found.name} on {count(len(outcomes.labels), f'{found.split} image')}"
-            f"{'' if domain == 'home' else f' of {domain}'}: accuracy {shown.value:.3f} "
+            f"{'' if domain == HOME else f' of {domain}'}: accuracy {shown.value:.3f} "
             f"[{shown.low:.3f}, {shown.high:.3f}]"
         )
     return Evaluation(**{**_fields(found), "metrics": metrics})
@@ -293,7 +369,7 @@ def _predict(
             "top_probabilities": list(np.concatenate(probabilities)),
             "loss": np.concatenate(losses),
         }
-    ).cast(_SCHEMA)
+    )
 
 
 def _flat(column: pa.ChunkedArray) -> NDArray[Any]:

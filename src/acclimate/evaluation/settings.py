@@ -22,6 +22,8 @@ class Evaluate(Settings):
     """Confidence level of the intervals."""
     latency: bool = True
     """Measure the time for one image and for a batch on this machine."""
+    include_training: bool = False
+    """Include images that the model was trained on or chosen by: the figures are too high."""
     tta: bool = False
     """Test-time augmentation: average over translated and flipped views that the training used."""
 

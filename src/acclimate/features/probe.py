@@ -67,7 +67,7 @@ def probe(
         StepRecord("probe", plain(settings), figures),
         network=network,
         classes=dataset.classes,
-        dataset=dataset.digest,
+        trained_on=dataset,
     )
 
 

@@ -41,14 +41,14 @@ class ClassIncrement:
         dataset: The images; its classes are those of the classifier, then the new ones.
         added: The new classes.
         absent: Classes of the classifier with no training images, or too few.
-        digest: Digest of the data as it was given.
+        given: The data as it was given.
     """
 
     before: Classifier
     dataset: Dataset
     added: tuple[str, ...]
     absent: tuple[str, ...]
-    digest: str
+    given: Dataset
 
 
 def class_increment_of(
@@ -104,7 +104,7 @@ def class_increment_of(
         _check_new(dataset, added)
     else:
         check_trainable(found)
-    return ClassIncrement(classifier, found, added, absent, dataset.digest)
+    return ClassIncrement(classifier, found, added, absent, dataset)
 
 
 def _check_names(classifier: Classifier, added: tuple[str, ...]) -> None:
@@ -184,7 +184,7 @@ def from_class_statistics(
     statistics = known.with_more_classes(len(dataset.classes)).merged(fresh)
     made = before.after(
         StepRecord("fine_tune", plain(settings), {}, (f"Trained: {description}.",)),
-        dataset=increment.digest,
+        trained_on=increment.given,
         network=with_head(before.module(), fit_discriminant(statistics)).eval(),
         classes=dataset.classes,
         statistics=statistics,

@@ -117,7 +117,7 @@ def fine_tune(
         *([val_gap] if val_gap else []),
     )
     step = replace(fit.step, notes=notes)
-    made = start.after(step, network=fit.network, dataset=dataset.digest)
+    made = start.after(step, network=fit.network, trained_on=dataset)
     if settings.class_statistics:
         made = with_statistics(made, dataset, context)
     return with_forgetting_report(made, classifier, dataset, context) if increment else made

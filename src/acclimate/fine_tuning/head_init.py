@@ -70,4 +70,4 @@ def _with_directions(classifier: Classifier, dataset: Dataset, context: Context)
         figures["val_accuracy"] = fitted.accuracy
         context.progress.info(f"probe: val accuracy {figures['val_accuracy']:.3f}")
     step = StepRecord("probe", {"head": "cosine"}, figures)
-    return classifier.after(step, dataset=dataset.digest)
+    return classifier.after(step, trained_on=dataset)

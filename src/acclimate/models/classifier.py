@@ -1,7 +1,7 @@
 """The classifier: a network with its classes, its input contract and its card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +12,22 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import DataError, ModelFileError, count, reason
+from acclimate.errors import DataError, ModelFileError, count
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_record, write_record
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.heads import match_head
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 from acclimate.models.training_curves import write_curves
+from acclimate.models.used_images import UsedImages
+from acclimate.models.weights import digest_weights, load_strictly, read_weights, state_of
 
 FORMAT = 1
 MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
 CURVES_FILE, STATISTICS_FILE = "curve.csv", "statistics.safetensors"
+USED_IMAGES_FILE = "used_images.safetensors"
 MAX_CLASSES = 100_000
 
 
@@ -85,6 +89,8 @@ class Classifier:
         graph: The content of an ONNX file, including contract and classes; None before export.
         statistics: Statistics of the features of each class; None if they were not measured. The
             digest excludes them, because the logits do not depend on them.
+        used_images: Digests of the images that it was trained on or chosen by; None if they are not
+            known. The digest excludes them.
     """
 
     architecture: str
@@ -95,6 +101,7 @@ class Classifier:
     precision: str = "float32"
     graph: bytes | None = field(default=None, repr=False)
     statistics: ClassStatistics | None = field(default=None, repr=False, compare=False)
+    used_images: UsedImages | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Checks that there is a network or a graph."""
@@ -144,14 +151,16 @@ class Classifier:
         self,
         step: StepRecord,
         *,
-        dataset: str | None = None,
+        trained_on: Dataset | None = None,
+        splits: Sequence[str] = ("train",),
         **changes: Any,  # noqa: ANN401 - fields of this class
     ) -> Self:
         """Returns a changed classifier with one more step in its card.
 
         Args:
             step: The step.
-            dataset: Digest of the training data, if the step trained.
+            trained_on: The training data, if the step trained.
+            splits: The splits that it trained on.
             **changes: New values of fields.
 
         Returns:
@@ -160,20 +169,26 @@ class Classifier:
         card = replace(
             self.card,
             parent=self.digest,
-            dataset=dataset or self.card.dataset,
+            dataset=self.card.dataset if trained_on is None else trained_on.digest,
             steps=(*self.card.steps, step),
         )
+        if trained_on is not None:
+            changes["used_images"] = self._used_images_with(trained_on, splits)
         if "network" in changes and "graph" not in changes:
             changes["graph"] = None
         if "network" in changes and "statistics" not in changes:
             changes["statistics"] = None
         return replace(self, card=card, **changes)
 
+    def _used_images_with(self, dataset: Dataset, splits: Sequence[str]) -> UsedImages:
+        used = UsedImages.of(dataset, splits)
+        return used if self.used_images is None else self.used_images.merged(used)
+
     def save(self, folder: Path) -> None:
         """Writes the classifier to a folder.
 
         The folder holds `model.json` and `model.safetensors`, and, if they exist, `model.onnx`,
-        `curve.csv` and `statistics.safetensors`.
+        `curve.csv`, `statistics.safetensors` and `used_images.safetensors`.
 
         Args:
             folder: The model folder; written completely before it is renamed into place.
@@ -189,7 +204,7 @@ class Classifier:
         counts: dict[str, int] = {}
         if self.network is not None and self.precision == "float32":
             # Not save_file, which hides a full disk behind its own type of error.
-            (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(_weights(self.network)))
+            (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state_of(self.network)))
             counts = counts_beyond_shapes(self.network)
         if self.graph is not None:
             (folder / ONNX_FILE).write_bytes(self.graph)
@@ -206,6 +221,9 @@ class Classifier:
         if self.statistics is not None and self.network is not None:
             (folder / STATISTICS_FILE).write_bytes(self.statistics.as_bytes())
             record["statistics"] = self.statistics.digest
+        if self.used_images is not None:
+            (folder / USED_IMAGES_FILE).write_bytes(self.used_images.as_bytes())
+            record["used_images"] = self.used_images.digest
         write_record(folder / MODEL_FILE, FORMAT, record)
         write_curves(self.card.steps, folder / CURVES_FILE)
 
@@ -258,8 +276,11 @@ class Classifier:
             )
         if network is not None:
             network = network.eval()
-        statistics = _read_statistics(folder, record, len(classes))
-        model = cls(architecture, network, classes, contract, card, precision, graph, statistics)
+        model = cls(
+            architecture, network, classes, contract, card, precision, graph,
+            statistics=_read_statistics(folder, record, len(classes)),
+            used_images=_read_used_images(folder, record),
+        )  # fmt: skip
         # The digest of a module of the user can only be computed with the module.
         known = network is not None or precision != "float32"
         whole = graph is None or digest_bytes(graph) == graph_digest
@@ -270,62 +291,6 @@ class Classifier:
                 hint="Run the stage again, or copy the model again from its source.",
             )
         return model
-
-
-def digest_weights(network: nn.Module) -> str:
-    """The digest of the names, shapes and values of a network's weights."""
-    return digest_bytes(safetensors.torch.save(_weights(network)))
-
-
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a weights file. No code from the file is executed.
-
-    Args:
-        path: `.safetensors`, or a state dict that `torch.load(weights_only=True)` accepts.
-
-    Returns:
-        Name to tensor, on the CPU.
-
-    Raises:
-        ModelFileError: The file is not a weights file.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the parsers raise many types of errors
-        raise ModelFileError(
-            f"not a valid weights file ({reason(error)}).",
-            where=path,
-            hint="Give a .safetensors file, or a plain state dict saved with torch.save.",
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):  # the usual wrappings
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(
-        isinstance(v, torch.Tensor) for v in loaded.values()
-    ):
-        raise ModelFileError("the file has no state dict (name to tensor).", where=path)
-    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
-
-
-def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where: Path) -> None:
-    """Loads weights into a network. A missing, extra or misshapen tensor is an error.
-
-    Args:
-        network: Changed in place.
-        weights: Name to tensor.
-        where: Path for error messages.
-
-    Raises:
-        ModelFileError: The weights do not fit.
-    """
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise ModelFileError(
-            f"weights do not fit the network ({reason(error, line=-1)}).", where=where
-        ) from error
 
 
 def _load_into_own(
@@ -346,11 +311,6 @@ def is_model_folder(path: Path) -> bool:
     return (path / MODEL_FILE).is_file()
 
 
-def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
-    # clone: safetensors refuses tensors that share memory, and some heads tie theirs
-    return {n: t.detach().cpu().contiguous().clone() for n, t in network.state_dict().items()}
-
-
 def _read_record(folder: Path) -> dict[str, Any]:
     if not is_model_folder(folder):
         raise ModelFileError(
@@ -367,17 +327,49 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _read_statistics(
     folder: Path, record: Mapping[str, Any], num_classes: int
 ) -> ClassStatistics | None:
-    expected, path = record.get("statistics"), folder / STATISTICS_FILE
+    content = _read_part(folder, STATISTICS_FILE, record.get("statistics"))
+    return None if content is None else ClassStatistics.from_bytes(content, num_classes)
+
+
+def _read_used_images(folder: Path, record: Mapping[str, Any]) -> UsedImages | None:
+    content = _read_part(folder, USED_IMAGES_FILE, record.get("used_images"))
+    return None if content is None else UsedImages.from_bytes(content)
+
+
+def used_images_beside(path: Path, graph: bytes) -> UsedImages | None:
+    """The images that an ONNX file was made with, if it lies in its model folder.
+
+    Args:
+        path: The file.
+        graph: Its content.
+
+    Returns:
+        The images; None if they are not known.
+
+    Raises:
+        ModelFileError: The model folder is damaged.
+    """
+    folder = path.parent
+    if path.name != ONNX_FILE or not is_model_folder(folder):
+        return None
+    record = _read_record(folder)
+    own = record.get("graph") == digest_bytes(graph)
+    return _read_used_images(folder, record) if own else None
+
+
+def _read_part(folder: Path, name: str, expected: str | None) -> bytes | None:
+    """The content of a file of the model folder; None if the model has no such file."""
     if expected is None:
         return None
+    path = folder / name
     content = path.read_bytes() if path.is_file() else b""
     if digest_bytes(content) != expected:
         raise ModelFileError(
-            f"{STATISTICS_FILE} does not match its digest in model.json: it was changed or lost.",
+            f"{name} does not match its digest in model.json: it was changed or lost.",
             where=folder,
             hint="Run the stage again, or copy the model again from its source.",
         )
-    return ClassStatistics.from_bytes(content, num_classes)
+    return content
 
 
 def _read_card(record: Mapping[str, Any]) -> Card:

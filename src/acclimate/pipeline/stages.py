@@ -4,8 +4,8 @@ This module is read when the command starts, so it imports nothing heavy: each f
 imported when it is needed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Function = Callable[..., Any]
@@ -30,6 +30,7 @@ class Stage:
         searches: Whether its command takes `--trials`.
         label_scores: Whether, with these settings, the result depends on the labels' scores,
             which are no part of a data set's digest.
+        switches: Settings that are true or false and have a flag of their own, with its help.
         require: Imports a function of result and settings, called when the result is written. It
             raises an error if the result is not what the settings require.
     """
@@ -44,6 +45,7 @@ class Stage:
     tests_augmentations: bool = True
     searches: bool = False
     label_scores: Callable[[Any], bool] = lambda _: False
+    switches: Mapping[str, str] = field(default_factory=dict)
     require: Callable[[], Function] | None = None
 
     @property
@@ -167,9 +169,10 @@ STAGES: dict[str, Stage] = {
             "Write one ONNX file and check it against PyTorch.",
         ),
         Stage(
-            "evaluate", _evaluate, ("classifier", "dataset"), "evaluation", 1,
+            "evaluate", _evaluate, ("classifier", "dataset"), "evaluation", 2,
             "Measure accuracy, calibration, latency and size.",
             data="test",
+            switches={"include_training": "Include images that the model was trained on."},
         ),
         Stage(
             "compare", _compare, ("evaluation", "evaluation"), "comparison", 1,

@@ -45,15 +45,33 @@ def _tunes(recipe: Recipe) -> bool:
 
 def _check_dataset(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
     """Raises an error if there are no images to evaluate on, or compression would lose classes."""
-    split = recipe.evaluate.split
-    if not len(slots["dataset"].load().rows(split)):
+    dataset, split = slots["dataset"].load(), recipe.evaluate.split
+    if not len(dataset.rows(split)):
         raise DataError(
             f"there are no images in the {split} split to evaluate on.",
             where=recipe.data.path,
             hint="Add some, or set clean.test above 0, or evaluate.split to val.",
         )
+    if split == "test" and not recipe.evaluate.include_training:
+        _check_test_unused(recipe, slots)
     if _keeps_classes(recipe):
         _check_classes_kept(recipe, slots)
+
+
+def _check_test_unused(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
+    """Refuses a model that was made with all test images: nothing could be measured in the end."""
+    dataset, used = slots["dataset"].load(), slots["pretrained"].load().used_images
+    if used is None:
+        return
+    roles = used.roles_of(dataset, dataset.rows("test"))
+    if roles.all():
+        raise DataError(
+            f"the given model was made with all {count(len(roles), 'test image')}, so nothing "
+            "can be measured on them.",
+            where=recipe.data.path,
+            hint="Keep the splits that the model was trained with, give other test images, or "
+            "set evaluate.include_training for figures that are too high.",
+        )
 
 
 def _check_classes_kept(recipe: Recipe, slots: Mapping[str, Slot]) -> None:

@@ -115,8 +115,7 @@ def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKE
     outcomes = evaluation.outcomes("home")
     wrong = np.flatnonzero(outcomes.labels != outcomes.predictions)
     worst = wrong[np.argsort(-outcomes.confidences[wrong], kind="stable")][:most]
-    chosen = np.asarray(evaluation.table["domain"].to_numpy(zero_copy_only=False) == "home")
-    paths = evaluation.table["path"].take(np.flatnonzero(chosen)).to_pylist()
+    paths = evaluation.table["path"].take(evaluation.counted_rows("home")).to_pylist()
     found = []
     for index in worst.tolist():
         image = thumbnail(dataset.root / paths[index])

@@ -21,7 +21,7 @@ from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError, reason
 from acclimate.files import digest_bytes
-from acclimate.models.classifier import Card, Classifier, StepRecord, plain
+from acclimate.models.classifier import Card, Classifier, StepRecord, plain, used_images_beside
 from acclimate.models.device import on_cpu
 from acclimate.models.onnx.adapt_ends import adapt_ends
 from acclimate.models.onnx.file import parse_graph, read_graph
@@ -187,7 +187,8 @@ def from_onnx(path: Path, described: OnnxFile | None = None) -> Classifier:
         contract, classes = read_metadata(graph)
     except AcclimateError as error:
         raise ModelFileError(error.message, where=error.where or path, hint=error.hint) from error
-    return _as_classifier(graph, path, classes, contract)
+    found = _as_classifier(graph, path, classes, contract)
+    return replace(found, used_images=used_images_beside(path, graph))
 
 
 def _as_classifier(

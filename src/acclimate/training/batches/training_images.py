@@ -37,12 +37,14 @@ class TrainingImages:
     sizes: tuple[int, ...] = ()
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits to train on."""
+        return ("train", "unlabelled") if self.unlabelled else ("train",)
+
+    @property
     def rows(self) -> Rows:
         """int64, (n,): rows of the training images, those without a label last."""
-        labelled = self.dataset.rows("train")
-        if not self.unlabelled:
-            return labelled
-        return np.concatenate([labelled, self.dataset.rows("unlabelled")])
+        return np.concatenate([self.dataset.rows(split) for split in self.splits])
 
     @property
     def digest(self) -> str:
