@@ -90,6 +90,7 @@ def test_the_graph_is_one_file_with_its_weights_inside(exported, folder):
         "model.json",
         "model.onnx",
         "model.safetensors",
+        "used_images.safetensors",
     ]
     onnx.checker.check_model(model, full_check=True)
     assert exported.graph == (folder / "model.onnx").read_bytes()
