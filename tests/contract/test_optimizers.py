@@ -5,17 +5,17 @@ import typing
 from dataclasses import replace
 
 import pytest
+import timm.optim.muon
 import torch
 from torch import nn
 from torch.nn import functional
 
-from acclimate.data.images.batches import ordered_batches
 from acclimate.fine_tuning.settings import FineTune
-from acclimate.models.runtime import Normalizer
-from acclimate.models.structure import head, with_head
+from acclimate.training.optim import optimizers
 from acclimate.training.optim.optimizers import OPTIMIZERS, eval_mode, parameter_groups, train_mode
 from acclimate.training.plan import make_plan
 from acclimate.training.settings import OptimizerName
+from kit import TensorBatches
 
 every = pytest.mark.parametrize("name", OPTIMIZERS)
 
@@ -30,16 +30,20 @@ def test_the_suite_covers_every_optimizer():
 
 
 @every
-def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context):
-    width = head(imagenet.module()).in_features
-    network = with_head(imagenet.module(), nn.Linear(width, 10)).eval()
-    nn.init.zeros_(head(network).weight)
-    nn.init.zeros_(head(network).bias)
-    batch = next(
-        ordered_batches(dataset, dataset.rows("train")[::6], imagenet.contract, batch_size=32)
-    )
-    images = Normalizer(imagenet.contract, torch.device("cpu"))(torch.from_numpy(batch.images))
-    targets = torch.from_numpy(batch.targets)
+def test_twenty_steps_on_digits_lower_the_loss(name, context):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(1, 128, 3),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 128, 3, groups=128),
+            nn.Flatten(),
+            nn.Linear(2048, 10),
+        )
+    nn.init.zeros_(network[-1].weight)
+    nn.init.zeros_(network[-1].bias)
+    images, targets = (tensor[:32] for tensor in TensorBatches(32).train)
     plan = make_plan(FineTune(optimizer=name, batch_size=32), 1000, context)
     made = parameter_groups(
         network,
@@ -51,7 +55,7 @@ def test_twenty_steps_on_digits_lower_the_loss(name, imagenet, dataset, context)
     train_mode(optimizer)
     losses = []
     for _ in range(21):
-        loss = functional.cross_entropy(network(images), targets)
+        loss = functional.cross_entropy(network(images[:, None]), targets)
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
@@ -138,6 +142,23 @@ def test_muon_makes_orthogonal_steps_for_convolutions_and_none_for_the_head():
     )
     assert body[0] / body[6] < 1.5
     assert last[0] / last[6] > 3
+
+
+def test_muon_computes_in_float32_on_a_cpu_and_leaves_timm_as_it_was(monkeypatch):
+    seen = []
+
+    def recorded(matrix, *more, dtype, **options):
+        seen.append(dtype)
+        return original(matrix, *more, dtype=dtype, **options)
+
+    original = optimizers.zeropower_via_newtonschulz
+    monkeypatch.setattr(optimizers, "zeropower_via_newtonschulz", recorded)
+    network = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8))
+    optimizer = OPTIMIZERS["muon"].create(groups(network))
+    functional.cross_entropy(network(torch.eye(8)), torch.arange(8)).backward()
+    optimizer.step()
+    assert seen == [torch.float32]
+    assert timm.optim.muon.zeropower_via_newtonschulz is original
 
 
 def test_schedule_free_judges_an_average_and_learns_elsewhere():

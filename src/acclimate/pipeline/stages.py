@@ -147,16 +147,16 @@ STAGES: dict[str, Stage] = {
             "Test which augmentations keep your labels true.",
         ),
         Stage(
-            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 6,
+            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 7,
             "Train all layers on your images.",
             searches=True, label_scores=lambda settings: settings.label_weights,
         ),
         Stage(
-            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 6,
+            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 7,
             "Train a smaller network on the outputs of a larger one.",
         ),
         Stage(
-            "prune", _prune, ("classifier", "dataset", "policy"), "classifier", 7,
+            "prune", _prune, ("classifier", "dataset", "policy"), "classifier", 8,
             "Remove channels, then train the rest to recover.",
         ),
         Stage(

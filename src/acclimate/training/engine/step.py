@@ -146,8 +146,7 @@ class Step:
         """Computes the gradients of the whole batch in every process; returns the summed loss."""
         micro_batch = self.micro_batch
         while True:
-            # Dropout and stochastic depth use the global random generator.
-            torch.manual_seed(seed)
+            _seed_generators(seed, self.fabric.device)
             loss, failed = self._try_backward(batch)
             loss, failed = summed(self.fabric, [loss, failed])
             if not failed:
@@ -231,6 +230,18 @@ class Step:
 def _statistics(network: nn.Module) -> list[torch.Tensor]:
     """Buffers that a forward pass changes, such as the statistics of batch norm."""
     return [b for m in network.modules() if m.training for b in m.buffers(recurse=False)]
+
+
+def _seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds the global random generators, which dropout and stochastic depth use.
+
+    On a CPU `torch.manual_seed` also prepares the seeds of absent accelerators, and formats three
+    stack traces for them: up to 15 ms in every step.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _restore_buffers(before: Kept) -> None:
