@@ -193,3 +193,11 @@ def trained(
         shared / "trained",
         lambda: fine_tune(blank, dataset, policy, settings, context=context),
     )
+
+
+@pytest.fixture(scope="session")
+def headless(trained: Classifier) -> Classifier:
+    """The trained small network with a head that knows nothing. Never changed."""
+    empty = nn.Linear(head(trained.module()).in_features, len(trained.classes))
+    nn.init.zeros_(empty.weight)
+    return replace(trained, network=with_head(trained.module(), empty).eval())

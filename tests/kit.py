@@ -20,11 +20,13 @@ from torch.nn import functional
 from acclimate.context import derive_seed
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import OutputError
+from acclimate.features import extract
 from acclimate.files import write_atomic
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import EXPORTERS, export_network
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
+from acclimate.training.batches import frozen_prefix
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch, cut
 
 CONTRACT = InputContract(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
@@ -73,7 +75,7 @@ def export_once(folder: Path) -> None:
             write_atomic(place, graph)
         return graph
 
-    EXPORTERS["onnx"] = export
+    EXPORTERS["onnx"] = extract.export_network = frozen_prefix.export_network = export
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What keeps the house standing: light start, tables equal to their literals, public names."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import acclimate
 from acclimate import errors
 from acclimate.pipeline.stages import STAGES
 from acclimate.recipe import Recipe
+from kit import made_once
 
 ROOT = Path(acclimate.__file__).parent
 HEAVY = (
@@ -23,61 +25,90 @@ HEAVY = (
 )  # fmt: skip
 
 
-def imported_by(module, names):
-    """Which of the names are there once a module of ours is, as a printed list."""
-    code = f"import acclimate.{module}, sys; print([m for m in sys.argv[1:] if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+LIGHT = [name for name in HEAVY if name not in ("pydantic", "yaml")]
+ABSENT = {
+    "": HEAVY,
+    "cli.main": HEAVY,
+    "recipe": LIGHT,
+    "pipeline.stages": LIGHT,
+    "pipeline.artifacts": LIGHT,
+    "settings": LIGHT,
+    "files": LIGHT,
+    "progress": LIGHT,
+    "cleaning.clean": ("torch", "sklearn", "mlflow"),
+    "api.inputs": ("mlflow", "sqlalchemy", "sklearn", "lightning_fabric"),
+    "fine_tuning.fine_tune": ("mlflow", "sklearn", "matplotlib"),
+}
+"""Libraries that a module must not import. One process imports all modules in this order."""
 
+START = """
+import json, sys
+from importlib import import_module
 
-def test_the_command_starts_without_anything_heavy():
-    assert imported_by("cli.main", HEAVY) == "[]"
+found = {}
+for module, absent in json.loads(sys.argv[1]).items():
+    import_module(f"acclimate.{module}".rstrip("."))
+    found[module] = [name for name in absent if name in sys.modules]
+    found.setdefault("rooms", [name for name in sys.modules if name.startswith("acclimate.")])
+print(json.dumps(found))
 
+from onnx import TensorProto, helper
+from acclimate.models.runtime import open_session
 
-def test_importing_the_package_imports_no_room():
-    code = (
-        "import acclimate, sys; print(sorted(m for m in sys.modules if m.startswith('acclimate.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_no_library_reports_to_its_makers(tmp_path):
-    """ONNX Runtime leaves an id of the device and a queue of reports in the home of its user."""
-    code = (
-        "import torch; from acclimate.models.onnx.export import export_network; "
-        "from acclimate.models.runtime import open_session; "
-        "open_session(export_network(torch.nn.Conv2d(3, 2, 1), 4, 'logits'), 'cpu'); "
-        "from mlflow.telemetry.utils import is_telemetry_disabled; "
-        "import acclimate.registry.versions; assert is_telemetry_disabled()"
-    )
-    gone = ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY")
-    kept = {k: v for k, v in os.environ.items() if k not in (*gone, "DO_NOT_TRACK")}
-    subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(tmp_path)}, check=True)
-    assert not list(tmp_path.rglob("*onnxruntime*"))
-
-
-@pytest.mark.parametrize(
-    "module", ["recipe", "pipeline.stages", "pipeline.artifacts", "settings", "files", "progress"]
+ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+body = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", ends[:1], ends[1:])
+opset = helper.make_opsetid("", 18)
+open_session(
+    helper.make_model(body, opset_imports=[opset], ir_version=10).SerializeToString(), "cpu"
 )
-def test_light_modules_import_nothing_heavy(module):
-    heavy = [name for name in HEAVY if name not in ("pydantic", "yaml")]
-    assert imported_by(module, heavy) == "[]"
+"""
 
 
-@pytest.mark.parametrize(
-    ("module", "heavy"),
-    {
-        "cleaning.clean": ["torch", "sklearn", "mlflow"],
-        "registry.versions": ["torch", "timm"],
-        "api.inputs": ["mlflow", "sqlalchemy", "sklearn", "lightning_fabric"],
-        "fine_tuning.fine_tune": ["mlflow", "sklearn", "matplotlib"],
-    }.items(),
-)
-def test_no_command_waits_for_a_library_it_does_not_use(module, heavy):
-    assert imported_by(module, heavy) == "[]"
+def _run(code, *arguments, **more):
+    """What a new process prints."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **more).stdout
+
+
+@pytest.fixture(scope="module")
+def started(shared):
+    """The home of a process that imported modules and opened an ONNX model, and what it found."""
+
+    def make(folder):
+        gone = ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY")
+        kept = {k: v for k, v in os.environ.items() if k not in (*gone, "DO_NOT_TRACK")}
+        home = folder / "home"
+        home.mkdir()
+        found = _run(START, json.dumps(ABSENT), env={**kept, "HOME": str(home)})
+        (folder / "found.json").write_text(found)
+
+    folder = made_once(shared / "started", make)
+    return folder / "home", json.loads((folder / "found.json").read_text())
+
+
+def test_importing_the_package_imports_no_room(started):
+    assert started[1]["rooms"] == []
+
+
+@pytest.mark.parametrize("module", ABSENT)
+def test_no_module_imports_a_library_that_it_does_not_need(module, started):
+    assert started[1][module] == []
+
+
+def test_the_registry_waits_for_no_network_library_and_reports_nothing():
+    code = (
+        "import acclimate.registry.versions, sys; "
+        "from mlflow.telemetry.utils import is_telemetry_disabled; assert is_telemetry_disabled(); "
+        "print([m for m in ('torch', 'timm') if m in sys.modules])"
+    )
+    gone = ("CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    environment = {k: v for k, v in os.environ.items() if k not in gone}
+    assert _run(code, env=environment).strip() == "[]"
+
+
+def test_onnx_runtime_reports_nothing_to_its_makers(started):
+    """It leaves an id of the device and a queue of reports in the home of its user."""
+    assert not list(started[0].rglob("*onnxruntime*"))
 
 
 def _modules():

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune
@@ -15,15 +14,7 @@ from acclimate.models.structure import blocks, head, with_head
 from acclimate.training.batches.training_images import TrainingImages
 from kit import Recorder
 
-FAST = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3}
-
-
-@pytest.fixture(scope="module")
-def blank(start):
-    """ImageNet's network with a head that knows nothing. Never changed."""
-    empty = nn.Linear(head(start.module()).in_features, len(start.classes))
-    nn.init.zeros_(empty.weight)
-    return replace(start, network=with_head(start.module(), empty).eval())
+FAST = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "prefix_views": 0}
 
 
 def changed(before, after):
@@ -39,36 +30,36 @@ def layer_choice(dataset, policy, classifier, context, **settings):
     return FineTune(**settings), images, context
 
 
-@pytest.mark.parametrize("trained", ["head", "last", "surgical", "lora"])
+@pytest.mark.parametrize("choice", ["head", "last", "surgical", "lora"])
 def test_every_choice_learns_and_leaves_the_rest_alone(
-    trained, blank, dataset, policy, context, tmp_path
+    choice, headless, dataset, policy, context, tmp_path
 ):
-    settings = FineTune(trainable=trained, trainable_blocks=2, **FAST)
-    model = fine_tune(blank, dataset, policy, settings, context=context)
+    settings = FineTune(trainable=choice, trainable_blocks=2, **FAST)
+    model = fine_tune(headless, dataset, policy, settings, context=context)
     figures = model.card.steps[-1].figures
     assert figures["start_val_accuracy"] < 0.2
     assert figures["val_accuracy"] > 0.5
     assert model.card.steps[-1].notes[0].startswith("Trained: the head")
-    moved = changed(blank, model)
-    parts = [name for name, _ in blocks(blank.module())]
+    moved = changed(headless, model)
+    parts = [name for name, _ in blocks(headless.module())]
     body = {part for part in parts if any(name.startswith(f"{part}.") for name in moved)}
     assert "classifier" in body
     assert not any("running" in name or "num_batches" in name for name in moved)
-    if trained == "lora":
+    if choice == "lora":
         assert len(body) == len(parts) - sum("bn" in part for part in parts)
         assert not any(".bn" in name for name in moved)
     else:
-        assert len(body) == {"head": 1, "last": 3, "surgical": 3}[trained]
-    if trained == "last":
+        assert len(body) == {"head": 1, "last": 3, "surgical": 3}[choice]
+    if choice == "last":
         assert body == set(parts[-3:])
     model.save(tmp_path / "model")
     assert Classifier.load(tmp_path / "model").digest == model.digest
     assert all(p.requires_grad for p in model.module().parameters())
 
 
-def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, policy, context):
-    network = with_head(start.module(), head(start.module()))
-    choice = layer_choice(dataset, policy, start, context, trainable="last", trainable_blocks=1)
+def test_no_gradient_is_computed_below_the_lowest_trained_block(trained, dataset, policy, context):
+    network = with_head(trained.module(), head(trained.module()))
+    choice = layer_choice(dataset, policy, trained, context, trainable="last", trainable_blocks=1)
     description = freeze_layers(network, *choice)
     assert description.startswith("the head and the last blocks (bn2): ")
     seen = []
@@ -78,9 +69,11 @@ def test_no_gradient_is_computed_below_the_lowest_trained_block(start, dataset, 
     assert not seen[0].requires_grad
 
 
-def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, policy, context):
-    network = with_head(start.module(), head(start.module()))
-    choice = layer_choice(dataset, policy, start, context, trainable="surgical", trainable_blocks=2)
+def test_surgical_takes_the_blocks_whose_gradient_is_longest(trained, dataset, policy, context):
+    network = with_head(trained.module(), head(trained.module()))
+    choice = layer_choice(
+        dataset, policy, trained, context, trainable="surgical", trainable_blocks=2
+    )
     norms = relative_gradients(network, *choice[1:])
     assert [*norms, "classifier"] == [name for name, _ in blocks(network)]
     assert all(p.grad is None for p in network.parameters())
@@ -93,23 +86,23 @@ def test_surgical_takes_the_blocks_whose_gradient_is_longest(start, dataset, pol
     assert trainable == {*sorted(norms, key=norms.get)[-2:], "classifier"}
 
 
-def test_surgical_with_several_processes_is_refused(start, dataset, policy, context, monkeypatch):
+def test_surgical_with_several_processes_is_refused(trained, dataset, policy, context, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    choice = layer_choice(dataset, policy, start, context, trainable="surgical")
+    choice = layer_choice(dataset, policy, trained, context, trainable="surgical")
     with pytest.raises(RecipeError, match=r"chooses its blocks in one process.*use trainable=last"):
-        freeze_layers(start.module(), *choice)
+        freeze_layers(trained.module(), *choice)
 
 
 def test_a_killed_training_of_adapters_goes_on_to_the_same_weights(
-    blank, dataset, policy, context, tmp_path
+    headless, dataset, policy, context, tmp_path
 ):
     settings = FineTune(trainable="lora", epochs=2, batch_size=30, learning_rate=2e-3)
-    whole = fine_tune(blank, dataset, policy, settings, context=context)
+    whole = fine_tune(headless, dataset, policy, settings, context=context)
 
     tmp_path.joinpath("work").mkdir()
     here = replace(context, workspace=tmp_path / "work")
     stopped = replace(here, progress=Recorder(at_task="epoch 2"))
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(blank, dataset, policy, settings, context=stopped)
-    again = fine_tune(blank, dataset, policy, settings, context=here)
+        fine_tune(headless, dataset, policy, settings, context=stopped)
+    again = fine_tune(headless, dataset, policy, settings, context=here)
     assert again.digest == whole.digest

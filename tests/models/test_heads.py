@@ -21,20 +21,22 @@ from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.structure import backbone, head
 from acclimate.models.weights import digest_weights
-from kit import CONTRACT
+from kit import CONTRACT, classifier_once
 
 OTHERS = ["cosine", "mlp"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def learnt(imagenet, dataset, policy, context):
+def learnt(trained, dataset, policy, shared, context):
     """The digits with each head, by its name. Never changed."""
     settings = {"epochs": 3, "batch_size": 30, "learning_rate": 1e-3, "trainable": "last"}
-    return {
-        kind: fine_tune(imagenet, dataset, policy, FineTune(head=kind, **settings), context=context)
-        for kind in OTHERS
-    }
+
+    def learn(kind):
+        plan = FineTune(head=kind, **settings)
+        return lambda: fine_tune(trained, dataset, policy, plan, context=context)
+
+    return {kind: classifier_once(shared / f"{kind} head", learn(kind)) for kind in OTHERS}
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
@@ -15,11 +14,11 @@ from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.runtime import Normalizer
 from acclimate.models.split_network import split_network
-from acclimate.models.structure import blocks, head, with_head
+from acclimate.models.structure import blocks
 from acclimate.training.batches.frozen_prefix import VIEWS, Prefix, frozen_prefix, views_that_fit
 from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.plan import make_plan
-from kit import Recorder
+from kit import CONTRACT, Recorder
 
 CPU = torch.device("cpu")
 
@@ -33,21 +32,21 @@ class Counted(TrainingImages):
 
 
 @pytest.fixture
-def divided(start):
-    network = copy.deepcopy(start.module()).eval().requires_grad_(False)
+def divided(trained):
+    network = copy.deepcopy(trained.module()).eval().requires_grad_(False)
     for _, module in blocks(network)[-4:]:
         module.requires_grad_(True)
-    return split_network(network, start.contract.image_size)
+    return split_network(network, trained.contract.image_size)
 
 
 @pytest.fixture
-def views(start, dataset):
-    counted = Counted(dataset, choose_policy(), start.contract)
+def views(trained, dataset):
+    counted = Counted(dataset, choose_policy(), trained.contract)
     object.__setattr__(counted, "made", [])
     return counted
 
 
-def test_each_view_is_run_once_and_is_what_the_network_sees(divided, views, start, tmp_path):
+def test_each_view_is_run_once_and_is_what_the_network_sees(divided, views, tmp_path):
     context = Context(seed=3, workspace=tmp_path)
     prefix = Prefix(divided, views, 2, CPU, context)
     rows = views.dataset.rows("train")[:12]
@@ -63,7 +62,7 @@ def test_each_view_is_run_once_and_is_what_the_network_sees(divided, views, star
         [views.augmented(int(r), derive_seed(3, "view", 2, int(r))) for r in rows[:5]]
     )
     with torch.no_grad():
-        wanted = divided.prefix(Normalizer(start.contract, CPU)(torch.from_numpy(pixels)))
+        wanted = divided.prefix(Normalizer(CONTRACT, CPU)(torch.from_numpy(pixels)))
     apart = np.abs(second[0].astype(np.float32) - wanted.numpy()).max()
     assert apart < 2e-3 * float(wanted.abs().max())
 
@@ -73,16 +72,14 @@ def test_each_view_is_run_once_and_is_what_the_network_sees(divided, views, star
     assert views.made == []
 
 
-def test_val_is_seen_as_evaluation_sees_it(divided, views, start):
+def test_val_is_seen_as_evaluation_sees_it(divided, views):
     prefix = Prefix(divided, views, 1, CPU, Context())
     rows = views.dataset.rows("val")
     found = list(prefix.val(rows))
     assert np.array_equal(np.concatenate([r for _, r in found]), rows)
-    pixels = np.stack([start.contract.read(views.dataset.path(int(row))) for row in rows])
+    pixels = np.stack([CONTRACT.read(views.dataset.path(int(row))) for row in rows])
     with torch.no_grad():
-        direct = divided.suffix(
-            divided.prefix(Normalizer(start.contract, CPU)(torch.from_numpy(pixels)))
-        )
+        direct = divided.suffix(divided.prefix(Normalizer(CONTRACT, CPU)(torch.from_numpy(pixels))))
         kept = torch.cat([divided.suffix(prefix.to_input(torch.from_numpy(a))) for a, _ in found])
     assert torch.allclose(direct, kept, atol=0.01 * float(direct.abs().max()))
 
@@ -106,15 +103,12 @@ def tuned(start, dataset, tmp_path, policy=None, **settings):
     return result, told
 
 
-def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dataset, tmp_path):
+def test_training_after_a_prefix_is_the_training_that_sees_the_images(headless, dataset, tmp_path):
     # AdamW's steps go by the sign where a gradient is next to nothing.
     plain = {"optimizer": "sgd", "learning_rate": 1e-2}
     # From a head that knows nothing: from a fitted one, the start may be kept.
-    empty = nn.Linear(head(start.module()).in_features, len(start.classes))
-    nn.init.zeros_(empty.weight)
-    start = replace(start, network=with_head(start.module(), empty).eval())
     (kept, told), (seen, nothing) = (
-        tuned(start, dataset, tmp_path / str(views), prefix_views=views, **plain)
+        tuned(headless, dataset, tmp_path / str(views), prefix_views=views, **plain)
         for views in (3, 0)
     )
     assert told.startswith(
@@ -127,7 +121,7 @@ def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dat
         "Frozen part: run in every step, because prefix_views is 0.",
     ]
     ours, theirs = (model.module().state_dict() for model in (kept, seen))
-    before = start.module().state_dict()
+    before = headless.module().state_dict()
     moved = [name for name in ours if not torch.equal(theirs[name], before[name])]
     assert moved
     for name in moved:
@@ -140,14 +134,14 @@ def test_training_after_a_prefix_is_the_training_that_sees_the_images(start, dat
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=0.02)
 
 
-def test_views_come_again_and_the_network_learns_from_them(start, dataset, tmp_path):
-    model, told = tuned(start, dataset, tmp_path, prefix_views=1, epochs=4)
+def test_views_come_again_and_the_network_learns_from_them(headless, dataset, tmp_path):
+    model, told = tuned(headless, dataset, tmp_path, prefix_views=1, epochs=4)
     assert "once for each of 1 view per image (set by prefix_views)" in told
     curve = model.card.steps[-1].curve
     assert curve[4]["train_loss"] < 0.8 * curve[1]["train_loss"]
 
 
-def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
+def test_where_the_images_must_be_seen_it_is_said_why(blank, dataset, tmp_path):
     reasons = {
         "the policy mixes images": {"policy": choose_policy(Augment(mixup=0.2))},
         "the loss compares views": {"policy": choose_policy(Augment(consistency=12))},
@@ -156,7 +150,7 @@ def test_where_the_images_must_be_seen_it_is_said_why(start, dataset, tmp_path):
         "start_size changes the image size": {"start_size": 24},
     }
     for index, (reason, settings) in enumerate(reasons.items()):
-        _, told = tuned(start, dataset, tmp_path / str(index), epochs=1, **settings)
+        _, told = tuned(blank, dataset, tmp_path / str(index), epochs=1, **settings)
         assert told == f"frozen part: run in every step, because {reason}"
 
 
@@ -171,12 +165,12 @@ def test_as_many_views_are_kept_as_the_disk_may_take(divided, views, tmp_path):
     assert views_that_fit(divided, views, VIEWS, replace(context, cache_gb=0)) == 0
 
 
-def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
-    network = copy.deepcopy(blank.module()).eval().requires_grad_(False)
+def test_what_auto_keeps_is_said_with_its_reason(trained, dataset, tmp_path):
+    network = copy.deepcopy(trained.module()).eval().requires_grad_(False)
     for _, module in blocks(network)[-4:]:
         module.requires_grad_(True)
-    views = TrainingImages(dataset, choose_policy(), blank.contract)
-    shape = split_network(network, blank.contract.image_size).shape
+    views = TrainingImages(dataset, choose_policy(), trained.contract)
+    shape = split_network(network, trained.contract.image_size).shape
     images, val = (len(dataset.rows(split)) for split in ("train", "val"))
     room = (2.5 * images + val) * 2 * int(np.prod(shape)) / 1e9
     runs = {
@@ -195,10 +189,10 @@ def test_what_auto_keeps_is_said_with_its_reason(blank, dataset, tmp_path):
     assert nothing.note == "run in every step, because one view per image does not fit 0 GB"
 
 
-def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(start, dataset, tmp_path):
+def test_statistics_of_what_learns_are_measured_anew_after_a_prefix(headless, dataset, tmp_path):
     recorder = Recorder()
     context = Context(device="cpu", cache=tmp_path / "cache", progress=recorder)
     made = LAST.model_copy(update={"batch_norm": "reestimate", "averaging": "none"})
-    fine_tune(start, dataset, choose_policy(), made, context=context)
+    fine_tune(headless, dataset, choose_policy(), made, context=context)
     assert any(line.startswith("frozen part: run once") for line in recorder.lines)
     assert any(line.startswith("batch norm re-estimated: loss ") for line in recorder.lines)

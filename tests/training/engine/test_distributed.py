@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 
 from acclimate.cleaning.clean import clean
@@ -18,30 +17,38 @@ from acclimate.fine_tuning.fine_tune import fine_tune
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
-from kit import CONTRACT
+from kit import CONTRACT, made_once, tiny_network
 
 # 180 images: ten full batches, or one and a single image that is too few for two processes.
 EVEN, RAGGED = 18, 179
 
-RECORD = """
-import json, sys
+SCRIPT = """
+import json, math, signal, sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.context import Context, process_rank
 from acclimate.data.dataset import Dataset
-from acclimate.models.classifier import Classifier
-from acclimate.fine_tuning import fine_tune as stage
 from acclimate.distillation.distill import distill
-from acclimate.training.batches.training_images import TrainingImages
 from acclimate.distillation.settings import Distill
+from acclimate.errors import AcclimateError
+from acclimate.fine_tuning import fine_tune as stage
 from acclimate.fine_tuning.settings import FineTune
+from acclimate.models.classifier import Classifier
+from acclimate.progress import SilentProgress
+from acclimate.training.batches.training_images import TrainingImages
 
 model, data, out = map(Path, sys.argv[1:4])
 rank = process_rank()
-seen = []
+dataset, start = Dataset.load(data), Classifier.load(model)
+start = replace(start, classes=dataset.classes)
+policy = choose_policy(Augment(horizontal_flip=False, operations_per_image=0))
+answers, seen = {}, []
 
 
 class Recorded(TrainingImages):
@@ -51,10 +58,6 @@ class Recorded(TrainingImages):
 
 
 stage.TrainingImages = Recorded
-dataset, start = Dataset.load(data), Classifier.load(model)
-start = replace(start, classes=dataset.classes)
-policy = choose_policy(Augment(horizontal_flip=False, operations_per_image=0))
-answers = {}
 for batch_size in map(int, sys.argv[4:]):
     seen.clear()
     settings = FineTune(epochs=1, batch_size=batch_size, learning_rate=1e-2)
@@ -75,37 +78,11 @@ answers["hinted_best"] = taught.card.steps[-1].figures["best_epoch"]
 left = FineTune(trainable="auto", max_minutes=1e-5, batch_size=18, class_statistics=False)
 chosen = stage.fine_tune(start, dataset, policy, left, context=Context(device="cpu"))
 answers["chosen"] = [chosen.digest, *chosen.card.steps[-1].notes]
-(out / f"{rank}.json").write_text(json.dumps(answers))
-"""
-
-
-STOPPED = """
-import json, math, signal, sys
-from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
-
-import torch
-
-from acclimate.augmentation.policy import choose_policy
-from acclimate.augmentation.settings import Augment
-from acclimate.context import Context, process_rank
-from acclimate.data.dataset import Dataset
-from acclimate.errors import AcclimateError
-from acclimate.models.classifier import Classifier
-from acclimate.progress import SilentProgress
-from acclimate.fine_tuning import fine_tune as stage
-from acclimate.fine_tuning.settings import FineTune
-
-model, data, out = map(Path, sys.argv[1:4])
-how, rank = sys.argv[4], process_rank()
-dataset, start = Dataset.load(data), Classifier.load(model)
-start = replace(start, classes=dataset.classes)
-policy = replace(choose_policy(Augment(horizontal_flip=False, operations_per_image=0)), mixup=0.5)
 
 
 class Counted(SilentProgress):
-    lines, batches = [], 0
+    def __init__(self):
+        self.lines, self.batches = [], 0
 
     def info(self, text):
         self.lines.append(text)
@@ -122,12 +99,11 @@ class Counted(SilentProgress):
             signal.raise_signal(signal.SIGINT)
 
 
-steps = 0
-
-
 def cross_entropy(logits, targets, smoothing):
     global steps
     steps += 1
+    if how == "stop" and rank == 1 and steps == 4 + 3:  # Ctrl-C reaches all processes
+        raise KeyboardInterrupt
     if how == "die" and rank == 1 and steps == 5:
         raise AcclimateError("process 1 broke.")
     if how == "troubles" and rank == 1 and steps == 2 and len(logits) > 12:
@@ -139,27 +115,40 @@ def cross_entropy(logits, targets, smoothing):
 
 
 stage.LOSSES["cross_entropy"] = cross_entropy
-network = start.module()
-network.drop_rate = 0.5
-heard = Counted()
+start.module().drop_rate = 0.5
+policy = replace(policy, mixup=0.5)
 # 180 images: three full batches and a last one of 9.
 settings = FineTune(epochs=2, batch_size=57, learning_rate=1e-2, batch_norm="train")
-# Ranks other than 0 say and keep nothing: all give the same folder.
-context = Context(device="cpu", workspace=out / "work", progress=heard)
-try:
+
+
+def train(kind, place):
+    global how, steps
+    how, steps = kind, 0
+    heard = Counted()
+    # Ranks other than 0 say and keep nothing: all give the same folder.
+    context = Context(device="cpu", workspace=out / place, progress=heard)
     tuned = stage.fine_tune(start, dataset, policy, settings, context=context)
+    return {
+        "digest": tuned.digest,
+        "said": heard.lines,
+        "figures": tuned.card.steps[-1].figures,
+        "finite": all(bool(t.isfinite().all()) for t in tuned.module().state_dict().values()),
+    }
+
+
+answers["whole"] = train("whole", "whole")
+try:
+    train("stop", "stopped")
+except KeyboardInterrupt:
+    answers["checkpoint"] = (out / "stopped" / "checkpoint.pt").exists()
+answers["resumed"] = train("whole", "stopped")
+answers["troubles"] = train("troubles", "troubles")
+(out / f"{rank}.json").write_text(json.dumps(answers))
+try:
+    train("die", "dead")
 except AcclimateError as error:
     print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
     sys.exit(2)
-step = tuned.card.steps[-1]
-(out / f"{how}-{rank}.json").write_text(
-    json.dumps({
-        "digest": tuned.digest,
-        "said": heard.lines,
-        "figures": step.figures,
-        "finite": all(bool(t.isfinite().all()) for t in tuned.module().state_dict().values()),
-    })
-)
 """
 
 
@@ -191,24 +180,38 @@ def two_processes(*arguments, succeeds=True):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(shared) -> Path:
     """The folder of a small network that does not know the digits."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=10)
-    folder = tmp_path_factory.mktemp("start") / "model"
-    wrap(network, CONTRACT).save(folder)
-    return folder
+    make = lambda folder: wrap(tiny_network(), CONTRACT).save(folder / "model")  # noqa: E731
+    return made_once(shared / "unknowing", make) / "model"
+
+
+@pytest.fixture(scope="module")
+def launched(model, dataset, shared) -> Path:
+    """What two processes left that trained, were stopped, met trouble, and died in the end."""
+
+    def make(folder):
+        dataset.save(folder / "digits.parquet")
+        (folder / "script.py").write_text(SCRIPT)
+        given = (folder / "script.py", model, folder / "digits.parquet", folder, EVEN, RAGGED)
+        (folder / "stderr").write_text(two_processes(*given, succeeds=False).stderr)
+
+    return made_once(shared / "two processes", make)
+
+
+@pytest.fixture
+def answers(launched):
+    """The answers of both processes."""
+    places = [launched / f"{rank}.json" for rank in (0, 1)]
+    assert all(place.exists() for place in places), (launched / "stderr").read_text()
+    return [json.loads(place.read_text()) for place in places]
 
 
 @pytest.mark.slow
-def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, context, tmp_path):
-    dataset.save(tmp_path / "digits.parquet")
-    (tmp_path / "record.py").write_text(RECORD)
-    two_processes(
-        tmp_path / "record.py", model, tmp_path / "digits.parquet", tmp_path, EVEN, RAGGED
-    )
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+def test_every_image_is_seen_once_an_epoch_over_both(
+    answers, launched, model, dataset, policy, context
+):
+    first, second = answers
     rows = dataset.rows("train").tolist()
     assert len(rows) == 180
 
@@ -227,8 +230,12 @@ def test_every_image_is_seen_once_an_epoch_over_both(model, dataset, policy, con
         settings = FineTune(epochs=1, batch_size=size, learning_rate=1e-2)
         alone = fine_tune(start, dataset, policy, settings, context=context)
         assert close(both[0]["curve"], alone.card.steps[-1].curve)
-        assert (tmp_path / f"work-{size}-0" / "checkpoint.pt").exists()
-        assert not (tmp_path / f"work-{size}-1").exists()
+        assert (launched / f"work-{size}-0" / "checkpoint.pt").exists()
+        assert not (launched / f"work-{size}-1").exists()
+
+
+def test_distillation_and_the_choice_of_layers_are_the_same_in_both(answers):
+    first, second = answers
     assert first["distilled"] == second["distilled"]
     # The projection of hints is shared too: without that, each process would go its own way.
     assert first["hinted"] == second["hinted"]
@@ -276,40 +283,19 @@ def test_the_command_on_two_processes_gives_the_model_of_one(
     assert all(torch.allclose(ours[n].float(), theirs[n].float(), atol=2e-3) for n in ours)
 
 
-@pytest.fixture
-def stopped(model, dataset, tmp_path):
-    """Trains in two processes, with a fault of this name: both processes' answers."""
-    dataset.save(tmp_path / "digits.parquet")
-    (tmp_path / "stopped.py").write_text(STOPPED)
-
-    def go(how, out, *, succeeds=True):
-        out.mkdir(exist_ok=True)
-        given = (tmp_path / "stopped.py", model, tmp_path / "digits.parquet", out, how)
-        done = two_processes(*given, succeeds=succeeds)
-        if not succeeds:
-            return done.stderr
-        return [json.loads((out / f"{how}-{rank}.json").read_text()) for rank in (0, 1)]
-
-    return go
-
-
-@pytest.mark.slow
-def test_two_processes_stopped_within_an_epoch_go_on_to_the_same_weights(stopped, tmp_path):
-    whole = stopped("whole", tmp_path / "whole")
+def test_two_processes_stopped_within_an_epoch_go_on_to_the_same_weights(answers):
+    whole, resumed = ([ranks[name] for ranks in answers] for name in ("whole", "resumed"))
     assert whole[0]["digest"] == whole[1]["digest"]
     assert whole[1]["said"][0].startswith("plan: ")
     # Progress of a training comes from the first process alone.
     assert not any(line.startswith("epoch") for line in whole[1]["said"])
-    stopped("stop", tmp_path / "work", succeeds=False)
-    assert (tmp_path / "work" / "work" / "checkpoint.pt").exists()
-    resumed = stopped("whole", tmp_path / "work")
+    assert answers[0]["checkpoint"]
     assert "resuming in epoch 2 of 2 at batch 3 of 4" in resumed[0]["said"]
     assert [r["digest"] for r in resumed] == [r["digest"] for r in whole]
 
 
-@pytest.mark.slow
-def test_what_goes_wrong_in_one_process_is_got_over_by_both(stopped, tmp_path):
-    first, second = stopped("troubles", tmp_path / "out")
+def test_what_goes_wrong_in_one_process_is_got_over_by_both(answers):
+    first, second = (ranks["troubles"] for ranks in answers)
     assert first["digest"] == second["digest"]
     assert first["finite"]
     assert first["figures"]["skipped_steps"] == second["figures"]["skipped_steps"] == 1
@@ -318,9 +304,8 @@ def test_what_goes_wrong_in_one_process_is_got_over_by_both(stopped, tmp_path):
     assert any(line.endswith("skipped: loss is nan") for line in first["said"])
 
 
-@pytest.mark.slow
-def test_a_process_that_dies_ends_the_others_with_one_sentence(stopped, tmp_path):
-    said = stopped("die", tmp_path / "out", succeeds=False)
+def test_a_process_that_dies_ends_the_others_with_one_sentence(launched):
+    said = (launched / "stderr").read_text()
     assert "rank 1: process 1 broke." in said
     told = [line for line in said.splitlines() if line.startswith("rank 0:")]
     if told:  # torchrun may have ended it before it noticed
