@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from acclimate.cleaning.settings import DropName
 from acclimate.errors import NotClean, UsageFault, count, near_names
 
 if TYPE_CHECKING:
     from acclimate.data.dataset import Dataset
 
 _LEAKS = ("leak", "group_leak", "near_leak")
-_KNOWN = (*typing.get_args(DropName), "label_error", "outlier")
+_INSPECTED = ("label_error", "outlier")
 
 
 def fail_on_flag(command: click.Command) -> click.Command:
@@ -36,10 +35,13 @@ def watched_flags(text: str | None) -> tuple[str, ...]:
     Raises:
         UsageFault: A name is no flag.
     """
+    from acclimate.cleaning.settings import DropName
+
+    known = (*typing.get_args(DropName), *_INSPECTED)
     names = [name.strip().replace("-", "_") for name in (text or "").split(",")]
     for name in filter(None, names):
-        if name not in _KNOWN:
-            raise UsageFault(f"--fail-on: {name!r} is not a flag. {near_names(name, _KNOWN)}")
+        if name not in known:
+            raise UsageFault(f"--fail-on: {name!r} is not a flag. {near_names(name, known)}")
     if text is not None and not any(names):
         raise UsageFault("--fail-on names no flag.", hint="Example: --fail-on leak,label_conflict.")
     flags = [flag for name in names for flag in (_LEAKS if name == "leak" else (name,)) if flag]
