@@ -12,7 +12,6 @@ from acclimate.context import (
     derive_seed,
     process_count,
     process_rank,
-    usable_cores,
 )
 from acclimate.progress import silent
 
@@ -56,16 +55,6 @@ def test_a_context_that_is_told_nothing_runs_anywhere_and_says_nothing(cache):
     here = Context()
     assert (here.seed, here.device, here.workspace, here.progress) == (0, "auto", None, silent)
     assert here.cache == cache / "acclimate"
-
-
-def test_usable_cores_are_those_this_process_may_use():
-    allowed = os.sched_getaffinity(0)
-    assert usable_cores() == len(allowed)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def test_alone_a_process_is_the_first_of_one(monkeypatch):

@@ -49,7 +49,7 @@ def test_cores_that_may_not_be_used_are_told():
         os.sched_setaffinity(0, {min(allowed)})
         cores = findings()["cores"]
         assert cores.fact == f"1 of {os.cpu_count()}"
-        told = "This process may use only some of the cores (affinity)."
+        told = "This process may use only some of the cores (affinity or CPU quota)."
         assert cores.advice == ("" if os.cpu_count() == 1 else told)
     finally:
         os.sched_setaffinity(0, allowed)

@@ -31,6 +31,7 @@ _PUBLIC = {
     "export": "acclimate.api.models",
     "fine_tune": "acclimate.api.fine_tune",
     "inspect": "acclimate.api.stages",
+    "limit_threads": "acclimate.cpu",
     "predict": "acclimate.api.models",
     "probe": "acclimate.api.stages",
     "prune": "acclimate.api.stages",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from acclimate.api.stages import prune as prune
     from acclimate.api.stages import quantize as quantize
     from acclimate.context import Context as Context
+    from acclimate.cpu import limit_threads as limit_threads
     from acclimate.data.dataset import Dataset as Dataset
     from acclimate.data.images.contract import InputContract as InputContract
     from acclimate.errors import AcclimateError as AcclimateError

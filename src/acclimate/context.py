@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,12 +54,6 @@ def derive_seed(seed: int, *names: object) -> int:
     """A seed below 2**63 derived from another one and names, the same on every machine."""
     text = "\x1f".join([str(seed), *map(str, names)]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
-
-
-def usable_cores() -> int:
-    """The processors this process may use (containers and taskset may allow fewer than exist)."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def process_rank() -> int:

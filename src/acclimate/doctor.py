@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from acclimate.context import usable_cores
+from acclimate.cpu import usable_cores
 from acclimate.files import cache_folder, folder_bytes, free_bytes, pixel_folder
 
 _LIBRARIES = (
@@ -64,7 +64,8 @@ def _device() -> Finding:
 
 def _cores() -> Finding:
     usable, there = usable_cores(), os.cpu_count() or 1
-    advice = "" if usable == there else "This process may use only some of the cores (affinity)."
+    limited = "This process may use only some of the cores (affinity or CPU quota)."
+    advice = limited if usable < there else ""
     threads = torch.get_num_threads()
     if threads < usable:
         advice = f"torch uses {threads} of them: OMP_NUM_THREADS or a container limits it."

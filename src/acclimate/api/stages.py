@@ -48,7 +48,6 @@ def clean(
     seed: int = 0,
     progress: Progress = silent,
     leave_out_classes: Iterable[str] = (),
-    group_from: str | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Clean
 ) -> Dataset:
     """Checks every image, and splits images without a split; see `acclimate.cleaning.clean.clean`.
@@ -58,8 +57,6 @@ def clean(
         seed: Random seed of the split.
         progress: Receives messages and progress.
         leave_out_classes: Class folders to ignore.
-        group_from: Regular expression for the group in each path; its first (…), or else the whole
-            match.
         **settings: Fields of `Clean`.
 
     Returns:
@@ -70,8 +67,7 @@ def clean(
         >>> photos.classes
         ('one', 'seven')
     """
-    given = {"leave_out_classes": tuple(leave_out_classes), "group_from": group_from}
-    source = from_keywords(Source, given)
+    source = Source(leave_out_classes=tuple(leave_out_classes))
     raw = data if isinstance(data, Dataset) else read(Path(data), source)
     return _clean(
         raw, from_keywords(Clean, settings), context=Context(seed=seed, progress=progress)

@@ -13,7 +13,8 @@ from scipy.linalg import solve
 from acclimate.augmentation.crops import random_crop
 from acclimate.augmentation.operations import OPERATIONS, vertical_flip
 from acclimate.augmentation.policy import jitter
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
+from acclimate.cpu import usable_cores
 from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.data.images.contract import InputContract, Pixels

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from acclimate.cli import output
-from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
+from acclimate.cli.flags import make_context, read_recipe, reading, recipe_flags, shared
 from acclimate.files import claim, write_atomic
 
 _TABLE, _PICTURE = "rates.csv", "rates.svg"
@@ -31,13 +31,14 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     """Test learning rates on your images, and plot the loss."""
     recipe = read_recipe(flags, {}, section="fine_tune")
     claim(out, is_ours=_is_rates, replace=force, is_folder=True)
+    context = make_context(flags, recipe)
+    context.progress.info(reading("find-rate", model, data))
     from acclimate.api.inputs import as_dataset, as_policy
     from acclimate.fine_tuning.find_learning_rate import find_rate as find
     from acclimate.fine_tuning.settings import FineTune
     from acclimate.registry.resolve import as_classifier
     from acclimate.reporting.figures import rate_range
 
-    context = make_context(flags, recipe)
     named = recipe.model.model_copy(update={"name": model})
     classifier = as_classifier(model, settings=named, registry=recipe.registry)
     dataset = as_dataset(data, source=recipe.data, settings=recipe.clean, context=context)

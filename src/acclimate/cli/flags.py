@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from acclimate.context import Context, process_rank
+from acclimate.cli.busy import BusyNotice
+from acclimate.context import Context, process_count, process_rank
+from acclimate.cpu import OtherWork
 from acclimate.progress import LogProgress, Progress, silent
 
 if TYPE_CHECKING:
@@ -94,9 +96,15 @@ def make_context(flags: Flags, recipe: "Recipe | None" = None) -> Context:
 
 
 def make_progress(flags: Flags) -> Progress:
-    """Bars on a terminal, plain lines elsewhere, nothing with --quiet."""
+    """Bars on a terminal, plain lines elsewhere, nothing with --quiet. Tells of a busy machine."""
     if flags["quiet"] or process_rank() > 0:
         return silent
+    shown = _shown()
+    # Under torchrun, the other processes would count as the work of others.
+    return shown if process_count() > 1 else BusyNotice(shown, OtherWork())
+
+
+def _shown() -> Progress:
     if sys.stderr.isatty():
         from acclimate.terminal import TerminalProgress
 
@@ -104,3 +112,16 @@ def make_progress(flags: Flags) -> Progress:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("acclimate").setLevel(logging.INFO)
     return LogProgress()
+
+
+def reading(command: str, *inputs: object) -> str:
+    """The first line of a command, shown before PyTorch is imported, which takes seconds.
+
+    Args:
+        command: Its name.
+        *inputs: What it reads; those that are None are left out.
+
+    Returns:
+        The line.
+    """
+    return f"{command}: reading {' and '.join(str(one) for one in inputs if one is not None)}"

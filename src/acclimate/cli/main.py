@@ -21,12 +21,15 @@ from acclimate.cli.flags import (
     Flags,
     fix_list_flag,
     make_context,
+    make_progress,
     read_recipe,
+    reading,
     recipe_flags,
     shared,
 )
 from acclimate.cli.models import models, store_flags
 from acclimate.cli.stage import stage_command
+from acclimate.cpu import set_thread_variables
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
 from acclimate.files import as_text, cache_folder, claim, write_atomic
 from acclimate.pipeline.stages import STAGES
@@ -106,11 +109,13 @@ def run(
 def _run(
     recipe: "Recipe", out: Path, flags: Flags, *, until: str | None = None, force: bool = False
 ) -> None:
+    context = make_context(flags, recipe)
+    context.progress.info(reading("run", recipe.data.path, recipe.model.name))
     from acclimate.evaluation.comparison import check_required
     from acclimate.pipeline.run import run as run_recipe
     from acclimate.terminal import print_lines, print_table
 
-    result = run_recipe(recipe, out, context=make_context(flags, recipe), until=until, force=force)
+    result = run_recipe(recipe, out, context=context, until=until, force=force)
     if result is None:
         stopped = {"run": str(out / recipe.name), "until": until}
         if flags["as_json"]:
@@ -143,6 +148,7 @@ def _run(
 @shared
 def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Run all stages on handwritten digits from the packages."""
+    make_progress(flags).info("demo: writing images of digits")
     from acclimate.demo import demo_recipe
 
     recipe = demo_recipe(out, seed=seed)
@@ -168,14 +174,15 @@ def predict(
     **flags: Any,  # noqa: ANN401 - click's
 ) -> None:
     """Classify the images in files and folders."""
+    if out is not None:
+        claim(out, is_ours=_is_predictions, replace=True)
+    context = make_context(flags)
+    context.progress.info(reading("predict", model))
     from acclimate.registry.resolve import as_classifier
     from acclimate.registry.settings import Register
     from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
 
-    if out is not None:
-        claim(out, is_ours=_is_predictions, replace=True)
-    context = make_context(flags)
     paths = [path for place in images for path in find_images(place)]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
@@ -263,6 +270,7 @@ for _stage in STAGES.values():
 
 def main() -> None:
     """The installed command: every failure ends with one sentence and an exit code."""
+    set_thread_variables()  # before anything imports numpy or PyTorch
     try:
         cli(prog_name="acclimate", standalone_mode=False)
     except AcclimateError as error:

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import output
-from acclimate.cli.fail_on import fail_on_flag, require_none, watched_flags
-from acclimate.cli.flags import fix_list_flag, make_context, read_recipe, recipe_flags, shared
+from acclimate.cli.flags import (
+    fix_list_flag,
+    make_context,
+    read_recipe,
+    reading,
+    recipe_flags,
+    shared,
+)
 from acclimate.cli.search import left_by, minutes_of_training, searching, trial_flags
 from acclimate.context import Context, process_rank
 from acclimate.errors import OutputError, UsageFault
@@ -71,8 +77,6 @@ def stage_command(stage: Stage) -> click.Command:
     )  # fmt: skip
     if stage.data == "listing":
         fix_list_flag(command)
-    if stage.writes == "dataset":
-        fail_on_flag(command)
     if stage.searches:
         trial_flags(command)
     recipe_flags(command)
@@ -88,7 +92,7 @@ def _run_stage(
     force: bool,
     flags: dict[str, Any],
 ) -> None:
-    policy, fail_on = flags.pop("policy", None), watched_flags(flags.pop("fail_on", None))
+    policy = flags.pop("policy", None)
     given_settings = {"data.fix_list": flags.pop("fix_list", None), **minutes_of_training(flags)}
     for name in stage.switches:
         given_settings[f"{stage.section}.{name}"] = flags.pop(name) or None
@@ -97,6 +101,7 @@ def _run_stage(
     if out is not None:
         _claim(out, stage.writes, force)
     context = make_context(flags, recipe)
+    context.progress.info(reading(stage.name, *given))
     artifacts = [
         _artifact(kind, text, stage, recipe, context)
         for kind, text in zip(reads, given, strict=True)
@@ -125,8 +130,6 @@ def _run_stage(
         _track(stage, recipe, result, out.name, context)
     also = left_by(out) if out is not None and search else {}
     output.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
-    if fail_on:
-        require_none(result, fail_on)
     if stage.require is not None:
         stage.require()(result, settings)
 

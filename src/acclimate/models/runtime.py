@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
+from acclimate.cpu import usable_cores
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
 from acclimate.data.images.contract import InputContract, Pixels
@@ -17,6 +18,10 @@ from acclimate.data.images.threads import one_thread
 from acclimate.errors import ModelFileError, reason
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
+
+SPINNING = {"session.intra_op.spin_duration_us": "50"}
+"""How long a thread of ONNX Runtime waits for work before it sleeps: long enough for the next
+operation of the same pass, but not until the next pass, on cores that other work could use."""
 
 Logits = NDArray[np.float32]
 """(B, C)."""
@@ -107,6 +112,8 @@ def create_session(graph: bytes, device: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and need not be logged too
     options.intra_op_num_threads = usable_cores()
+    for name, value in SPINNING.items():
+        options.add_session_config_entry(name, value)
     wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
     available = ort.get_available_providers()
     providers = [p for p in wanted if p in available] + ["CPUExecutionProvider"]

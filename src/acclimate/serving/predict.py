@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
+from acclimate.cpu import usable_cores
 from acclimate.data.images.contract import Pixels
 from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.sources.folders import raise_unreadable

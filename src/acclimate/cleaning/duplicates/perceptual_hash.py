@@ -72,7 +72,7 @@ def hashes(pictures: Thumbnails | Array) -> Hashes:
     Returns:
         uint64, (N,): the first frequency is the highest bit.
     """
-    return hash_bits(cosine_transform(pictures))
+    return _signs(pictures, _LOW)
 
 
 def detail_hashes(pictures: Thumbnails | Array) -> Hashes:
@@ -87,35 +87,11 @@ def detail_hashes(pictures: Thumbnails | Array) -> Hashes:
     Returns:
         uint64, (N,): the first frequency is the highest bit.
     """
-    return _signs(cosine_transform(pictures), _HIGHER)
+    return _signs(pictures, _HIGHER)
 
 
-def cosine_transform(pictures: Thumbnails | Array) -> Array:
-    """The cosine transform of thumbnails.
-
-    Args:
-        pictures: uint8 or float32, (N, 16, 16).
-
-    Returns:
-        float32, (N, 16, 16): the mean first; vertical frequencies are the second dimension.
-    """
-    frequencies: Array = _COSINES @ pictures.astype(np.float32) @ _COSINES.T
-    return frequencies
-
-
-def hash_bits(frequencies: Array) -> Hashes:
-    """Perceptual hashes of thumbnails that are transformed already.
-
-    Args:
-        frequencies: float32, (N, 16, 16).
-
-    Returns:
-        uint64, (N,): the first frequency is the highest bit.
-    """
-    return _signs(frequencies, _LOW)
-
-
-def _signs(frequencies: Array, which: slice) -> Hashes:
+def _signs(pictures: Thumbnails | Array, which: slice) -> Hashes:
+    frequencies = _COSINES @ pictures.astype(np.float32) @ _COSINES.T
     bits = np.packbits(frequencies[:, _ROWS[which], _COLUMNS[which]] > 0, axis=1)
     return np.ascontiguousarray(bits).view(">u8").astype(np.uint64).ravel()
 
@@ -130,20 +106,12 @@ def correlations(a: Thumbnails | Array, b: Thumbnails | Array) -> Array:
     Returns:
         float32, (P,), in [-1, 1]; 0 if one of them is flat.
     """
-    first, second = standardized(a), standardized(b)
+    first, second = _standardized(a), _standardized(b)
     found: Array = np.einsum("pi,pi->p", first, second)
     return found
 
 
-def standardized(thumbnails: Thumbnails | Array) -> Array:
-    """Thumbnails without their mean, of length 1, whose products are correlations.
-
-    Args:
-        thumbnails: uint8 or float32, (N, 16, 16).
-
-    Returns:
-        float32, (N, 256); zeros for a flat one.
-    """
+def _standardized(thumbnails: Thumbnails | Array) -> Array:
     flat = thumbnails.reshape(len(thumbnails), S * S).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -171,7 +139,7 @@ def registered_correlations(a: Thumbnails, b: Thumbnails, windows: NDArray[np.in
     Returns:
         float32, (P,), in [0, 1]: the correlation of b with the best crop of a; 0 if one is flat.
     """
-    frequencies = cosine_transform(a)
+    frequencies = _COSINES @ a.astype(np.float32) @ _COSINES.T
     target = b.astype(np.float32)
     start = np.asarray(CROP_WINDOWS)[windows]
     edges = start.reshape(len(a), 4).copy()  # top, bottom, left, right

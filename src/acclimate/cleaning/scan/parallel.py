@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from acclimate.cleaning.scan.image_stats import ImageStats, measure_image
-from acclimate.context import usable_cores
+from acclimate.cpu import usable_cores
 from acclimate.data.blocks import blocks
 from acclimate.data.images.decode_limits import DecodeLimits, PlainDecodeLimits
 

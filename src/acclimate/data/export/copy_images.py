@@ -16,7 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
+from acclimate.cpu import usable_cores
 from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset
 from acclimate.data.export.archive_writer import AddFile, new_archive

@@ -14,7 +14,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
+from acclimate.cpu import usable_cores
 from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.cached_images import CachedImages, evaluation_form
