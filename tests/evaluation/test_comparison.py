@@ -297,6 +297,24 @@ def test_speed_and_size_are_told_as_ratios():
     assert compare(replace(old, latency=slow), new).speedup is None
 
 
+def test_a_speedup_of_times_on_a_busy_machine_is_said_to_be_unreliable():
+    steady, busy = (Latency(1.0, 2.0, 100.0, busy=busy) for busy in (False, True))
+    old, new = pair(1, 1, 10)
+    for first, second in ((busy, steady), (steady, busy)):
+        told = Recorder()
+        found = compare(
+            replace(old, latency=first),
+            replace(new, latency=second),
+            context=Context(progress=told),
+        )
+        assert found.busy
+        assert told.lines[-1] == (
+            "compare: the speedup of 1.00 is not reliable, because a latency was measured on a "
+            "busy machine"
+        )
+    assert not compare(replace(old, latency=steady), replace(new, latency=steady)).busy
+
+
 def test_other_images_are_refused():
     old, new = pair(2, 2, 10)
     fewer = replace(new, table=new.table.slice(0, 8))

@@ -35,7 +35,8 @@ def summary(evaluations: "Mapping[str, Evaluation]") -> tuple[list[str], list[li
         cells = [_interval(e.metrics[d]["accuracy"]) for d in domains]
         times = ["", ""]
         if e.latency:
-            times = [f"{e.latency.p50_ms:.2f} ms", f"{e.latency.images_per_s:,.0f}"]
+            note = " (busy machine)" if e.latency.busy else ""
+            times = [f"{e.latency.p50_ms:.2f} ms{note}", f"{e.latency.images_per_s:,.0f}"]
         runtime = RUNTIMES[e.runtime]
         rows.append(
             [label, *cells, f"{e.size_bytes / 1e6:.1f} MB", *times, f"{runtime} {e.precision}"]
@@ -55,7 +56,7 @@ def result(
 
     Args:
         kind: Of the result.
-        artifact: The result: an artifact.
+        artifact: The result.
         out: The output path, if the result was written.
         as_json: Whether to print JSON.
         also: Other outputs, name to path.
@@ -126,10 +127,6 @@ def _record(kind: str, result: Any, out: Path | None) -> dict[str, Any]:  # noqa
         return {**place, **result.as_record()}
     if kind == "classifier":
         return {**place, "classes": result.classes, "card": asdict(result.card)}
-    if kind == "dataset":
-        from acclimate.cleaning.summary import as_record
-
-        return {**place, **as_record(result)}
     return place
 
 

@@ -71,9 +71,10 @@ def assess_compression(
         "p50_ms_before": times["before"].p50_ms,
         "p50_ms": times["after"].p50_ms,
     }
+    note = " (measured on a busy machine)" if any(found.busy for found in times.values()) else ""
     summary = (
         f"{names[1]}: {sizes[1] / sizes[0]:.2f}x the size and {speedup:.2f}x the speed of "
-        f"{names[0]}, val accuracy {before:.3f} -> {after:.3f}."
+        f"{names[0]}{note}, val accuracy {before:.3f} -> {after:.3f}."
     )
     if drop > max_accuracy_drop + _TOLERANCE:
         return Acceptance(

@@ -66,6 +66,8 @@ class Comparison:
         margin: Equivalence margin in percentage points.
         left_out: Number of images that one of the classifiers was made with, and not compared.
         includes_training: Whether images are compared that one of the classifiers was made with.
+        busy: Whether a latency behind the speedup was measured on a busy machine, so that the
+            speedup is not reliable.
     """
 
     before: str
@@ -77,6 +79,7 @@ class Comparison:
     margin: float
     left_out: int = 0
     includes_training: bool = False
+    busy: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -165,9 +168,10 @@ def compare(
             f"compare: {count(left_out, 'image')} left out, because one of the models was made "
             "with them"
         )
-    speedup = None
+    speedup, busy = None, False
     if before.latency and after.latency:
         speedup = after.latency.images_per_s / before.latency.images_per_s
+        busy = before.latency.busy or after.latency.busy
     found = Comparison(
         before=before.name,
         after=after.name,
@@ -178,8 +182,14 @@ def compare(
         margin=settings.margin,
         left_out=left_out,
         includes_training=_includes_training(before) or _includes_training(after),
+        busy=busy,
     )
     context.progress.info(f"compare: {sentence(found)}")
+    if busy:
+        context.progress.info(
+            f"compare: the speedup of {speedup:.2f} is not reliable, because a latency was "
+            "measured on a busy machine"
+        )
     return found
 
 

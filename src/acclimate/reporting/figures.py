@@ -171,7 +171,8 @@ def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
     axes.set_xlim(left=0)
     axes.margins(x=0.25, y=0.2)
     axes.set_xlim(left=0)
-    axes.set_xlabel("latency per image, ms (median)")
+    busy = any(e.latency is not None and e.latency.busy for e in evaluations.values())
+    axes.set_xlabel(f"latency per image, ms (median{'; busy machine' if busy else ''})")
     axes.set_ylabel("accuracy")
     return _svg(figure, axes)
 
