@@ -9,6 +9,7 @@
       UsageFault                    2   the command was mistyped
       NotTrusted                    3   a signature or a digest does not match
       NotBetter                     3   the challenger is not better
+      NotClean                      3   the data has flags that --fail-on names
       Interrupted                 130   Ctrl-C; the message says how to resume
 
 Exit code 2: the user can fix it. 3: the answer is no. 1: a bug of acclimate.
@@ -113,6 +114,13 @@ class NotBetter(AcclimateError):
     """The challenger is not better."""
 
     code = "not-better"
+    exit_code = 3
+
+
+class NotClean(AcclimateError):
+    """The data has flags that the user wants to know of."""
+
+    code = "not-clean"
     exit_code = 3
 
 

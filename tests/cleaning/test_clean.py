@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acclimate.cleaning.clean import clean, drop_reasons
+from acclimate.cleaning.clean import clean
 from acclimate.cleaning.settings import Clean
+from acclimate.cleaning.summary import drop_reasons
 from acclimate.context import Context
 from acclimate.data.dataset import SCHEMA
 from acclimate.data.settings import Source
@@ -58,12 +59,13 @@ def test_what_cannot_be_used_gets_no_split_and_is_told(photos):
     recorder = Recorder()
     dataset = clean(read(photos), context=Context(progress=recorder))
     assert recorder.lines == [
-        "clean: 1 exact duplicate left out",
-        "clean: 20 images of 2 classes kept, 4 left out",
-        "  daisy/y.png: file is empty (0 bytes)",
-        "  rose/copy.png: exact duplicate of rose/1.png",
-        "  rose/notes.txt: not an image file (.txt)",
-        "  rose/x.png: file is empty (0 bytes)",
+        "clean: 20 images of 2 classes kept (12 train, 4 val, 4 test), 4 left out",
+        "  unreadable: 3",
+        "    daisy/y.png: file is empty (0 bytes)",
+        "    rose/notes.txt: not an image file (.txt)",
+        "    rose/x.png: file is empty (0 bytes)",
+        "  duplicate: 1",
+        "    rose/copy.png: exact duplicate of rose/1.png",
     ]
     for row in np.flatnonzero(~dataset.keep):
         assert splits(dataset)[row] is None
@@ -141,11 +143,11 @@ def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
     recorder = Recorder()
     clean(read(tmp_path), context=Context(progress=recorder))
     assert recorder.lines == [
-        "clean: 1 copy is in more than one split (leak)",
-        "clean: 1 exact duplicate left out",
-        "clean: 24 images of 2 classes kept, 2 left out",
-        "  train/b/leak.png: leak: same file as test/b/0.png in test",
-        "  train/a/1 broken.png: file is empty (0 bytes)",
+        "clean: 24 images of 2 classes kept (8 train, 8 val, 8 test), 2 left out",
+        "  leak: 1",
+        "    train/b/leak.png: leak: same file as test/b/0.png in test",
+        "  unreadable: 1",
+        "    train/a/1 broken.png: file is empty (0 bytes)",
     ]
 
 
@@ -154,7 +156,6 @@ def test_what_falsifies_figures_is_told_before_what_cannot_be_read(tmp_path):
     [
         ({}, []),
         ({"val": 1.0}, ["train"]),
-        ({"test": 0.9}, ["train"]),
         ({"val": 0.0}, []),
         ({"val": 0.0, "test": 1.0}, []),  # to be judged by, and no more
     ],
@@ -165,6 +166,68 @@ def test_a_split_that_got_no_image_is_told(tmp_path, settings, empty):
     clean(read(tmp_path), Clean(**settings), context=Context(progress=recorder))
     lines = [line for line in recorder.lines if "is left for" in line]
     assert lines == [f"clean: no image is left for {name}" for name in empty]
+
+
+def test_fractions_that_leave_nothing_to_train_on_are_refused(tmp_path):
+    paint(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)))
+    with pytest.raises(DataError) as caught:
+        clean(read(tmp_path), Clean(test=0.9))
+    assert str(caught.value) == (
+        f"{tmp_path}: a val of 0.15 and a test of 0.9 leave no image for train. "
+        "Lower clean.val or clean.test."
+    )
+
+
+def listed(folder, splits):
+    """A list of 24 images of two classes, in groups of four images each."""
+    lines = ["path,label,split,group"]
+    for number in range(24):
+        name = "ab"[number % 2]
+        paint(folder, f"{name}/{number}.png")
+        lines.append(f"{name}/{number}.png,{name},{splits(number)},g{number // 4}")
+    (folder / "list.csv").write_text("\n".join(lines))
+    return folder / "list.csv"
+
+
+def test_groups_that_all_cross_leave_nothing_to_train_on_and_are_told_first(tmp_path):
+    place, recorder = listed(tmp_path, lambda i: "train" if i % 4 > 1 else "test"), Recorder()
+    with pytest.raises(DataError) as caught:
+        clean(read(place), context=Context(progress=recorder))
+    assert recorder.lines[:2] == [
+        "clean: leak: 6 groups are in more than one split, such as 'g0' in test and train. "
+        "12 images of train are left out.",
+        "clean: 12 images of 2 classes kept (12 test), 12 left out",
+    ]
+    assert str(caught.value) == (
+        f"{tmp_path}: no image is left for train: all 12 are left out (group leak: 12). "
+        "Split the data by whole groups, or take a flag out of clean.drop to keep its images."
+    )
+
+
+def test_a_class_that_only_leaks_is_told_after_the_groups_that_cross(tmp_path):
+    place, recorder = listed(tmp_path, lambda i: "train" if i % 4 else "test"), Recorder()
+    with pytest.raises(DataError) as caught:
+        clean(read(place), context=Context(progress=recorder))
+    assert recorder.lines == [
+        "clean: leak: 6 groups are in more than one split, such as 'g0' in test and train. "
+        "18 images of train are left out.",
+    ]
+    assert str(caught.value).startswith(
+        f"{tmp_path}: no usable image is left of 1 class: 'b' (b/1.png: leak: group 'g0' is in "
+    )
+
+
+@pytest.mark.parametrize("drop", [Clean().drop, ("duplicate",)])
+def test_a_given_test_split_stays_as_it_is_given(tmp_path, drop):
+    place = listed(tmp_path, lambda i: "test" if i in (0, 1, 2, 3, 4, 5) else "train")
+    before = read(place)
+    after = clean(before, Clean(drop=drop))
+    assert [after.paths[row] for row in after.rows("test")] == before.paths[:6]
+    crossing = ["a/6.png", "b/7.png"]
+    kept = {after.paths[row] for row in after.rows("train")}
+    assert kept.issuperset(crossing) == (drop == ("duplicate",))
+    assert kept.isdisjoint(crossing) == (drop != ("duplicate",))
+    assert not {after.paths[row] for row in after.rows("val")} & set(crossing)
 
 
 def test_few_images_leave_none_for_val_and_test(tmp_path):
@@ -179,7 +242,11 @@ def test_flags_of_kept_images_are_counted(photos):
     recorder = Recorder()
     dataset = clean(read(photos), context=Context(progress=recorder))
     assert dataset.keep.all()
-    assert recorder.lines[-1] == "clean: kept and flagged: 1 low contrast"
+    assert recorder.lines[-3:] == [
+        "clean: 1 image that is kept is flagged",
+        "  low contrast: 1",
+        "    rose/blank.png: contrast 0.00",
+    ]
 
 
 def test_the_first_reasons_are_told_and_the_rest_counted(photos):
@@ -192,8 +259,10 @@ def test_the_first_reasons_are_told_and_the_rest_counted(photos):
         "rose/bad0001.png: file is empty (0 bytes)",
         "… and 1,010 more",
     ]
-    assert recorder.lines[0] == "clean: 20 images of 2 classes kept, 1,012 left out"
-    assert len(recorder.lines) == 12
+    assert recorder.lines[0] == (
+        "clean: 20 images of 2 classes kept (12 train, 4 val, 4 test), 1,012 left out"
+    )
+    assert len(recorder.lines) == 7
     assert drop_reasons(dataset, 0) == ["… and 1,012 more"]
 
 

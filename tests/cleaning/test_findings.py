@@ -13,13 +13,14 @@ from acclimate.data.sources.read import read
 def test_the_policy_says_which_findings_leave_an_image_out(dataset):
     rows = dataset.rows("train")[:2].tolist()
     findings = Findings(dataset, Clean(drop=("dark",)))
+    assert findings.add(rows[0], "blurred", "blurred")
     findings.add(rows[0], "dark", "dark")
     findings.add(rows[1], "blurred", "blurred")
     told = dataset.with_columns(findings.columns())
     assert [told.keep[row] for row in rows] == [False, True]
-    assert [told.table["flags"][row].as_py() for row in rows] == [["dark"], ["blurred"]]
+    flags = [told.table["flags"][row].as_py() for row in rows]
+    assert flags == [["dark", "blurred"], ["blurred"]]  # the one that dropped it comes first
     assert told.table["reasons"][rows[0]].as_py() == ["dark"]
-    assert (findings.found, findings.dropped) == ({"dark": 1, "blurred": 1}, {"dark": 1})
 
 
 @pytest.mark.parametrize("action", ["keep", None])

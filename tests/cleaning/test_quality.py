@@ -7,7 +7,6 @@ from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
 from acclimate.data.sources.read import read
-from kit import Recorder
 
 
 def scene(seed, width=160, height=120):
@@ -42,10 +41,9 @@ def photos(tmp_path):
     return tmp_path
 
 
-def judged(folder, settings=None, recorder=None):
-    context = Context(progress=recorder) if recorder else Context()
+def judged(folder, settings=None):
     settings = settings or Clean()
-    dataset = quality(unreadable(read(folder), settings, Context()), settings, context)
+    dataset = quality(unreadable(read(folder), settings, Context()), settings, Context())
     flags = zip(dataset.paths, dataset.table["flags"].to_pylist(), strict=True)
     return dataset, {path: found for path, found in flags if found}
 
@@ -83,11 +81,20 @@ def test_what_most_images_share_is_the_nature_of_the_data(tmp_path):
     for i in range(10):
         image = scene(i).convert("L")
         (SPOILT["blurred"](image) if i else image).save(tmp_path / "a" / f"{i}.png")
-    recorder = Recorder()
-    assert judged(tmp_path, recorder=recorder)[1] == {}
-    assert recorder.lines == [
-        "clean: 9 of 10 images blurred: typical of this data, not flagged",
-    ]
+    dataset, flags = judged(tmp_path)
+    assert flags == {}
+    assert dataset.notes == ("clean: 9 of 10 images blurred: typical of this data, not flagged",)
+
+
+def test_what_a_quarter_of_the_images_share_is_said_once_unless_it_is_to_be_dropped(photos):
+    for name in range(7, 10):
+        SPOILT["blurred"](scene(name)).save(photos / "a" / f"{name}.png")
+    dataset, flags = judged(photos)
+    assert flags == {}
+    assert dataset.notes == ("clean: 3 of 10 images blurred: typical of this data, not flagged",)
+    dataset, flags = judged(photos, Clean(drop=("blurred",)))
+    assert set(flags) == {"a/7.png", "a/8.png", "a/9.png"}
+    assert dataset.notes == ()
 
 
 @pytest.mark.parametrize(

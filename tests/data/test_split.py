@@ -131,11 +131,11 @@ def test_near_duplicates_stay_on_one_side_and_take_their_groups_along(rows, seed
     assert None not in parts
 
 
-def test_a_near_duplicate_of_a_given_test_image_joins_it():
+def test_a_near_duplicate_of_a_given_test_image_does_not_join_it():
     rows = [*given_splits("train", "test"), *many(ant=10, bee=10, cat=10)]
     rows = [{**row, "cluster": 7 if i in (35, 61) else None} for i, row in enumerate(rows)]
-    done = split(made(rows), val=0.2, test=0.2, seed=0)
-    assert [of(done)[i] for i in (35, 61)] == ["test", "test"]
+    done = split(made(rows), val=0.9, test=0.2, seed=0)
+    assert [of(done)[i] for i in (35, 61)] == ["test", "train"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -154,22 +154,49 @@ def test_small_groups_judge_where_large_ones_train():
     assert [done.counts(part)["ant"] for part in ("train", "val", "test")] == [10, 1, 1]
 
 
-def test_a_group_that_was_given_a_side_keeps_its_new_images_there():
+def test_new_images_of_a_group_in_the_given_test_split_never_become_val():
     rows = [
-        {
-            "label": name,
-            "group": f"{name}-{i % 4}",
-            "split": "test" if i < 4 and i % 4 == 0 else None,
-        }
+        {"label": name, "group": f"{name}-{i % 4}", "split": "test" if i == 0 else None}
         for name in CLASSES
         for i in range(20)
     ]
-    dataset = split(made(rows), val=0.2, test=0.2, seed=0)
+    dataset = split(made(rows), val=0.4, test=0.2, seed=0)
+    assert dataset.counts("test") == dict.fromkeys(CLASSES, 1)
     assert {group: sides(dataset)[group] for group in ("ant-0", "bee-0", "cat-0")} == {
-        "ant-0": {"test"},
-        "bee-0": {"test"},
-        "cat-0": {"test"},
+        "ant-0": {"test", "train"},
+        "bee-0": {"test", "train"},
+        "cat-0": {"test", "train"},
     }
+
+
+PARTLY_GIVEN = st.lists(
+    st.fixed_dictionaries(
+        {
+            "label": st.sampled_from(CLASSES),
+            "split": st.sampled_from(["train", "val", "test", None]),
+            "group": st.none() | st.integers(0, 12).map("g{}".format),
+            "cluster": st.none() | st.integers(0, 20),
+        }
+    ),
+    min_size=12,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PARTLY_GIVEN, st.sampled_from(["val", "test"]), SEEDS)
+def test_a_given_val_or_test_split_is_left_as_it_is(rows, missing, seed):
+    rows = [row for row in rows if row["split"] != missing]
+    assume(rows and min(Counter(row["label"] for row in rows).values()) >= 2)
+    parts = of(split(made(rows), val=0.3, test=0.3, seed=seed))
+    before = [row["split"] for row in rows]
+    given_one = {"val", "test"} - {missing}
+    for was, now in zip(before, parts, strict=True):
+        assert (was in given_one) == (now in given_one) or given_one.isdisjoint(before)
+    made_one = {i for i, part in enumerate(parts) if part == missing}
+    for name in ("group", "cluster"):
+        judged = {rows[i][name] for i, was in enumerate(before) if was in given_one} - {None}
+        assert judged.isdisjoint({rows[i][name] for i in made_one})
 
 
 def given_splits(*parts, each=10):

@@ -48,6 +48,7 @@ def clean(
     seed: int = 0,
     progress: Progress = silent,
     leave_out_classes: Iterable[str] = (),
+    group_from: str | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Clean
 ) -> Dataset:
     """Checks every image, and splits images without a split; see `acclimate.cleaning.clean.clean`.
@@ -57,6 +58,8 @@ def clean(
         seed: Random seed of the split.
         progress: Receives messages and progress.
         leave_out_classes: Class folders to ignore.
+        group_from: Regular expression for the group in each path; its first (…), or else the whole
+            match.
         **settings: Fields of `Clean`.
 
     Returns:
@@ -67,7 +70,8 @@ def clean(
         >>> photos.classes
         ('one', 'seven')
     """
-    source = Source(leave_out_classes=tuple(leave_out_classes))
+    given = {"leave_out_classes": tuple(leave_out_classes), "group_from": group_from}
+    source = from_keywords(Source, given)
     raw = data if isinstance(data, Dataset) else read(Path(data), source)
     return _clean(
         raw, from_keywords(Clean, settings), context=Context(seed=seed, progress=progress)

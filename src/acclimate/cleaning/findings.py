@@ -1,8 +1,7 @@
 """What a check is, and how its findings are collected and turned into dropped images."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,10 @@ from acclimate.data.sources.fix_list import is_marked_keep
 SPLIT_PRIORITY = {"test": 0, "val": 1, "train": 2, None: 3, "unlabelled": 4}
 """Which copy stays if copies are in several splits. Test comes first, then val: the model must
 not be trained on an image that it is later tested on."""
+
+
+NOTE_PREFIX = "clean: "
+"""Prefix of the notes of a data set that cleaning wrote."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +68,29 @@ class Findings:
         names = ("keep", "reasons", "flags")
         self._columns: dict[str, list[Any]] = {n: dataset.table[n].to_pylist() for n in names}
         self._drop = frozenset(settings.drop)
-        self.found: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
 
-    def add(self, row: int, flag: str, reason: str) -> None:
+    def add(self, row: int, flag: str, reason: str) -> bool:
         """Adds one finding, unless a fix list says to keep the image as it is.
 
         Args:
             row: The image's row.
             flag: The flag's name, as in `Clean.drop`.
             reason: The reason shown to people if the image is dropped.
+
+        Returns:
+            Whether the finding was added.
         """
         flags = self._columns["flags"][row] or []
         if is_marked_keep(flags):
-            return
-        self.found[flag] += 1
+            return False
         if flag not in flags:
             self._columns["flags"][row] = [*flags, flag]
         if flag in self._drop and self._columns["keep"][row]:
             self._columns["keep"][row] = False
             self._columns["reasons"][row] = [*self._columns["reasons"][row], reason]
-            self.dropped[flag] += 1
+            # The flag that drops an image comes first, so that each is counted under one flag.
+            self._columns["flags"][row] = [flag, *(f for f in flags if f != flag)]
+        return True
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns `keep`, `reasons` and `flags`."""
@@ -113,3 +118,29 @@ def with_flag(
         ]
         for flags, here in zip(all_flags, found, strict=True)
     ]
+
+
+def with_note(dataset: Dataset, sentence: str, *, first: bool = False) -> Dataset:
+    """Adds a finding about the data as a whole to the notes, which are printed and reported.
+
+    Args:
+        dataset: The data set.
+        sentence: For people.
+        first: Whether it comes before all other notes.
+
+    Returns:
+        The data set with the note.
+    """
+    note = NOTE_PREFIX + sentence
+    return replace(dataset, notes=(note, *dataset.notes) if first else (*dataset.notes, note))
+
+
+def cleaning_notes(dataset: Dataset) -> list[str]:
+    """The notes that cleaning wrote."""
+    return [note for note in dataset.notes if note.startswith(NOTE_PREFIX)]
+
+
+def without_notes(dataset: Dataset) -> Dataset:
+    """The data set without the notes of an earlier cleaning."""
+    left = tuple(note for note in dataset.notes if not note.startswith(NOTE_PREFIX))
+    return replace(dataset, notes=left)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.findings import Check, Findings, Flag
+from acclimate.cleaning.findings import Check, Findings, Flag, with_note
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
@@ -19,8 +19,9 @@ Columns = dict[str, NDArray[np.float64]]
 def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
     """Flags images by their measured brightness, contrast, sharpness, size and color.
 
-    A fault that more than half of the images have is typical of the data: digits on black are
-    dark, X-rays are grey. It is reported once, and no image is flagged.
+    A fault that a fifth of the images have is typical of the data: digits on black are dark,
+    X-rays are grey. It is reported once, and no image is flagged. With the flag in `drop`, a
+    fault is typical only if more than half of the images have it.
 
     Args:
         dataset: Measured by the `unreadable` check.
@@ -38,16 +39,23 @@ def quality(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
     for fault in _FAULTS:
         name = fault.flag.name
         found = fault.find(columns, measured, settings) & measured
-        if 2 * found.sum() > measured.sum():
-            if name != "grey":  # nobody is surprised by a grey data set
-                shown = f"{int(found.sum()):,} of {count(int(measured.sum()), 'image')}"
-                context.progress.info(
-                    f"clean: {shown} {_readable(name)}: typical of this data, not flagged"
-                )
+        share = found.sum() / measured.sum()
+        if share > (_TYPICAL_IF_DROPPED if name in settings.drop else _TYPICAL):
+            if name != "grey" or share <= _TYPICAL_IF_DROPPED:  # a grey data set surprises nobody
+                dataset = with_note(dataset, _typical(name, found, measured))
             continue
         for row in np.flatnonzero(found):
             findings.add(int(row), name, _readable(name))
     return dataset.with_columns(findings.columns())
+
+
+_TYPICAL, _TYPICAL_IF_DROPPED = 0.2, 0.5
+"""Share of images with a fault above which it says how the data is, and nothing of an image."""
+
+
+def _typical(name: str, found: Mask, measured: Mask) -> str:
+    shown = f"{int(found.sum()):,} of {count(int(measured.sum()), 'image')}"
+    return f"{shown} {_readable(name)}: typical of this data, not flagged"
 
 
 _READ = ("brightness", "contrast", "sharpness", "color", "width", "height")

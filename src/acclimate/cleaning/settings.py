@@ -8,10 +8,11 @@ from pydantic import Field, NonNegativeFloat
 from acclimate.data.settings import Decoding
 from acclimate.settings import Fraction
 
-CheckName = Literal["unreadable", "duplicates", "near_duplicates", "quality"]
+CheckName = Literal["unreadable", "duplicates", "near_duplicates", "groups", "quality"]
 DropName = Literal[
     "duplicate",
     "leak",
+    "group_leak",
     "label_conflict",
     "near_duplicate",
     "near_leak",
@@ -32,16 +33,22 @@ class Clean(Decoding):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"feature_likeness": "feature_similarity"}
 
-    checks: tuple[CheckName, ...] = ("unreadable", "duplicates", "near_duplicates", "quality")
+    checks: tuple[CheckName, ...] = (
+        "unreadable",
+        "duplicates",
+        "near_duplicates",
+        "groups",
+        "quality",
+    )
     """Checks to run, in this order."""
-    drop: tuple[DropName, ...] = ("duplicate", "leak", "label_conflict", "near_leak")
+    drop: tuple[DropName, ...] = ("duplicate", "leak", "group_leak", "label_conflict", "near_leak")
     """Flags that leave an image out. Images with other flags are kept."""
     near_duplicate: Fraction = 0.95
     """Correlation from which two images are near-duplicates; raised if all images look alike."""
-    mirrored: bool = False
-    """Whether a mirror image counts as a near-duplicate."""
-    rotated: bool = False
-    """Whether an image turned by 90, 180 or 270 degrees counts as a near-duplicate."""
+    mirrored: bool = True
+    """Whether a mirrored copy with the same label counts as a near-duplicate."""
+    rotated: bool = True
+    """Whether a copy turned by 90, 180 or 270 degrees, with the same label, counts as one too."""
     features: bool = False
     """Whether to compare network features too: finds small rotations, edits and other shots."""
     feature_similarity: Fraction = 0.9

@@ -1,6 +1,6 @@
 """Turns the flags of a data set into a fix list that a person can edit and apply."""
 
-from acclimate.cleaning.clean import FLAGS
+from acclimate.cleaning.checks import FLAGS
 from acclimate.data.dataset import FIX_FLAG_PREFIX, Dataset
 from acclimate.data.sources.fix_list import Fix, is_marked_keep
 

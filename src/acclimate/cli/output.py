@@ -56,7 +56,7 @@ def result(
 
     Args:
         kind: Of the result.
-        artifact: The result.
+        artifact: The result: an artifact.
         out: The output path, if the result was written.
         as_json: Whether to print JSON.
         also: Other outputs, name to path.
@@ -127,6 +127,10 @@ def _record(kind: str, result: Any, out: Path | None) -> dict[str, Any]:  # noqa
         return {**place, **result.as_record()}
     if kind == "classifier":
         return {**place, "classes": result.classes, "card": asdict(result.card)}
+    if kind == "dataset":
+        from acclimate.cleaning.summary import as_record
+
+        return {**place, **as_record(result)}
     return place
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import output
+from acclimate.cli.fail_on import fail_on_flag, require_none, watched_flags
 from acclimate.cli.flags import (
     fix_list_flag,
     make_context,
@@ -77,6 +78,8 @@ def stage_command(stage: Stage) -> click.Command:
     )  # fmt: skip
     if stage.data == "listing":
         fix_list_flag(command)
+    if stage.writes == "dataset":
+        fail_on_flag(command)
     if stage.searches:
         trial_flags(command)
     recipe_flags(command)
@@ -92,7 +95,7 @@ def _run_stage(
     force: bool,
     flags: dict[str, Any],
 ) -> None:
-    policy = flags.pop("policy", None)
+    policy, fail_on = flags.pop("policy", None), watched_flags(flags.pop("fail_on", None))
     given_settings = {"data.fix_list": flags.pop("fix_list", None), **minutes_of_training(flags)}
     for name in stage.switches:
         given_settings[f"{stage.section}.{name}"] = flags.pop(name) or None
@@ -130,6 +133,8 @@ def _run_stage(
         _track(stage, recipe, result, out.name, context)
     also = left_by(out) if out is not None and search else {}
     output.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
+    if fail_on:
+        require_none(result, fail_on)
     if stage.require is not None:
         stage.require()(result, settings)
 

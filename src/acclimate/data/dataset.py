@@ -75,7 +75,8 @@ class Dataset:
         table: One row per image; columns as in `SCHEMA`.
         classes: Class names, sorted; a class id is an index into them.
         root: The folder that paths are relative to.
-        notes: What was left out without becoming a row, such as junk folders, for people.
+        notes: Sentences for people: what was left out without becoming a row, such as junk folders,
+            and what cleaning found about the data as a whole.
         archive: The archive that the images were unpacked from, for messages; not saved.
     """
 

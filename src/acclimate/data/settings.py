@@ -1,15 +1,30 @@
 """Settings of the data room."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from acclimate.context import CACHE_GB
 from acclimate.data.images.decode_limits import PlainDecodeLimits
 from acclimate.settings import Settings
 
 _LIMITS = PlainDecodeLimits()
+
+
+_LONGEST_PATTERN = 500
+
+
+def _regular_expression(text: str) -> str:
+    if len(text) > _LONGEST_PATTERN:
+        raise ValueError(f"is longer than {_LONGEST_PATTERN} characters")
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is not a regular expression ({error})") from error
+    return text
 
 
 class Source(Settings):
@@ -21,6 +36,8 @@ class Source(Settings):
     """CSV file of a person's decisions about images: drop, relabel or keep."""
     test_domains: Mapping[str, Path] = Field(default_factory=dict)
     """More labelled images (name to path), tested separately and never used for training."""
+    group_from: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    """Regular expression for the group in each path; its first (…), or else the whole match."""
     leave_out_classes: tuple[str, ...] = ()
     """Names of classes to leave out."""
     allow_outside: bool = False

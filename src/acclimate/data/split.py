@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acclimate.data.dataset import HOME, SPLITS, Dataset
+from acclimate.data.dataset import SPLITS, Dataset
+from acclimate.data.linked import is_own, linked_images
 from acclimate.errors import DataError, count, listed
 
 
@@ -14,7 +15,8 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     """Assigns a split to every kept, labelled image without one, and makes a missing val or test.
 
     The split is stratified by class. Images of one group, and near-duplicates of one cluster,
-    stay in the same split. Given splits are kept; a missing split is taken from train only.
+    stay in the same split. A given val or test stays exactly as it is given; a missing one is
+    taken from train only, and never from groups that are in the given one too.
 
     Args:
         dataset: Cleaned. Dropped rows get no split.
@@ -28,14 +30,11 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     Raises:
         DataError: A class has too few images to be split.
     """
-    own = _is_own(dataset)
+    own = is_own(dataset)
     unassigned = np.flatnonzero(dataset.keep & (dataset.splits < 0) & (dataset.labels >= 0) & own)
     split_names = [None if s < 0 else SPLITS[s] for s in dataset.splits]
     # Test images of another domain are not a test split of the user's own images.
-    present = {name for name, own in zip(split_names, own, strict=True) if own} - {
-        None,
-        "unlabelled",
-    }
+    present = {SPLITS[s] for s in dataset.splits[own & (dataset.splits >= 0)]}
     fractions = {"val": val, "test": test}
     missing = {name: fraction for name, fraction in fractions.items() if name not in present}
     if len(unassigned) and val + test < 1:
@@ -44,11 +43,6 @@ def split(dataset: Dataset, *, val: float, test: float, seed: int) -> Dataset:
     assignable = np.union1d(unassigned, dataset.rows("train")) if missing else unassigned
     _assign_groups(dataset, assignable, missing, split_names, seed)
     return dataset.with_columns({"split": split_names})
-
-
-def _is_own(dataset: Dataset) -> np.ndarray:
-    domain = dataset.table["domain"].to_pylist()
-    return np.asarray([d == HOME for d in domain], bool)
 
 
 def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
@@ -80,13 +74,17 @@ def _assign_groups(
 ) -> None:
     """Assigns whole groups to splits; the rest goes to train.
 
-    A group (or a single image without one) goes to the split that needs its classes most. If
-    some of its images have a split already, the others follow.
+    A group (or a single image without one) goes to the split that needs its classes most. A group
+    with images in a given val or test stays in train.
     """
     rng = np.random.default_rng(seed)
-    groups = _groups(dataset)
+    groups = linked_images(dataset, look_alikes=True)
     groups_left = _blocks(rows, groups)
-    fixed = _fixed_splits(groups, split_names, set(rows.tolist()))
+    crossing = {
+        group
+        for row in np.flatnonzero(dataset.keep)
+        if (group := groups[row]) is not None and split_names[row] in ("val", "test")
+    }
     needed = {name: _target_counts(dataset, rows, fraction) for name, fraction in fractions.items()}
     remaining = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     train_counts = np.zeros_like(remaining)
@@ -95,15 +93,13 @@ def _assign_groups(
     for index in order:
         block = groups_left[index]
         labels = np.bincount(dataset.labels[block.rows], minlength=len(dataset.classes))
-        target = fixed.get(block.group) if block.group is not None else None
-        if target is None:
-            # The last group of a class without training images goes to train.
-            last_group = (remaining <= labels) & (labels > 0) & (train_counts == 0)
-            to_train = last_group.any() and sum(fractions.values()) < 1
-            target = "train" if to_train else _best_split(needed, labels)
+        # The last group of a class without training images goes to train.
+        last_group = (remaining <= labels) & (labels > 0) & (train_counts == 0)
+        to_train = last_group.any() and sum(fractions.values()) < 1
+        target = "train" if block.group in crossing or to_train else _best_split(needed, labels)
         if target in needed:
             needed[target] = needed[target] - labels
-        elif target == "train":
+        else:
             train_counts = train_counts + labels
         remaining = remaining - labels
         for row in block.rows:
@@ -118,31 +114,6 @@ class _Block:
     rows: list[int]
 
 
-def _groups(dataset: Dataset) -> list[int | None]:
-    """Merges groups and clusters that share images; each image gets the number of its union.
-
-    Two groups with near-duplicates of each other become one.
-    """
-    shared = [dataset.table[name].to_pylist() for name in ("group", "cluster")]
-    parent_of: dict[tuple[int, object], tuple[int, object]] = {}
-
-    def find_root(key: tuple[int, object]) -> tuple[int, object]:
-        while parent_of.setdefault(key, key) != key:
-            parent_of[key] = parent_of[parent_of[key]]
-            key = parent_of[key]
-        return key
-
-    keys = [
-        [(kind, value) for kind, value in enumerate(values) if value is not None]
-        for values in zip(*shared, strict=True)
-    ]
-    for own in keys:
-        for key in own:
-            parent_of[find_root(key)] = find_root(own[0])
-    numbers: dict[tuple[int, object], int] = {}
-    return [numbers.setdefault(find_root(own[0]), len(numbers)) if own else None for own in keys]
-
-
 def _blocks(rows: np.ndarray, groups: Sequence[int | None]) -> list[_Block]:
     members_of: dict[int, list[int]] = defaultdict(list)
     singles = []
@@ -153,18 +124,6 @@ def _blocks(rows: np.ndarray, groups: Sequence[int | None]) -> list[_Block]:
         else:
             members_of[group].append(row)
     return [*(_Block(group, members) for group, members in members_of.items()), *singles]
-
-
-def _fixed_splits(
-    groups: Sequence[int | None], split_names: list[str | None], moving: set[int]
-) -> dict[int, str]:
-    """The given split of each group; of several, test comes before val before train."""
-    counts: dict[int, str] = {}
-    for split_name in ("train", "val", "test"):
-        for row, group in enumerate(groups):
-            if group is not None and split_names[row] == split_name and row not in moving:
-                counts[group] = split_name
-    return counts
 
 
 def _target_counts(dataset: Dataset, rows: np.ndarray, fraction: float) -> np.ndarray:

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from acclimate.cleaning.clean import FLAGS, severity
-from acclimate.cleaning.findings import Flag
+from acclimate.cleaning.checks import FLAGS, severity
+from acclimate.cleaning.summary import Columns, measured, readable, worst_first
 from acclimate.data.dataset import FIX_FLAG_PREFIX, Dataset
 from acclimate.reporting import figures
 from acclimate.reporting.thumbnails import thumbnail
@@ -86,7 +85,7 @@ def data_page(dataset: Dataset) -> DataPage:
     Returns:
         What the sections show. Files that no longer exist are skipped.
     """
-    columns = _Columns(dataset)
+    columns = Columns(dataset)
     flags = columns["flags"]
     together: dict[str, list[int]] = {}
     for row, found in enumerate(flags):
@@ -94,13 +93,13 @@ def data_page(dataset: Dataset) -> DataPage:
             together.setdefault(flag, []).append(row)
     names = sorted(together, key=_order_of)
     counts = [
-        (_readable(flag), len(together[flag]), int((~dataset.keep[together[flag]]).sum()))
+        (readable(flag), len(together[flag]), int((~dataset.keep[together[flag]]).sum()))
         for flag in names
     ]
     suspected = together.pop("label_error", [])
     kinds = {
         flag: Findings(
-            _readable(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
+            readable(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
         )
         for flag in names
         if flag in together and not flag.startswith(FIX_FLAG_PREFIX)
@@ -124,65 +123,16 @@ def _order_of(flag: str) -> tuple[int, str]:
     return (len(FLAGS) + (flag != "label_error") if rank is None else rank), flag
 
 
-class _Columns:
-    """Columns as lists, each read or computed once."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._table = dataset.table
-        self._read: dict[str, list[Any]] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._table.column_names
-
-    def __getitem__(self, name: str) -> list[Any]:
-        if name not in self._read:
-            compute = _COMPUTED.get(name)
-            self._read[name] = self._table[name].to_pylist() if compute is None else compute(self)
-        return self._read[name]
-
-
-def _readable(flag: str) -> str:
-    return flag.replace("_", " ")
-
-
-def _aspects(columns: _Columns) -> list[float | None]:
-    """Longer side divided by shorter side."""
-    sizes = zip(columns["width"], columns["height"], strict=True)
-    return [max(w, h) / min(w, h) if w and h else None for w, h in sizes]
-
-
-def _sizes_off(columns: _Columns) -> list[float | None]:
-    """How many times larger or smaller than the median each image is, by side."""
-    sizes = zip(columns["width"], columns["height"], strict=True)
-    sides = [(w * h) ** 0.5 if w and h else None for w, h in sizes]
-    known = [side for side in sides if side is not None]
-    median = float(np.median(known)) if known else 1.0
-    return [None if side is None else max(side / median, median / side) for side in sides]
-
-
-_COMPUTED: dict[str, Callable[[_Columns], list[float | None]]] = {
-    "aspect": _aspects,
-    "size_off_median_by": _sizes_off,
-}
-
-
-def _worst(dataset: Dataset, columns: _Columns, flag: str, rows: Sequence[int]) -> list[Thumbnail]:
-    known = FLAGS.get(flag) or Flag(flag, worst_by=flag if flag in columns else None)
-    column, sign = known.worst_by, 1 if known.lowest_first else -1
-    if column is None:
-        return _thumbnails(dataset, columns, rows, _MAX_THUMBNAILS, lambda row: "")
-    values = columns[column]
-    ordered = sorted(rows, key=lambda row: sign * (values[row] if values[row] is not None else 0))
-
-    def caption(row: int) -> str:
-        return "" if values[row] is None else f"{_readable(column)} {values[row]:.2f}"
-
-    return _thumbnails(dataset, columns, ordered, _MAX_THUMBNAILS, caption)
+def _worst(dataset: Dataset, columns: Columns, flag: str, rows: Sequence[int]) -> list[Thumbnail]:
+    ordered = worst_first(columns, flag, rows)
+    return _thumbnails(
+        dataset, columns, ordered, _MAX_THUMBNAILS, lambda row: measured(columns, flag, row)
+    )
 
 
 def _thumbnails(
     dataset: Dataset,
-    columns: _Columns,
+    columns: Columns,
     rows: Sequence[int],
     most: int,
     caption: Callable[[int], str],
@@ -202,7 +152,7 @@ def _thumbnails(
     return found
 
 
-def _labels(dataset: Dataset, columns: _Columns, rows: Sequence[int]) -> list[Thumbnail]:
+def _labels(dataset: Dataset, columns: Columns, rows: Sequence[int]) -> list[Thumbnail]:
     scores, better, split = (columns[n] for n in ("label_error", "suggested_label", "split"))
     ordered = sorted(rows, key=lambda row: -(scores[row] or 0))
 
@@ -213,13 +163,13 @@ def _labels(dataset: Dataset, columns: _Columns, rows: Sequence[int]) -> list[Th
     return _thumbnails(dataset, columns, ordered, _MAX_LABELS, caption)
 
 
-def _pairs(columns: _Columns, rows: Sequence[int]) -> list[tuple[str, str, int]]:
+def _pairs(columns: Columns, rows: Sequence[int]) -> list[tuple[str, str, int]]:
     given, better = columns["label"], columns["suggested_label"]
     found = Counter((given[row], better[row]) for row in rows)
     return [(one, other, n) for (one, other), n in found.most_common(_MAX_PAIRS)]
 
 
-def _clusters(dataset: Dataset, columns: _Columns) -> list[list[Thumbnail]]:
+def _clusters(dataset: Dataset, columns: Columns) -> list[list[Thumbnail]]:
     """The largest clusters first, but those across splits or labels before all others."""
     cluster = columns["cluster"]
     members: dict[int, list[int]] = {}
@@ -248,7 +198,7 @@ def _clusters(dataset: Dataset, columns: _Columns) -> list[list[Thumbnail]]:
     return [thumbnails for thumbnails in shown if len(thumbnails) > 1]
 
 
-def _sizes(columns: _Columns) -> str:
+def _sizes(columns: Columns) -> str:
     known = [
         (w, h) for w, h in zip(columns["width"], columns["height"], strict=True) if w is not None
     ]

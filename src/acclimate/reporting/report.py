@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.augmentation.policy import Policy
-from acclimate.cleaning.clean import drop_reasons
+from acclimate.cleaning.summary import drop_reasons
 from acclimate.data.dataset import Dataset
 from acclimate.evaluation.comparison import Comparison, sentence
 from acclimate.evaluation.evaluate import Evaluation

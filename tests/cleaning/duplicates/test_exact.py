@@ -10,7 +10,6 @@ from acclimate.cleaning.duplicates.exact import duplicates
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, SCHEMA, SPLITS, Dataset
-from kit import Recorder
 
 CLASSES = ("ant", "bee")
 
@@ -149,20 +148,6 @@ def test_other_test_domains_are_left_alone():
         {"same": 1, "split": "test", "domain": "night"},
     ]
     assert all(kept for kept, _, _ in judged(*rows).values())
-
-
-def test_what_was_left_out_is_counted_aloud_and_nothing_is_said_of_nothing():
-    recorder = Recorder()
-    rows = [{"same": i % 2} for i in range(6)]
-    duplicates(made(rows), Clean(), Context(progress=recorder))
-    duplicates(made(rows[:2]), Clean(), Context(progress=recorder))
-    assert recorder.lines == ["clean: 4 exact duplicates left out"]
-
-
-def test_one_duplicate_is_counted_in_the_singular():
-    recorder = Recorder()
-    duplicates(made([{"same": 1}, {"same": 1}]), Clean(), Context(progress=recorder))
-    assert recorder.lines == ["clean: 1 exact duplicate left out"]
 
 
 ROWS = st.lists(

@@ -5,8 +5,6 @@ from sklearn.datasets import load_digits
 
 from acclimate.cleaning.duplicates import thumbnail_pairs as module
 from acclimate.cleaning.duplicates.thumbnail_pairs import (
-    MIRRORS,
-    ROTATIONS,
     near_duplicate_pairs,
     near_duplicate_threshold,
 )
@@ -44,15 +42,6 @@ def test_pictures_without_copies_have_no_pairs():
     pairs, scores = near_duplicate_pairs(pictures(500), 0.95)
     assert pairs.shape == (0, 2)
     assert scores.shape == (0,)
-
-
-@pytest.mark.parametrize("turn", [*MIRRORS, *ROTATIONS])
-def test_turned_copies_are_found_on_request_only(turn):
-    base = pictures(60)
-    both = np.concatenate([base, turn(base[:10])])
-    assert not len(near_duplicate_pairs(both, 0.95)[0])
-    expected = [[i, 60 + i] for i in range(10)]
-    assert near_duplicate_pairs(both, 0.95, (*MIRRORS, *ROTATIONS))[0].tolist() == expected
 
 
 def test_a_set_that_is_one_picture_many_times_is_one_cluster_and_takes_no_time():

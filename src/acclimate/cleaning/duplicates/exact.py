@@ -7,7 +7,6 @@ from acclimate.cleaning.findings import SPLIT_PRIORITY, Check, Findings, Flag
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset
-from acclimate.errors import count
 
 
 def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
@@ -39,7 +38,6 @@ def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
                 findings.add(row, *found)
             if row != first:
                 duplicate_of[row] = columns["path"][first]
-    _report(findings, context)
     return dataset.with_columns({**findings.columns(), "duplicate_of": duplicate_of})
 
 
@@ -81,24 +79,8 @@ def _finding(
     )
 
 
-def _report(findings: Findings, context: Context) -> None:
-    """Reports leaks first, since they make every later metric wrong."""
-    leaks, conflicts = findings.found["leak"], findings.found["label_conflict"]
-    if leaks:
-        context.progress.info(
-            f"clean: {count(leaks, 'copy is', 'copies are')} in more than one split (leak)"
-        )
-    if conflicts:
-        context.progress.info(
-            f"clean: {count(conflicts, 'copy has', 'copies have')} different labels"
-        )
-    dropped = findings.dropped.total()
-    if dropped:
-        context.progress.info(f"clean: {count(dropped, 'exact duplicate')} left out")
-
-
 CHECK = Check(
     duplicates,
-    flags=(Flag("leak", severity=0), Flag("label_conflict", severity=2), Flag("duplicate")),
+    flags=(Flag("leak", severity=1), Flag("label_conflict", severity=3), Flag("duplicate")),
     writes=("keep", "reasons", "flags", "duplicate_of"),
 )

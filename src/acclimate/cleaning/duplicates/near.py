@@ -1,4 +1,4 @@
-"""The check for near-duplicates: re-encoded, resized, cropped, brighter or darker copies."""
+"""The check for near-duplicates: saved again, resized, cropped, brighter, mirrored or turned."""
 
 from typing import Any
 
@@ -6,29 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.cleaning.duplicates.connected_components import component_labels
+from acclimate.cleaning.duplicates.orientation import turned_pairs
 from acclimate.cleaning.duplicates.perceptual_hash import Thumbnails
 from acclimate.cleaning.duplicates.thumbnail_pairs import (
-    MIRRORS,
-    ROTATIONS,
     ScoredPairs,
     merge_pairs,
     near_duplicate_pairs,
     near_duplicate_threshold,
 )
-from acclimate.cleaning.findings import SPLIT_PRIORITY, Check, Findings, Flag
+from acclimate.cleaning.findings import SPLIT_PRIORITY, Check, Findings, Flag, with_note
 from acclimate.cleaning.scan.image_stats import THUMBNAIL
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset, Rows
 from acclimate.errors import count
 
+_TURNED_SHARE = 0.05
+"""Share of mirrored and turned copies from which the data was probably augmented before."""
+
 
 def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
     """Finds clusters of near-duplicates.
 
-    The first image of a cluster represents it: test before val before train, then the largest.
-    An image in another split than its representative is a leak. The others are flagged, and the
-    split keeps a cluster together. Images of other test domains are not checked.
+    The first image of each label represents a cluster: test before val before train, then the
+    largest. An image in another split than its representative is a leak. Images with different
+    labels are a conflict: they look alike, but they need not show the same thing. The split keeps
+    a cluster together. Images of other test domains are not checked.
 
     Args:
         dataset: Measured, without exact duplicates.
@@ -43,18 +46,7 @@ def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Data
     findings = Findings(dataset, settings)
     columns = {name: dataset.table[name].to_pylist() for name in _READ}
     if len(rows) > 1:
-        thumbnails = _stacked_thumbnails(columns["thumbnail"], rows)
-        transforms = (
-            *(MIRRORS if settings.mirrored else ()),
-            *(ROTATIONS if settings.rotated else ()),
-        )
-        min_score = near_duplicate_threshold(
-            thumbnails, settings.near_duplicate, context.seed_for("near-duplicates")
-        )
-        pairs, scores = near_duplicate_pairs(thumbnails, min_score, transforms)
-        if settings.features:
-            by_features = _similar_by_features(dataset, rows, settings, context)
-            pairs, scores = merge_pairs([(pairs, scores), by_features])
+        pairs, scores, turned = _pairs(dataset, rows, columns["thumbnail"], settings, context)
         paired, cluster_ids = np.unique(pairs), component_labels(pairs, len(rows))
         best = np.zeros(len(rows), np.float32)
         np.maximum.at(best, pairs.ravel(), np.repeat(scores, 2))
@@ -63,7 +55,8 @@ def near_duplicates(dataset: Dataset, settings: Clean, context: Context) -> Data
             columns["near_duplicate"][rows[place]] = float(best[place])
         for members in _clusters(rows[paired], cluster_ids[paired]):
             _add_findings(members, columns, findings)
-        _report(findings, context)
+        if note := _turned_note(turned, len(rows)):
+            dataset = with_note(dataset, note)
     filled = {name: columns[name] for name in ("cluster", "near_duplicate", "duplicate_of")}
     return dataset.with_columns({**findings.columns(), **filled})
 
@@ -84,6 +77,39 @@ def _comparable(dataset: Dataset) -> Rows:
 def _stacked_thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
     together = b"".join(column[row] for row in rows)
     return np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+
+
+def _pairs(
+    dataset: Dataset, rows: Rows, column: list[bytes], settings: Clean, context: Context
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """All pairs with their scores, and those of them that are mirrored or turned copies only."""
+    thumbnails = _stacked_thumbnails(column, rows)
+    seed = context.seed_for("near-duplicates")
+    min_score = near_duplicate_threshold(thumbnails, settings.near_duplicate, seed)
+    found = [near_duplicate_pairs(thumbnails, min_score)]
+    if settings.features:
+        found.append(_similar_by_features(dataset, rows, settings, context))
+    turned, scores = turned_pairs(
+        thumbnails, min_score, seed, mirrored=settings.mirrored, rotated=settings.rotated
+    )
+    # A mirrored "left" sign is a "right" sign: a turned copy with another label is no copy.
+    labels = dataset.labels[rows[turned]]  # (P, 2)
+    alike = (labels[:, 0] == labels[:, 1]) | (labels < 0).any(1)
+    turned, scores = turned[alike], scores[alike]
+    pairs, best = merge_pairs([*found, (turned, scores)])
+    known = component_labels(merge_pairs(found)[0], len(rows))
+    return pairs, best, turned[known[turned[:, 0]] != known[turned[:, 1]]]
+
+
+def _turned_note(turned: NDArray[np.int64], total: int) -> str | None:
+    """A sentence, if so many images are turned copies that the data was augmented before."""
+    copies = len(np.unique(turned)) - len(np.unique(component_labels(turned, total)[turned]))
+    if copies < _TURNED_SHARE * total:
+        return None
+    return (
+        f"{copies:,} of {count(total, 'image')} are mirrored or turned copies of others: the data "
+        "was probably augmented before. Where no split is given, all copies stay in one."
+    )
 
 
 def _similar_by_features(
@@ -113,12 +139,17 @@ def _add_findings(cluster: Rows, columns: dict[str, list[Any]], findings: Findin
         return SPLIT_PRIORITY[split[row]], -area, path[row]
 
     members = sorted(cluster.tolist(), key=rank)
-    first = members[0]
-    labels = sorted({label[row] for row in members} - {None})
+    first_of: dict[str | None, int] = {}
     for row in members:
-        if len(labels) > 1:
-            shown = ", ".join(labels)
-            findings.add(row, "near_label_conflict", f"same picture under other labels ({shown})")
+        first_of.setdefault(label[row], row)
+    for row in members:
+        other = next((n for n in first_of if None not in (n, label[row]) and n != label[row]), None)
+        if other is not None:
+            twin = path[first_of[other]]
+            findings.add(row, "near_label_conflict", f"looks like {twin} with label {other!r}")
+        # An image without a label may be a copy of any of them.
+        same = [first_of[n] for n in first_of if label[row] is None or n in (None, label[row])]
+        first = min(same, key=rank)
         if row == first:
             continue
         columns["duplicate_of"][row] = path[first]
@@ -128,28 +159,11 @@ def _add_findings(cluster: Rows, columns: dict[str, list[Any]], findings: Findin
         findings.add(row, "near_duplicate", f"same picture as {path[first]}")
 
 
-def _report(findings: Findings, context: Context) -> None:
-    leaks, conflicts = findings.found["near_leak"], findings.found["near_label_conflict"]
-    if leaks:
-        gone = ", left out" if findings.dropped["near_leak"] else ""
-        context.progress.info(
-            f"clean: {count(leaks, 'near-duplicate')} of an image in another split (leak){gone}"
-        )
-    if conflicts:
-        context.progress.info(
-            f"clean: {count(conflicts, 'near-duplicate has', 'near-duplicates have')} "
-            "different labels"
-        )
-    others = findings.found["near_duplicate"] - leaks
-    if others:
-        context.progress.info(f"clean: {count(others, 'near-duplicate')} found")
-
-
 CHECK = Check(
     near_duplicates,
     flags=(
-        Flag("near_leak", severity=1, worst_by="near_duplicate", suggests_drop=True),
-        Flag("near_label_conflict", severity=3, worst_by="near_duplicate"),
+        Flag("near_leak", severity=2, worst_by="near_duplicate", suggests_drop=True),
+        Flag("near_label_conflict", severity=4, worst_by="near_duplicate"),
         Flag("near_duplicate", worst_by="near_duplicate", suggests_drop=True),
     ),
     writes=("keep", "reasons", "flags", "duplicate_of", "cluster", "near_duplicate"),

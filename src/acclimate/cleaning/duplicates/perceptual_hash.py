@@ -72,7 +72,7 @@ def hashes(pictures: Thumbnails | Array) -> Hashes:
     Returns:
         uint64, (N,): the first frequency is the highest bit.
     """
-    return _signs(pictures, _LOW)
+    return hash_bits(cosine_transform(pictures))
 
 
 def detail_hashes(pictures: Thumbnails | Array) -> Hashes:
@@ -87,11 +87,35 @@ def detail_hashes(pictures: Thumbnails | Array) -> Hashes:
     Returns:
         uint64, (N,): the first frequency is the highest bit.
     """
-    return _signs(pictures, _HIGHER)
+    return _signs(cosine_transform(pictures), _HIGHER)
 
 
-def _signs(pictures: Thumbnails | Array, which: slice) -> Hashes:
-    frequencies = _COSINES @ pictures.astype(np.float32) @ _COSINES.T
+def cosine_transform(pictures: Thumbnails | Array) -> Array:
+    """The cosine transform of thumbnails.
+
+    Args:
+        pictures: uint8 or float32, (N, 16, 16).
+
+    Returns:
+        float32, (N, 16, 16): the mean first; vertical frequencies are the second dimension.
+    """
+    frequencies: Array = _COSINES @ pictures.astype(np.float32) @ _COSINES.T
+    return frequencies
+
+
+def hash_bits(frequencies: Array) -> Hashes:
+    """Perceptual hashes of thumbnails that are transformed already.
+
+    Args:
+        frequencies: float32, (N, 16, 16).
+
+    Returns:
+        uint64, (N,): the first frequency is the highest bit.
+    """
+    return _signs(frequencies, _LOW)
+
+
+def _signs(frequencies: Array, which: slice) -> Hashes:
     bits = np.packbits(frequencies[:, _ROWS[which], _COLUMNS[which]] > 0, axis=1)
     return np.ascontiguousarray(bits).view(">u8").astype(np.uint64).ravel()
 
@@ -106,12 +130,20 @@ def correlations(a: Thumbnails | Array, b: Thumbnails | Array) -> Array:
     Returns:
         float32, (P,), in [-1, 1]; 0 if one of them is flat.
     """
-    first, second = _standardized(a), _standardized(b)
+    first, second = standardized(a), standardized(b)
     found: Array = np.einsum("pi,pi->p", first, second)
     return found
 
 
-def _standardized(thumbnails: Thumbnails | Array) -> Array:
+def standardized(thumbnails: Thumbnails | Array) -> Array:
+    """Thumbnails without their mean, of length 1, whose products are correlations.
+
+    Args:
+        thumbnails: uint8 or float32, (N, 16, 16).
+
+    Returns:
+        float32, (N, 256); zeros for a flat one.
+    """
     flat = thumbnails.reshape(len(thumbnails), S * S).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -139,7 +171,7 @@ def registered_correlations(a: Thumbnails, b: Thumbnails, windows: NDArray[np.in
     Returns:
         float32, (P,), in [0, 1]: the correlation of b with the best crop of a; 0 if one is flat.
     """
-    frequencies = _COSINES @ a.astype(np.float32) @ _COSINES.T
+    frequencies = cosine_transform(a)
     target = b.astype(np.float32)
     start = np.asarray(CROP_WINDOWS)[windows]
     edges = start.reshape(len(a), 4).copy()  # top, bottom, left, right

@@ -1,7 +1,6 @@
 """All pairs of near-duplicate thumbnails, found by an index of perceptual hashes."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,6 @@ from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Rows
 from acclimate.data.images.hash_index import Hashes, HashIndex
 
-Transform = Callable[[Thumbnails], Thumbnails]
-
-MIRRORS: tuple[Transform, ...] = (lambda t: t[:, :, ::-1],)
-ROTATIONS: tuple[Transform, ...] = (
-    lambda t: np.rot90(t, 1, (1, 2)),
-    lambda t: np.rot90(t, 2, (1, 2)),
-    lambda t: np.rot90(t, 3, (1, 2)),
-)
 ScoredPairs = tuple[NDArray[np.int64], NDArray[np.float32]]
 """(n, 2) pairs, the lower row first, and (n,) correlations."""
 
@@ -40,7 +31,7 @@ threshold allows after it."""
 _MOST_PAIRS = 32
 """Candidates per image: those with the closest hashes."""
 _SAMPLE = 20_000
-_CORRELATION_BLOCK = 512
+CORRELATION_BLOCK = 512
 """Pairs at a time, so that they fit the processor's cache."""
 _MAX_THRESHOLD = 0.9985
 """A copy that is saved again as JPEG of quality 30 has a higher correlation."""
@@ -68,10 +59,24 @@ def near_duplicate_threshold(thumbnails: Thumbnails, min_score: float, seed: int
     found = np.concatenate(
         [
             correlations(thumbnails[a[block]], thumbnails[b[block]])
-            for block in blocks(len(a), _CORRELATION_BLOCK)
+            for block in blocks(len(a), CORRELATION_BLOCK)
         ]
     )
-    thousandth = correlation_quantile(found, len(thumbnails), 3.09)
+    return raised_threshold(found, len(thumbnails), min_score)
+
+
+def raised_threshold(correlations: NDArray[np.float32], count: int, min_score: float) -> float:
+    """The threshold for images whose random pairs have these correlations.
+
+    Args:
+        correlations: float32, (P,).
+        count: The number of images.
+        min_score: The lowest threshold.
+
+    Returns:
+        In [min_score, 0.9985], or `min_score` if that is more.
+    """
+    thousandth = correlation_quantile(correlations, count, 3.09)
     required = 1 - 0.33 * float((1 - thousandth) ** 1.5)
     return max(min_score, min(required, _MAX_THRESHOLD))
 
@@ -113,9 +118,7 @@ def correlation_quantile(correlations: NDArray[np.float32], count: int, deviatio
     return math.tanh(math.atanh(quantile) * deviations / its_deviations)
 
 
-def near_duplicate_pairs(
-    thumbnails: Thumbnails, min_score: float, transforms: tuple[Transform, ...] = ()
-) -> ScoredPairs:
+def near_duplicate_pairs(thumbnails: Thumbnails, min_score: float) -> ScoredPairs:
     """Finds pairs of near-duplicate thumbnails.
 
     Copies of whole images are found first. Crops are then searched for among one image of each set
@@ -124,34 +127,31 @@ def near_duplicate_pairs(
     Args:
         thumbnails: uint8, (N, 16, 16).
         min_score: The lowest correlation, in [0, 1].
-        transforms: Mirrorings and rotations to search for.
 
     Returns:
         int64, (P, 2) pairs of rows, the lower first; float32, (P,) correlations.
     """
     own_hashes = hashes(thumbnails)
     index = HashIndex(own_hashes)
-    kept = [_matching_pairs(index, thumbnails, thumbnails, 0, min_score)]
-    for transform in transforms:
-        transformed = np.ascontiguousarray(transform(thumbnails))
-        kept.append(_matching_pairs(index, thumbnails, transformed, 0, min_score))
-    representatives = np.unique(
-        component_labels(np.concatenate([pairs for pairs, _ in kept]), len(thumbnails))
-    )
+    kept = [_matching_pairs(index, thumbnails, 0, min_score)]
+    representatives = np.unique(component_labels(kept[0][0], len(thumbnails)))
     some = thumbnails[representatives]
     index = HashIndex(own_hashes[representatives])
     for window in range(1, len(CROP_WINDOWS)):
-        pairs, scores = _matching_pairs(index, some, some, window, min_score)
+        pairs, scores = _matching_pairs(index, some, window, min_score)
         kept.append((representatives[pairs], scores))
     return merge_pairs(kept)
 
 
 def _matching_pairs(
-    index: HashIndex, thumbnails: Thumbnails, queries: Thumbnails, window: int, min_score: float
+    index: HashIndex, thumbnails: Thumbnails, window: int, min_score: float
 ) -> ScoredPairs:
-    """Pairs of a query and a thumbnail that matches its crop."""
-    crops = crop_thumbnails(queries, window)
-    pairs = _candidates(index, hashes(crops), window)
+    """Pairs of a thumbnail and another one that matches its crop."""
+    crops = crop_thumbnails(thumbnails, window)
+    flipped_bits, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
+    pairs = candidates(
+        index, hashes(crops), np.arange(len(crops)), flipped_bits=flipped_bits, radius=radius
+    )
     kept: list[ScoredPairs] = [(np.empty((0, 2), np.int64), np.empty(0, np.float32))]
     for block in blocks(len(pairs), _BLOCK):
         some = pairs[block]
@@ -162,7 +162,7 @@ def _matching_pairs(
         pair = some[to_register]
         starts = np.full(len(pair), window)
         score[to_register] = registered_correlations(
-            queries[pair[:, 0]], thumbnails[pair[:, 1]], starts
+            thumbnails[pair[:, 0]], thumbnails[pair[:, 1]], starts
         )
         kept.append((np.sort(some[score >= min_score], axis=1), score[score >= min_score]))
     return np.concatenate([p for p, _ in kept]), np.concatenate([s for _, s in kept])
@@ -171,23 +171,36 @@ def _matching_pairs(
 _BLOCK = 4096
 
 
-def _candidates(index: HashIndex, query_hashes: Hashes, window: int) -> NDArray[np.int64]:
-    """(n, 2): a query and another row with a close hash, each once, the closest of each query."""
-    count = len(query_hashes)
-    flipped_bits, radius = (2, _RADIUS) if window == 0 else (1, _CROP_RADIUS)
+def candidates(
+    index: HashIndex, query_hashes: Hashes, rows: Rows, *, flipped_bits: int, radius: int
+) -> NDArray[np.int64]:
+    """Finds the closest hashes of each query.
+
+    Args:
+        index: The hashes of all rows.
+        query_hashes: uint64, (M,).
+        rows: int64, (M,): the row that each query comes from.
+        flipped_bits: As for the index.
+        radius: The largest Hamming distance.
+
+    Returns:
+        int64, (n, 2): the row of a query, and another row with a close hash, each once.
+    """
+    size = len(index.hashes)
     kept = [np.empty((0, 2), np.int64)]
     # In blocks: if all images look alike, each query has a thousand candidates at first.
-    for block in blocks(count, _QUERIES):
+    for block in blocks(len(query_hashes), _QUERIES):
         some = query_hashes[block]
         codes = [np.empty(0, np.int64)]
         for pairs in index.search(some, flipped_bits=flipped_bits, radius=radius):
             query = pairs[:, 0] + block.start
-            other = query != pairs[:, 1]
-            codes.append(np.unique(query[other] * count + pairs[other, 1]))
+            other = rows[query] != pairs[:, 1]
+            codes.append(np.unique(query[other] * size + pairs[other, 1]))
         code = np.unique(np.concatenate(codes))
-        pairs = np.stack([code // count, code % count], axis=1)
+        pairs = np.stack([code // size, code % size], axis=1)
         hamming = np.bitwise_count(query_hashes[pairs[:, 0]] ^ index.hashes[pairs[:, 1]])
-        kept.append(_nearest_candidates(pairs, hamming))
+        nearest = _nearest_candidates(pairs, hamming)
+        kept.append(np.stack([rows[nearest[:, 0]], nearest[:, 1]], axis=1))
     return np.concatenate(kept)
 
 

@@ -11,6 +11,7 @@ from acclimate.data.settings import Source
 from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES, is_archive, unpack
 from acclimate.data.sources.fix_list import apply_fixes
 from acclimate.data.sources.folders import list_folder
+from acclimate.data.sources.group_from import with_groups
 from acclimate.data.sources.imagefolder import find_metadata, list_imagefolder
 from acclimate.data.sources.lists import list_csv, list_parquet
 from acclimate.data.sources.row import Row
@@ -45,6 +46,8 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
             where=location,
             hint="Put them into one folder per class: photos/<class>/*.jpg.",
         )
+    if source.group_from is not None:
+        rows = with_groups(rows, source.group_from, location, notes)
     tables = [_table(rows, root, HOME)]
     labels = {row.label for row in rows if row.label is not None}
     present = {row.domain for row in rows}
