@@ -95,6 +95,14 @@ def test_names_without_a_series_give_none(kind):
     assert find_series(made(PLAIN[kind]), 0) is None
 
 
+def test_a_name_that_counts_in_one_class_only_is_no_series_of_all():
+    def name(label, number, shot):
+        scene = f"{number:03}" if label == "ant" else f"05{CLASSES.index(label)}"
+        return f"{label}/{scene}_{number * 10 + shot:04}_x.jpg"
+
+    assert find_series(made(name), 0) is None
+
+
 def test_what_the_splits_share_is_said_with_the_setting_that_keeps_it_together():
     dataset = made(NAMES["track_frame"])
     series = find_series(dataset, 0)

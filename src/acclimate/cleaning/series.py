@@ -33,7 +33,7 @@ _ANCHORS = 4000
 _TRIES = 8
 _ALIKE = 0.7
 """Share of images that look more like another one of their series than like one of another series.
-Names that mean nothing have 0.5."""
+Names that mean nothing had 0.43 to 0.57 on six sets."""
 _LEAST_COVERED, _LEAST_SERIES = 0.5, 5
 """Share of the images that must be in series of at least two, and the number of series."""
 
@@ -211,6 +211,9 @@ def _evidence(keys: Keys, looks: _Looks, *, across_labels: bool = False) -> floa
         )
         other = np.where(fits, drawn, other)
     known = (own >= 0) & (other >= 0)
+    # A name that all images of a class share says nothing: no other series is there to compare.
+    if known.mean() * in_series.mean() < _LEAST_COVERED:
+        return 0.0
     return _share(looks, anchors[known], own[known], other[known], keys)
 
 
