@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from acclimate.cleaning.clean import clean
 from acclimate.data.export.copy_images import _class_folders, copy_images
+from acclimate.data.export.strip_metadata import kind_of, without_metadata
 from acclimate.data.images.decode import read_image
 from acclimate.data.sources.read import read
 from acclimate.errors import OutputError, UnreadableImage
@@ -84,6 +85,79 @@ def test_a_lossless_copy_has_the_very_pixels_that_training_sees(dataset, tmp_pat
     before = sorted(read_image(dataset.path(r)).tobytes() for r in dataset.rows())
     after = sorted(read_image(p).tobytes() for p in (tmp_path / "copy").rglob("*.png"))
     assert before == after
+
+
+def uploads(folder):
+    """One class of files of many kinds, each with metadata, one of them turned by EXIF."""
+    exif, turned = Image.Exif(), Image.Exif()
+    exif[0x010E] = turned[0x010E] = "SECRET-DESCRIPTION"
+    turned[0x0112] = 6
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "SECRET-TEXT")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    paint(folder / "0.jpg", 0, exif=exif, icc_profile=profile, comment=b"SECRET")
+    paint(folder / "1.jpeg", 1, exif=exif, progressive=True, quality=60)
+    paint(folder / "2.jpg", 2, exif=turned, quality=60, icc_profile=profile)
+    paint(folder / "3.png", 3, exif=exif, pnginfo=text)
+    paint(folder / "4.webp", 4, exif=exif, xmp=b"SECRET-XMP")
+    paint(folder / "5.webp", 5, exif=exif, lossless=True)
+    paint(folder / "6.webp", 6, exif=turned, lossless=True)
+    paint(folder / "7.bmp", 7)
+    paint(folder / "8.mpo", 8, format="MPO", save_all=True, append_images=[Image.new("L", (9, 9))])
+    (folder / "8.mpo").rename(folder / "8.jpg")
+    paint(folder / "9.jpg", 9, format="PNG")
+    ring = Image.new("RGBA", (48, 32), (255, 255, 255, 0))
+    ring.paste((250, 250, 250, 255), (9, 9, 30, 20))
+    ring.save(folder / "icon.png")
+    samples = np.random.default_rng(0).integers(0, 65_536, (32, 48), dtype=np.uint16)
+    Image.fromarray(samples).save(folder / "scan.png")
+    return folder
+
+
+def test_files_that_need_nothing_keep_their_kind_and_their_pixels_bit_by_bit(tmp_path):
+    dataset = clean(read(uploads(tmp_path / "a")))
+    assert copy_images(dataset, tmp_path / "copy") == 12
+    copies = {p.stem: p for p in (tmp_path / "copy").rglob("*.*") if p.suffix != ".csv"}
+    opened = {stem: Image.open(path) for stem, path in copies.items()}
+    kinds = {stem: image.format for stem, image in opened.items()}
+    assert kinds == {
+        **dict.fromkeys(["0", "1", "2", "8"], "JPEG"),
+        **dict.fromkeys(["3", "7", "9", "icon", "scan"], "PNG"),
+        **dict.fromkeys(["4", "5", "6"], "WEBP"),
+    }
+    assert {s: p.suffix for s, p in copies.items()} == {
+        stem: {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}[kind] for stem, kind in kinds.items()
+    }
+    for path in dataset.root.iterdir():
+        copy = copies[path.stem]
+        assert b"SECRET" not in copy.read_bytes()
+        assert not opened[path.stem].getexif()
+        before, after = (np.asarray(read_image(p), int) for p in (path, copy))
+        assert np.abs(before - after).max() <= (16 if path.stem == "2" else 0), path.name
+        if path.suffix != ".bmp":
+            assert copy.stat().st_size <= 1.1 * path.stat().st_size, path.name
+    assert opened["0"].info["icc_profile"] == opened["2"].info["icc_profile"]
+    assert (opened["icon"].mode, opened["scan"].mode) == ("RGBA", "I;16")
+    for image in opened.values():
+        image.close()
+
+
+def test_a_copy_of_a_copy_is_the_same_file(tmp_path):
+    copy_images(clean(read(uploads(tmp_path / "a"))), tmp_path / "copy")
+    for path in (tmp_path / "copy").rglob("*.*"):
+        if kind_of(path.read_bytes()):
+            assert without_metadata(path.read_bytes()) == path.read_bytes()
+
+
+def test_an_image_of_four_inks_becomes_rgb(tmp_path):
+    paint(tmp_path / "a" / "0.jpg", 0)
+    with Image.open(tmp_path / "a" / "0.jpg") as image:
+        image.convert("CMYK").save(tmp_path / "a" / "0.jpg", quality=90)
+    copy_images(clean(read(tmp_path / "a")), tmp_path / "copy")
+    (twin,) = (tmp_path / "copy").rglob("0.jpg")
+    with Image.open(twin) as image:
+        assert image.mode == "RGB"
+    assert twin.stat().st_size <= 2 * (tmp_path / "a" / "0.jpg").stat().st_size
 
 
 def test_a_jpeg_copy_looks_the_same(dataset, tmp_path):

@@ -14,27 +14,23 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from acclimate.context import Context
 from acclimate.cpu import usable_cores
 from acclimate.data.blocks import blocks
 from acclimate.data.dataset import Dataset
 from acclimate.data.export.archive_writer import AddFile, new_archive
+from acclimate.data.export.copied_image import copied_image, copied_suffix
 from acclimate.data.export.csv_writer import LIST_DELIMITERS, write_csv
-from acclimate.data.images.decode import read_image
+from acclimate.data.images.samples import BITS, PixelRules
 from acclimate.data.settings import Decoding
 from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES
 from acclimate.errors import OutputError
 from acclimate.files import atomic_folder, claim
 
 _HERE = Context()
-_JPEG_QUALITY = 95
-"""JPEG quality, without chroma subsampling: no visible loss, at twice the usual file size."""
 _IMAGES_PER_CORE = 16
 """Images per core that are encoded before they are written."""
 _DEFAULT = Decoding()
-_JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +49,11 @@ def copy_images(
     limits: Decoding = _DEFAULT,
     context: Context = _HERE,
 ) -> int:
-    """Writes the kept images as upright RGB, without EXIF, GPS, thumbnails or color profiles.
+    """Writes the kept images without EXIF, GPS, previews and other metadata.
 
-    JPEGs become JPEGs of quality 95, all others PNG. The original files are not changed. Other
-    test domains are not copied.
+    JPEG, PNG and WebP files keep their format, and their very pixels if they are upright; others
+    become PNG, and AVIF and HEIC become JPEG. The original files are not changed. Other test
+    domains are not copied.
 
     Args:
         dataset: Cleaned.
@@ -94,7 +91,7 @@ def copy_images(
         written = _new_folder(place)
     images = list(_output_images(dataset, lossless=lossless))
     with written as add, context.progress.task("copy", len(images)) as task:
-        for image_out, content in _contents(dataset, images, limits):
+        for image_out, content in _contents(dataset, images, limits, lossless=lossless):
             add(image_out.name, content)
             task.advance()
         add("metadata.csv", _metadata(dataset, images).encode())
@@ -131,12 +128,14 @@ def _new_folder(folder: Path) -> Iterator[AddFile]:
 
 
 def _contents(
-    dataset: Dataset, images: list[_OutputImage], limits: Decoding
+    dataset: Dataset, images: list[_OutputImage], limits: Decoding, *, lossless: bool
 ) -> Iterator[tuple[_OutputImage, bytes]]:
     """The encoded images in their order; a few at a time, since they are large."""
+    rules = PixelRules(bits=dataset.bits or BITS)
 
     def content(image_out: _OutputImage) -> bytes:
-        return _reencoded(read_image(dataset.path(image_out.row), limits=limits), image_out.name)
+        path = dataset.path(image_out.row)
+        return copied_image(path, lossless=lossless, limits=limits, rules=rules)
 
     cores = usable_cores()
     with ThreadPoolExecutor(cores, "copy") as pool:
@@ -152,7 +151,7 @@ def _output_images(dataset: Dataset, *, lossless: bool) -> Iterator[_OutputImage
         path, label, split = (columns[name][row] for name in ("path", "label", "split"))
         place = f"{split or 'unassigned'}/{folders[label]}" if label is not None else "unlabelled"
         source = Path(path)
-        suffix = ".jpg" if source.suffix.lower() in _JPEG and not lossless else ".png"
+        suffix = copied_suffix(dataset.path(row), lossless=lossless)
         yield _OutputImage(row, _unique_name(f"{place}/{_safe_name(source.stem)}", suffix, used))
 
 
@@ -174,15 +173,6 @@ def _unique_name(stem: str, suffix: str, used: set[str]) -> str:
         name, number = f"{stem}-{number}{suffix}", number + 1
     used.add(name.casefold())
     return name
-
-
-def _reencoded(image: Image.Image, name: str) -> bytes:
-    buffer = io.BytesIO()
-    if name.endswith(".jpg"):
-        image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    else:
-        image.save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
 
 
 def _metadata(dataset: Dataset, images: list[_OutputImage]) -> str:
