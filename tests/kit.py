@@ -60,8 +60,10 @@ def export_once(folder: Path) -> None:
     """
     folder.mkdir(exist_ok=True)
 
-    def export(network, image_size, output):
-        key = hashlib.blake2b(repr((network, image_size, output)).encode(), digest_size=16)
+    def export(network, image_size, output, channels=3):
+        key = hashlib.blake2b(
+            repr((network, image_size, output, channels)).encode(), digest_size=16
+        )
         for module in network.modules():
             key.update(repr((type(module), module.training)).encode())
         for name, tensor in network.state_dict().items():
@@ -70,7 +72,7 @@ def export_once(folder: Path) -> None:
         place = folder / key.hexdigest()
         if place.exists():
             return place.read_bytes()
-        graph = export_network(network, image_size, output)
+        graph = export_network(network, image_size, output, channels)
         with suppress(OutputError):  # some tests run on a disk that is full
             write_atomic(place, graph)
         return graph

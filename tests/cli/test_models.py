@@ -192,8 +192,8 @@ def test_what_a_run_registered_is_the_model_it_left(workshop, shell):
     assert shown["bytes"] == str(figures["size_bytes"])
     (kept,) = (workshop.folder / "acclimate-store" / "models" / "photos").iterdir()
     assert {path.name for path in kept.iterdir()} == {
-        "curve.csv", "lineage.json", "model.json", "model.onnx", "recipe.json",
-        "signature.sigstore.json",
+        "curve.csv", "lineage.json", "model.json", "model.onnx", "preprocess.py", "recipe.json",
+        "signature.sigstore.json", "used_images.safetensors",
     }  # fmt: skip
     lineage = json.loads((kept / "lineage.json").read_text())
     assert [record["stage"] for record in lineage] == [

@@ -128,9 +128,11 @@ def test_quantize_gives_a_model_that_evaluate_reads(acclimate, workshop, dataset
 def test_export_writes_one_onnx_file_and_its_check(acclimate, workshop, dataset, tmp_path):
     done = acclimate("export", model(workshop, "distill"), dataset, "-o", "e.model")
     assert done.code == 0, done.err
-    assert "export: model.onnx agrees with PyTorch on 100.0% of 12 images" in done.lines[-1]
+    assert "export: model.onnx agrees with PyTorch on 100.0% of 12 images" in done.lines[-2]
+    assert "export: preprocess.py with plain ONNX Runtime gives the prob" in done.lines[-1]
     names = sorted(path.name for path in (tmp_path / "e.model").iterdir())
-    files = ["curve.csv", "model.json", "model.onnx", "model.safetensors", "statistics.safetensors"]
+    files = ["curve.csv", "model.json", "model.onnx", "model.safetensors", "preprocess.py"]
+    files += ["statistics.safetensors", "used_images.safetensors"]
     assert names == files
     figures = Classifier.load(tmp_path / "e.model").card.steps[-1].figures
     assert figures["same_predictions"] == 1

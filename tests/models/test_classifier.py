@@ -411,7 +411,8 @@ def test_a_module_of_the_users_own_without_its_code_or_a_graph_cannot_be_loaded(
 def test_a_quantized_model_is_its_graph_alone(tmp_path, exported):
     small = replace(exported, precision="int8", network=None)
     small.save(tmp_path / "model")
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["model.json", "model.onnx"]
+    names = sorted(p.name for p in (tmp_path / "model").iterdir())
+    assert names == ["model.json", "model.onnx", "preprocess.py"]
     again = Classifier.load(tmp_path / "model")
     assert (again.network, again.graph, again.digest) == (None, exported.graph, small.digest)
 

@@ -20,8 +20,9 @@ from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import read_image
 from acclimate.data.images.fast_resize import flip_horizontal
+from acclimate.data.images.samples import PixelRules
 from acclimate.data.images.threads import image_threads
-from acclimate.features.extract import load_backbone
+from acclimate.features.extract import in_range_of, load_backbone
 from acclimate.features.store import Features
 from acclimate.models.classifier import Classifier
 
@@ -70,6 +71,7 @@ class LabelProbe:
     def __init__(
         self, classifier: Classifier, dataset: Dataset, max_images: int, context: Context
     ) -> None:
+        classifier = in_range_of(dataset, classifier)
         self.context, self.contract = context, classifier.contract
         rng = np.random.default_rng(context.seed_for("augment", "images"))
         val = balanced_sample(dataset, dataset.rows("val"), max_images, rng)
@@ -79,9 +81,9 @@ class LabelProbe:
         self._fold = _stratified(self.labels, rng)
         self._infer = load_backbone(classifier, context)
         self._pool = image_threads("augment", usable_cores())
-        min_side = round(1.5 * self.contract.image_size)
+        min_side, rules = round(1.5 * self.contract.image_size), self.contract.rules
         paths = [dataset.path(int(row)) for row in rows]
-        self.images = list(self._pool.map(lambda path: _small(path, min_side), paths))
+        self.images = list(self._pool.map(lambda path: _small(path, min_side, rules), paths))
 
     def close(self) -> None:
         """Ends the threads that augment images."""
@@ -203,9 +205,9 @@ def _train_rows(dataset: Dataset, number: int, rng: np.random.Generator) -> NDAr
     return balanced_sample(dataset, train, number, rng) if number > 0 else train[:0]
 
 
-def _small(path: Path, min_side: int) -> Image.Image:
+def _small(path: Path, min_side: int, rules: PixelRules) -> Image.Image:
     """An image no larger than crops need, since hundreds of them are in memory at once."""
-    image = read_image(path, min_side=min_side)
+    image = read_image(path, min_side=min_side, rules=rules)
     factor = min_side / min(image.size)
     if factor >= 1:
         return image

@@ -1,6 +1,7 @@
 """The prune stage: removes channels, then recovers accuracy by distillation."""
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -163,14 +164,13 @@ def _remove_channels(
 ) -> None:
     """Removes channels from the network, in place."""
     importance = IMPORTANCES[settings.importance](network, classifier.contract, dataset, rows)
-    size = classifier.contract.image_size
     with warnings.catch_warnings():
         # Torch-Pruning guesses how bare parameters (the layer scale of ConvNeXt) are pruned. The
         # guess is checked below: the network must be the same when rebuilt from its shapes.
         warnings.filterwarnings("ignore", "Unwrapped parameters detected")
         pruner = tp.pruner.MetaPruner(
             network,
-            torch.zeros(1, 3, size, size),
+            torch.zeros(1, *classifier.contract.input_shape),
             importance=importance,
             global_pruning=True,
             pruning_ratio=settings.ratio,
@@ -194,7 +194,8 @@ def _check_rebuilt(network: nn.Module, classifier: Classifier) -> None:
     counts, here = counts_beyond_shapes(network), Path(classifier.name)
     size = classifier.contract.image_size
     again = build(classifier.architecture, len(classifier.classes), weights, counts, here, size)
-    example = torch.linspace(-1, 1, 3 * size * size).view(1, 3, size, size)
+    shape = classifier.contract.input_shape
+    example = torch.linspace(-1, 1, math.prod(shape)).view(1, *shape)
     with torch.inference_mode():
         same = torch.allclose(again(example), network(example), atol=1e-4)
     if not same:

@@ -77,6 +77,8 @@ class Dataset:
         root: The folder that paths are relative to.
         notes: Sentences for people: what was left out without becoming a row, such as junk folders,
             and what cleaning found about the data as a whole.
+        bits: Bits of the samples in 16-bit grey images, one number for all images; None if it was
+            not given and no image has 16 bits.
         archive: The archive that the images were unpacked from, for messages; not saved.
     """
 
@@ -84,6 +86,7 @@ class Dataset:
     classes: tuple[str, ...]
     root: Path
     notes: tuple[str, ...] = field(default=())
+    bits: int | None = None
     archive: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
@@ -128,6 +131,8 @@ class Dataset:
             if pa.types.is_dictionary(column.type):
                 column = column.cast(pa.string())
             parts.append(digest_bytes(repr(column.to_pylist()).encode()))
+        if self.bits is not None:
+            parts.append(digest_json({"bits": self.bits}))
         if decided := self._fix_flags():
             parts.append(digest_json(decided))
         return digest_json(parts)
@@ -241,6 +246,7 @@ class Dataset:
             b"acclimate.root": str(self.root.resolve()).encode(),
             b"acclimate.notes": json.dumps(self.notes, ensure_ascii=False).encode(),
             b"acclimate.digest": self.digest.encode(),
+            b"acclimate.bits": json.dumps(self.bits).encode(),
         }
         with writing_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,6 +294,7 @@ class Dataset:
                 classes=tuple(str(c) for c in json.loads(meta[b"acclimate.classes"])),
                 root=root if root.exists() else path.parent,
                 notes=tuple(str(n) for n in json.loads(meta[b"acclimate.notes"])),
+                bits=_bits(json.loads(meta.get(b"acclimate.bits", b"null"))),
             )
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise DataError(f"data set is damaged ({reason(error)}).", where=path) from error
@@ -296,6 +303,12 @@ class Dataset:
         values = self.table[column].cast(pa.string())
         found = pc.index_in(values, value_set=pa.array(list(names), pa.string()))
         return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _bits(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and 8 <= value <= 16):
+        return value
+    raise ValueError(f"bits must be from 8 to 16, not {value!r}")
 
 
 def _with_added_columns(table: pa.Table, written: int) -> pa.Table:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 
 from acclimate.context import CACHE_GB
 from acclimate.data.images.decode_limits import PlainDecodeLimits
-from acclimate.settings import Settings
+from acclimate.settings import Auto, Settings
 
 _LIMITS = PlainDecodeLimits()
 
@@ -46,6 +46,8 @@ class Source(Settings):
     """Disk space for decoded images, in GB. With 0, images are decoded again in each epoch."""
     max_unpacked_gb: PositiveFloat = 50.0
     """Largest size of an unpacked archive, in GB."""
+    bits: Annotated[int, Field(ge=8, le=16)] | Auto = "auto"
+    """Bits of samples in 16-bit grey images; auto is 8, 10, 12, 14 or 16, by the largest sample."""
 
 
 class Decoding(Settings):

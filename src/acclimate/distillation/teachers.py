@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.data.dataset import Rows
-from acclimate.data.images.contract import InputContract
+from acclimate.data.images.contract import GREY, InputContract
 from acclimate.errors import AcclimateError, DataError, ModelFileError, reason
 from acclimate.models.classifier import Classifier
 from acclimate.models.device import choose_device, on_device
@@ -150,13 +150,15 @@ class CachedTeachers:
 
 
 class _InputAdapter:
-    """Converts inputs from the size and normalization of one contract to those of another."""
+    """Converts inputs from the size, channels and normalization of one contract to another's."""
 
     def __init__(self, source: InputContract, target: InputContract, device: torch.device) -> None:
         self._size = target.image_size
         self._same_statistics = (source.mean, source.std) == (target.mean, target.std)
+        weights = torch.tensor(GREY, device=device).view(1, 3, 1, 1) / 65536
+        self._to_grey = weights if target.channels == 1 else None
         self._source, self._target = (
-            [torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (c.mean, c.std)]
+            [torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (c.mean, c.std)]
             for c in (source, target)
         )
 
@@ -166,7 +168,11 @@ class _InputAdapter:
             inputs = functional.interpolate(inputs, size, mode="bicubic", antialias=True)
         if self._same_statistics:
             return inputs
-        return (inputs * self._source[1] + self._source[0] - self._target[0]) / self._target[1]
+        pixels = inputs * self._source[1] + self._source[0]
+        if self._to_grey is not None and pixels.shape[1] == 3:
+            pixels = (pixels * self._to_grey).sum(1, keepdim=True)
+        # A grey image for a teacher of colors: broadcast to its three channels.
+        return (pixels - self._target[0]) / self._target[1]
 
 
 def _classifier_forward(
@@ -234,7 +240,7 @@ def _function_forward(
     function: TeacherFunction, contract: InputContract, classes: int, device: torch.device
 ) -> _TeacherForward:
     mean, std = (
-        torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (contract.mean, contract.std)
+        torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (contract.mean, contract.std)
     )
 
     def forward(inputs: torch.Tensor) -> TeacherOutput:

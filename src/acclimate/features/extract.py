@@ -1,6 +1,7 @@
 """Extracts features with the frozen backbone and caches them by image digest."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +77,12 @@ def extract_to_disk(
     Raises:
         ModelFileError: The network has no linear head, or cannot be exported.
     """
+    classifier = in_range_of(dataset, classifier)
     body = WithIntermediateFeatures(backbone(classifier.module())).eval()
     contract, size = classifier.contract, feature_size(classifier)
     folder = _folder(classifier, body, context)
     digests = dataset.table["digest"].take(rows).to_pylist()
-    store = FeatureStore(folder, size + intermediate_size(body, contract.image_size))
+    store = FeatureStore(folder, size + intermediate_size(body, *contract.input_shape[1::-1]))
     columns = None if intermediate else size
     if not store.missing(digests):
         return store.rows(digests, columns)
@@ -96,6 +98,23 @@ def extract_to_disk(
                 store.add(names, infer(batch.images))
                 task.advance(len(names))
     return store.rows(digests, columns)
+
+
+def in_range_of(dataset: Dataset, classifier: Classifier) -> Classifier:
+    """The classifier with the range of a data set's 16-bit images in its contract.
+
+    Args:
+        dataset: What the classifier will learn from.
+        classifier: Any classifier.
+
+    Returns:
+        A classifier without a graph, whose metadata would have the old contract; the same one if
+        nothing changes or there is only a graph.
+    """
+    if dataset.bits in (None, classifier.contract.bits) or classifier.network is None:
+        return classifier
+    contract = replace(classifier.contract, bits=dataset.bits)
+    return replace(classifier, contract=contract, graph=None)
 
 
 def load_backbone(classifier: Classifier, context: Context) -> Callable[[Pixels], Features]:
@@ -132,13 +151,14 @@ def _folder(classifier: Classifier, body: nn.Module, context: Context) -> Path:
 def _runner(
     classifier: Classifier, body: nn.Module, folder: Path, device: str, *, export: bool = True
 ) -> Callable[[Pixels], Features]:
-    size = classifier.contract.image_size
+    contract = classifier.contract
 
     def graph() -> bytes:
         path = folder / "backbone.onnx"
         if not path.exists():
-            write_atomic(path, export_network(on_cpu(body), size, "features"))
+            size, channels = contract.image_size, contract.channels
+            write_atomic(path, export_network(on_cpu(body), size, "features", channels))
         return path.read_bytes()
 
     chosen = choose_device(device)
-    return run_frozen(body, classifier.contract, chosen, graph if export else None)
+    return run_frozen(body, contract, chosen, graph if export else None)

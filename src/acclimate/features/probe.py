@@ -10,7 +10,7 @@ from torch import nn
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, balanced_sample
 from acclimate.errors import DataError
-from acclimate.features.extract import extract
+from acclimate.features.extract import extract, in_range_of
 from acclimate.features.fit_head import Examples, fit_head
 from acclimate.features.settings import Probe
 from acclimate.models.classifier import Classifier, StepRecord, plain
@@ -42,6 +42,7 @@ def probe(
         DataError: The data set has fewer than two classes, or a class without training images.
     """
     check_trainable(dataset)
+    classifier = in_range_of(dataset, classifier)
     rng = np.random.default_rng(context.seed_for("probe"))
     train, val = (
         balanced_sample(dataset, dataset.rows(split), settings.max_images, rng)

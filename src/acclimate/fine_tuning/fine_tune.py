@@ -185,7 +185,7 @@ def prepare(
     if settings.trainable != "all":
         context.progress.info(f"trainable: {trained}")
     if images.sizes:
-        check_sizes(network, images.sizes, start.name)
+        check_sizes(network, images.sizes, start.name, start.contract.channels)
         shown = ", ".join(f"{size} px" for size in images.sizes)
         context.progress.info(f"image sizes by epoch: {shown}")
     return Prepared(settings, network, trained)

@@ -8,7 +8,7 @@ import torch
 
 from acclimate.context import Context, process_count, process_rank
 from acclimate.data.dataset import Dataset
-from acclimate.features.extract import extract
+from acclimate.features.extract import extract, in_range_of
 from acclimate.features.fit_head import Examples, fit_head
 from acclimate.features.probe import probe
 from acclimate.models.classifier import Classifier, StepRecord
@@ -33,6 +33,7 @@ def with_fitted_head(
     Raises:
         ModelFileError: The network cannot have such a head.
     """
+    classifier = in_range_of(dataset, classifier)
     has = head_kind(classifier.module())
     if classifier.classes == dataset.classes and kind in ("auto", has):
         return classifier

@@ -14,6 +14,7 @@ from torch import nn
 
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
+from acclimate.data.images.standalone import PREPROCESS_FILE, preprocess_source
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.files import atomic_folder, digest_bytes, digest_json, read_record, write_record
 from acclimate.models.class_statistics import ClassStatistics
@@ -187,8 +188,8 @@ class Classifier:
     def save(self, folder: Path) -> None:
         """Writes the classifier to a folder.
 
-        The folder holds `model.json` and `model.safetensors`, and, if they exist, `model.onnx`,
-        `curve.csv`, `statistics.safetensors` and `used_images.safetensors`.
+        The folder holds `model.json` and `model.safetensors`, and, if they exist, `model.onnx`
+        with `preprocess.py`, `curve.csv`, `statistics.safetensors` and `used_images.safetensors`.
 
         Args:
             folder: The model folder; written completely before it is renamed into place.
@@ -208,6 +209,8 @@ class Classifier:
             counts = counts_beyond_shapes(self.network)
         if self.graph is not None:
             (folder / ONNX_FILE).write_bytes(self.graph)
+            source = preprocess_source(self.contract)
+            (folder / PREPROCESS_FILE).write_text(source, encoding="utf-8")
         record = {
             "architecture": self.architecture,
             "classes": self.classes,

@@ -62,18 +62,19 @@ def _pooled(output: object) -> list[torch.Tensor]:
     return [output.mean((1, 2) if last else (2, 3))]
 
 
-def intermediate_size(network: WithIntermediateFeatures, image_size: int) -> int:
+def intermediate_size(network: WithIntermediateFeatures, image_size: int, channels: int = 3) -> int:
     """The number of intermediate features.
 
     Args:
         network: In evaluation mode.
         image_size: px.
+        channels: 1 for grey images.
 
     Returns:
         M; 0 if no block's output can be averaged.
     """
     first = next(network.parameters(), None)  # a head on plain pixels has no layer before it
     device = None if first is None else first.device
-    example = torch.zeros(1, 3, image_size, image_size, device=device)
+    example = torch.zeros(1, channels, image_size, image_size, device=device)
     with torch.inference_mode():
         return sum(part.shape[1] for part in network.with_intermediate(example)[1])

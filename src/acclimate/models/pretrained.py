@@ -4,6 +4,7 @@ import copy
 import importlib
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from acclimate.data.images.contract import InputContract
+from acclimate.data.images.samples import DECODING
 from acclimate.errors import ModelFileError, near_names
 from acclimate.models.classifier import Card, Classifier, is_model_folder
 from acclimate.models.settings import Model
@@ -23,6 +25,7 @@ from acclimate.models.structure import (
     create,
     head,
     head_names,
+    input_channels,
     set_input_size,
     with_linear_head,
 )
@@ -71,10 +74,8 @@ def resized(model: Classifier, image_size: int) -> Classifier:
     contract = model.contract
     if image_size == contract.image_size:
         return model
-    changed = InputContract(
-        image_size, contract.mean, contract.std, contract.interpolation, contract.crop
-    )
-    probe = torch.zeros(1, 3, image_size, image_size)
+    changed = replace(contract, image_size=image_size)
+    probe = torch.zeros(1, *changed.input_shape)
     network = copy.deepcopy(model.module())
     try:
         set_input_size(network, image_size)
@@ -97,7 +98,8 @@ def wrap(
     """Wraps a PyTorch module of the user as a classifier. Fine-tuning replaces its head.
 
     Args:
-        network: Maps float32 (B, 3, S, S) to logits (B, C). It is copied.
+        network: Maps float32 (B, 3, S, S), or (B, 1, S, S) for grey images, to logits (B, C). It
+            is copied.
         contract: The input contract; optional for networks of timm, which carry their own.
         source: Origin of the weights, for the card.
 
@@ -111,7 +113,7 @@ def wrap(
     architecture = f"module:{type(network).__module__}.{type(network).__qualname__}"
     if "architecture" in config:
         architecture = f"timm:{config['architecture']}"
-        contract = contract or _contract(config)
+        contract = contract or _contract(network)
     if contract is None:
         raise ModelFileError(
             f"{type(network).__name__} has no input contract.",
@@ -119,7 +121,7 @@ def wrap(
             "interpolation='bicubic', crop=1.0).",
         )
     own = with_linear_head(copy.deepcopy(network)).eval()  # the user's module is not changed
-    check_head(own, contract.image_size)
+    check_head(own, contract.input_shape)
     classes = _numbered(head(own).out_features)
     return Classifier(architecture, own, classes, contract, Card(source, "unknown"))
 
@@ -194,10 +196,11 @@ def _timm(name: str) -> Classifier:
             hint="Check the connection, give a local file with --set model.weights=FILE, or use "
             "efficientnet-lite0, whose weights are installed with acclimate.",
         ) from error
-    check_head(network, _contract(config).image_size)
+    contract = _contract(network)
+    check_head(network, contract.input_shape)
     classes = _numbered(head(network).out_features)
     card = Card(f"timm {timm.__version__}: {plain}", str(config.get("license") or "unknown"))
-    return Classifier(name, network, classes, _contract(config), card)
+    return Classifier(name, network, classes, contract, card)
 
 
 def _downloaded(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -256,11 +259,11 @@ def _local_weights(name: str, path: Path) -> Classifier:
             f"the weights are not of {name}: they have no {layer}.weight with a row per class.",
             where=path,
         )
-    network = create(name, found.shape[0])
+    network = create(name, found.shape[0], weights)
     load_strictly(network, weights, path)
     classes = _numbered(found.shape[0])
-    contract = _contract(_config(network))
-    check_head(network, contract.image_size)
+    contract = _contract(network)
+    check_head(network, contract.input_shape)
     return Classifier(name, network, classes, contract, Card(f"local file {path.name}", "unknown"))
 
 
@@ -270,16 +273,21 @@ def _config(network: nn.Module) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _contract(config: dict[str, Any]) -> InputContract:
-    """The input contract in the configuration of a timm network."""
+def _contract(network: nn.Module) -> InputContract:
+    """The input contract of a timm network, for grey images if it has one channel."""
+    config = _config(network)
     try:
+        mean, std = config["mean"], config["std"]
+        if input_channels(network) == 1 < len(mean):  # as timm does with pretrained weights
+            mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
         return InputContract.from_record(
             {
                 "image_size": config["input_size"][-1],
-                "mean": config["mean"],
-                "std": config["std"],
+                "mean": mean,
+                "std": std,
                 "interpolation": config["interpolation"],
                 "crop": config["crop_pct"],
+                "decoding": DECODING,
             }
         )
     except KeyError as error:

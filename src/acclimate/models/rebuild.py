@@ -35,7 +35,7 @@ def build(
     Raises:
         ModelFileError: The name is unknown, or the weights do not fit.
     """
-    network = create(architecture, num_classes)
+    network = create(architecture, num_classes, weights)
     if image_size is not None:
         set_input_size(network, image_size)
     match_head(network, weights, num_classes)

@@ -13,7 +13,7 @@ from acclimate.context import Context
 from acclimate.cpu import usable_cores
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
-from acclimate.data.images.contract import InputContract, Pixels
+from acclimate.data.images.contract import GREY, InputContract, Pixels
 from acclimate.data.images.threads import one_thread
 from acclimate.errors import ModelFileError, reason
 from acclimate.models.classifier import Classifier
@@ -88,7 +88,7 @@ def open_session(graph: bytes, device: str = "auto") -> Infer:
         device: "auto", "cpu" or "cuda".
 
     Returns:
-        A function from float32 (B, 3, S, S) to the output.
+        A function from float32 (B, C, S, S) to the output.
 
     Raises:
         ModelFileError: ONNX Runtime cannot run the graph.
@@ -213,15 +213,16 @@ class Normalizer:
     """
 
     def __init__(self, contract: InputContract, device: torch.device) -> None:
-        self.device = device
+        self.device, self.channels = device, contract.channels
         mean, std = torch.tensor(contract.mean), torch.tensor(contract.std)
         self.scale = (1 / (255 * std)).to(device)
         self.shift = (-mean / std).to(device)
         self._rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, S, S, 3) to float32 (B, 3, S, S), channels last in memory."""
+        """uint8 (B, S, S, 3) to float32 (B, 3 or 1, S, S), channels last in memory."""
         count, height, width, _ = images.shape
+        channels = self.channels
         if width not in self._rows:
             # Repeated for a row of pixels: PyTorch's inner loops would be three numbers long, and
             # take five times as long.
@@ -229,9 +230,17 @@ class Normalizer:
         scale, shift = self._rows[width]
         moved = images.to(self.device, non_blocking=True)
         with one_thread():  # idle threads would spin afterwards and take cores from decoding
-            numbers = moved.reshape(count, height, width * 3).float()  # a copy
+            if channels == 1:
+                moved = _grey(moved)
+            numbers = moved.reshape(count, height, width * channels).float()  # a copy
             torch.addcmul(shift, numbers, scale, out=numbers)
-        return numbers.view(count, height, width, 3).permute(0, 3, 1, 2)
+        return numbers.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    """Luminance of RGB bytes, (B, S, S); the same numbers as in `InputContract.normalize`."""
+    red, green, blue = (images[..., i].int() * weight for i, weight in enumerate(GREY))
+    return (red + green + blue + 0x8000) >> 16
 
 
 RUNTIMES: dict[str, Callable[[Classifier, str], Run]] = {"torch": run_torch, "onnx": run_onnx}

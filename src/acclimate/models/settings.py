@@ -29,9 +29,9 @@ class Export(Settings):
     """Number of images to compare the ONNX file with PyTorch on."""
 
 
-Three = tuple[float, float, float]
-_IMAGENET_MEAN: Three = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Three = (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float] | tuple[float]
+_IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class OnnxFile(Settings):
@@ -41,10 +41,10 @@ class OnnxFile(Settings):
     """Class names in the order of the outputs; required."""
     image_size: ImageSize | Auto = "auto"
     """Side of the input in px; auto is the size in the file."""
-    mean: Three = _IMAGENET_MEAN
-    """Mean of each color, red first, for pixels in [0, 1]; the default is ImageNet's."""
-    std: Three = _IMAGENET_STD
-    """Standard deviation of each color, for pixels in [0, 1]; the default is ImageNet's."""
+    mean: Channels = _IMAGENET_MEAN
+    """Mean of each color, red first, or of grey, in [0, 1]; the default is ImageNet's."""
+    std: Channels = _IMAGENET_STD
+    """Standard deviation of each color, or of grey, in [0, 1]; the default is ImageNet's."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     """Interpolation for resizing images."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.875

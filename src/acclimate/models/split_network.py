@@ -30,7 +30,7 @@ class SplitNetwork:
     shape: tuple[int, ...]
 
 
-def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
+def split_network(network: nn.Module, image_size: int, channels: int = 3) -> SplitNetwork:
     """Splits a network in front of its first trainable weights.
 
     The prefix is everything that depends on frozen weights only. It is found by tracing with
@@ -40,6 +40,7 @@ def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
         network: On the CPU, with `requires_grad` off for frozen weights. Both parts share its
             layers.
         image_size: px.
+        channels: 1 for grey images.
 
     Returns:
         The two parts.
@@ -49,7 +50,7 @@ def split_network(network: nn.Module, image_size: int) -> SplitNetwork:
             a different graph in training than in evaluation, or several activations would cross.
     """
     graph = _traced(network)
-    example = torch.zeros(2, 3, image_size, image_size)
+    example = torch.zeros(2, channels, image_size, image_size)
     learning = _learning_nodes(network, graph)
     values = _values(network, graph, example)
     boundary = _smallest_boundary(network, graph, learning, values)

@@ -1,6 +1,7 @@
 """The structure of a network: its head, its blocks, and the shapes after pruning."""
 
 import copy
+import math
 from collections.abc import Mapping
 
 import timm
@@ -81,17 +82,18 @@ def with_linear_head(network: nn.Module) -> nn.Module:
     return network
 
 
-def check_head(network: nn.Module, image_size: int) -> None:
+def check_head(network: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Checks that a network computes its logits by one fully connected layer on features.
 
     Args:
         network: In evaluation mode.
-        image_size: px.
+        input_shape: Channels, height and width in px.
 
     Raises:
         ModelFileError: It cannot be run, or replacing its last layer would not replace its head.
     """
-    example = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
+    channels, image_size, _ = input_shape
+    example = torch.linspace(-1, 1, 2 * math.prod(input_shape)).view(2, *input_shape)
     layer = nn.Linear(head(network).in_features, 3)
     kind = type(network).__name__
     try:
@@ -103,7 +105,7 @@ def check_head(network: nn.Module, image_size: int) -> None:
             )
     except Exception as error:  # any error of the network's own code
         raise ModelFileError(
-            f"{kind} cannot be run on images of {image_size} px, float32 (2, 3, S, S) "
+            f"{kind} cannot be run on images of {image_size} px, float32 (2, {channels}, S, S) "
             f"({reason(error)})."
         ) from error
     if not fits:
@@ -180,12 +182,15 @@ def counts_beyond_shapes(network: nn.Module) -> dict[str, int]:
     }
 
 
-def create(architecture: str, num_classes: int) -> nn.Module:
+def create(
+    architecture: str, num_classes: int, weights: Mapping[str, torch.Tensor] | None = None
+) -> nn.Module:
     """Creates a timm architecture with random weights.
 
     Args:
         architecture: "timm:NAME".
         num_classes: Outputs of the head.
+        weights: Weights that it will get: their first layer says how many channels the input has.
 
     Returns:
         The network in evaluation mode.
@@ -201,9 +206,30 @@ def create(architecture: str, num_classes: int) -> nn.Module:
         )
     try:
         network = timm.create_model(name, pretrained=False, num_classes=num_classes)
+        channels = _channels_of(weights or {}, network)
+        if channels != input_channels(network):
+            network = timm.create_model(
+                name, pretrained=False, num_classes=num_classes, in_chans=channels
+            )
     except RuntimeError as error:
         raise ModelFileError(f"timm cannot build {name!r} ({reason(error)}).") from error
     return with_linear_head(network).eval()
+
+
+def input_channels(network: nn.Module) -> int:
+    """The channels of the images that a network takes: 3 unless its first convolution has 1."""
+    name = _first_convolution(network)
+    return 1 if name is not None and network.get_submodule(name).in_channels == 1 else 3
+
+
+def _channels_of(weights: Mapping[str, torch.Tensor], network: nn.Module) -> int:
+    first = weights.get(f"{_first_convolution(network)}.weight")
+    return 3 if first is None else 1 if first.ndim == 4 and first.shape[1] == 1 else 3
+
+
+def _first_convolution(network: nn.Module) -> str | None:
+    """The name of the first convolution; None if there is none."""
+    return next((n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)), None)
 
 
 def fit_to_shapes(

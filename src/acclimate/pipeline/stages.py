@@ -130,29 +130,29 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(
-            "clean", _clean, ("dataset",), "dataset", 5,
+            "clean", _clean, ("dataset",), "dataset", 6,
             "Check every image, leave out bad ones, and split the rest.",
             data="listing",
         ),
         Stage(
-            "inspect", _inspect, ("classifier", "dataset"), "dataset", 3,
+            "inspect", _inspect, ("classifier", "dataset"), "dataset", 4,
             "Flag probable label errors and outliers.",
         ),
         Stage(
-            "probe", _probe, ("classifier", "dataset"), "classifier", 2,
+            "probe", _probe, ("classifier", "dataset"), "classifier", 3,
             "Fit a linear head on frozen features, in seconds.",
         ),
         Stage(
-            "augment", _augment, ("classifier", "dataset"), "policy", 4,
+            "augment", _augment, ("classifier", "dataset"), "policy", 5,
             "Test which augmentations keep your labels true.",
         ),
         Stage(
-            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 7,
+            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 8,
             "Train all layers on your images.",
             searches=True, label_scores=lambda settings: settings.label_weights,
         ),
         Stage(
-            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 7,
+            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 8,
             "Train a smaller network on the outputs of a larger one.",
         ),
         Stage(
@@ -165,7 +165,7 @@ STAGES: dict[str, Stage] = {
             tests_augmentations=False,  # it seldom trains: the test would take longer than the rest
         ),
         Stage(
-            "export", _export, ("classifier", "dataset"), "classifier", 1,
+            "export", _export, ("classifier", "dataset"), "classifier", 2,
             "Write one ONNX file and check it against PyTorch.",
         ),
         Stage(

@@ -97,8 +97,8 @@ def _some_images(dataset: Dataset, contract: InputContract) -> list[Image.Image]
         if not len(members) or len(found) == _ORIGINALS:
             continue
         try:
-            place = dataset.path(int(members[0]))
-            found.append(read_image(place, min_side=round(1.5 * contract.image_size)))
+            place, side = dataset.path(int(members[0])), round(1.5 * contract.image_size)
+            found.append(read_image(place, min_side=side, rules=contract.rules))
         except UnreadableImage:
             continue
     return found

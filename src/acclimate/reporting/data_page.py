@@ -142,7 +142,7 @@ def _thumbnails(
     for row in rows:
         if len(found) == most:
             break
-        image = thumbnail(dataset.path(row))
+        image = thumbnail(dataset.path(row), dataset.bits)
         if image is not None:
             label = columns["label"][row]
             title = label if label is not None else "no label"

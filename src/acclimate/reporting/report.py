@@ -118,7 +118,7 @@ def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKE
     paths = evaluation.table["path"].take(evaluation.counted_rows("home")).to_pylist()
     found = []
     for index in worst.tolist():
-        image = thumbnail(dataset.root / paths[index])
+        image = thumbnail(dataset.root / paths[index], dataset.bits)
         if image is not None:
             found.append(
                 Mistake(

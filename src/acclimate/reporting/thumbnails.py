@@ -7,16 +7,25 @@ from pathlib import Path
 from PIL import Image
 
 from acclimate.data.images.decode import read_image
+from acclimate.data.images.samples import BITS, PixelRules
 from acclimate.errors import UnreadableImage
 
 SIDE = 96
 """px of the longer side: about 3 kB each, so a page with hundreds stays near a megabyte."""
 
 
-def thumbnail(path: Path) -> str | None:
-    """A small JPEG as a data URI; None if the file no longer exists or cannot be read."""
+def thumbnail(path: Path, bits: int | None = None) -> str | None:
+    """A small JPEG as a data URI; None if the file no longer exists or cannot be read.
+
+    Args:
+        path: The image.
+        bits: Bits of the samples in 16-bit grey images; None for 16.
+
+    Returns:
+        A data URI.
+    """
     try:
-        image = read_image(path, min_side=SIDE)
+        image = read_image(path, min_side=SIDE, rules=PixelRules(bits=bits or BITS))
     except UnreadableImage:
         return None
     return data_uri(image)

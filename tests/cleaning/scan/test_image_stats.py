@@ -72,7 +72,7 @@ def test_a_jpeg_with_other_metadata_is_the_same_picture(seen, tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_jpeg_of_other_content_is_another_picture(data):
-    from acclimate.data.images.decode import _jpeg_pixels
+    from acclimate.data.images.preview import _jpeg_pixels
 
     stream = io.BytesIO()
     scene(width=40, height=30).save(stream, "JPEG")

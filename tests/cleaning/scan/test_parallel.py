@@ -109,8 +109,7 @@ def test_no_process_outlives_a_look_that_is_given_up(files, many):
 def test_a_process_ends_when_its_parent_is_killed(files, many):
     code = (
         "import sys, time; from pathlib import Path; from acclimate.cleaning.scan import parallel;"
-        "from acclimate.data.settings import Decoding;"
-        "children = parallel._Workers(1, Decoding(), True);"
+        "children = parallel._Workers(1, [80.0, 128, True, 16]);"
         "print(children._all[0].pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -1,3 +1,4 @@
+import base64
 import io
 import os
 import re
@@ -13,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from acclimate.data.images.decode import FORMATS, IMAGE_SUFFIXES, decode, decode_preview, read_image
+from acclimate.data.images.decode import FORMATS, IMAGE_SUFFIXES, decode, read_image
+from acclimate.data.images.preview import decode_preview
+from acclimate.data.images.samples import PixelRules
 from acclimate.data.settings import Decoding
 from acclimate.errors import UnreadableImage
 
@@ -152,14 +155,50 @@ def test_every_format_is_among_the_kinds():
     seen = {
         Image.open(io.BytesIO(make())).format for name, (make, _) in KINDS.items() if name != "AVIF"
     }
-    assert seen | {"AVIF"} == {*FORMATS, "MPO"}
+    assert seen | {"AVIF", "HEIF"} == {*FORMATS, "MPO"}
     assert len(KINDS) == 27
 
 
 def test_every_suffix_belongs_to_a_format():
     Image.init()
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
-    assert known | {".avif"} >= IMAGE_SUFFIXES
+    assert known | {".avif", ".heic", ".heif", ".dcm"} >= IMAGE_SUFFIXES
+
+
+HEIC = base64.b85decode(
+    "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<0004fZDn*}000000000XXk=`10000000000aA{+70000000000000"
+    "0000000B57=IV*mgE07O6l0RRC200001p#T8@0000000DXc001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F"
+    "#rGn01j|zbZr0t000010002}X>f9I0002pX>en20001XXm(>m0RwOV0058x000009`FGC{rLC*01pFT0096PKmiN"
+    "^|NjGU00093kN^M!000939=ZZRVE_RDDnbDP18@KU0|1Z!00RI30{|YNAb|yz>g1-mxCm%4AOHXZ10VnZ0{|gn00"
+    "967L;=Bbz=;3=025<xY;ta6Y<K_x01W^JfB*mh6lrsCWdHyG00000KmY&$KmY&$C}V74Z~y=RFaQ7m0RR91AOHXW"
+    "0ssI1@Bjb+0{{R2-~a#s0ssI25O8UDX#fBK00RgJ2mk;87-?{AVE_OC000000RRC7fdT^sga7~mf^B4BbN~PWb|?"
+    "X_1~^*xw%^30|Nr(!K8N*F_yeRtlXGE*Jgr8KQ<b!_MfwLkj_P+?OW4Rc&pUXj4_?!!)11GWebez=lJ{CaoaB0+f"
+    "RHcI$<e;c$$$P>eap6fmJ?DR_8RGR@;+@hDMlq93F`v-i(q_+Q~&ldfB%lp|Ns91)?Mn2Psillj{eAhyXAMXAo<!"
+    "+cO_4g&X=vJ(|C_7dI;V76&)M(JvaaD&0QOHpL9vnf2kK$jY0n`;){`cc{*Fh8Z-V;R1i%mDevrJT4QS08nemtl}"
+    "Vf9$K*qPc>mh7)PutCYrMF9^8abz1aAAr=eN*&lPoU4-ln@;Kmze8vm<PV%W$X8gXeWUMtxS&yAnO%_wRcJRhJa|"
+    "`Y&1kJ8$yf8nP{Xp?^S<J{w5_vfE4T4VK|god?e9dW`z4;@LHk*0-%#o;U%L@e||!i)!!F`aXX6v45l6LYTTC?ef"
+    "go!)bie`^r37xh?4$bxyL~H$uP"
+)
+"""The quarters, as a phone stores photos."""
+
+
+def test_a_heic_photo_is_read_with_the_extra():
+    pytest.importorskip("pi_heif")
+    image = decode(HEIC, HERE)
+    assert (image.mode, image.size) == ("RGB", (48, 32))
+    assert np.abs(np.subtract(corners(image), COLORS)).max() <= 12
+    with pytest.raises(UnreadableImage, match=r"over the limit of 0\.001"):
+        decode(HEIC, HERE, limits=Decoding(max_megapixels=0.001))
+
+
+def test_without_the_extra_a_heic_photo_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr("acclimate.data.images.decode._formats", lambda: ("JPEG", "PNG"))
+    with pytest.raises(UnreadableImage) as caught:
+        decode(HEIC, HERE)
+    assert str(caught.value) == (
+        f"{HERE}: is a HEIC image: install the extra by pip install 'acclimate[heic]', or convert "
+        "it to JPEG."
+    )
 
 
 def test_sixteen_bit_grey_keeps_all_its_tones():
@@ -233,6 +272,10 @@ BAD = {
     "text": (b"not an image", "file is not an image."),
     "a web page": (b"<!DOCTYPE html><html></html>", "file is not an image."),
     "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "file is not an image."),
+    "DICOM": (
+        bytes(128) + b"DICM" + bytes(100),
+        "is a DICOM file: convert it to 16-bit PNG, such as by dcmj2pnm +on2 of DCMTK.",
+    ),
     "an archive": (b"PK\x03\x04" + bytes(100), "file is not an image."),
     "EPS, which would run Ghostscript": (encoded(noise(), "EPS"), "file is not an image."),
     "PDF": (encoded(noise(), "PDF"), "file is not an image."),
@@ -356,7 +399,16 @@ def test_a_jpeg_read_at_a_fraction_stays_large_enough_and_looks_the_same(width, 
 
 def test_a_large_jpeg_is_read_at_an_eighth_for_a_small_network():
     content = encoded(noise(2400, 1600), "JPEG")
-    assert decode(content, HERE, min_side=200).size == (300, 200)
+    assert decode(content, HERE, min_side=100).size == (300, 200)
+    assert decode(content, HERE, min_side=101).size == (600, 400)
+    assert decode(content, HERE).size == (2400, 1600)
+    old = PixelRules(decoding=1)
+    assert decode(content, HERE, min_side=200, rules=old).size == (300, 200)
+
+
+def test_a_size_that_no_fraction_divides_is_read_whole():
+    content = encoded(noise(2401, 1600), "JPEG")
+    assert decode(content, HERE, min_side=100).size == (2401, 1600)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

@@ -253,10 +253,10 @@ def test_what_does_not_fit_is_told_in_one_sentence(model, described, told, tmp_p
 
 
 def test_other_inputs_than_images_are_refused(tmp_path):
-    ends = [helper.make_tensor_value_info(n, FLOAT, ["n", 1, 8, 8]) for n in ("a", "b")]
+    ends = [helper.make_tensor_value_info(n, FLOAT, ["n", 2, 8, 8]) for n in ("a", "b")]
     body = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    with pytest.raises(ModelFileError, match=r"takes tensor\(float\) \(n, 1, 8, 8\), not images"):
+    with pytest.raises(ModelFileError, match=r"takes tensor\(float\) \(n, 2, 8, 8\), not images"):
         from_onnx(saved(model, tmp_path, classes=CLASSES))
 
 

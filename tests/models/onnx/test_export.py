@@ -90,6 +90,7 @@ def test_the_graph_is_one_file_with_its_weights_inside(exported, folder):
         "model.json",
         "model.onnx",
         "model.safetensors",
+        "preprocess.py",
         "used_images.safetensors",
     ]
     onnx.checker.check_model(model, full_check=True)
@@ -106,6 +107,7 @@ def test_the_file_carries_the_contract_and_the_classes(exported):
         "std": [0.5, 0.5, 0.5],
         "interpolation": "bicubic",
         "crop": 0.875,
+        "decoding": 2,
     }
     assert "efficientnet-lite0" in props["acclimate.source"]
 
@@ -128,6 +130,8 @@ def test_the_card_says_how_the_graph_agrees_on_real_images(exported, start, data
     assert step.figures["images"] == len(dataset.rows("val")) == 40
     assert step.figures["same_predictions"] == 1.0
     assert 0 < step.figures["max_difference"] < 1e-3
+    assert step.figures["standalone_images"] == 40
+    assert step.figures["standalone_difference"] < 1e-5
     assert exported.card.parent == start.digest == exported.digest
 
 

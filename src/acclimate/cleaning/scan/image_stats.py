@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from acclimate.data.images.decode import decode_preview, read_content
+from acclimate.data.images.decode import read_content
 from acclimate.data.images.decode_limits import DecodeLimits
+from acclimate.data.images.preview import decode_preview
+from acclimate.data.images.samples import BITS, Ground, PixelRules
 from acclimate.errors import UnreadableImage
 from acclimate.files import digest_bytes
 
@@ -36,6 +38,9 @@ class ImageStats:
         entropy: Of the luminance's 256 levels, in bits, [0, 8]; no check uses it.
         color: Mean distance from grey, in [0, 1].
         thumbnail: uint8 luminance, 16 x 16, squeezed to a square.
+        peak: As in `Preview`; no column.
+        ground: As in `Preview`; no column.
+        pages: As in `Preview`; no column.
         reason: Why the file cannot be used, or None.
     """
 
@@ -51,10 +56,15 @@ class ImageStats:
     entropy: float | None = None
     color: float | None = None
     thumbnail: bytes | None = None
+    peak: int | None = None
+    ground: Ground | None = None
+    pages: bool = False
     reason: str | None = None
 
 
-def measure_image(path: Path, limits: DecodeLimits, *, with_quality: bool = True) -> ImageStats:
+def measure_image(
+    path: Path, limits: DecodeLimits, *, with_quality: bool = True, bits: int = BITS
+) -> ImageStats:
     """Reads, decodes and measures one file; a broken file gives a reason, not an error.
 
     Args:
@@ -62,6 +72,7 @@ def measure_image(path: Path, limits: DecodeLimits, *, with_quality: bool = True
         limits: The largest file and image.
         with_quality: Whether brightness, contrast, sharpness, entropy and color are measured.
             A JPEG is decoded smaller without them.
+        bits: Bits of the largest sample in 16-bit grey images.
 
     Returns:
         The measurements.
@@ -71,10 +82,9 @@ def measure_image(path: Path, limits: DecodeLimits, *, with_quality: bool = True
     except UnreadableImage as error:
         return ImageStats(reason=error.message.rstrip("."))
     digest = bytes.fromhex(digest_bytes(content))
+    side, rules = _MEASURED_SIDE if with_quality else 2 * THUMBNAIL, PixelRules(bits=bits)
     try:
-        seen = decode_preview(
-            content, path, min_side=_MEASURED_SIDE if with_quality else 2 * THUMBNAIL, limits=limits
-        )
+        seen = decode_preview(content, path, min_side=side, limits=limits, rules=rules)
     except UnreadableImage as error:
         return ImageStats(digest=digest, reason=error.message.rstrip("."))
     small = np.asarray(
@@ -88,6 +98,9 @@ def measure_image(path: Path, limits: DecodeLimits, *, with_quality: bool = True
         orientation=seen.orientation,
         pixels=seen.pixels,
         thumbnail=small[..., 0].tobytes(),
+        peak=seen.peak,
+        ground=seen.ground,
+        pages=seen.pages,
     )
     return (
         _with_quality(found, seen.picture.getchannel(0), small[..., 1:]) if with_quality else found

@@ -22,6 +22,7 @@ from acclimate.cleaning.scan.image_stats import ImageStats, measure_image
 from acclimate.cpu import usable_cores
 from acclimate.data.blocks import blocks
 from acclimate.data.images.decode_limits import DecodeLimits, PlainDecodeLimits
+from acclimate.data.images.samples import BITS
 
 MIN_FOR_PROCESSES = 1000
 """Images from which processes pay off; they take half a second to start."""
@@ -32,7 +33,7 @@ their table."""
 
 
 def measure_images(
-    paths: list[Path], limits: DecodeLimits, *, with_quality: bool = True
+    paths: list[Path], limits: DecodeLimits, *, with_quality: bool = True, bits: int = BITS
 ) -> Iterator[ImageStats]:
     """Measures files on all cores.
 
@@ -40,15 +41,18 @@ def measure_images(
         paths: The files.
         limits: The largest file and image.
         with_quality: Whether brightness, sharpness and the like are measured.
+        bits: Bits of the largest sample in 16-bit grey images.
 
     Yields:
         ImageStats: One per file, in their order.
     """
     cores = usable_cores()
     worker_count = cores if len(paths) >= MIN_FOR_PROCESSES and cores > 1 and sys.executable else 0
-    measure_one = partial(measure_image, limits=limits, with_quality=with_quality)
+    measure_one = partial(measure_image, limits=limits, with_quality=with_quality, bits=bits)
     with (
-        _Workers(worker_count, limits, with_quality) as workers,
+        _Workers(
+            worker_count, [limits.max_megapixels, limits.max_file_mb, with_quality, bits]
+        ) as workers,
         ThreadPoolExecutor(cores, "clean") as pool,
     ):
         for block in blocks(len(paths), _SLICE):
@@ -64,8 +68,8 @@ def measure_images(
 class _Workers:
     """Worker processes; `measure` may be called from as many threads as there are workers."""
 
-    def __init__(self, worker_count: int, limits: DecodeLimits, with_quality: bool) -> None:
-        self._task = [limits.max_megapixels, limits.max_file_mb, with_quality]
+    def __init__(self, worker_count: int, task: list[float]) -> None:
+        self._task = task
         self._all: list[subprocess.Popen[bytes]] = []
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         started = [self._start() for _ in range(worker_count)]
@@ -100,7 +104,7 @@ class _Workers:
         return [stats for path in paths for stats in self.measure([path])]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        home = str(Path(__file__).parents[2])
+        home = str(Path(__file__).parents[3])
         before = os.environ.get("PYTHONPATH")
         worker = subprocess.Popen(
             # -P: a file in the user's folder must not shadow a library.
@@ -159,7 +163,7 @@ def _to_row(stats: ImageStats) -> list[Any]:
 def main() -> None:
     """The worker: answers the limits with an empty list, then each list of paths with stats."""
     lines = iter(sys.stdin.buffer.readline, b"")
-    max_megapixels, max_file_mb, with_quality = json.loads(next(lines))
+    max_megapixels, max_file_mb, with_quality, bits = json.loads(next(lines))
     limits = PlainDecodeLimits(max_megapixels, max_file_mb)
     rows: list[list[Any]] = []
     while True:
@@ -169,7 +173,7 @@ def main() -> None:
         if line is None:
             return
         rows = [
-            _to_row(measure_image(Path(path), limits, with_quality=with_quality))
+            _to_row(measure_image(Path(path), limits, with_quality=with_quality, bits=bits))
             for path in json.loads(line)
         ]
 

@@ -14,9 +14,10 @@ from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import decode, read_content
 from acclimate.data.images.fast_resize import ResizableArray
 from acclimate.data.images.pixel_cache import GB, PixelCache
+from acclimate.data.images.samples import PixelRules
 from acclimate.files import digest_bytes, digest_json, pixel_folder
 
-FORMAT = 2
+FORMAT = 3
 _CROP_MARGIN = 1.25
 """Shorter side of the images that random crops are taken from, as a multiple of the input size: a
 crop of 0.64 of the area is not enlarged. 1.5 would take 1.44 times the disk space and crop time."""
@@ -28,12 +29,14 @@ class CachedForm:
 
     Attributes:
         key: Identifies everything that determines the pixels except the image.
-        min_side: px: the smallest shorter side of the decoded image.
+        min_side: px: the shorter side that is needed of the decoded image; 0 for full size.
+        rules: How samples become RGB.
         make: Computes the form from the decoded image.
     """
 
     key: str
     min_side: int
+    rules: PixelRules
     make: Callable[[Image.Image], Pixels]
 
 
@@ -46,14 +49,16 @@ def evaluation_form(contract: InputContract) -> CachedForm:
     Returns:
         The form.
     """
-    seen = ("evaluated", contract.image_size, contract.interpolation, contract.crop)
-    return CachedForm(_key(*seen), contract.min_side, contract.fit)
+    rules = contract.rules
+    seen = ("evaluated", contract.image_size, contract.interpolation, contract.crop, rules)
+    return CachedForm(_key(*seen), contract.decoded_side, rules, contract.fit)
 
 
 def crop_form(contract: InputContract) -> CachedForm:
     """The form for random crops: the whole image, with a shorter side of at most 1.25 S.
 
-    Training always uses it, cached or not, so that the state of the cache changes no pixel.
+    Training always uses it, cached or not, so that the state of the cache changes no pixel. Large
+    JPEGs are decoded at a fraction of their size, which crops and augmentation far outweigh.
 
     Args:
         contract: The network's input.
@@ -72,7 +77,8 @@ def crop_form(contract: InputContract) -> CachedForm:
         whole = ResizableArray(np.array(image))
         return whole.resize((width, height), contract.filter, box=(0, 0, *image.size))
 
-    return CachedForm(_key("roomy", side, contract.interpolation), side, shrink)
+    key = _key("roomy", side, contract.interpolation, contract.rules)
+    return CachedForm(key, side, contract.rules, shrink)
 
 
 def _key(*facts: object) -> str:
@@ -134,4 +140,5 @@ class CachedImages:
 
     def _decoded(self, row: int, content: bytes) -> Pixels:
         path = self.dataset.path(row)
-        return self.form.make(decode(content, path, min_side=self.form.min_side))
+        form = self.form
+        return form.make(decode(content, path, min_side=form.min_side, rules=form.rules))

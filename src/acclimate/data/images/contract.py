@@ -1,7 +1,7 @@
 """The input that a network expects, and how images are converted to it."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from acclimate.data.images.decode import read_image
+from acclimate.data.images.samples import BITS, DECODING, PixelRules
 from acclimate.errors import ModelFileError, reason
 
 Pixels = NDArray[np.uint8]
@@ -44,6 +45,8 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MAX_IMAGE_SIZE = 2048
+GREY = (19595, 38470, 7471)
+"""Luminance of red, green and blue (ITU-R 601) in 65536ths, as in Pillow; grey stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,22 @@ class InputContract:
 
     Attributes:
         image_size: px, both sides.
-        mean: Of each channel, for values from 0 to 1.
+        mean: Of each channel, for values from 0 to 1. One number for a network that takes grey
+            images of one channel.
         std: Of each channel, for values from 0 to 1.
         interpolation: "bilinear", "bicubic" or "lanczos".
         crop: Fraction of the shorter side that the center crop keeps.
+        decoding: Version of decoding; models from before it was recorded have 1.
+        bits: Bits of the largest sample in 16-bit grey images.
     """
 
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     interpolation: str
     crop: float
+    decoding: int = DECODING
+    bits: int = BITS
 
     def __post_init__(self) -> None:
         """Checks the values, since a contract may come from an untrusted file."""
@@ -83,11 +91,35 @@ class InputContract:
         if not 0 < self.crop <= 1:
             raise ModelFileError(f"crop must be in (0, 1]. Got {self.crop!r}.")
         numbers = (*self.mean, *self.std)
-        three = len(self.mean) == len(self.std) == 3
-        if not three or not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
+        fitting = len(self.mean) == len(self.std) and len(self.mean) in (1, 3)
+        if not fitting or not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
             raise ModelFileError(
-                f"mean and std must be three numbers, std above 0. Got {self.mean!r}, {self.std!r}."
+                "mean and std must be three numbers each, or one for grey images, std above 0. "
+                f"Got {self.mean!r}, {self.std!r}."
             )
+        if not 1 <= self.decoding <= DECODING:
+            raise ModelFileError(
+                f"images are decoded by rules of version {self.decoding}, and this acclimate "
+                f"knows up to {DECODING}.",
+                hint="Upgrade acclimate.",
+            )
+        if not 8 <= self.bits <= BITS:
+            raise ModelFileError(f"bits must be from 8 to {BITS}. Got {self.bits!r}.")
+
+    @property
+    def channels(self) -> int:
+        """3 for color, 1 for grey."""
+        return len(self.mean)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the network's input."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
+    def rules(self) -> PixelRules:
+        """How stored samples become RGB."""
+        return PixelRules(self.decoding, self.bits)
 
     @property
     def filter(self) -> Image.Resampling:
@@ -95,9 +127,12 @@ class InputContract:
         return _FILTERS[self.interpolation]
 
     @property
-    def min_side(self) -> int:
-        """The smallest useful shorter side of a decoded image, in px."""
-        return round(self.image_size / self.crop)
+    def decoded_side(self) -> int:
+        """px: the shorter side at which a JPEG is decoded; 0 for full size.
+
+        Models from before decoding was recorded learnt to see JPEGs at a fraction of their size.
+        """
+        return round(self.image_size / self.crop) if self.decoding == 1 else 0
 
     def fit(self, image: Resizable) -> Pixels:
         """The center crop of an image, resized to the network's size.
@@ -127,7 +162,7 @@ class InputContract:
 
     def read(self, path: Path) -> Pixels:
         """Decodes a file and fits it to the network's size, as evaluation and serving do."""
-        return self.fit(read_image(path, min_side=self.min_side))
+        return self.fit(read_image(path, min_side=self.decoded_side, rules=self.rules))
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Normalizes pixels for the network.
@@ -136,16 +171,28 @@ class InputContract:
             images: uint8, (B, S, S, 3).
 
         Returns:
-            float32, (B, 3, S, S), contiguous.
+            float32, (B, 3, S, S) or (B, 1, S, S), contiguous.
         """
+        if self.channels == 1:
+            images = ((images @ np.array(GREY, np.uint32) + 0x8000) >> 16).astype(np.uint8)[
+                ..., None
+            ]
         mean = np.asarray(self.mean, np.float32) * 255
         std = np.asarray(self.std, np.float32) * 255
         numbers = (images.astype(np.float32) - mean) / std
         return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2))
 
     def as_record(self) -> dict[str, Any]:
-        """The contract as JSON."""
-        return asdict(self)
+        """The contract as JSON. Digests of models depend on it, so what is as ever is left out."""
+        record: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("image_size", "mean", "std", "interpolation", "crop")
+        }
+        if self.decoding > 1:
+            record["decoding"] = self.decoding
+        if self.bits < BITS:
+            record["bits"] = self.bits
+        return record
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Self:
@@ -163,17 +210,14 @@ class InputContract:
         try:
             return cls(
                 image_size=int(record["image_size"]),
-                mean=_three(record["mean"]),
-                std=_three(record["std"]),
+                mean=tuple(float(v) for v in record["mean"]),
+                std=tuple(float(v) for v in record["std"]),
                 interpolation=str(record["interpolation"]),
                 crop=float(record["crop"]),
+                decoding=int(record.get("decoding", 1)),
+                bits=int(record.get("bits", BITS)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(
                 f"input contract is incomplete or malformed ({reason(error)})."
             ) from error
-
-
-def _three(values: Any) -> tuple[float, float, float]:  # noqa: ANN401 - JSON from outside
-    first, second, third = (float(v) for v in values)
-    return first, second, third

@@ -61,7 +61,8 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
         tables.append(_domain_table(name, other, source, labels, notes))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     archive = location if is_archive(location) else None
-    listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), archive)
+    bits = None if source.bits == "auto" else source.bits
+    listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), bits, archive)
     return listed if source.fix_list is None else apply_fixes(listed, source.fix_list)
 
 

@@ -1,7 +1,7 @@
 """Adapts inputs and outputs of an ONNX file from another program to those of acclimate's.
 
 Operations are added before and after the graph, which itself stays unchanged. The result maps
-float32 images, (B, 3, S, S), to logits, (B, C).
+float32 images, (B, 3, S, S) or (B, 1, S, S), to logits, (B, C).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from onnx import helper
 from onnx.compose import add_prefix
 
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import ModelFileError, reason
+from acclimate.errors import ModelFileError, count, reason
 from acclimate.models.onnx.file import parse_graph
 from acclimate.models.runtime import create_session, session_runner
 from acclimate.models.settings import OnnxFile
@@ -40,7 +40,7 @@ class AdaptedGraph:
     """A graph with adapted inputs and outputs.
 
     Attributes:
-        graph: Input "images", float32 (B, 3, S, S); output "logits", float32 (B, C).
+        graph: Input "images", float32 (B, 3 or 1, S, S); output "logits", float32 (B, C).
         contract: The input contract.
         notes: What was adapted, in whole sentences.
     """
@@ -58,6 +58,7 @@ class _InputSpec:
     kind: str
     batch: int | None
     size: int
+    channels: int
     channels_last: bool
 
 
@@ -130,12 +131,15 @@ def _read_input(given: ort.NodeArg, described: OnnxFile) -> _InputSpec:
     """Derives the kind of input from its shape and type."""
     shape = list(given.shape)
     fitting = given.type in _FLOATS or given.type == _BYTES
-    if not fitting or len(shape) != 4 or 3 not in (shape[1], shape[3]):
+    ends = (shape[1], shape[3]) if len(shape) == 4 else ()
+    channels = 3 if 3 in ends else 1
+    if not fitting or channels not in ends:
         raise ModelFileError(
-            f"the ONNX file takes {_shape_text(given)}, not images of three colors.",
-            hint="The input must be float32, float16 or uint8, (B, 3, S, S) or (B, S, S, 3).",
+            f"the ONNX file takes {_shape_text(given)}, not images of three colors or of grey.",
+            hint="The input must be float32, float16 or uint8, (B, 3, S, S) or (B, S, S, 3); grey "
+            "images have 1 in place of 3.",
         )
-    channels_last = shape[1] != 3
+    channels_last = shape[1] != channels
     size = _size(given, shape[1:3] if channels_last else shape[2:], described)
     batch = shape[0] if isinstance(shape[0], int) else None
     if batch not in (None, 1):
@@ -143,7 +147,7 @@ def _read_input(given: ort.NodeArg, described: OnnxFile) -> _InputSpec:
             f"the ONNX file has a fixed batch size of {batch}.",
             hint="Export it with a dynamic batch dimension, or with a batch size of 1.",
         )
-    return _InputSpec(given.name, given.type, batch, size, channels_last)
+    return _InputSpec(given.name, given.type, batch, size, channels, channels_last)
 
 
 def _size(given: ort.NodeArg, sides: Sequence[int | str | None], described: OnnxFile) -> int:
@@ -165,21 +169,36 @@ def _size(given: ort.NodeArg, sides: Sequence[int | str | None], described: Onnx
 
 
 def _contract(input_spec: _InputSpec, described: OnnxFile) -> InputContract:
+    channels = input_spec.channels
     if input_spec.kind != _BYTES:
-        return InputContract(
-            input_spec.size, described.mean, described.std, described.interpolation, described.crop
-        )
+        mean = _for_channels("mean", described.mean, channels, described)
+        std = _for_channels("std", described.std, channels, described)
+        return InputContract(input_spec.size, mean, std, described.interpolation, described.crop)
     if {"mean", "std"} & described.model_fields_set:
         raise ModelFileError(
             "the ONNX file takes bytes from 0 to 255, which mean and std do not apply to.",
             hint="Remove mean and std from its description.",
         )
-    plain = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    plain = (0.0,) * channels, (1.0,) * channels
     return InputContract(input_spec.size, *plain, described.interpolation, described.crop)
 
 
+def _for_channels(
+    name: str, values: Sequence[float], channels: int, described: OnnxFile
+) -> tuple[float, ...]:
+    """The mean or std for the channels of a graph; ImageNet's are averaged for grey, as in timm."""
+    if len(values) == channels:
+        return tuple(values)
+    if name not in described.model_fields_set:
+        return (sum(values) / len(values),)
+    numbers = "three numbers" if channels == 3 else "one number"
+    raise ModelFileError(
+        f"the ONNX file takes images of {count(channels, 'channel')}, so {name} must be {numbers}."
+    )
+
+
 def _pre_steps(input_spec: _InputSpec) -> list[_Step]:
-    """The operations from float32 (B, 3, S, S) to the input of the graph."""
+    """The operations from float32 (B, C, S, S) to the input of the graph."""
     steps = []
     if input_spec.kind == _BYTES:
         # Adding 0.5 makes the cast round. Values of a resized image may lie outside [0, 1].
@@ -207,7 +226,7 @@ def _join(
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
         for name, shape in (
-            ("images", (3, input_spec.size, input_spec.size)),
+            ("images", (input_spec.channels, input_spec.size, input_spec.size)),
             ("logits", (classes,)),
         )
     ]
@@ -239,7 +258,9 @@ def _outputs_on_noise(
     """The outputs of the graph for images of noise, float32 (n, C)."""
     shape = (_SAMPLES, input_spec.size, input_spec.size, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    inputs = noise.transpose(0, 3, 1, 2) if input_spec.kind == _BYTES else contract.normalize(noise)
+    inputs = contract.normalize(noise)  # of mean 0 and std 1 for bytes
+    if input_spec.kind == _BYTES:
+        inputs = np.rint(inputs * 255)
     if input_spec.channels_last:
         inputs = inputs.transpose(0, 2, 3, 1)
     try:

@@ -25,6 +25,7 @@ from acclimate.models.classifier import Card, Classifier, StepRecord, plain, use
 from acclimate.models.device import on_cpu
 from acclimate.models.onnx.adapt_ends import adapt_ends
 from acclimate.models.onnx.file import parse_graph, read_graph
+from acclimate.models.onnx.standalone_check import rows_to_compare, standalone_agreement
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.settings import Export, OnnxFile
 from acclimate.settings import from_keywords
@@ -60,8 +61,12 @@ def export(
     Raises:
         ModelFileError: The network cannot be exported, or the graph disagrees with it.
     """
+    rows = rows_to_compare(dataset, settings.check_images)
     if classifier.network is None:
-        return classifier
+        if any("standalone_difference" in step.figures for step in classifier.card.steps):
+            return classifier
+        figures = standalone_agreement(classifier, dataset, rows, context)
+        return classifier.after(StepRecord("export", plain(settings), figures))
     context.progress.info("export: writing the ONNX graph")
     exported = replace(classifier, graph=to_onnx(classifier))
     figures = agreement(exported, dataset, settings.check_images)
@@ -75,6 +80,7 @@ def export(
         f"export: model.onnx agrees with PyTorch on {figures['same_predictions']:.1%} of "
         f"{figures['images']:.0f} images, largest difference {figures['max_difference']:.2g}"
     )
+    figures |= standalone_agreement(exported, dataset, rows, context)
     step = StepRecord("export", plain(settings), figures)
     return classifier.after(step, graph=exported.graph)
 
@@ -90,19 +96,17 @@ def agreement(classifier: Classifier, dataset: Dataset, images: int) -> dict[str
     Returns:
         `images`, `max_difference` of a logit, `same_predictions` in [0, 1].
     """
-    rows = dataset.rows("val") if len(dataset.rows("val")) else dataset.rows()
-    # Spread over the table, which is sorted by class.
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(images, len(rows))).astype(int))]
+    rows = rows_to_compare(dataset, images)
     torch_run, onnx_run = run_torch(classifier, "cpu"), run_onnx(classifier, "cpu")
     worst, same = 0.0, 0
-    for batch in ordered_batches(dataset, chosen, classifier.contract):
+    for batch in ordered_batches(dataset, rows, classifier.contract):
         a, b = torch_run(batch.images), onnx_run(batch.images)
         worst = max(worst, float(np.abs(a - b).max()))
         same += int((a.argmax(1) == b.argmax(1)).sum())
     return {
-        "images": len(chosen),
+        "images": len(rows),
         "max_difference": worst,
-        "same_predictions": same / len(chosen),
+        "same_predictions": same / len(rows),
     }
 
 
@@ -113,13 +117,15 @@ def to_onnx(classifier: Classifier) -> bytes:
         classifier: Has a PyTorch network.
 
     Returns:
-        The content of one ONNX file: input "images" float32 (B, 3, S, S), output "logits" (B, C).
+        The content of one ONNX file: input "images" float32 (B, 3, S, S) or
+        (B, 1, S, S), output "logits" (B, C).
 
     Raises:
         ModelFileError: PyTorch cannot export the network.
     """
     network = on_cpu(copy.deepcopy(classifier.module()))
-    graph = EXPORTERS["onnx"](network, classifier.contract.image_size, "logits")
+    contract = classifier.contract
+    graph = EXPORTERS["onnx"](network, contract.image_size, "logits", contract.channels)
     return with_metadata(graph, classifier)
 
 
@@ -224,13 +230,14 @@ def is_quantized(graph: bytes) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(graph).graph.node)
 
 
-def export_network(network: nn.Module, image_size: int, output: str) -> bytes:
+def export_network(network: nn.Module, image_size: int, output: str, channels: int = 3) -> bytes:
     """Exports a network to ONNX with a dynamic batch dimension.
 
     Args:
         network: On the CPU, in evaluation mode.
         image_size: px.
         output: Name of the output.
+        channels: 1 for grey images.
 
     Returns:
         The content of one ONNX file.
@@ -238,7 +245,7 @@ def export_network(network: nn.Module, image_size: int, output: str) -> bytes:
     Raises:
         ModelFileError: PyTorch cannot export the network.
     """
-    example = torch.zeros(2, 3, image_size, image_size)
+    example = torch.zeros(2, channels, image_size, image_size)
     try:
         with _silenced():
             program = torch.onnx.export(
@@ -275,5 +282,6 @@ def _silenced() -> Iterator[None]:
                 log.setLevel(level)
 
 
-EXPORTERS: dict[str, Callable[[nn.Module, int, str], bytes]] = {"onnx": export_network}
-"""Name to a function of (network, image size, name of the output) that returns a file's content."""
+EXPORTERS: dict[str, Callable[[nn.Module, int, str, int], bytes]] = {"onnx": export_network}
+"""Name to a function of (network, image size, name of the output, channels) that returns a file's
+content."""

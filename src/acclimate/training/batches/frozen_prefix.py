@@ -84,8 +84,8 @@ class Prefix:
         self._val = Activations(folder / "prefix-val", val, 1, division.shape)
 
         def graph() -> bytes:
-            size = data.contract.image_size
-            return export_network(on_cpu(copy.deepcopy(division.prefix)), size, "activations")
+            contract, prefix = data.contract, on_cpu(copy.deepcopy(division.prefix))
+            return export_network(prefix, contract.image_size, "activations", contract.channels)
 
         self._infer = run_frozen(division.prefix, data.contract, device, graph)
 
@@ -267,7 +267,7 @@ def split_at_frozen(
     Raises:
         CannotSplitError: It cannot be split, or not even one view fits.
     """
-    division = split_network(network, data.contract.image_size)
+    division = split_network(network, data.contract.image_size, data.contract.channels)
     fitting = views_that_fit(division, data, wanted, context)
     if not fitting:
         raise CannotSplitError(f"one view per image does not fit {context.cache_gb:g} GB")

@@ -39,13 +39,14 @@ def growing_sizes(start: int, full: int, epochs: int) -> tuple[int, ...]:
     return (*(start + int(more) // _STEP * _STEP for more in grown), *[full] * (epochs - growing))
 
 
-def check_sizes(network: nn.Module, sizes: tuple[int, ...], name: str) -> None:
+def check_sizes(network: nn.Module, sizes: tuple[int, ...], name: str, channels: int = 3) -> None:
     """Refuses sizes that a network cannot be run at.
 
     Args:
         network: Network in evaluation mode, on the CPU.
         sizes: Image sizes in px.
         name: Name of the network for the message.
+        channels: 1 for grey images.
 
     Raises:
         RecipeError: The network cannot be run at one of the sizes.
@@ -53,7 +54,7 @@ def check_sizes(network: nn.Module, sizes: tuple[int, ...], name: str) -> None:
     for size in sorted(set(sizes)):
         try:
             with torch.inference_mode():
-                network(torch.zeros(1, 3, size, size))
+                network(torch.zeros(1, channels, size, size))
         except (RuntimeError, AssertionError) as error:
             raise RecipeError(
                 f"{name} cannot be run on images of {size} px.",
