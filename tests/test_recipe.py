@@ -483,3 +483,17 @@ def test_a_wrong_word_is_answered_with_all_that_there_are(write):
         f"{path}:2: fine_tune.schedule must be 'cosine', 'linear', 'one_cycle', 'constant' or "
         "'auto'. Got 'cos'."
     )
+
+
+def test_a_limit_holds_for_every_training_that_is_on():
+    recipe = Recipe.load(assignments=["distill=null", "fine_tune.max_minutes=9"])
+    short = recipe.limited(epochs=3)
+    assert [short.fine_tune.epochs, short.prune.epochs, short.quantize.epochs] == [3, 3, 3]
+    assert short.fine_tune.max_minutes is None
+    assert short.distill is None
+    timed = recipe.limited(max_minutes=16)
+    found = [timed.fine_tune.max_minutes, timed.prune.max_minutes, timed.quantize.max_minutes]
+    assert found == [10, 4, 2]
+    assert recipe.limited() == recipe
+    with pytest.raises(RecipeError, match="epochs and max_minutes are both set"):
+        recipe.limited(epochs=3, max_minutes=16)

@@ -31,6 +31,8 @@ from acclimate.yaml12 import read_value, read_yaml, write_scalar
 HEADER = "# All settings of this run; `acclimate run --recipe` reads them back."
 """The first line of a recipe that acclimate wrote."""
 
+_TIME = {"fine_tune": 5, "distill": 3, "prune": 2, "quantize": 1}
+"""Parts of the time that the trainings get. A recovery after quantization is seldom needed."""
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -91,6 +93,36 @@ class Recipe(Settings):
             else:
                 lines.append(f"{name}: {write_scalar(value)}  # {field.description}")
         return "\n".join(lines) + "\n"
+
+    def limited(self, *, epochs: int | None = None, max_minutes: float | None = None) -> Self:
+        """The same recipe with all trainings limited.
+
+        Args:
+            epochs: Passes over the training images in every training.
+            max_minutes: Time for all trainings together; each gets a part.
+
+        Returns:
+            The recipe. Sections that are null stay so.
+
+        Raises:
+            RecipeError: Both limits are given.
+
+        Example:
+            >>> Recipe().limited(epochs=3).distill.epochs
+            3
+        """
+        if epochs is not None and max_minutes is not None:
+            raise RecipeError("epochs and max_minutes are both set: give one of them.")
+        parts = {name: part for name, part in _TIME.items() if getattr(self, name) is not None}
+        fields: dict[str, Any] = {}
+        for name, part in parts.items():
+            limits: dict[str, Any] = {"epochs": epochs, "max_minutes": None}
+            if max_minutes is not None:
+                minutes = max_minutes * part / sum(parts.values())
+                limits = {"epochs": "auto", "max_minutes": round(minutes, 3)}
+            fields[name] = getattr(self, name).model_copy(update=limits)
+        limited = epochs is not None or max_minutes is not None
+        return self.model_copy(update=fields) if limited else self
 
     @classmethod
     def load(

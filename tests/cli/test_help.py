@@ -65,7 +65,8 @@ def test_the_help_of_a_stage_says_what_it_takes_and_where_its_settings_are(accli
 def test_the_help_of_run_names_its_flags(acclimate):
     words = acclimate("run", "--help").out
     for flag in (
-        "--data", "--model", "--name", "--out", "--resume", "--force", "--until", "--dry-run",
+        "--data", "--model", "--name", "--out", "--resume", "--force", "--until", "--epochs",
+        "--max-minutes", "--dry-run",
         "--recipe", "--set", "--seed", "--device", "--json", "--quiet", "--debug",
     ):  # fmt: skip
         assert flag in words

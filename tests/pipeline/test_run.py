@@ -16,7 +16,9 @@ from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, OutputError, RecipeError
 from acclimate.models.classifier import Classifier
-from acclimate.pipeline.run import machine, run
+from acclimate.models.pretrained import pretrained
+from acclimate.pipeline.machine import machine
+from acclimate.pipeline.run import run
 from acclimate.pipeline.stages import STAGES
 from acclimate.pipeline.steps import STEPS
 from acclimate.recipe import Recipe
@@ -197,7 +199,7 @@ def test_a_file_that_was_only_touched_is_looked_at_again_and_no_more(
     os.utime(next((tmp_path / "photos").rglob("*.png")))
     watched = Context(device="cpu", cache=context.cache, progress=recorder)
     run(own, tmp_path / "runs", context=watched, until="probe")
-    assert [line for line in recorder.lines if line.startswith("── ")] == ["── clean"]
+    assert [line for line in recorder.lines if line.startswith("── ")] == ["── clean (1 of 3)"]
 
 
 def test_another_picture_under_an_old_name_is_another_run(recipe, place, context, tmp_path):
@@ -228,7 +230,7 @@ def test_force_does_every_step_again_and_keeps_the_folders(recipe, out, context)
 
 def test_until_stops_after_that_step(recipe, tmp_path, context):
     assert run(recipe, tmp_path, context=context, until="augment") is None
-    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
+    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
     assert not (tmp_path / "digits" / "model").exists()
 
 
@@ -236,7 +238,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(recipe, first, conte
     stopped = Context(device="cpu", cache=context.cache, progress=Recorder(at_line="epoch 2/4"))
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, context=stopped)
-    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
+    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
     assert len(list((tmp_path / "digits").glob(".fine-tune-*.part/scratch/checkpoint.pt"))) == 1
     recorder = Recorder()
     resumed = Context(device="cpu", cache=context.cache, progress=recorder)
@@ -266,9 +268,9 @@ def test_a_failure_keeps_what_was_done_before_it(recipe, context, tmp_path):
     bad = changed(recipe, fine_tune={"batch_size": 5000})
     with pytest.raises(RecipeError, match="batch_size 5000 is larger than the training split"):
         run(bad, tmp_path, context=context)
-    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
+    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
     run(recipe, tmp_path, context=context, until="augment")
-    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
+    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
 
 
 def test_sections_that_are_off_leave_their_slot_as_it_was(recipe, out, context):
@@ -390,4 +392,26 @@ def test_a_run_whose_later_stages_would_unlearn_old_classes_is_refused_before_tr
         "('0' is one), and distill would unlearn them. Add images of them, or give --set "
         "distill=null --set prune=null."
     )
-    assert "── probe" not in recorder.lines
+    assert not any(line.startswith("── probe") for line in recorder.lines)
+
+
+def test_a_network_is_not_distilled_into_itself(recipe, place, context, tmp_path, monkeypatch):
+    from acclimate.distillation import distill
+
+    monkeypatch.setattr(distill, "_named_student", lambda name: tiny_network_of(recipe))
+    recorder = Recorder()
+    both = changed(recipe, distill={}, fine_tune={"epochs": 1})
+    run(both, tmp_path, context=replace(context, progress=recorder), until="distill")
+    assert "distill: left out, because teacher and student are the same network" in recorder.lines
+    assert "distill" not in folders(tmp_path)
+
+
+def tiny_network_of(recipe):
+    return pretrained(recipe.model)
+
+
+def test_a_run_ends_with_what_it_has_shown(first):
+    images = first.comparisons["gain"].differences["home"].images
+    assert any(word in first.verdict[0] for word in ("better", "worse", "as good"))
+    assert f"{images} images" in first.verdict[0]
+    assert first.verdict[0] in first.report.read_text()

@@ -72,8 +72,16 @@ def cli() -> None:
     "--resume/--force", default=True, help="Keep steps that are done (default), or run all again."
 )
 @click.option("--until", metavar="STEP", help="Stop after this step.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of every training.")
 @click.option(
-    "--dry-run", is_flag=True, help="Check everything, print the recipe, and write nothing."
+    "--max-minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Time limit of all trainings together.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything, print splits, steps, time and recipe, and write nothing.",
 )
 @fix_list_flag
 @recipe_flags
@@ -85,6 +93,8 @@ def run(
     out: Path,
     resume: bool,
     until: str | None,
+    epochs: int | None,
+    max_minutes: float | None,
     dry_run: bool,
     fix_list: Path | None,
     **flags: Any,  # noqa: ANN401 - click's
@@ -96,14 +106,25 @@ def run(
         "model.name": model,
         "name": name,
     }
-    recipe = read_recipe(flags, given)
+    recipe = read_recipe(flags, given).limited(epochs=epochs, max_minutes=max_minutes)
     if dry_run:
-        from acclimate.pipeline.run import check
-
-        check(recipe, make_context(flags, recipe))
-        click.echo(recipe.to_yaml(), nl=False)
+        _dry_run(recipe, flags)
         return
     _run(recipe, out, flags, until=until, force=not resume)
+
+
+def _dry_run(recipe: "Recipe", flags: Flags) -> None:
+    from acclimate.pipeline.run import check
+
+    context = make_context(flags, recipe)
+    found = check(recipe, context)
+    if flags["as_json"]:
+        plan = {"splits": found.splits, "seconds": found.seconds}
+        output.print_json({**plan, "recipe": recipe.model_dump(mode="json")})
+        return
+    for line in (f"split: {found.split_sizes()}, if all can be used", *found.lines()):
+        context.progress.info(line)
+    click.echo(recipe.to_yaml(), nl=False)
 
 
 def _run(
@@ -129,6 +150,7 @@ def _run(
                 "model": str(result.model),
                 "report": str(result.report),
                 "registered": result.registered,
+                "verdict": result.verdict,
                 "ran": result.ran,
                 "evaluations": {k: output.figures(e) for k, e in result.evaluations.items()},
                 "comparisons": {k: c.as_record() for k, c in result.comparisons.items()},
@@ -137,7 +159,8 @@ def _run(
     else:
         title = f"{recipe.name}: baseline and result"
         print_table(title, *output.summary(result.evaluations))
-        print_lines([f"model   {result.model}", f"report  {result.report}"])
+        places = [f"model   {result.model}", f"report  {result.report}"]
+        print_lines([*places, *result.verdict])
     check_required(result.comparisons["gain"], recipe.compare)
 
 

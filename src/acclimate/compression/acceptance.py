@@ -12,6 +12,8 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Run
 
 _TOLERANCE = 1e-9
+_SLOWER = 0.95
+"""Speedup below which a model counts as slower; two measurements of one model differ by less."""
 MAX_IMAGES = 5_000
 """Largest number of val images used: enough to resolve one point of accuracy."""
 
@@ -39,6 +41,8 @@ def assess_compression(
     runs: tuple[Run, Run],
     dataset: Dataset,
     max_accuracy_drop: float,
+    *,
+    must_not_slow_down: bool = False,
 ) -> Acceptance:
     """Compares a compressed classifier with its original in val accuracy, size and speed.
 
@@ -48,6 +52,7 @@ def assess_compression(
         runs: Functions that run original and result.
         dataset: Its val split is used, or its train split if val is empty.
         max_accuracy_drop: Allowed drop of accuracy, in percentage points.
+        must_not_slow_down: Whether a result that is slower is not kept, even if it is smaller.
 
     Returns:
         Whether to keep the result, with figures and reason.
@@ -84,6 +89,8 @@ def assess_compression(
             f"({max_accuracy_drop:g}).",
             drop_exceeds_limit=True,
         )
+    if must_not_slow_down and speedup < _SLOWER:
+        return Acceptance(False, figures, f"{summary} Not kept: it is slower.")
     if sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
         return Acceptance(False, figures, f"{summary} Not kept: neither smaller nor faster.")
     return Acceptance(True, figures, f"{summary} Kept.")

@@ -99,6 +99,7 @@ def prune(
         (run_onnx(exported[0], "cpu"), run_onnx(exported[1], "cpu")),
         dataset,
         settings.max_accuracy_drop,
+        must_not_slow_down=True,
     )
     if not acceptance.keep:
         return _keep_original(classifier, settings, acceptance.figures, acceptance.reason, context)

@@ -180,14 +180,36 @@ def student(
     """
     if not is_pretrained_name(name):
         return _prepared(as_classifier(name, registry=context.registry), dataset, context)
-    automatic = name == "auto"
-    found = pretrained(Model(name=next(iter(PACKAGED)) if automatic else name))
+    found = _named_student(name)
     if teacher is not None:
-        found = resized(found, teacher.contract.image_size)
-        larger = automatic and found.parameters >= teacher.parameters
-        if teacher.network and (larger or found.architecture == teacher.architecture):
+        if teacher.network and _same_network(found, teacher, name):
             return replace(teacher, graph=None)
+        found = resized(found, teacher.contract.image_size)
     return probe(found, dataset, context=context)
+
+
+def is_own_student(teacher: Classifier, settings: Distill) -> bool:
+    """Whether the only teacher and its student are the same network at the same input size.
+
+    Args:
+        teacher: The model to distil from.
+        settings: Settings of distillation.
+
+    Returns:
+        False if there are more teachers, or if the student is a model that was trained before.
+    """
+    if settings.teachers or not is_pretrained_name(settings.student):
+        return False
+    return _same_network(_named_student(settings.student), teacher, settings.student)
+
+
+def _named_student(name: str) -> Classifier:
+    return pretrained(Model(name=next(iter(PACKAGED)) if name == "auto" else name))
+
+
+def _same_network(found: Classifier, teacher: Classifier, name: str) -> bool:
+    larger = name == "auto" and found.parameters >= teacher.parameters
+    return larger or found.architecture == teacher.architecture
 
 
 def _prepared(start: Classifier, dataset: Dataset, context: Context) -> Classifier:

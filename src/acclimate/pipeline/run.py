@@ -5,16 +5,14 @@ checkpoints under the same key, and resumes from there.
 """
 
 import os
-import platform
 import shutil
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from acclimate.context import Context, process_count
 from acclimate.errors import OutputError, RecipeError
@@ -31,17 +29,17 @@ from acclimate.files import (
     writing_errors,
 )
 from acclimate.pipeline.artifacts import ARTIFACTS, Slot
+from acclimate.pipeline.machine import machine
 from acclimate.pipeline.stages import STAGES, Stage
 from acclimate.pipeline.steps import Step, chosen
 from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
 
+if TYPE_CHECKING:
+    from acclimate.pipeline.forecast import Forecast, TimeLeft
+
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
-
-_LIBRARIES = (
-    "acclimate", "torch", "torchvision", "timm", "onnxruntime", "torch-pruning", "numpy", "pillow",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class RunResult:
         evaluations: Label to Evaluation, in order.
         comparisons: Name to Comparison.
         registered: "name/number" in the model store, or None.
+        verdict: Whether the final model is better than the probe, in sentences.
         ran: The steps that ran now; the others were done before.
     """
 
@@ -64,6 +63,7 @@ class RunResult:
     evaluations: Mapping[str, Any]
     comparisons: Mapping[str, Any]
     registered: str | None
+    verdict: tuple[str, ...]
     ran: tuple[str, ...]
 
 
@@ -73,9 +73,11 @@ class _Job:
     folder: Path
     context: Context
     force: bool
+    steps: list[Step]
     slots: dict[str, Slot] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     done: list[Path] = field(default_factory=list)
+    time_left: "TimeLeft | None" = None
 
 
 def run(
@@ -126,28 +128,44 @@ def run(
             hint="Under torchrun, use `acclimate fine-tune` or `acclimate distill`.",
         )
     with _locked(folder):
-        job = _Job(recipe, folder, here, force)
+        job = _Job(recipe, folder, here, force, steps)
         _read_inputs(job)
         write_atomic(folder / "recipe.yaml", recipe.to_yaml())
         for step in steps:
+            reason = step.leave_out and step.leave_out(recipe, job.slots)
+            if reason:
+                here.progress.info(f"{step.name}: left out, because {reason}")
+                continue
             _do(job, step)
             if step.check is not None:
                 step.check(recipe, job.slots)
         return _finish(job) if until is None else None
 
 
-def check(recipe: Recipe, context: Context | None = None) -> None:
+def check(recipe: Recipe, context: Context | None = None) -> "Forecast":
     """Checks all that a run checks before its first stage; writes nothing.
 
     Args:
         recipe: What would be done.
         context: Device and progress.
 
+    Returns:
+        How the images would be split if all of them can be used, and the time of each step.
+
     Raises:
         AcclimateError: The run would fail with this error.
     """
-    chosen(recipe, None)
-    _read_inputs(_Job(recipe, Path(), context or Context(), force=False))
+    from acclimate.data.split import split
+    from acclimate.pipeline.forecast import forecast
+
+    steps = chosen(recipe, None)
+    here = replace(context or Context(), seed=recipe.seed)
+    job = _Job(recipe, Path(), here, force=False, steps=steps)
+    _read_inputs(job)
+    seed, settings = job.context.seed_for("split"), recipe.clean
+    listing, model = job.slots["listing"].load(), job.slots["pretrained"].load()
+    dataset = split(listing, val=settings.val, test=settings.test, seed=seed)
+    return forecast(recipe, steps, dataset, model, job.context)
 
 
 @contextmanager
@@ -212,6 +230,9 @@ def _do(job: _Job, step: Step) -> None:
     else:
         _run_stage(job, step, settings, inputs, folder, key)
         job.ran.append(step.name)
+        if job.time_left:
+            took = cast("dict[str, Any]", read_json(folder / "stage.json"))["seconds"]
+            job.time_left.note(step.name, took)
     record = read_json(folder / "stage.json")
     assert isinstance(record, dict)
     slot = Slot(record["digest"], lambda: ARTIFACTS[stage.writes].load(folder), folder)
@@ -219,6 +240,20 @@ def _do(job: _Job, step: Step) -> None:
         if name is not None:
             job.slots[name] = slot
     job.done.append(folder)
+
+
+def _announce(job: _Job, step: Step) -> None:
+    """Says which step begins, and, once the splits are known, how much time is left."""
+    from acclimate.pipeline.forecast import TimeLeft, forecast
+
+    if job.time_left is None and "dataset" in job.slots:
+        dataset, model = job.slots["dataset"].load(), job.slots["pretrained"].load()
+        found = forecast(job.recipe, job.steps, dataset, model, job.context)
+        job.context.progress.info(f"split: {found.split_sizes()}")
+        job.time_left = TimeLeft(found)
+    left = f", {job.time_left.before(step.name)} left" if job.time_left else ""
+    number = job.steps.index(step) + 1
+    job.context.progress.info(f"── {step.name} ({number} of {len(job.steps)}{left})")
 
 
 def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
@@ -246,7 +281,7 @@ def _run_stage(
             shutil.rmtree(part, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
     began, clock = datetime.now(UTC), time.monotonic()
-    job.context.progress.info(f"── {step.name}")
+    _announce(job, step)
     context = replace(job.context, workspace=scratch)
     extra = {"name": step.label} if step.label else {}
     artifacts = [slot.load() for slot in inputs]
@@ -272,19 +307,6 @@ def _run_stage(
     replace_folder(part, folder)
 
 
-def machine(device: str) -> dict[str, str]:
-    """The software and hardware behind the figures: recorded, and never part of a key."""
-    from acclimate.models.device import choose_device
-
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        "device": str(choose_device(device)),
-        **{name: installed(name) for name in _LIBRARIES},
-    }
-
-
 def _records(job: _Job) -> list[dict[str, Any]]:
     """What the steps of a run recorded, in order."""
     return [cast("dict[str, Any]", read_json(folder / "stage.json")) for folder in job.done]
@@ -292,6 +314,7 @@ def _records(job: _Job) -> list[dict[str, Any]]:
 
 def _finish(job: _Job) -> RunResult:
     """Writes the finished model, registers it, and writes the report."""
+    from acclimate.evaluation.verdict import verdict
     from acclimate.reporting.report import report
 
     model = job.folder / "model"
@@ -311,7 +334,8 @@ def _finish(job: _Job) -> RunResult:
     comparisons: dict[str, Any] = {
         n: job.slots[n].load() for n in ("gain", "cost") if n in job.slots
     }
-    registered = _register(job, classifier, evaluations["final"])
+    sentences = verdict(evaluations, comparisons)
+    registered = _register(job, classifier, evaluations["final"], comparisons["gain"])
     page = report(
         recipe=job.recipe.to_yaml(),
         dataset=job.slots["dataset"].load(),
@@ -320,14 +344,17 @@ def _finish(job: _Job) -> RunResult:
         comparisons=comparisons,
         stages=_records(job),
         registered=registered,
+        verdict=sentences,
         policy=job.slots["policy"].load(),
     )
     place = job.folder / "report.html"
     write_atomic(place, page)
-    return RunResult(job.folder, model, place, evaluations, comparisons, registered, tuple(job.ran))
+    return RunResult(
+        job.folder, model, place, evaluations, comparisons, registered, sentences, tuple(job.ran)
+    )
 
 
-def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noqa: ANN401
+def _register(job: _Job, classifier: Any, evaluation: Any, gain: Any) -> str | None:  # noqa: ANN401
     settings = job.recipe.registry
     if settings is None:
         return None
@@ -343,6 +370,7 @@ def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noq
             "accuracy": f"{home.value:.4f}",
             "accuracy_low": f"{home.low:.4f}",
             "accuracy_high": f"{home.high:.4f}",
+            "against_probe": gain.verdict,
             "dataset": evaluation.dataset_digest,
             "precision": classifier.precision,
             "bytes": str(evaluation.size_bytes),
@@ -353,7 +381,8 @@ def _register(job: _Job, classifier: Any, evaluation: Any) -> str | None:  # noq
             "lineage": _records(job),
         },
     )
-    job.context.progress.info(f"registered and signed: {version.name}/{version.number}")
+    unproven = "" if gain.verdict == "better" else ", although it is not shown to beat the probe"
+    job.context.progress.info(f"registered and signed: {version.name}/{version.number}{unproven}")
     if settings.tracking_uri:
         track(settings.tracking_uri, job.recipe.name, classifier, job.context.progress)
     return f"{version.name}/{version.number}"

@@ -21,6 +21,8 @@ class Step:
         label: Passed as `name=` to the stage, for tables.
         also: Another slot that the result fills, for later steps.
         only_if: Whether a recipe whose section for the stage is on has this step.
+        leave_out: Called with the recipe and all slots before the step. It returns the reason if
+            the step would change nothing, or None.
         check: Called with the recipe and all slots when the step is done. It raises an error if a
             later step cannot work, before hours of training are spent.
     """
@@ -32,6 +34,7 @@ class Step:
     label: str | None = None
     also: str | None = None
     only_if: Callable[[Recipe], bool] = lambda _: True
+    leave_out: Callable[[Recipe, Mapping[str, Slot]], str | None] | None = None
     check: Callable[[Recipe, Mapping[str, Slot]], None] | None = None
 
 
@@ -92,6 +95,15 @@ def _check_classes_kept(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
         )
 
 
+def _student_is_teacher(recipe: Recipe, slots: Mapping[str, Slot]) -> str | None:
+    from acclimate.distillation.distill import is_own_student
+
+    assert recipe.distill is not None
+    if recipe.distill.unlabelled or not is_own_student(slots["classifier"].load(), recipe.distill):
+        return None
+    return "teacher and student are the same network"
+
+
 _TRAINED = ("dataset", "policy")
 
 STEPS: tuple[Step, ...] = (
@@ -107,7 +119,10 @@ STEPS: tuple[Step, ...] = (
         "fine-tune", "fine-tune", ("pretrained", *_TRAINED), "classifier", also="tuned",
         only_if=_keeps_classes,
     ),
-    Step("distill", "distill", ("classifier", *_TRAINED), "classifier"),
+    Step(
+        "distill", "distill", ("classifier", *_TRAINED), "classifier",
+        leave_out=_student_is_teacher,
+    ),
     Step("prune", "prune", ("classifier", *_TRAINED), "classifier"),
     Step("quantize", "quantize", ("classifier", *_TRAINED), "classifier"),
     Step(  # quantize exports the model that it starts from

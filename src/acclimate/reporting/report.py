@@ -51,6 +51,7 @@ def report(
     comparisons: Mapping[str, Comparison],
     stages: Sequence[Mapping[str, Any]],
     registered: str | None,
+    verdict: Sequence[str] = (),
     policy: Policy | None = None,
 ) -> str:
     """The report as HTML.
@@ -63,6 +64,7 @@ def report(
         comparisons: Name to comparison.
         stages: The record of each stage.
         registered: "name/number", or None.
+        verdict: Whether the final model is better than the baseline, in sentences.
         policy: The augmentation policy of the training.
 
     Returns:
@@ -95,6 +97,7 @@ def report(
         stages=stages,
         machine=stages[-1]["machine"],
         registered=registered,
+        verdict=verdict,
         augmentation=(
             "" if policy is None else augmentation_section(policy, dataset, classifier.contract)
         ),
