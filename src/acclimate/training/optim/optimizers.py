@@ -112,7 +112,7 @@ class Muon(timm.optim.Muon):  # type: ignore[misc]  # timm has no types
         return loss
 
 
-def _orthogonalized(matrix: torch.Tensor, *more: Any, **options: Any) -> torch.Tensor:
+def _orthogonalized(matrix: torch.Tensor, *more: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401 - timm's
     dtype = torch.float32 if matrix.device.type == "cpu" else torch.bfloat16
     result: torch.Tensor = zeropower_via_newtonschulz(matrix, *more, dtype=dtype, **options)
     return result
