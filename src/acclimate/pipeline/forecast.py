@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from acclimate.context import Context, usable_cores
+from acclimate.context import Context
+from acclimate.cpu import usable_cores
 from acclimate.data.dataset import SPLITS, Dataset
 from acclimate.errors import UnreadableImage, count
 from acclimate.models.classifier import Classifier
