@@ -15,7 +15,7 @@ from acclimate.augmentation.policy import choose_policy
 from acclimate.errors import AcclimateError, ModelFileError, RecipeError
 from acclimate.fine_tuning.fine_tune import fine_tune as stage
 from acclimate.fine_tuning.settings import FineTune
-from kit import CONTRACT, Recorder, tiny_classifier
+from kit import CONTRACT, Recorder
 
 ONE = {"epochs": 1, "batch_size": 60, "lr": 1e-2, "device": "cpu", "policy": choose_policy()}
 """One epoch with the default policy: none has to be found on the data."""
@@ -36,17 +36,15 @@ class Own(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def small(dataset):
+def small(blank):
     """A small classifier that has the digits' classes and knows nothing of them. Never changed."""
-    return tiny_classifier(dataset.classes)
+    return blank
 
 
 @pytest.fixture(scope="module")
-def learnt(small, dataset, policy):
+def learnt(trained):
     """It after a few epochs. Never changed."""
-    return acclimate.fine_tune(
-        small, dataset, policy=policy, epochs=5, batch_size=18, lr=1e-2, device="cpu"
-    )
+    return trained
 
 
 @pytest.mark.slow
@@ -353,10 +351,10 @@ def test_a_search_takes_keywords_and_leaves_what_is_given(small, dataset, tmp_pa
     assert "Search has no setting 'drop'." in str(caught.value)
 
 
-def test_every_stage_says_what_happens_to_the_progress_it_is_given(start, dataset):
+def test_every_stage_says_what_happens_to_the_progress_it_is_given(learnt, dataset):
     recorder = Recorder()
     more = {"policy": choose_policy(), "epochs": 1, "max_accuracy_drop": 100}
-    acclimate.prune(start, dataset, progress=recorder, **more)
+    acclimate.prune(learnt, dataset, progress=recorder, ratio=0.1, **more)
     assert any(line.startswith("prune: ") for line in recorder.lines)
     for name in ("clean", "inspect", "augment", "probe", "fine_tune", "distill", "prune",
                  "quantize", "export", "evaluate"):  # fmt: skip

@@ -16,7 +16,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.heads import MlpHead, replace_head
 from acclimate.models.structure import backbone, head, with_head
 from acclimate.models.weights import digest_weights
-from kit import Recorder
+from kit import Recorder, classifier_once
 
 OLD = 8
 KEEP = FineTune(keep_classes=True, epochs=2, batch_size=16, learning_rate=5e-4)
@@ -34,10 +34,14 @@ def of(dataset, *digits, kept=None):
 
 
 @pytest.fixture(scope="module")
-def old(imagenet, dataset, policy, context):
+def old(blank, dataset, policy, shared, context):
     """The digits 0 to 7 learnt. Never changed."""
-    settings = FineTune(epochs=8, batch_size=16, learning_rate=5e-4)
-    return fine_tune(imagenet, of(dataset, *range(OLD)), policy, settings, context=context)
+    settings = FineTune(epochs=8, batch_size=16, learning_rate=1e-2)
+    start, data = replace(blank, classes=()), of(dataset, *range(OLD))
+    return classifier_once(
+        shared / "old classes",
+        lambda: fine_tune(start, data, policy, settings, context=context),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +51,9 @@ def new(dataset):
 
 
 @pytest.fixture(scope="module")
-def more(old, new, context):
+def more(old, new, policy, context):
     """The digits 8 and 9 added without images of the others. Never changed."""
-    return fine_tune(old, new, settings=KEEP, context=context)
+    return fine_tune(old, new, policy, KEEP, context=context)
 
 
 def accuracies(model, dataset, context):
@@ -108,9 +112,9 @@ def test_without_old_images_the_backbone_stays_bit_for_bit(old, more):
     assert [step.stage for step in more.card.steps] == ["probe", "fine_tune", "fine_tune"]
 
 
-def test_what_it_cost_the_old_classes_is_measured_without_their_images(old, new, context):
+def test_what_it_cost_the_old_classes_is_measured_without_their_images(old, new, policy, context):
     recorder = Recorder()
-    model = fine_tune(old, new, settings=KEEP, context=replace(context, progress=recorder))
+    model = fine_tune(old, new, policy, KEEP, context=replace(context, progress=recorder))
     step = model.card.steps[-1]
     figures = step.figures
     assert figures["old_accuracy_before"] == old.card.steps[-1].figures["val_accuracy"]
@@ -135,11 +139,11 @@ def plain_judge():
     return {"bootstrap": 100, "latency": False}
 
 
-def test_classes_are_added_again_to_a_model_that_was_saved(old, dataset, context, tmp_path):
-    with_eight = fine_tune(old, of(dataset, 8), settings=KEEP, context=context)
+def test_classes_are_added_again_to_a_model_that_was_saved(old, dataset, policy, context, tmp_path):
+    with_eight = fine_tune(old, of(dataset, 8), policy, KEEP, context=context)
     with_eight.save(tmp_path / "model")
     loaded = Classifier.load(tmp_path / "model")
-    both = fine_tune(loaded, of(dataset, 9), settings=KEEP, context=context)
+    both = fine_tune(loaded, of(dataset, 9), policy, KEEP, context=context)
     assert both.classes == tuple("0123456789")
     kept, added = accuracies(both, dataset, context)
     assert kept > 0.65
@@ -179,11 +183,11 @@ def test_too_few_old_images_are_counted_and_not_trained_on(old, dataset, policy,
 
 
 def test_some_old_classes_at_hand_are_judged_by_images_and_others_by_features(
-    old, dataset, context
+    old, dataset, policy, context
 ):
     recorder = Recorder()
     told = replace(context, progress=recorder)
-    model = fine_tune(old, of(dataset, 0, 8, 9), settings=KEEP, context=told)
+    model = fine_tune(old, of(dataset, 0, 8, 9), policy, KEEP, context=told)
     assert model.classes == tuple("0123456789")
     line = next(line for line in recorder.lines if line.startswith("old classes: accuracy"))
     images = dataset.counts("val")["0"]
@@ -192,14 +196,10 @@ def test_some_old_classes_at_hand_are_judged_by_images_and_others_by_features(
 
 
 @pytest.mark.slow
-def test_a_hidden_layer_stays_and_the_last_one_grows(imagenet, dataset, policy, new, context):
-    network = with_head(imagenet.module(), head(imagenet.module()))
+def test_a_hidden_layer_stays_and_the_last_one_grows(old, dataset, policy, new, context):
     settings = FineTune(epochs=1, batch_size=16, learning_rate=5e-4, head="mlp")
-    known = fine_tune(
-        replace(imagenet, network=network), of(dataset, *range(OLD)), policy, settings,
-        context=context,
-    )  # fmt: skip
-    model = fine_tune(known, new, settings=KEEP, context=context)
+    known = fine_tune(old, of(dataset, *range(OLD)), policy, settings, context=context)
+    model = fine_tune(known, new, policy, KEEP, context=context)
     grown = next(m for m in model.module().modules() if isinstance(m, MlpHead))
     kept = next(m for m in known.module().modules() if isinstance(m, MlpHead))
     assert grown[2].out_features == 10
@@ -228,9 +228,9 @@ def test_no_new_class_and_some_old_ones_missing_is_refused(old, dataset):
     )
 
 
-def test_a_model_that_was_never_fine_tuned_has_nothing_to_keep(imagenet, new):
-    assert refused(imagenet, new) == (
-        f"keep_classes: {imagenet.name} was never fine-tuned, so it has no classes to keep. Leave "
+def test_a_model_that_was_never_fine_tuned_has_nothing_to_keep(blank, new):
+    assert refused(blank, new) == (
+        f"keep_classes: {blank.name} was never fine-tuned, so it has no classes to keep. Leave "
         "keep_classes out."
     )
 

@@ -39,11 +39,11 @@ def scores(found):
 
 
 @pytest.fixture(scope="module")
-def found(imagenet, swapped, context, given_policy):
-    return inspect(imagenet, swapped[0], SETTINGS, context=context)
+def found(headless, swapped, context, given_policy):
+    return inspect(headless, swapped[0], SETTINGS, context=context)
 
 
-def test_the_augmentation_is_tested_on_the_data(monkeypatch, imagenet, swapped, context):
+def test_the_augmentation_is_tested_on_the_data(monkeypatch, headless, swapped, context):
     """Flipped digits are not digits."""
     policies = []
 
@@ -53,7 +53,7 @@ def test_the_augmentation_is_tested_on_the_data(monkeypatch, imagenet, swapped, 
 
     monkeypatch.setattr(fine_tuned_estimator, "fine_tune", untrained)
     monkeypatch.setattr(fine_tuned_estimator, "auto_policy", auto_policy)
-    view = FeatureView(imagenet, swapped[0], context, SETTINGS)
+    view = FeatureView(headless, swapped[0], context, SETTINGS)
     fine_tuned_estimator.fine_tuned_logits(view, _halves(swapped[0]))
     assert len(policies) == 2
     assert not any(policy.horizontal_flip for policy in policies)
@@ -70,12 +70,12 @@ def test_swapped_labels_score_highest(found, swapped):
 
 
 def test_the_predictions_of_both_estimators_are_averaged(
-    found, imagenet, swapped, context, given_policy
+    found, headless, swapped, context, given_policy
 ):
     """If their scores differ, the common score lies between."""
-    near = inspect(imagenet, swapped[0], Inspect(checks=SETTINGS.checks, folds=2), context=context)
+    near = inspect(headless, swapped[0], Inspect(checks=SETTINGS.checks, folds=2), context=context)
     estimators = Inspect(**{**dict(SETTINGS), "estimators": ("kernel", "fine_tuning")})
-    both = inspect(imagenet, swapped[0], estimators, context=context)
+    both = inspect(headless, swapped[0], estimators, context=context)
     home = found.rows()
     logits = np.stack([scores(near)[home], scores(found)[home]])
     apart = np.ptp(logits, axis=0) > 0.3
@@ -86,7 +86,7 @@ def test_the_predictions_of_both_estimators_are_averaged(
 
 
 def test_a_run_that_was_killed_continues_with_the_next_fold(
-    monkeypatch, imagenet, swapped, context, tmp_path, given_policy
+    monkeypatch, headless, swapped, context, tmp_path, given_policy
 ):
     trained = []
 
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_continues_with_the_next_fold(
         return start
 
     monkeypatch.setattr(fine_tuned_estimator, "fine_tune", killed_in_the_second)
-    view = FeatureView(imagenet, swapped[0], replace(context, workspace=tmp_path), SETTINGS)
+    view = FeatureView(headless, swapped[0], replace(context, workspace=tmp_path), SETTINGS)
     folds = _halves(swapped[0])
     with pytest.raises(KeyboardInterrupt):
         fine_tuned_estimator.fine_tuned_logits(view, folds)
@@ -125,14 +125,14 @@ def _halves(dataset):
     return Folds(rows, rows, fold, 2)
 
 
-def test_a_class_that_is_all_in_one_fold_is_learnt_too(imagenet, dataset, context, given_policy):
+def test_a_class_that_is_all_in_one_fold_is_learnt_too(headless, dataset, context, given_policy):
     """One cluster of near-duplicates may hold all of its images."""
     folds = _halves(dataset)
     fold = folds.fold.copy()
     threes = folds.known[dataset.labels[folds.known] == 3]
     fold[threes] = 0
     one = Inspect(estimators=("fine_tuning",), folds=2, epochs=1)
-    view = FeatureView(imagenet, dataset, context, one)
+    view = FeatureView(headless, dataset, context, one)
     logits = fine_tuned_estimator.fine_tuned_logits(view, replace(folds, fold=fold))
     right = logits.argmax(1) == dataset.labels[folds.rows]
     assert right[np.isin(folds.rows, threes)].mean() > 0.5
