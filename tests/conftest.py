@@ -38,7 +38,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from kit import classifier_once, export_once, made_once, tiny_classifier
+from kit import classifier_once, made_once, share_exports, tiny_classifier
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
 # Without deadlines: how long an example takes is the machine's affair.
@@ -70,7 +70,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _exports(shared: Path) -> None:
     """No network is exported twice."""
-    export_once(shared / "exports")
+    share_exports(shared / "exports")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 """Builders and one progress recorder that many tests share."""
 
-import hashlib
+import functools
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,13 +17,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
+import fast_export
 from acclimate.context import derive_seed
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import OutputError
 from acclimate.features import extract
-from acclimate.files import write_atomic
 from acclimate.models.classifier import Classifier
-from acclimate.models.onnx.export import EXPORTERS, export_network
+from acclimate.models.onnx.export import EXPORTERS
 from acclimate.models.pretrained import wrap
 from acclimate.progress import SilentProgress
 from acclimate.training.batches import frozen_prefix
@@ -52,31 +51,10 @@ def classifier_once(place: Path, make: Callable[[], Classifier]) -> Classifier:
     return Classifier.load(made_once(place, lambda folder: make().save(folder / "model")) / "model")
 
 
-def export_once(folder: Path) -> None:
-    """Exports a network to ONNX once per test run; the same one again is read from the folder.
-
-    An export takes seconds for the smallest network, and pruning, quantizing and every resumed
-    run export networks that were exported before.
-    """
+def share_exports(folder: Path) -> None:
+    """Exports of networks to ONNX are kept in a folder and used again; see `fast_export`."""
     folder.mkdir(exist_ok=True)
-
-    def export(network, image_size, output, channels=3):
-        key = hashlib.blake2b(
-            repr((network, image_size, output, channels)).encode(), digest_size=16
-        )
-        for module in network.modules():
-            key.update(repr((type(module), module.training)).encode())
-        for name, tensor in network.state_dict().items():
-            key.update(repr((name, tensor.dtype, tensor.shape)).encode())
-            key.update(tensor.numpy().tobytes())
-        place = folder / key.hexdigest()
-        if place.exists():
-            return place.read_bytes()
-        graph = export_network(network, image_size, output, channels)
-        with suppress(OutputError):  # some tests run on a disk that is full
-            write_atomic(place, graph)
-        return graph
-
+    export = functools.partial(fast_export.export_once, folder)
     EXPORTERS["onnx"] = extract.export_network = frozen_prefix.export_network = export
 
 

@@ -41,13 +41,13 @@ import importlib, json, os, resource, runpy, sys, traceback
 from pathlib import Path
 
 sys.path.insert(0, os.environ["TESTS"])
-from kit import export_once, tiny_pretrained
+from kit import share_exports, tiny_pretrained
 from acclimate.cli import busy
 from acclimate.models.pretrained import PRETRAINED
 
 for name in sys.argv[2:]:
     importlib.import_module(name)
-export_once(Path(os.environ["EXPORTS"]))
+share_exports(Path(os.environ["EXPORTS"]))
 busy.is_busy = lambda taken: False  # tests share the machine with each other
 ended = {}
 for line in sys.stdin:
