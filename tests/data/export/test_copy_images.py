@@ -61,7 +61,7 @@ def test_the_copy_reads_back_with_the_same_labels_splits_and_classes(dataset, tm
     copy_images(dataset, tmp_path / "copy")
     back = clean(read(tmp_path / "copy"))
     assert back.classes == dataset.classes
-    assert back.notes == ()
+    assert back.notes == dataset.notes
     for split in ("train", "val", "test"):
         assert back.counts(split) == dataset.counts(split)
 

@@ -55,7 +55,7 @@ def test_an_archive_reads_back_with_the_same_labels_splits_and_pixels(dataset, t
     place = tmp_path / f"copy{ending}"
     assert copy_images(dataset, place, lossless=True) == 12
     back = clean(read(place))
-    assert back.notes == ()
+    assert back.notes == dataset.notes
     assert back.classes == dataset.classes
     stems = {(name.split(".")[0], label): split for (name, label), split in said(back).items()}
     assert stems == {(n.split(".")[0], label): split for (n, label), split in said(dataset).items()}
@@ -87,7 +87,7 @@ def test_a_list_reads_back_with_the_same_images_labels_and_splits(dataset, tmp_p
     place = tmp_path / f"list{ending}"
     assert copy_images(dataset, place) == 12
     back = clean(read(place))
-    assert back.notes == ()
+    assert back.notes == dataset.notes
     assert said(back) == said(dataset)
     assert "photos/rose/0.png" in back.paths
     digests = [set(d.table["digest"].filter(d.table["keep"]).to_pylist()) for d in (back, dataset)]
