@@ -36,6 +36,8 @@ def test_the_time_left_follows_the_speed_of_the_steps_that_are_done():
     assert found.before("fine-tune") == "about 15 minutes"
     found.note("fine-tune", 1200.0)
     assert found.before("prune") == "about 10 minutes"
+    found.note("prune", 300.0)
+    assert TimeLeft(Forecast({}, {"probe": 5.0})).before("probe") == "less than a minute"
     assert found.forecast.lines() == [
         "steps: clean, fine-tune, prune",
         "time on this machine: about 16 minutes (fine-tune 10 minutes, prune 5 minutes)",

@@ -47,7 +47,7 @@ class Forecast:
         shown = [f"{name} {minutes(s)}" for name, s in longest if s >= 0.1 * total]
         return [
             f"steps: {', '.join(self.seconds)}",
-            f"time on this machine: about {minutes(total)} ({', '.join(shown)})",
+            f"time on this machine: {about(total)} ({', '.join(shown)})",
         ]
 
 
@@ -76,7 +76,7 @@ class TimeLeft:
         left = sum(self.forecast.seconds[name] for name in names[names.index(step) :])
         # A few seconds of the first steps say little of the speed of training.
         factor = (self.taken + 30) / (self.expected + 30)
-        return f"about {minutes(left * factor)}"
+        return about(left * factor)
 
 
 def minutes(seconds: float) -> str:
@@ -86,6 +86,11 @@ def minutes(seconds: float) -> str:
     if seconds < 5400:
         return count(round(seconds / 60), "minute")
     return f"{seconds / 3600:.1f} hours"
+
+
+def about(seconds: float) -> str:
+    """An estimated duration: "less than a minute" or "about 12 minutes"."""
+    return minutes(seconds) if seconds < 60 else f"about {minutes(seconds)}"
 
 
 def forecast(
