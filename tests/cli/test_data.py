@@ -61,8 +61,11 @@ def test_inspect_and_fixes_write_a_list_that_clean_applies(
     assert listed.code == 0, listed.err
     with (tmp_path / "fixes.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert json.loads(listed.out) == {"out": "fixes.csv", "fixes": len(rows)}
-    assert {row["action"] for row in rows} <= {"relabel", "drop", "keep"}
+    assert json.loads(listed.out) == {
+        "out": "fixes.csv", "fixes": len(rows), "actions": {"review": len(rows)},
+    }  # fmt: skip
+    assert rows[0]["reason"] == "label error"
+    assert rows[0]["suggested_label"]
     applied = acclimate("clean", digits, "-o", "c.parquet", "--fix-list", "fixes.csv", "--quiet")
     assert applied.code == 0, applied.err
 

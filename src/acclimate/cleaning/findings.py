@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,15 @@ class Flag:
             None for all other flags.
         worst_by: The measure that orders flagged images in the report; None keeps their order.
         lowest_first: Whether the lowest value of the measure is the worst one.
-        suggests_drop: Whether `acclimate fixes` suggests to drop the image, not to keep it.
+        fix: The action that `acclimate fixes` suggests; None if the flag alone is no reason to
+            list an image.
     """
 
     name: str
     severity: int | None = None
     worst_by: str | None = None
     lowest_first: bool = False
-    suggests_drop: bool = False
+    fix: Literal["drop", "review"] | None = None
 
 
 @dataclass(frozen=True)

@@ -85,4 +85,8 @@ def _sentence(leaks: list[_Leak], settings: Clean) -> str:
 
 
 _UNSPLIT = "those without a split"
-CHECK = Check(groups, flags=(Flag("group_leak", severity=0),), writes=("keep", "reasons", "flags"))
+CHECK = Check(
+    groups,
+    flags=(Flag("group_leak", severity=0, fix="drop"),),
+    writes=("keep", "reasons", "flags"),
+)

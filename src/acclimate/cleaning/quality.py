@@ -115,7 +115,7 @@ _FAULTS = (
     _Fault(Flag("dark", worst_by="brightness", lowest_first=True), _dark),
     _Fault(Flag("bright", worst_by="brightness"), _bright),
     _Fault(
-        Flag("low_contrast", worst_by="contrast", lowest_first=True, suggests_drop=True),
+        Flag("low_contrast", worst_by="contrast", lowest_first=True),
         _low_contrast,
     ),
     _Fault(Flag("blurred", worst_by="sharpness", lowest_first=True), _blurred),

@@ -9,6 +9,7 @@ import numpy as np
 
 from acclimate.cleaning.checks import FLAGS, severity
 from acclimate.cleaning.findings import Flag, cleaning_notes
+from acclimate.cleaning.twins import Twins
 from acclimate.data.dataset import FIX_FLAG_PREFIX, HOME, SPLITS, Dataset, Rows
 from acclimate.data.sources.fix_list import DROPPED_REASON
 from acclimate.errors import count
@@ -232,38 +233,19 @@ def as_record(dataset: Dataset) -> dict[str, Any]:
 
 def _listed(dataset: Dataset, found: list[Kind]) -> list[str]:
     """For each kind a line with its number, and lines for its worst images."""
-    columns, lines = Columns(dataset), []
+    columns, twins, lines = Columns(dataset), Twins(dataset), []
     for kind in found:
         most = _LEFT_OUT_SHOWN if kind.left_out else _KEPT_SHOWN
         lines.append(f"  {kind.name}: {len(kind.rows):,}")
-        lines += [f"    {_line(dataset, columns, kind, row)}" for row in kind.rows[:most]]
+        lines += [f"    {_line(dataset, columns, twins, kind, row)}" for row in kind.rows[:most]]
     return lines
 
 
-def _line(dataset: Dataset, columns: Columns, kind: Kind, row: int) -> str:
+def _line(dataset: Dataset, columns: Columns, twins: Twins, kind: Kind, row: int) -> str:
     if kind.left_out:
         return with_reason(row, dataset)
-    text = _twin(columns, kind.flag, row) or measured(columns, kind.flag, row)
+    text = twins.sentence(kind.flag, row) or measured(columns, kind.flag, row)
     return f"{dataset.paths[row]}: {text}" if text else dataset.paths[row]
-
-
-def _twin(columns: Columns, flag: str, row: int) -> str:
-    """What a kept image is a copy of, or what it looks like."""
-    if flag == "near_label_conflict":
-        cluster, label = columns["cluster"], columns["label"]
-        twins = (
-            other
-            for other, number in enumerate(cluster)
-            if number == cluster[row] and label[other] not in (None, label[row])
-        )
-        other = next(twins, None)
-        return "" if other is None else f"looks like {columns['path'][other]}"
-    original = columns["duplicate_of"][row]
-    is_copy = flag in _COPIES and original is not None
-    return f"same picture as {original}" if is_copy else ""
-
-
-_COPIES = frozenset({"leak", "near_leak", "duplicate", "near_duplicate"})
 
 
 def drop_reasons(dataset: Dataset, most: int) -> list[str]:

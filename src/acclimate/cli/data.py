@@ -1,5 +1,6 @@
 """Commands that write a fix list or a clean copy of a data set."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +34,12 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
     claim(out, is_ours=lambda _: True, replace=False, hint=hint)
     found = suggest_fixes(_dataset(data, flags)[0])
     write_atomic(out, fixes_as_csv(found))
+    actions = dict(Counter(fix.action for fix in found))
     if flags["as_json"]:
-        output.print_json({"out": str(out), "fixes": len(found)})
+        output.print_json({"out": str(out), "fixes": len(found), "actions": actions})
     else:
-        click.echo(f"fixes  {out} ({count(len(found), 'image')})")
+        shown = ", ".join(f"{n:,} to {action}" for action, n in actions.items())
+        click.echo(f"fixes  {out} ({': '.join(filter(None, (count(len(found), 'image'), shown)))})")
 
 
 @click.command()

@@ -130,7 +130,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(
-            "clean", _clean, ("dataset",), "dataset", 6,
+            "clean", _clean, ("dataset",), "dataset", 7,
             "Check every image, leave out bad ones, and split the rest.",
             data="listing",
         ),

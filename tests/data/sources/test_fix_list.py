@@ -67,6 +67,13 @@ def test_actions_are_done_and_say_so(fixed):
     assert row(dataset, "rose/3.png")["flags"] == []
 
 
+def test_lines_for_review_change_nothing(fixed):
+    before, after = fixed(HEAD), fixed(HEAD + "rose/1.png,rose,daisy,review,label error,0.97\n")
+    assert after.digest == before.digest
+    assert row(after, "rose/1.png") == row(before, "rose/1.png")
+    assert after.notes == ("fixes.csv: 1 image left for review.",)
+
+
 def test_what_was_decided_comes_through_cleaning(fixed):
     dataset = clean(fixed("path,action,suggested_label\nrose/1.png,relabel,daisy\n"))
     assert row(dataset, "rose/1.png")["label"] == "daisy"
@@ -109,9 +116,9 @@ def test_a_list_is_read_however_a_spreadsheet_left_it(fixed, text):
 BAD = {
     "rose/9.png,rose,,drop,,": "there is no image 'rose/9.png' in the data.",
     "../x.png,rose,,drop,,": "there is no image '../x.png' in the data.",
-    "rose/1.png,rose,,delete,,": "action 'delete' is unknown. Known: drop, keep, relabel.",
+    "rose/1.png,rose,,delete,,": "action 'delete' is unknown. Known: drop, keep, relabel, review.",
     "rose/1.png,rose,,relable,,": "action 'relable' is unknown. Did you mean 'relabel'?",
-    "rose/1.png,rose,,,,": "action '' is unknown. Known: drop, keep, relabel.",
+    "rose/1.png,rose,,,,": "action '' is unknown. Known: drop, keep, relabel, review.",
     "rose/1.png,rose,,relabel,,": "suggested_label is empty. Write the new label there.",
     "rose/1.png,rose,daisi,relabel,,": (
         "label 'daisi' is not a class of the data. Did you mean 'daisy'?"

@@ -46,7 +46,7 @@ def test_lines_that_disagree_about_a_label_teach_nothing(listed):
         "list.csv:4: '1.png' is listed again: same path as line 2, which says 'a'."
     )
     assert dataset.keep.tolist() == [False, True, False, True, True, True, True]
-    assert dataset.table["reasons"][0].as_py() == ["same file under different labels (a, b)"]
+    assert dataset.table["reasons"][0].as_py() == ["same file as 1.png with label 'b'"]
 
 
 def test_many_repeated_lines_are_counted(listed):

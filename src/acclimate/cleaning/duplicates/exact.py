@@ -31,9 +31,9 @@ def duplicates(dataset: Dataset, settings: Clean, context: Context) -> Dataset:
         members.sort(key=lambda row: (SPLIT_PRIORITY[columns["split"][row]], columns["path"][row]))
         labels = {columns["label"][row] for row in members} - {None}
         first = members[0]
-        conflict = _conflict_reason(members, columns) if len(labels) > 1 else None
         for row in members:
-            found = _finding(row, first, columns, conflict)
+            twin = _conflicting(row, members, columns) if len(labels) > 1 else None
+            found = _finding(row, first, columns, twin)
             if found is not None:
                 findings.add(row, *found)
             if row != first:
@@ -54,21 +54,23 @@ def _duplicate_groups(columns: dict[str, list[Any]]) -> list[list[int]]:
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _conflict_reason(members: list[int], columns: dict[str, list[Any]]) -> str:
-    one = len({columns["digest"][row] for row in members}) == 1
-    labels = sorted({columns["label"][row] for row in members} - {None})
-    return f"same {'file' if one else 'picture'} under different labels ({', '.join(labels)})"
+def _conflicting(row: int, members: list[int], columns: dict[str, list[Any]]) -> int:
+    """The first copy with another label; for a copy without a label, the first with one."""
+    label = columns["label"]
+    return next(other for other in members if label[other] not in (None, label[row]))
 
 
 def _finding(
-    row: int, first: int, columns: dict[str, list[Any]], conflict: str | None
+    row: int, first: int, columns: dict[str, list[Any]], conflicting: int | None
 ) -> tuple[str, str] | None:
     """The flag of a row and its reason."""
-    split, original = columns["split"], columns["path"][first]
-    same_file = columns["digest"][row] == columns["digest"][first]
+    split, digest, original = columns["split"], columns["digest"], columns["path"][first]
+    same_file = digest[row] == digest[first]
     what = "file" if same_file else "picture"
-    if conflict is not None and split[row] != "test":
-        return "label_conflict", conflict
+    if conflicting is not None and split[row] != "test":
+        what = "file" if digest[row] == digest[conflicting] else "picture"
+        twin, label = columns["path"][conflicting], columns["label"][conflicting]
+        return "label_conflict", f"same {what} as {twin} with label {label!r}"
     if row == first:
         return None
     if split[row] is not None and split[row] != split[first]:
@@ -81,6 +83,10 @@ def _finding(
 
 CHECK = Check(
     duplicates,
-    flags=(Flag("leak", severity=1), Flag("label_conflict", severity=3), Flag("duplicate")),
+    flags=(
+        Flag("leak", severity=1, fix="drop"),
+        Flag("label_conflict", severity=3, fix="review"),
+        Flag("duplicate", fix="drop"),
+    ),
     writes=("keep", "reasons", "flags", "duplicate_of"),
 )

@@ -162,9 +162,9 @@ def _add_findings(cluster: Rows, columns: dict[str, list[Any]], findings: Findin
 CHECK = Check(
     near_duplicates,
     flags=(
-        Flag("near_leak", severity=2, worst_by="near_duplicate", suggests_drop=True),
-        Flag("near_label_conflict", severity=4, worst_by="near_duplicate"),
-        Flag("near_duplicate", worst_by="near_duplicate", suggests_drop=True),
+        Flag("near_leak", severity=2, worst_by="near_duplicate", fix="drop"),
+        Flag("near_label_conflict", severity=4, worst_by="near_duplicate", fix="review"),
+        Flag("near_duplicate", worst_by="near_duplicate", fix="drop"),
     ),
     writes=("keep", "reasons", "flags", "duplicate_of", "cluster", "near_duplicate"),
 )

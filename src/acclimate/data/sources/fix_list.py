@@ -1,8 +1,9 @@
 """Fix lists: a person's decisions about images, one per line, applied when data is read.
 
 A line names an image and an action: drop it, relabel it to `suggested_label`, or keep it as it is
-and stop flagging it. `acclimate fixes` suggests lines from the flags for a person to edit. Nothing
-is applied that is not in the list.
+and stop flagging it. The action review changes nothing: the image still waits for a decision.
+`acclimate fixes` suggests lines from the flags for a person to edit. Nothing is applied that is not
+in the list.
 """
 
 import csv
@@ -19,7 +20,7 @@ from acclimate.errors import DataError, count, near_names
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")
 DROPPED_REASON = "fix list: dropped"
 """Prefix of the reason of an image that a fix list dropped."""
-ACTIONS = ("drop", "relabel", "keep")
+ACTIONS = ("drop", "relabel", "keep", "review")
 _KEEP_FLAG, _RELABEL_FLAG = f"{FIX_FLAG_PREFIX}keep", f"{FIX_FLAG_PREFIX}relabel"
 _MAX_FAULTS = 10
 """The largest number of faults in one message."""
@@ -125,7 +126,12 @@ def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
 
 
 _CHANGED_COLUMNS = ("label", "split", "keep", "reasons", "flags")
-_ACTION_DONE = {"drop": "dropped", "relabel": "relabelled", "keep": "kept as they are"}
+_ACTION_DONE = {
+    "drop": "dropped",
+    "relabel": "relabelled",
+    "keep": "kept as they are",
+    "review": "left for review",
+}
 
 
 def _check_columns(columns: Sequence[str], location: Path) -> None:
@@ -184,6 +190,8 @@ def _fault(
 
 
 def _apply(fix: Fix, row: int, columns: dict[str, list[Any]], where: str) -> None:
+    if fix.action == "review":
+        return
     if fix.action == "drop":
         columns["keep"][row] = False
         columns["reasons"][row] = [*columns["reasons"][row], f"{DROPPED_REASON} ({where})"]
