@@ -156,7 +156,7 @@ def tuned(
         empty = nn.Linear(head(start.module()).in_features, len(start.classes))
         nn.init.zeros_(empty.weight)
         blank = replace(start, network=with_head(start.module(), empty).eval())
-        settings = FineTune(epochs=8, batch_size=16, learning_rate=5e-4)
+        settings = FineTune(epochs=4, batch_size=16, learning_rate=1e-3)
         return fine_tune(blank, dataset, policy, settings, context=context)
 
     return classifier_once(shared / "tuned", make)

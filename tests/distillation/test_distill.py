@@ -101,10 +101,10 @@ def test_the_named_student_is_trained(teacher, dataset, context):
     assert start.classes == teacher.classes
 
 
-def test_auto_starts_a_student_of_the_same_kind_from_its_teacher(tuned, dataset, context):
-    start = student(tuned, dataset, "auto", context)
-    assert start.digest == tuned.digest
-    assert start.graph is None
+def test_auto_starts_a_student_of_the_same_kind_from_its_teacher(start, dataset, context):
+    found = student(start, dataset, "auto", context)
+    assert found.digest == start.digest
+    assert found.graph is None
 
 
 def test_auto_does_not_grow_a_teacher_that_is_smaller_than_every_packaged_network(

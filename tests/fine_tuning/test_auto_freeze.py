@@ -89,15 +89,15 @@ def test_what_was_decided_stands_when_the_training_goes_on(choose, context, tmp_
     assert choose(max_minutes=LONG, here=here, dataset=other).last is None
 
 
-def test_timing_a_few_steps_changes_nothing(start, dataset, policy, context):
-    network = copy.deepcopy(start.module())
-    views = TrainingImages(dataset, policy, start.contract, context)
+def test_timing_a_few_steps_changes_nothing(trained, dataset, policy, context):
+    network = copy.deepcopy(trained.module())
+    views = TrainingImages(dataset, policy, trained.contract, context)
     plan = make_plan(FineTune(max_minutes=LONG, batch_norm="train"), len(views.rows), context)
     random = torch.get_rng_state()
     steps = steps_in_budget(network, views, cross_entropy, plan, context)
     assert steps > MIN_STEPS
     assert torch.equal(torch.get_rng_state(), random)
-    before = start.module().state_dict()
+    before = trained.module().state_dict()
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
 
 
@@ -121,25 +121,25 @@ def test_a_stage_goes_by_the_choice_and_its_card_says_why(
     assert all(torch.equal(t, before[n]) for n, t in ours.items() if n.startswith(frozen))
 
 
-def test_all_layers_by_choice_are_all_layers_by_name(start, dataset, policy, context):
+def test_all_layers_by_choice_are_all_layers_by_name(trained, dataset, policy, context):
     chosen, named = (
         fine_tune(
-            start, dataset, policy,
-            FineTune(trainable=trained, epochs=1, batch_size=60, class_statistics=False),
+            trained, dataset, policy,
+            FineTune(trainable=choice, epochs=1, batch_size=60, class_statistics=False),
             context=context,
         )
-        for trained in ("auto", "all")
+        for choice in ("auto", "all")
     )  # fmt: skip
     assert "trainable: all layers, since there is no time budget." in chosen.card.steps[-1].notes
     ours, theirs = (model.module().state_dict() for model in (chosen, named))
     assert all(torch.equal(t, theirs[name]) for name, t in ours.items())
 
 
-def test_a_rate_is_found_where_the_parts_are_left_to_us(start, dataset, policy, context):
+def test_a_rate_is_found_where_the_parts_are_left_to_us(trained, dataset, policy, context):
     chosen, named = (
         find_rate(
-            start, dataset, policy, FineTune(trainable=trained, batch_size=2), context=context
+            trained, dataset, policy, FineTune(trainable=choice, batch_size=2), context=context
         )
-        for trained in ("auto", "all")
+        for choice in ("auto", "all")
     )
     assert chosen == named

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from acclimate.augmentation.auto_policy import auto_policy
+from acclimate.augmentation.settings import Augment
 from acclimate.inspection import fine_tuned_estimator
 from acclimate.inspection.feature_view import FeatureView
 from acclimate.inspection.folds import Folds
 from acclimate.inspection.inspect import inspect
 from acclimate.inspection.settings import Inspect
 
+FLIPS = Augment(operations_per_image=0, crop_area=1.0, color=0.0)
+"""Flips alone are tested."""
 SETTINGS = Inspect(checks=("label_errors",), estimators=("fine_tuning",), folds=2, epochs=2)
 
 
@@ -52,7 +55,11 @@ def test_the_augmentation_is_tested_on_the_data(monkeypatch, headless, swapped, 
         return start
 
     monkeypatch.setattr(fine_tuned_estimator, "fine_tune", untrained)
-    monkeypatch.setattr(fine_tuned_estimator, "auto_policy", auto_policy)
+    monkeypatch.setattr(
+        fine_tuned_estimator,
+        "auto_policy",
+        lambda model, data, *, context: auto_policy(model, data, FLIPS, context=context),
+    )
     view = FeatureView(headless, swapped[0], context, SETTINGS)
     fine_tuned_estimator.fine_tuned_logits(view, _halves(swapped[0]))
     assert len(policies) == 2

@@ -5,9 +5,9 @@ import csv
 from acclimate.models.classifier import Classifier, StepRecord
 
 
-def test_a_saved_model_has_the_curve_of_every_training_beside_it(tuned, tmp_path):
+def test_a_saved_model_has_the_curve_of_every_training_beside_it(trained, tmp_path):
     again = StepRecord("fine_tune", curve=({"epoch": 0, "val_loss": 1.5, "train_loss": None},))
-    twice = tuned.after(again)
+    twice = trained.after(again)
     twice.save(tmp_path / "model")
     with (tmp_path / "model" / "curve.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
@@ -21,7 +21,7 @@ def test_a_saved_model_has_the_curve_of_every_training_beside_it(tuned, tmp_path
             assert line[name] == ("" if value is None else str(wanted))
     assert lines[-1]["step"] == str(len(twice.card.steps))
     assert (lines[-1]["val_loss"], lines[-1]["train_loss"]) == ("1.5", "")
-    assert Classifier.load(tmp_path / "model").digest == tuned.digest
+    assert Classifier.load(tmp_path / "model").digest == trained.digest
 
 
 def test_a_model_that_was_not_trained_has_none(start, tmp_path):

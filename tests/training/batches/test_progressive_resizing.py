@@ -34,13 +34,13 @@ def test_sizes_never_fall_and_end_at_full_size(start, more, epochs):
     assert sizes.count(start + more) >= epochs / 3
 
 
-def test_a_start_that_is_not_smaller_is_refused(imagenet, dataset, policy, context):
+def test_a_start_that_is_not_smaller_is_refused(blank, dataset, policy, context):
     with pytest.raises(RecipeError, match="start_size 32 is not smaller than the model's"):
-        fine_tune(imagenet, dataset, policy, FineTune(start_size=32), context=context)
+        fine_tune(blank, dataset, policy, FineTune(start_size=32), context=context)
 
 
-def test_training_images_have_the_epochs_size_and_val_its_own(imagenet, dataset, policy, context):
-    contract = replace(imagenet.contract, image_size=64)
+def test_training_images_have_the_epochs_size_and_val_its_own(blank, dataset, policy, context):
+    contract = replace(blank.contract, image_size=64)
     data = TrainingImages(dataset, policy, contract, context, sizes=(32, 64))
     shapes = [
         {batch.images.shape[1:3] for batch in ImageBatches(data, 60, 0).train_batches(epoch)}

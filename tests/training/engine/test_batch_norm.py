@@ -51,16 +51,16 @@ def test_good_statistics_are_kept_and_frozen_parts_left_alone(
 
 
 def test_a_training_measures_anew_at_its_end_and_never_gets_worse_on_val(
-    start, dataset, policy, context
+    trained, dataset, policy, context
 ):
     recorder = Recorder()
     settings = FineTune(epochs=2, batch_size=30, learning_rate=2e-3, batch_norm="reestimate")
     here = replace(context, progress=recorder)
-    model = fine_tune(start, dataset, policy, settings, context=here)
+    model = fine_tune(trained, dataset, policy, settings, context=here)
     told = [line for line in recorder.lines if line.startswith("batch norm re-estimated: loss ")]
     assert len(told) == 1
     kept = told[0].endswith(", kept")
-    was, now = statistics(start.module()), statistics(model.module())
+    was, now = statistics(trained.module()), statistics(model.module())
     assert kept == any(not torch.equal(t, now[n]) for n, t in was.items())
 
 
