@@ -186,6 +186,7 @@ def test_the_docs_hold_commands_on_most_pages():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:PyTorch is imported already")  # by the tests
 @pytest.mark.parametrize("page", [page for page in PAGES if STEPS[page]])
 def test_every_command_and_python_block_runs(page, shell, shared, tmp_path, monkeypatch):
     if page != REAL:
