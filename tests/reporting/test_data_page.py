@@ -10,7 +10,7 @@ from PIL import Image
 
 from acclimate.data.dataset import Dataset
 from acclimate.reporting import data_page as page_module
-from acclimate.reporting.data_page import data_page
+from acclimate.reporting.data_page import data_page, data_report
 
 
 @pytest.fixture
@@ -161,3 +161,11 @@ def test_sizes_of_any_shape_can_be_drawn(dataset):
     assert data_page(dataset.with_columns(sizes)).sizes.startswith("<svg ")
     unknown = {name: [None] * len(dataset) for name in sizes}
     assert data_page(dataset.with_columns(unknown)).sizes == ""
+
+
+def test_the_page_alone_is_self_contained_and_names_the_folder(flagged):
+    html = data_report(flagged)
+    assert html.startswith("<!doctype html>")
+    assert f"<h1>{flagged.root.name}</h1>" in html
+    assert "<script" not in html
+    assert html.count("<img ") == html.count('src="data:image/jpeg;base64,')

@@ -18,6 +18,7 @@ from acclimate.cli.flags import (
     recipe_flags,
     shared,
 )
+from acclimate.cli.report import claim_report, report_flag, write_report
 from acclimate.cli.search import left_by, minutes_of_training, searching, trial_flags
 from acclimate.context import Context, process_rank
 from acclimate.errors import OutputError, UsageFault
@@ -80,6 +81,8 @@ def stage_command(stage: Stage) -> click.Command:
         fix_list_flag(command)
     if stage.writes == "dataset":
         fail_on_flag(command)
+    if stage.report is not None:
+        report_flag(command)
     if stage.searches:
         trial_flags(command)
     recipe_flags(command)
@@ -96,6 +99,7 @@ def _run_stage(
     flags: dict[str, Any],
 ) -> None:
     policy, fail_on = flags.pop("policy", None), watched_flags(flags.pop("fail_on", None))
+    report = flags.pop("report", None)
     given_settings = {"data.fix_list": flags.pop("fix_list", None), **minutes_of_training(flags)}
     for name in stage.switches:
         given_settings[f"{stage.section}.{name}"] = flags.pop(name) or None
@@ -103,6 +107,7 @@ def _run_stage(
     settings = getattr(recipe, stage.section)
     if out is not None:
         _claim(out, stage.writes, force)
+    claim_report(report, replace=force)
     context = make_context(flags, recipe)
     context.progress.info(reading(stage.name, *given))
     artifacts = [
@@ -112,13 +117,7 @@ def _run_stage(
     if "policy" in stage.reads:
         artifacts.append(_policy(policy, stage, artifacts, recipe, context))
     if out is not None:
-        scored = [a for a in artifacts if hasattr(a, "scores_digest")]
-        key = digest_json(
-            [stage.name, settings.model_dump(mode="json"), recipe.seed]
-            + [a.digest for a in artifacts]
-            + [a.scores_digest for a in scored if stage.label_scores(settings)]
-        )
-        workspace = out.absolute().with_name(f".{out.name}.{key[:8]}.work")
+        workspace = _workspace(stage, settings, recipe.seed, artifacts, out)
         context = replace(context, workspace=workspace)
     search = out is not None and flags.get("trials") is not None
     function = stage.load()
@@ -132,11 +131,29 @@ def _run_stage(
         shutil.rmtree(workspace, ignore_errors=True)
         _track(stage, recipe, result, out.name, context)
     also = left_by(out) if out is not None and search else {}
+    also |= write_report(report, result, stage)
     output.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
     if fail_on:
         require_none(result, fail_on)
     if stage.require is not None:
         stage.require()(result, settings)
+
+
+def _workspace(
+    stage: Stage,
+    settings: Any,  # noqa: ANN401 - of the stage
+    seed: int,
+    artifacts: Sequence[Any],
+    out: Path,
+) -> Path:
+    """The hidden folder beside the output for checkpoints; another one if any input differs."""
+    scored = [a for a in artifacts if hasattr(a, "scores_digest")]
+    key = digest_json(
+        [stage.name, settings.model_dump(mode="json"), seed]
+        + [a.digest for a in artifacts]
+        + [a.scores_digest for a in scored if stage.label_scores(settings)]
+    )
+    return out.absolute().with_name(f".{out.name}.{key[:8]}.work")
 
 
 def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Context) -> None:  # noqa: ANN401 - an artifact

@@ -31,6 +31,8 @@ class Stage:
         label_scores: Whether, with these settings, the result depends on the labels' scores,
             which are no part of a data set's digest.
         switches: Settings that are true or false and have a flag of their own, with its help.
+        report: Imports a function that turns the result into an HTML page. The command then takes
+            `--report`.
         require: Imports a function of result and settings, called when the result is written. It
             raises an error if the result is not what the settings require.
     """
@@ -46,6 +48,7 @@ class Stage:
     searches: bool = False
     label_scores: Callable[[Any], bool] = lambda _: False
     switches: Mapping[str, str] = field(default_factory=dict)
+    report: Callable[[], Function] | None = None
     require: Callable[[], Function] | None = None
 
     @property
@@ -64,6 +67,12 @@ def _inspect() -> Function:
     from acclimate.inspection.inspect import inspect
 
     return inspect
+
+
+def _data_report() -> Function:
+    from acclimate.reporting.data_page import data_report
+
+    return data_report
 
 
 def _probe() -> Function:
@@ -132,11 +141,12 @@ STAGES: dict[str, Stage] = {
         Stage(
             "clean", _clean, ("dataset",), "dataset", 7,
             "Check every image, leave out bad ones, and split the rest.",
-            data="listing",
+            data="listing", report=_data_report,
         ),
         Stage(
             "inspect", _inspect, ("classifier", "dataset"), "dataset", 4,
             "Flag probable label errors and outliers.",
+            report=_data_report,
         ),
         Stage(
             "probe", _probe, ("classifier", "dataset"), "classifier", 3,

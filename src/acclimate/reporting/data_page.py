@@ -1,4 +1,4 @@
-"""The report's sections on the data: findings with example images."""
+"""The report's sections on the data: findings with example images. They are also a page alone."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from acclimate.cleaning.checks import FLAGS, severity
-from acclimate.cleaning.summary import Columns, measured, readable, worst_first
+from acclimate.cleaning.summary import Columns, drop_reasons, measured, readable, worst_first
+from acclimate.cleaning.twins import Twins
 from acclimate.data.dataset import FIX_FLAG_PREFIX, Dataset
 from acclimate.reporting import figures
+from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import thumbnail
 
+_MAX_REASONS = 50
 _MAX_THUMBNAILS = 14
 """Images per finding: enough to see what it means, and under 2 MB for all findings."""
 _MAX_LABELS = 35
@@ -76,6 +79,42 @@ class DataPage:
     sizes: str
 
 
+def data_report(dataset: Dataset) -> str:
+    """The findings of cleaning and inspection as a page of their own.
+
+    Args:
+        dataset: Cleaned.
+
+    Returns:
+        HTML without external resources.
+    """
+    return render(
+        "data_report.html",
+        place=dataset.shown_root.absolute(),
+        classes=dataset.classes,
+        data=data_sections(dataset),
+    )
+
+
+def data_sections(dataset: Dataset) -> str:
+    """The findings of cleaning and inspection as sections of a page.
+
+    Args:
+        dataset: Cleaned.
+
+    Returns:
+        HTML.
+    """
+    return render(
+        "data.html",
+        data=data_page(dataset),
+        dataset=dataset,
+        dropped=int((~dataset.keep).sum()),
+        reasons=drop_reasons(dataset, _MAX_REASONS),
+        splits={name: sum(dataset.counts(name).values()) for name in ("train", "val", "test")},
+    )
+
+
 def data_page(dataset: Dataset) -> DataPage:
     """Collects the findings of cleaning and inspection.
 
@@ -85,7 +124,7 @@ def data_page(dataset: Dataset) -> DataPage:
     Returns:
         What the sections show. Files that no longer exist are skipped.
     """
-    columns = Columns(dataset)
+    columns, twins = Columns(dataset), Twins(dataset)
     flags = columns["flags"]
     together: dict[str, list[int]] = {}
     for row, found in enumerate(flags):
@@ -99,7 +138,9 @@ def data_page(dataset: Dataset) -> DataPage:
     suspected = together.pop("label_error", [])
     kinds = {
         flag: Findings(
-            readable(flag), len(together[flag]), _worst(dataset, columns, flag, together[flag])
+            readable(flag),
+            len(together[flag]),
+            _worst(dataset, columns, twins, flag, together[flag]),
         )
         for flag in names
         if flag in together and not flag.startswith(FIX_FLAG_PREFIX)
@@ -123,11 +164,14 @@ def _order_of(flag: str) -> tuple[int, str]:
     return (len(FLAGS) + (flag != "label_error") if rank is None else rank), flag
 
 
-def _worst(dataset: Dataset, columns: Columns, flag: str, rows: Sequence[int]) -> list[Thumbnail]:
+def _worst(
+    dataset: Dataset, columns: Columns, twins: Twins, flag: str, rows: Sequence[int]
+) -> list[Thumbnail]:
+    def caption(row: int) -> str:
+        return twins.sentence(flag, row) or measured(columns, flag, row)
+
     ordered = worst_first(columns, flag, rows)
-    return _thumbnails(
-        dataset, columns, ordered, _MAX_THUMBNAILS, lambda row: measured(columns, flag, row)
-    )
+    return _thumbnails(dataset, columns, ordered, _MAX_THUMBNAILS, caption)
 
 
 def _thumbnails(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from acclimate.augmentation.policy import Policy
-from acclimate.cleaning.summary import drop_reasons
 from acclimate.data.dataset import Dataset
 from acclimate.evaluation.comparison import Comparison, sentence
 from acclimate.evaluation.evaluate import Evaluation
@@ -15,12 +14,11 @@ from acclimate.evaluation.metrics import per_class
 from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
 from acclimate.reporting.augmentation import augmentation_section
-from acclimate.reporting.data_page import data_page
+from acclimate.reporting.data_page import data_sections
 from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import thumbnail
 
 _MOST_MISTAKES = 24
-_MOST_REASONS = 50
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,11 @@ def report(
     final = list(evaluations.values())[-1]
     domains = list(final.metrics)
     trainings = {s.stage: s.curve for s in classifier.card.steps if s.curve}
-    splits = {split: dataset.counts(split) for split in ("train", "val", "test")}
     return render(
         "report.html",
         recipe=recipe,
         classifier=classifier,
         dataset=dataset,
-        dropped=int((~dataset.keep).sum()),
-        reasons=drop_reasons(dataset, _MOST_REASONS),
-        splits={split: sum(found.values()) for split, found in splits.items()},
         evaluations=evaluations,
         final=final,
         domains=domains,
@@ -92,7 +86,7 @@ def report(
         trade_off=figures.trade_off(evaluations) if final.latency else "",
         curves=figures.curves(trainings) if trainings else "",
         confusion={d: figures.confusion_matrix(final.confusion(d), final.classes) for d in domains},
-        data=data_page(dataset),
+        data=data_sections(dataset),
         mistakes=mistakes(final, dataset),
         stages=stages,
         machine=stages[-1]["machine"],
