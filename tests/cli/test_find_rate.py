@@ -26,11 +26,15 @@ def test_rates_are_tried_and_drawn(acclimate, model, data, tmp_path):
     with (rates / "rates.csv").open() as stream:
         lines = [{k: float(v) for k, v in line.items()} for line in csv.DictReader(stream)]
     assert 10 < len(lines) <= 60
-    least = min(lines, key=lambda line: line["smoothed"])
-    assert done.out.splitlines()[0] == f"learning_rate  {least['rate'] / 10:.2g}"
+    at_floor = min(line["loss"] for line in lines)
+    left = [line for line in lines if line["loss"] - at_floor <= 2 * line["error"]][-1]
+    suggested = 0.5 * left["rate"]
+    assert done.out.splitlines()[0] == (
+        f"learning_rate  {suggested:.2g} (half of the rate at which the loss leaves its floor)"
+    )
     picture = (rates / "rates.svg").read_text()
     assert picture.startswith("<svg ")
-    assert "learning rate (dotted: lowest loss)" in picture
+    assert "learning rate (dotted: suggestion)" in picture
     assert {p: p.read_bytes() for p in model.iterdir()} == before
 
     again = acclimate("find-rate", model, data, "-o", "rates", *SMALL)
@@ -40,7 +44,7 @@ def test_rates_are_tried_and_drawn(acclimate, model, data, tmp_path):
     )
     forced = acclimate("find-rate", model, data, "-o", "rates", *SMALL, "--force", "--json")
     assert forced.code == 0, forced.err
-    assert forced.json["learning_rate"] == pytest.approx(least["rate"] / 10, rel=1e-4)
+    assert forced.json["learning_rate"] == pytest.approx(suggested, rel=1e-4)
 
 
 def test_another_folder_is_never_replaced(acclimate, model, data, tmp_path):

@@ -49,15 +49,20 @@ def find_rate(model: str, data: str, out: Path, force: bool, **flags: Any) -> No
     found = find(classifier, dataset, policy, settings, context=context)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["rate", "loss", "smoothed"])
-    lines = zip(found.rates, found.losses, found.smoothed, strict=True)
+    writer.writerow(["rate", "loss", "error"])
+    lines = zip(found.rates, found.losses, found.errors, strict=True)
     writer.writerows([f"{value:.6g}" for value in line] for line in lines)
     write_atomic(out / _TABLE, buffer.getvalue())
-    write_atomic(out / _PICTURE, rate_range(found.rates, found.losses, found.smoothed))
+    picture = rate_range(found.rates, found.losses, found.errors, found.suggestion)
+    write_atomic(out / _PICTURE, picture)
     if flags["as_json"]:
-        output.print_json({"learning_rate": found.suggestion, "out": str(out)})
+        told = {"learning_rate": found.suggestion, "reason": found.reason, "out": str(out)}
+        output.print_json(told)
         return
-    click.echo(f"learning_rate  {found.suggestion:.2g}")
+    if found.suggestion is None:
+        click.echo(f"learning_rate  none: {found.reason}. Leave it at auto.")
+    else:
+        click.echo(f"learning_rate  {found.suggestion:.2g} ({found.reason})")
     click.echo(f"curve          {out / _PICTURE}")
 
 

@@ -157,16 +157,16 @@ STAGES: dict[str, Stage] = {
             "Test which augmentations keep your labels true.",
         ),
         Stage(
-            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 8,
+            "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 9,
             "Train all layers on your images.",
             searches=True, label_scores=lambda settings: settings.label_weights,
         ),
         Stage(
-            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 8,
+            "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 9,
             "Train a smaller network on the outputs of a larger one.",
         ),
         Stage(
-            "prune", _prune, ("classifier", "dataset", "policy"), "classifier", 8,
+            "prune", _prune, ("classifier", "dataset", "policy"), "classifier", 9,
             "Remove channels, then train the rest to recover.",
         ),
         Stage(

@@ -235,26 +235,34 @@ def image_sizes(sizes: NDArray[np.float64]) -> str:
 
 
 @_styled
-def rate_range(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float]) -> str:
+def rate_range(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    errors: Sequence[float],
+    suggestion: float | None,
+) -> str:
     """The loss over the learning rate, from a learning rate range test.
 
     Args:
         rates: Increasing.
-        losses: One per batch.
-        smoothed: The smoothed losses.
+        losses: Before each step, of the same images.
+        errors: Standard errors of the differences from the lowest loss.
+        suggestion: The suggested rate, if there is one.
 
     Returns:
         SVG.
     """
+    shown = np.isfinite(losses)
+    x, y, error = (np.asarray(values)[shown] for values in (rates, losses, errors))
     figure = Figure(figsize=(4.8, 3.0))
     axes = figure.subplots()
-    axes.plot(rates, losses, "o", ms=2.5, color=SOFT)
-    axes.plot(rates, smoothed, color=COLORS[0])
-    least = min(range(len(rates)), key=lambda index: smoothed[index])
-    axes.axvline(rates[least], color=SOFT, lw=0.8, ls=":")
+    axes.fill_between(x, y - error, y + error, color=SOFT, alpha=0.3, lw=0)
+    axes.plot(x, y, color=COLORS[0])
+    if suggestion is not None:
+        axes.axvline(suggestion, color=SOFT, lw=0.8, ls=":")
     axes.set_xscale("log")
-    axes.set_ylim(0.9 * min(losses), 1.1 * max(smoothed[0], 2 * smoothed[least]))
-    axes.set_xlabel("learning rate (dotted: lowest loss)")
+    axes.set_ylim(0.9 * y.min(), 1.1 * max(y[0], 2 * y.min()))
+    axes.set_xlabel("learning rate" + (" (dotted: suggestion)" if suggestion else ""))
     axes.set_ylabel("loss")
     return _svg(figure, axes)
 

@@ -2,12 +2,14 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from acclimate.context import Context, derive_seed, process_rank
@@ -18,9 +20,9 @@ from acclimate.progress import silent
 from acclimate.training.batches.train_batches import ImageBatches, TrainBatch
 from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.engine.batch_norm import set_mode
-from acclimate.training.engine.distributed import launched
+from acclimate.training.engine.distributed import joined, launched
 from acclimate.training.engine.divergence import diverged
-from acclimate.training.engine.step import Objective, Step
+from acclimate.training.engine.step import LossInputs, Objective, Step
 from acclimate.training.optim.optimizers import (
     OPTIMIZERS,
     OptimizerFactory,
@@ -32,13 +34,16 @@ from acclimate.training.plan import TrainPlan
 STEPS = 60
 _BELOW, _ABOVE = 1e-2, 1e3
 """The range, as factors of the default rate."""
-_SMOOTH = 0.8
-"""Weight of earlier losses in the smoothed loss: about the last five steps."""
 _DIVERGED = 4.0
 """The test ends when the loss exceeds the least loss by this factor."""
-_SAFETY = 0.1
-"""Factor from the rate at the least loss to the suggestion: at the least loss the training is about
-to diverge (Smith 2015), and the smoothed loss rises too late."""
+_LOOKED_AT = 96
+"""Images whose loss is looked at, in views that stay the same over all rates."""
+_SURE = 2.0
+"""Standard errors by which the loss must exceed its floor to have left it."""
+_FIRST_STEPS = 3
+"""A loss that rises within these steps has no floor within the range."""
+_SAFETY = 0.5
+"""Factor from the rate where the loss leaves its floor to the suggestion."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,17 @@ class RateCurve:
 
     Attributes:
         rates: Learning rate of the head in each step, rising.
-        losses: Loss of each step's batch, before the step.
-        smoothed: The smoothed losses.
-        suggestion: The suggested learning rate.
+        losses: Mean loss before the step, over images that are the same in all steps.
+        errors: Standard error of the difference of this loss and the lowest one.
+        suggestion: The suggested learning rate; None if the curve does not show one.
+        reason: How the suggestion was found, or why there is none.
     """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
-    smoothed: tuple[float, ...]
-    suggestion: float
+    errors: tuple[float, ...]
+    suggestion: float | None
+    reason: str
 
 
 def range_test(
@@ -69,8 +76,10 @@ def range_test(
 ) -> RateCurve:
     """Trains a network for 60 steps while the learning rate rises, then restores its weights.
 
-    Source: Smith 2015, "Cyclical learning rates", arXiv 1506.01186. The rate rises by the same
-    factor each step. The suggestion is a tenth of the rate at which the smoothed loss was least.
+    The rate rises by the same factor each step (Smith 2015, "Cyclical learning rates", arXiv
+    1506.01186). In contrast to the paper, the loss is not that of each step's batch, but of the
+    same images in the same views before each step. From a fitted head the loss hardly falls, and
+    the differences between batches would hide where it begins to rise.
 
     Args:
         network: Unchanged at the end, on the plan's device.
@@ -88,7 +97,7 @@ def range_test(
     """
     lowest, highest = plan.learning_rate * _BELOW, plan.learning_rate * _ABOVE
     rates = [lowest * (highest / lowest) ** (i / (STEPS - 1)) for i in range(STEPS)]
-    losses: list[float] = []
+    losses: list[NDArray[np.float64]] = []
     # Dropout uses the global generator, whose state belongs to the training.
     with (
         torch.random.fork_rng(),
@@ -97,21 +106,48 @@ def range_test(
     ):
         torch.manual_seed(derive_seed(context.seed, "rates", process_rank()) % 2**63)
         trial = TrialSteps(network, images, objective, plan, context, optimizer)
+        seen = trial.draw(_LOOKED_AT)
         for rate in rates:
+            losses.append(trial.losses(seen))
+            means = [float(found.mean()) for found in losses]
+            # NaN at the lowest rate is the next step's error.
+            if len(means) > 1 and not means[-1] <= _DIVERGED * min(means):
+                break
             try:
-                losses.append(trial.loss(rate))
+                trial.loss(rate)
             except RecipeError:
-                if not losses:
+                if len(losses) == 1:
                     raise
                 break
             task.advance()
-            task.note(f"rate {rate:.1e}, loss {losses[-1]:.3f}")
-            if _smoothed(losses)[-1] > _DIVERGED * min(_smoothed(losses)):
-                break
-    smoothed = _smoothed(losses)
-    least = smoothed.index(min(smoothed))
+            task.note(f"rate {rate:.1e}, loss {means[-1]:.3f}")
+    return read_curve(rates[: len(losses)], losses)
+
+
+def read_curve(rates: Sequence[float], losses: Sequence[NDArray[np.float64]]) -> RateCurve:
+    """Finds where the loss leaves its floor for good.
+
+    Args:
+        rates: Learning rate of each step, rising.
+        losses: Loss of each image before each step, (N,); the images are the same in all steps.
+
+    Returns:
+        The curve, with a suggestion if it shows one.
+    """
+    table = np.stack(losses)  # (S, N)
+    means = np.where(np.isfinite(table).all(1), table.mean(1), np.inf)
+    floor = int(means.argmin())
+    change = table - table[floor]
+    errors = np.nan_to_num(change.std(1, ddof=1) / math.sqrt(table.shape[1]))
+    left = int(np.flatnonzero(means - means[floor] <= _SURE * errors)[-1])
+    suggestion: float | None = rates[left] * _SAFETY
+    reason = "half of the rate at which the loss leaves its floor"
+    if left == len(rates) - 1:
+        suggestion, reason = None, f"the loss does not rise up to a rate of {rates[-1]:.2g}"
+    elif left < _FIRST_STEPS:
+        suggestion, reason = None, f"the loss rises already at a rate of {rates[0]:.2g}"
     return RateCurve(
-        tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), rates[least] * _SAFETY
+        tuple(rates), tuple(means.tolist()), tuple(errors.tolist()), suggestion, reason
     )
 
 
@@ -140,13 +176,15 @@ def resolve_rate(
     if not plan.find_rate:
         return plan
     found = range_test(network, images, objective, plan, context=context, optimizer=optimizer)
-    reason = (
-        f"{found.suggestion:.2g}, a tenth of the rate with the least loss in a range test of "
-        f"{len(found.rates)} steps"
-    )
+    if found.suggestion is None:
+        rate = plan.learning_rate
+        reason = f"{rate:.2g}, as auto, because the range test shows no rate: {found.reason}"
+    else:
+        rate = found.suggestion
+        reason = f"{rate:.2g}, {found.reason} in a range test of {len(found.rates)} steps"
     context.progress.info(f"learning_rate: {reason}")
     reasons = {**plan.reasons, "learning_rate": reason}
-    return replace(plan, learning_rate=found.suggestion, find_rate=False, reasons=reasons)
+    return replace(plan, learning_rate=rate, find_rate=False, reasons=reasons)
 
 
 @contextmanager
@@ -182,7 +220,7 @@ class TrialSteps:
         context: Context,
         optimizer: OptimizerFactory | None = None,
     ) -> None:
-        fabric = launched(plan)
+        fabric = self._fabric = launched(plan)
         images = images if images.context else replace(images, context=context)
         plain = on_device(network, fabric.device)
         groups = parameter_groups(
@@ -195,13 +233,58 @@ class TrialSteps:
         built = fabric.setup_optimizers(built)
         set_mode(plain, freeze_batch_norm=plan.freeze_batch_norm)
         train_mode(built)
-        to_input = Normalizer(images.contract, fabric.device)
+        self._objective, self._to_input = objective, Normalizer(images.contract, fabric.device)
         self._plan, self._seed = plan, derive_seed(context.seed, "rates", process_rank()) % 2**32
         # One cycle's momentum belongs to its schedule, not to a rate that only rises.
-        self._step = Step(fabric, plain, built, objective, to_input, _constant(plan), silent.info)
+        self._step = Step(
+            fabric,
+            plain,
+            built,
+            objective,
+            self._to_input,
+            replace(plan, schedule="constant"),
+            silent.info,
+        )
         on = fabric.device if plan.augment_on_device else None
         seed = derive_seed(context.seed, "rates")
         self._batches = _repeat_epochs(ImageBatches(images, plan.batch_size, seed, on=on))
+
+    def draw(self, images: int) -> list[TrainBatch]:
+        """Takes the next batches of the stream, without training on them.
+
+        Args:
+            images: Least number of images over all processes.
+
+        Returns:
+            The part of this process of each batch.
+        """
+        drawn: list[TrainBatch] = []
+        while sum(batch.global_size for batch in drawn) < images:
+            drawn.append(next(self._batches))
+        return drawn
+
+    def losses(self, batches: Sequence[TrainBatch]) -> NDArray[np.float64]:
+        """The loss of each image as in evaluation: without dropout and without a step.
+
+        Args:
+            batches: From `draw`.
+
+        Returns:
+            (N,), of all processes, always in the same order.
+        """
+        network, device = self._step.network, self._fabric.device
+        network.eval()
+        found: list[float] = []
+        for batch in (b for b in batches if b.weight):
+            images = torch.as_tensor(batch.images)
+            inputs = self._to_input(images if batch.consistency is None else images[:, 0])
+            targets = torch.as_tensor(batch.targets).to(device)
+            with torch.no_grad(), self._fabric.autocast():
+                logits = network(inputs).float()
+            with torch.no_grad():
+                found += self._objective(logits, LossInputs(inputs, targets, batch.rows)).tolist()
+        set_mode(network, freeze_batch_norm=self._plan.freeze_batch_norm)
+        return np.asarray(joined(self._fabric, found), np.float64)
 
     def loss(self, rate: float) -> float:
         """Takes a step and returns the mean loss of its batch before the step.
@@ -223,21 +306,6 @@ class TrialSteps:
         return result.loss / batch.global_size
 
 
-def _constant(plan: TrainPlan) -> TrainPlan:
-    return replace(plan, schedule="constant")
-
-
 def _repeat_epochs(source: ImageBatches) -> Iterator[TrainBatch]:
     for epoch in count(1):
         yield from source.train_batches(epoch)
-
-
-def _smoothed(losses: list[float]) -> list[float]:
-    """Exponential moving averages, corrected for their start at zero."""
-    means: list[float] = []
-    total = weight = 0.0
-    for loss in losses:
-        total = _SMOOTH * total + loss
-        weight = _SMOOTH * weight + 1
-        means.append(total / weight if math.isfinite(total) else math.inf)
-    return means

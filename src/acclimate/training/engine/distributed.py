@@ -91,6 +91,15 @@ def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
+def joined(fabric: Fabric, values: list[float]) -> list[float]:
+    """The values of all processes, in their order; every process must call this."""
+    if fabric.world_size == 1:
+        return values
+    lists: list[list[float]] = [[] for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(lists, values)
+    return [value for some in lists for value in some]
+
+
 def gathered(fabric: Fabric, values: list[int]) -> list[int]:
     """The sorted values of all processes; every process must call this."""
     if fabric.world_size == 1:
