@@ -65,6 +65,7 @@ def test_a_public_function_has_an_example(name):
 
 
 @pytest.mark.parametrize("name", acclimate.__all__)
+@pytest.mark.filterwarnings("ignore:PyTorch is imported already:RuntimeWarning")
 def test_the_examples_are_true(name, folder, tmp_path, monkeypatch):
     # A copy for each name: examples write, and run in any order.
     monkeypatch.chdir(shutil.copytree(folder, tmp_path / "examples"))
