@@ -1,7 +1,8 @@
 """Precision and recall of label error detection, on labels swapped on purpose.
 
-In each folder of `<class>/<image>` 5 % of the labels are swapped, to any other class or to the one
-that it is most often confused with, then `inspect` checks. Run:
+In each folder of `<class>/<image>` 5 % of the labels are swapped (`--rate`), to any other class or
+to the one that it is most often confused with, then `inspect` checks. "Plain" is cleanlab's own
+pruning by the noise rate, on the same predictions. Run:
 
     python benchmarks/label_quality.py --data photos/ --data others/
 """
@@ -13,6 +14,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+from cleanlab.filter import find_label_issues
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from acclimate.cleaning.clean import clean
@@ -42,6 +44,10 @@ class Found:
     precision_at_80: float
     suggested: float
     """Share of the flagged errors for which the true label was suggested."""
+    flags: float
+    plain_flags: float
+    plain_precision: float
+    plain_recall: float
 
 
 def confusable(dataset: Dataset, classifier: Classifier, context: Context) -> np.ndarray:
@@ -71,7 +77,19 @@ def swap(
     return dataset.with_columns({"label": labels}), rows
 
 
-def evaluate_flags(inspected: Dataset, truth: Dataset, rows: np.ndarray) -> Found:
+def plain_flags(
+    dataset: Dataset, model: Classifier, settings: Inspect, context: Context
+) -> np.ndarray:
+    """bool, one per row: plain confident learning on the same predictions."""
+    home = dataset.rows()
+    guesses = out_of_fold(FeatureView(model, dataset, context, settings), home)
+    flags = find_label_issues(dataset.labels[home], guesses, n_jobs=1)
+    return np.asarray(flags, bool)
+
+
+def evaluate_flags(
+    inspected: Dataset, truth: Dataset, rows: np.ndarray, plain: np.ndarray
+) -> Found:
     """The figures of one inspection."""
     home = inspected.rows()
     score = np.asarray(inspected.table["label_error"].to_numpy(zero_copy_only=False), np.float64)[
@@ -89,13 +107,18 @@ def evaluate_flags(inspected: Dataset, truth: Dataset, rows: np.ndarray) -> Foun
         float(average_precision_score(planted, score)),
         float(precision[recall >= 0.8].max()),
         float(np.mean(right)) if right else 0.0,
+        int(flagged.sum()),
+        int(plain.sum()),
+        float(planted[plain].mean()) if plain.any() else 0.0,
+        float(plain[planted].mean()),
     )
 
 
 KINDS = ("any class", "confusable")
 LABEL_HEAD = (
-    "| data | errors | precision | recall | AP | precision at 0.8 | right suggestion | s |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| data | errors | precision | recall | AP | precision at 0.8 | right suggestion | flags "
+    "| plain flags | plain precision | plain recall | s |",
+    "| --- " * 12 + "|",
 )
 
 
@@ -119,7 +142,8 @@ def label_rows(
             began = time.monotonic()
             inspected = inspect(model, swapped, settings, context=context)
             seconds.append(time.monotonic() - began)
-            found.append(evaluate_flags(inspected, clean_data, rows))
+            plain = plain_flags(swapped, model, settings, context)
+            found.append(evaluate_flags(inspected, clean_data, rows, plain))
         means = np.mean([astuple(figures) for figures in found], axis=0)
         cells = " | ".join(f"{value:.2f}" for value in means)
         yield f"| {place.name} | {kind} | {cells} | {np.median(seconds):.1f} |"
@@ -129,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--model", default="efficientnet-lite0")
-    parser.add_argument("--extra_models", action="append", default=[], help="more networks")
+    parser.add_argument("--extra-model", action="append", default=[], help="one more network")
     parser.add_argument("--estimator", action="append", help="kernel, fine_tuning, or both")
     parser.add_argument("--epochs", type=int, help="of each training of fine_tuning")
     parser.add_argument("--image-size", type=int, default=224)

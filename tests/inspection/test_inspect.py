@@ -1,5 +1,6 @@
 """Label errors and outliers are flagged, and dropped only if a setting says so."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -76,6 +77,36 @@ def test_most_swapped_labels_are_flagged_and_little_else(found, swapped):
     hits = flagged(found) & rows
     assert len(hits) >= 0.6 * len(rows)
     assert len(hits) >= 0.6 * len(flagged(found))
+
+
+def test_the_number_of_wrong_labels_is_noted_once(found, imagenet, context):
+    twice = inspect(imagenet, found, context=context)
+    (note,) = [note for note in twice.notes if note.startswith("labels: ")]
+    assert re.fullmatch(
+        r"labels: (about )?\d+( to \d+)? of \d+ are estimated to be wrong; "
+        r"of those with a score of 0\.\d\d or more, (about )?\d+( to \d+)? %\.",
+        note,
+    )
+
+
+def test_labels_of_small_data_are_flagged_only_if_the_user_gives_a_threshold(
+    imagenet, swapped, context
+):
+    keep = np.zeros(len(swapped[0]), bool)
+    for label in range(len(CLASSES)):
+        rows = swapped[0].rows()
+        keep[rows[swapped[0].labels[rows] == label][:24]] = True
+    few = swapped[0].with_columns({"keep": keep, "split": ["train"] * len(keep)})
+    alone = inspect(imagenet, few, context=context)
+    assert flagged(alone) == set()
+    assert np.isfinite(scores(alone, "label_error")[few.rows()]).all()
+    assert alone.notes[len(few.notes)] == (
+        "labels: not flagged: with 24 images per class outside test, wrong labels cannot be told "
+        "from hard images; 30 are needed. Set inspect.label_error to 0.9 to flag them anyway."
+    )
+    given = inspect(imagenet, few, Inspect(label_error=0.5), context=context)
+    assert flagged(given)
+    assert given.notes[len(few.notes)].startswith("labels: flagged by the given threshold alone: ")
 
 
 def test_the_label_before_the_swap_is_suggested(found, swapped, dataset):

@@ -22,15 +22,21 @@ from acclimate.inspection.feature_view import FeatureView
 from acclimate.inspection.fine_tuned_estimator import fine_tuned_logits
 from acclimate.inspection.folds import Estimator, Folds, stratified_folds
 from acclimate.inspection.kernel_estimator import kernel_logits
+from acclimate.inspection.label_noise import LabelNoise, estimate_noise
 from acclimate.registry.resolve import resized_classifier
 
 Probabilities = NDArray[np.float32]
 """(N, C), each row sums to 1."""
 
 FLAG = "label_error"
-_NOTE = "classes overlap: "
+_NOTE, _NOISE_NOTE = "classes overlap: ", "labels: "
+_NEVER = 2.0
+"""A threshold above all scores."""
 _MIN_CLASS_SIZE = 5
 """Labels of smaller classes are not checked: fewer than four other images teach too little."""
+MIN_MEDIAN = 30
+"""Images of a class in the middle, below which labels are flagged only by a threshold that the user
+gives: with 24 a class, 12 of 24 flags were wrong on flowers, and all 4 on another 150 of them."""
 _CONFIDENT = 0.5
 """Share of a class's threshold that its probability must reach; see `find_label_issues`."""
 _CALIBRATION_IMAGES = 5_000
@@ -56,26 +62,33 @@ def label_errors(dataset: Dataset, view: FeatureView) -> Dataset:
         without a suggestion) and `flags` filled, and a note for each pair of classes that overlap.
     """
     rows = _checked_rows(dataset, view)
-    notes = tuple(note for note in dataset.notes if not note.startswith(_NOTE))
+    notes = tuple(note for note in dataset.notes if not note.startswith((_NOTE, _NOISE_NOTE)))
     score = np.full(len(dataset), np.nan)
     suggested: list[str | None] = [None] * len(dataset)
     flags = dataset.table["flags"].to_pylist()
     known = np.isin(rows, view.non_test)
     if len(np.unique(dataset.labels[rows[known]])) >= 2:
         probabilities = out_of_fold(view, rows)
-        issues = find_label_issues(
-            dataset.labels[rows], probabilities, known, view.settings.label_error
-        )
+        own, guesses = dataset.labels[rows[known]], probabilities[known]
+        rng = np.random.default_rng(view.context.seed_for("label_noise"))
+        noise = label_noise(own, guesses, rng)
+        threshold = view.settings.label_error
+        if threshold == "auto":
+            threshold = _NEVER if noise is None else noise.threshold
+        issues = find_label_issues(dataset.labels[rows], probabilities, known, threshold)
         score[rows] = issues.score
         for place in np.flatnonzero(issues.is_issue):
             row = int(rows[place])
             if is_marked_keep(flags[row]):
                 continue
             suggested[row] = dataset.classes[int(issues.suggested[place])]
-        overlaps = _overlaps(dataset.classes, dataset.labels[rows[known]], probabilities[known])
-        for line in [_number_found(suggested), *overlaps]:
+        found_notes = [
+            _noise_note(noise, threshold, own),
+            *_overlaps(dataset.classes, own, guesses),
+        ]
+        for line in [_number_found(suggested), *found_notes]:
             view.context.progress.info(f"inspect: {line}")
-        notes += tuple(overlaps)
+        notes += tuple(found_notes)
     found = dataset.with_columns(
         {
             "label_error": [None if np.isnan(s) else s for s in score],
@@ -88,7 +101,29 @@ def label_errors(dataset: Dataset, view: FeatureView) -> Dataset:
 
 def _number_found(suggested: Sequence[str | None]) -> str:
     number = sum(name is not None for name in suggested)
-    return f"{count(number, 'label')} may be wrong" if number else "no label errors found"
+    return f"{count(number, 'label')} may be wrong" if number else "no label is flagged"
+
+
+def _noise_note(noise: LabelNoise | None, threshold: float, labels: NDArray[np.int64]) -> str:
+    """How many labels are wrong and how many flags are right, or why this is not known."""
+    if noise is None:
+        sizes = np.bincount(labels)
+        middle = int(np.median(sizes[sizes > 0]))
+        flagged = "not flagged" if threshold == _NEVER else "flagged by the given threshold alone"
+        more = "" if threshold != _NEVER else " Set inspect.label_error to 0.9 to flag them anyway."
+        return (
+            f"{_NOISE_NOTE}{flagged}: with {middle} images per class outside test, wrong labels "
+            f"cannot be told from hard images; {MIN_MEDIAN} are needed.{more}"
+        )
+    fewest, most = round(noise.fewest), round(noise.most)
+    number = f"{fewest:,} to {most:,}" if fewest < most else f"about {most:,}"
+    expected = noise.precision(threshold)
+    low, high = round(100 * expected.low), round(100 * expected.high)
+    share = f"{low} to {high}" if low < high else f"about {high}"
+    return (
+        f"{_NOISE_NOTE}{number} of {noise.labels:,} are estimated to be wrong; "
+        f"of those with a score of {threshold:.2f} or more, {share} %."
+    )
 
 
 def _checked_rows(dataset: Dataset, view: FeatureView) -> Rows:
@@ -139,10 +174,25 @@ def find_label_issues(
     Returns:
         The result for each label, in the same order.
     """
+    usual = _usual(labels[known], probabilities[known])
+    return _issues(labels, probabilities, usual, threshold)
+
+
+def _usual(labels: NDArray[np.int64], probabilities: Probabilities) -> NDArray[np.float64]:
+    """float64, (C,): the mean probability of each class for its own images, inf without any."""
     usual = np.full(probabilities.shape[1], np.inf)
-    present = np.unique(labels[known])
-    compact = np.searchsorted(present, labels[known])
-    usual[present] = get_confident_thresholds(compact, probabilities[known][:, present])
+    present = np.unique(labels)
+    compact = np.searchsorted(present, labels)
+    usual[present] = get_confident_thresholds(compact, probabilities[:, present])
+    return usual
+
+
+def _issues(
+    labels: NDArray[np.int64],
+    probabilities: Probabilities,
+    usual: NDArray[np.float64],
+    threshold: float,
+) -> LabelIssues:
     place = np.arange(len(labels))
     own = probabilities[place, labels].astype(np.float64)
     others = probabilities.copy()
@@ -152,6 +202,32 @@ def find_label_issues(
     own /= np.where(np.isfinite(usual), usual, 1.0)[labels]
     score = (other / np.maximum(other + own, 1e-12) + np.maximum(0, 1 - own)) / 2
     return LabelIssues(score, (other >= _CONFIDENT) & (score >= threshold), suggested)
+
+
+def label_noise(
+    labels: NDArray[np.int64], probabilities: Probabilities, rng: np.random.Generator
+) -> LabelNoise | None:
+    """How many labels are wrong, and the threshold that follows from it.
+
+    Args:
+        labels: int64, (N,).
+        probabilities: float32, (N, C), out of fold.
+        rng: Simulates wrong labels.
+
+    Returns:
+        None if the classes are too small to tell.
+    """
+    present = np.unique(labels)
+    labels, probabilities = np.searchsorted(present, labels), probabilities[:, present]
+    if np.median(np.bincount(labels)) < MIN_MEDIAN:
+        return None
+    usual = _usual(labels, probabilities)
+
+    def score(some: NDArray[np.int64], predictions: Probabilities) -> NDArray[np.float64]:
+        issues = _issues(some, predictions, usual, 0)
+        return np.where(issues.is_issue, issues.score, 0)
+
+    return estimate_noise(labels, probabilities, score, rng)
 
 
 def out_of_fold(view: FeatureView, rows: Rows) -> Probabilities:

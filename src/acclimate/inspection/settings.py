@@ -25,8 +25,8 @@ class Inspect(Settings):
     """Number of cross-validation folds."""
     epochs: PositiveInt | Auto = "auto"
     """Training epochs per fold with fine_tuning; auto as in fine-tune."""
-    label_error: Fraction = 0.9
-    """Score from which a label is flagged as probably wrong."""
+    label_error: Fraction | Auto = "auto"
+    """Score from which a label is flagged; auto is 0.9, or lower if many labels are wrong."""
     outlier: Fraction = 0.5
     """Score from which an image is flagged as an outlier."""
     max_images: Annotated[int, Field(ge=2)] = 20_000

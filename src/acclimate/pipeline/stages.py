@@ -144,7 +144,7 @@ STAGES: dict[str, Stage] = {
             data="listing", report=_data_report,
         ),
         Stage(
-            "inspect", _inspect, ("classifier", "dataset"), "dataset", 4,
+            "inspect", _inspect, ("classifier", "dataset"), "dataset", 5,
             "Flag probable label errors and outliers.",
             report=_data_report,
         ),
