@@ -85,6 +85,7 @@ def test_an_int8_model_is_saved_and_loaded(quantized, tmp_path):
         "curve.csv",
         "model.json",
         "model.onnx",
+        "preprocess.py",
         "used_images.safetensors",
     ]
 

@@ -100,7 +100,7 @@ def test_a_head_that_is_a_convolution_becomes_a_linear_layer_of_the_same_logits(
     changed = with_linear_head(network)
     assert head_names(changed) == ("head.fc",)
     assert torch.allclose(run(changed, 64), before, atol=1e-5)
-    check_head(changed, 64)
+    check_head(changed, (3, 64, 64))
 
 
 def test_both_heads_of_a_distilled_transformer_become_one_layer():
@@ -110,7 +110,7 @@ def test_both_heads_of_a_distilled_transformer_become_one_layer():
     with torch.no_grad():
         expected = layer(run(backbone(network), 32))
     assert torch.allclose(run(with_head(network, layer), 32), expected, atol=1e-5)
-    check_head(network, 32)
+    check_head(network, (3, 32, 32))
 
 
 class TwoWays(nn.Module):
@@ -129,12 +129,12 @@ class TwoWays(nn.Module):
 @pytest.mark.parametrize("past", ["softmax", "features"])
 def test_logits_that_are_not_the_heads_alone_are_refused(past):
     with pytest.raises(ModelFileError, match="TwoWays does not compute its logits by one"):
-        check_head(TwoWays(past), 2)
+        check_head(TwoWays(past), (3, 2, 2))
 
 
 def test_a_network_that_cannot_be_run_is_refused_in_one_sentence():
     with pytest.raises(ModelFileError) as caught:
-        check_head(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), 2)
+        check_head(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), (3, 2, 2))
     assert str(caught.value).startswith("Sequential cannot be run on images of 2 px, float32 (2, 3")
     assert "\n" not in str(caught.value)
 
