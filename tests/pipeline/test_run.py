@@ -230,7 +230,7 @@ def test_force_does_every_step_again_and_keeps_the_folders(recipe, out, context)
 
 def test_until_stops_after_that_step(recipe, tmp_path, context):
     assert run(recipe, tmp_path, context=context, until="augment") is None
-    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
+    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
     assert not (tmp_path / "digits" / "model").exists()
 
 
@@ -238,7 +238,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(recipe, first, conte
     stopped = Context(device="cpu", cache=context.cache, progress=Recorder(at_line="epoch 2/4"))
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path, context=stopped)
-    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
+    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
     assert len(list((tmp_path / "digits").glob(".fine-tune-*.part/scratch/checkpoint.pt"))) == 1
     recorder = Recorder()
     resumed = Context(device="cpu", cache=context.cache, progress=recorder)
@@ -270,7 +270,7 @@ def test_a_failure_keeps_what_was_done_before_it(recipe, context, tmp_path):
         run(bad, tmp_path, context=context)
     assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
     run(recipe, tmp_path, context=context, until="augment")
-    assert folders(tmp_path) == ["clean"], "all plans are made before the first long step"
+    assert folders(tmp_path) == ["augment", "clean", "inspect", "probe"]
 
 
 def test_sections_that_are_off_leave_their_slot_as_it_was(recipe, out, context):
