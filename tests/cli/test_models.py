@@ -197,7 +197,7 @@ def test_what_a_run_registered_is_the_model_it_left(workshop, shell):
     }  # fmt: skip
     lineage = json.loads((kept / "lineage.json").read_text())
     assert [record["stage"] for record in lineage] == [
-        "clean", "inspect", "probe", "augment", "fine-tune", "distill", "prune", "quantize",
+        "clean", "inspect", "probe", "augment", "fine-tune", "prune", "quantize",
         "evaluate", "evaluate", "evaluate", "compare", "compare",
     ]  # fmt: skip
     assert json.loads((kept / "recipe.json").read_text())["name"] == "photos"

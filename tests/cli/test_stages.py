@@ -117,7 +117,7 @@ def test_prune_says_why_it_keeps_or_refuses(acclimate, workshop, dataset, tmp_pa
 
 def test_quantize_gives_a_model_that_evaluate_reads(acclimate, workshop, dataset, tmp_path):
     allowed = ("--set", "max_accuracy_drop=100", "--set", "calibration_images=16")
-    done = acclimate("quantize", model(workshop, "distill"), dataset, "-o", "q.model", *allowed)
+    done = acclimate("quantize", model(workshop, "fine-tune"), dataset, "-o", "q.model", *allowed)
     assert done.code == 0, done.err
     small = Classifier.load(tmp_path / "q.model")
     assert (small.precision, small.network) == ("int8", None)
@@ -126,7 +126,7 @@ def test_quantize_gives_a_model_that_evaluate_reads(acclimate, workshop, dataset
 
 
 def test_export_writes_one_onnx_file_and_its_check(acclimate, workshop, dataset, tmp_path):
-    done = acclimate("export", model(workshop, "distill"), dataset, "-o", "e.model")
+    done = acclimate("export", model(workshop, "fine-tune"), dataset, "-o", "e.model")
     assert done.code == 0, done.err
     assert "export: model.onnx agrees with PyTorch on 100.0% of 12 images" in done.lines[-2]
     assert "export: preprocess.py with plain ONNX Runtime gives the prob" in done.lines[-1]
@@ -161,7 +161,11 @@ def test_evaluate_from_the_shell_is_evaluate_from_python(acclimate, workshop, da
 
 def test_evaluate_on_a_folder_without_splits_judges_on_all_of_it(acclimate, workshop):
     given = (model(workshop, "probe"), workshop.photos / "val", "--set", "latency=false")
-    done = acclimate("evaluate", *given)
+    refused = acclimate("evaluate", *given)
+    assert refused.code == 2
+    assert "the model was made with these images: of 12 images, 12 chose the epochs." in refused.err
+    done = acclimate("evaluate", *given, "--include-training")
+    assert "they are included, so the figures are too high." in done.out
     assert "evaluate: test_efficientnet on 12 test images: accuracy" in done.err
 
 

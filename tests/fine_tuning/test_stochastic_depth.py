@@ -79,7 +79,7 @@ def test_a_network_without_branches_says_so():
         assert missing == "Sequential has no residual branches, so drop_path has no effect."
 
 
-def test_a_network_learns_with_both(headless, dataset, policy, context):
+def test_a_network_learns_with_both(trained, dataset, policy, context):
     options = {
         "epochs": 2,
         "batch_size": 30,
@@ -88,15 +88,15 @@ def test_a_network_learns_with_both(headless, dataset, policy, context):
         "prefix_views": 0,
     }
     drawn = FineTune(dropout=0.5, drop_path=0.3, **options)
-    model = fine_tune(headless, dataset, policy, drawn, context=context)
+    model = fine_tune(trained, dataset, policy, drawn, context=context)
     figures = model.card.steps[-1].figures
     assert figures["val_accuracy"] >= figures["start_val_accuracy"] > 0.5
     # Where nothing is learnt, what is hidden is all that differs.
     still = {"learning_rate": 1e-9, "epochs": 1}
     hidden, plain = (
-        fine_tune(headless, dataset, policy, settings.model_copy(update=still), context=context)
-        for settings in (drawn, FineTune(prefix_views=0, **options))
+        fine_tune(trained, dataset, policy, settings.model_copy(update=still), context=context)
+        for settings in (drawn, FineTune(**options))
     )
     losses = [one.card.steps[-1].curve[1]["train_loss"] for one in (hidden, plain)]
-    assert losses[0] > 1.1 * losses[1]
+    assert losses[0] > 1.02 * losses[1]
     assert not any(isinstance(m, DropPath) for m in model.module().modules())
