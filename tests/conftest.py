@@ -24,6 +24,7 @@ from torch import nn
 from acclimate.augmentation.policy import Policy, choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean
+from acclimate.compression import acceptance
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.sample_data import write_digits, write_shifted
@@ -71,6 +72,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _exports(shared: Path) -> None:
     """No network is exported twice."""
     share_exports(shared / "exports")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _speed_of_small_networks_is_noise() -> Iterator[None]:
+    """No pruned network is refused for its speed, which is not that of a network that matters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acceptance, "SLOWER", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from acclimate.compression import acceptance
 from acclimate.compression.acceptance import (
     MAX_IMAGES,
     acceptance_rows,
@@ -55,10 +56,11 @@ def answers(dataset):
 def assess(answers, dataset):
     """(right before, right after) of 40 val images, sizes, and the budget, to an Acceptance."""
 
-    def go(right, sizes=(1000, 400), budget=1.0, slow_s=(0.0, 0.0)):
+    def go(right, sizes=(1000, 400), budget=1.0, slow_s=(0.0, 0.0), **options):
         runs = tuple(answers(n, slow_s=s) for n, s in zip(right, slow_s, strict=True))
         models = (model(sizes[0]), model(sizes[1]))
-        return assess_compression(("the old", "the new"), models, runs, dataset, budget)
+        names = ("the old", "the new")
+        return assess_compression(names, models, runs, dataset, budget, **options)
 
     return go
 
@@ -144,3 +146,11 @@ def test_a_large_val_split_is_sampled_evenly(dataset):
     assert rows[0] == 0
     assert rows[-1] == len(many) - 1
     assert set(np.diff(rows).tolist()) <= {2, 3}
+
+
+def test_a_smaller_model_that_is_slower_is_kept_only_if_it_may_be_slower(assess, monkeypatch):
+    monkeypatch.setattr(acceptance, "SLOWER", 0.9)
+    assert assess((36, 36), slow_s=(0.0, 0.02)).keep
+    found = assess((36, 36), slow_s=(0.0, 0.02), must_not_slow_down=True)
+    assert found.keep == ("busy machine" in found.reason)
+    assert found.keep or found.reason.endswith("Not kept: it is slower.")

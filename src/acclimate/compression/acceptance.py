@@ -12,8 +12,9 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Run
 
 _TOLERANCE = 1e-9
-_SLOWER = 0.95
-"""Speedup below which a model counts as slower; two measurements of one model differ by less."""
+SLOWER = 0.9
+"""Speedup below which a model counts as slower, if the machine is not busy; two measurements of
+one model differ by less."""
 MAX_IMAGES = 5_000
 """Largest number of val images used: enough to resolve one point of accuracy."""
 
@@ -76,7 +77,8 @@ def assess_compression(
         "p50_ms_before": times["before"].p50_ms,
         "p50_ms": times["after"].p50_ms,
     }
-    note = " (measured on a busy machine)" if any(found.busy for found in times.values()) else ""
+    busy = any(found.busy for found in times.values())
+    note = " (measured on a busy machine)" if busy else ""
     summary = (
         f"{names[1]}: {sizes[1] / sizes[0]:.2f}x the size and {speedup:.2f}x the speed of "
         f"{names[0]}{note}, val accuracy {before:.3f} -> {after:.3f}."
@@ -89,7 +91,7 @@ def assess_compression(
             f"({max_accuracy_drop:g}).",
             drop_exceeds_limit=True,
         )
-    if must_not_slow_down and speedup < _SLOWER:
+    if must_not_slow_down and speedup < SLOWER and not busy:
         return Acceptance(False, figures, f"{summary} Not kept: it is slower.")
     if sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
         return Acceptance(False, figures, f"{summary} Not kept: neither smaller nor faster.")
