@@ -200,6 +200,22 @@ def test_a_failure_on_the_way_leaves_nothing(dataset, photos, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
 
 
+def test_a_jpeg_with_stray_bytes_between_its_parts_is_encoded_again(tmp_path):
+    photos = tmp_path / "photos"
+    for number, label in enumerate(LABELS):
+        for i in range(4):
+            paint(photos / label / f"{i}.jpg", 10 * number + i, quality=95)
+    place = photos / "rose" / "0.jpg"
+    content = place.read_bytes()
+    end = 4 + int.from_bytes(content[4:6], "big")  # of the first segment
+    place.write_bytes(content[:end] + b"\x00\x01\x02" + content[end:])
+    original = np.asarray(read_image(place), int)
+    assert copy_images(clean(read(photos)), tmp_path / "copy") == 8
+    (copied,) = (tmp_path / "copy").glob("*/rose/0.jpg")
+    assert b"\x00\x01\x02\xff" not in copied.read_bytes()[: end + 8]
+    assert np.abs(np.asarray(read_image(copied), int) - original).mean() < 3
+
+
 ODD = ("../up", "a/b", "a\\b", "..", "a:b", "A", "a", "nul\x01l", "daisy", " ", "x" * 300)
 
 

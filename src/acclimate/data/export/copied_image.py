@@ -1,6 +1,7 @@
 """The content of one copied image: as it is if only its metadata has to go, or encoded again."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def copied_image(path: Path, *, lossless: bool, limits: DecodeLimits, rules: Pix
     seen = decode_preview(content, path, limits=limits)  # to its last byte
     kind = kind_of(content)
     if kind is not None and seen.orientation == 1 and not seen.mode.startswith("CMYK"):
-        return without_metadata(content)
+        with suppress(ValueError):  # stray bytes between its parts, which decoders skip
+            return without_metadata(content)
     if _copied_kind(content) == "PNG":
         stored = upright(open_header(content, path, limits))
         return _as_png(stored if stored.mode in _COMPACT else stored.convert("RGB"))
