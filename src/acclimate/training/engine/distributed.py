@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -12,6 +13,8 @@ from torch import nn
 from acclimate.context import process_count, process_rank
 from acclimate.errors import AcclimateError
 from acclimate.training.plan import TrainPlan
+
+Number = TypeVar("Number", int, float)
 
 
 def launched(plan: TrainPlan) -> Fabric:
@@ -91,22 +94,18 @@ def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def joined(fabric: Fabric, values: list[float]) -> list[float]:
+def joined(fabric: Fabric, values: list[Number]) -> list[Number]:
     """The values of all processes, in their order; every process must call this."""
     if fabric.world_size == 1:
         return values
-    lists: list[list[float]] = [[] for _ in range(fabric.world_size)]
+    lists: list[list[Number]] = [[] for _ in range(fabric.world_size)]
     torch.distributed.all_gather_object(lists, values)
     return [value for some in lists for value in some]
 
 
 def gathered(fabric: Fabric, values: list[int]) -> list[int]:
     """The sorted values of all processes; every process must call this."""
-    if fabric.world_size == 1:
-        return values
-    lists: list[list[int]] = [[] for _ in range(fabric.world_size)]
-    torch.distributed.all_gather_object(lists, values)
-    return sorted(value for some in lists for value in some)
+    return values if fabric.world_size == 1 else sorted(joined(fabric, values))
 
 
 @contextmanager
