@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.cleaning.duplicates.perceptual_hash import standardized
-from acclimate.cleaning.scan.image_stats import THUMBNAIL
+from acclimate.cleaning.duplicates.perceptual_hash import stacked, standardized
 from acclimate.data.dataset import SPLITS, Dataset, Rows
 from acclimate.data.linked import is_own
 
@@ -83,8 +82,8 @@ def find_series(dataset: Dataset, seed: int) -> Series | None:
     Returns:
         The series, if most images are in some; None if there is no evidence of any.
     """
-    measured = _is_valid(dataset, "thumbnail") & is_own(dataset) & (dataset.labels >= 0)
-    rows = np.flatnonzero(measured & ~_is_valid(dataset, "group"))
+    measured = dataset.has("thumbnail") & is_own(dataset) & (dataset.labels >= 0)
+    rows = np.flatnonzero(measured & ~dataset.has("group"))
     if not len(rows) or 2 * len(rows) < np.count_nonzero(measured):
         return None
     looks = _looks(dataset, rows, seed)
@@ -131,13 +130,8 @@ def shared_series(dataset: Dataset, series: Series) -> str | None:
     return None
 
 
-def _is_valid(dataset: Dataset, column: str) -> NDArray[np.bool_]:
-    return np.asarray(dataset.table[column].is_valid().to_numpy(zero_copy_only=False), bool)
-
-
 def _looks(dataset: Dataset, rows: Rows, seed: int) -> _Looks:
-    together = b"".join(dataset.table["thumbnail"].take(rows).to_pylist())
-    thumbnails = np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    thumbnails = stacked(dataset.table["thumbnail"].take(rows).to_pylist())
     names = ("brightness", "contrast", "color", "sharpness", "width", "height")
     columns = [dataset.table[n].take(rows).to_numpy(zero_copy_only=False) for n in names]
     values = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)

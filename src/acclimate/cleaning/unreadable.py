@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.cleaning.duplicates.perceptual_hash import FLAT, detail_hashes, hashes
+from acclimate.cleaning.duplicates.perceptual_hash import FLAT, detail_hashes, hashes, stacked
 from acclimate.cleaning.findings import Check, with_note
-from acclimate.cleaning.scan.image_stats import THUMBNAIL, ImageStats
+from acclimate.cleaning.scan.image_stats import ImageStats
 from acclimate.cleaning.scan.parallel import measure_images
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
@@ -161,8 +161,7 @@ def _fraction(part: int, whole: int) -> str:
 def _add_hashes(columns: dict[str, list[Any]]) -> None:
     """Fills the perceptual hashes; rows that were dropped before keep theirs."""
     rows = [row for row, thumbnail in enumerate(columns["thumbnail"]) if thumbnail is not None]
-    together = b"".join(columns["thumbnail"][row] for row in rows)
-    thumbnails = np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    thumbnails = stacked(columns["thumbnail"][row] for row in rows)
     # All flat images would be copies of each other by the details, which are noise in them.
     flat = (thumbnails.std((1, 2)) < FLAT).tolist()
     both = zip(hashes(thumbnails).tolist(), detail_hashes(thumbnails).tolist(), strict=True)

@@ -182,6 +182,10 @@ class Dataset:
             )
         return np.flatnonzero(chosen)
 
+    def has(self, column: str) -> NDArray[np.bool_]:
+        """bool, (N,): whether each image has a value in a column."""
+        return np.asarray(self.table[column].is_valid().to_numpy(zero_copy_only=False), bool)
+
     def with_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Self:
         """A copy with some columns replaced.
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from acclimate.cleaning.duplicates.connected_components import component_labels
 from acclimate.cleaning.duplicates.orientation import turned_pairs
-from acclimate.cleaning.duplicates.perceptual_hash import Thumbnails
+from acclimate.cleaning.duplicates.perceptual_hash import stacked
 from acclimate.cleaning.duplicates.thumbnail_pairs import (
     ScoredPairs,
     merge_pairs,
@@ -15,7 +15,6 @@ from acclimate.cleaning.duplicates.thumbnail_pairs import (
     near_duplicate_threshold,
 )
 from acclimate.cleaning.findings import SPLIT_PRIORITY, Check, Findings, Flag, with_note
-from acclimate.cleaning.scan.image_stats import THUMBNAIL
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset, Rows
@@ -68,22 +67,14 @@ _READ = (
 
 
 def _comparable(dataset: Dataset) -> Rows:
-    measured = np.asarray(
-        dataset.table["thumbnail"].is_valid().to_numpy(zero_copy_only=False), bool
-    )
-    return np.intersect1d(dataset.rows(domain=HOME), np.flatnonzero(measured))
-
-
-def _stacked_thumbnails(column: list[bytes], rows: Rows) -> Thumbnails:
-    together = b"".join(column[row] for row in rows)
-    return np.frombuffer(together, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    return np.intersect1d(dataset.rows(domain=HOME), np.flatnonzero(dataset.has("thumbnail")))
 
 
 def _pairs(
     dataset: Dataset, rows: Rows, column: list[bytes], settings: Clean, context: Context
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     """All pairs with their scores, and those of them that are mirrored or turned copies only."""
-    thumbnails = _stacked_thumbnails(column, rows)
+    thumbnails = stacked(column[row] for row in rows)
     seed = context.seed_for("near-duplicates")
     min_score = near_duplicate_threshold(thumbnails, settings.near_duplicate, seed)
     found = [near_duplicate_pairs(thumbnails, min_score)]

@@ -7,6 +7,7 @@ hashed too. A candidate pair is then registered (Lucas and Kanade 1981) and its 
 measured.
 """
 
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
@@ -18,6 +19,19 @@ from acclimate.data.images.hash_index import Hashes
 Thumbnails = NDArray[np.uint8]
 """(N, 16, 16): luminance."""
 Array = NDArray[np.float32]
+
+
+def stacked(thumbnails: Iterable[bytes]) -> Thumbnails:
+    """Thumbnails of a table's column as one array.
+
+    Args:
+        thumbnails: uint8, 16 x 16 each.
+
+    Returns:
+        uint8, (N, 16, 16).
+    """
+    return np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+
 
 _CROP_SIDES = ((0.0, 1.0), (0.0, 0.9), (0.1, 1.0), (0.05, 0.95))
 CROP_WINDOWS = tuple(product(_CROP_SIDES, _CROP_SIDES))
