@@ -90,7 +90,7 @@ def prune(
         fingerprint={"model": classifier.digest}, recorded={"policy": images.policy.as_record()},
     )  # fmt: skip
     step = fit.step
-    pruned = classifier.after(step, network=fit.network, trained_on=dataset)
+    pruned = classifier.after(step, network=fit.network)
     context.progress.info("prune: exporting and measuring both models")
     exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
     acceptance = assess_compression(

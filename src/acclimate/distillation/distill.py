@@ -21,6 +21,7 @@ from acclimate.models.onnx.export import agreement
 from acclimate.models.onnx.trainable_int8 import IntegerGraph
 from acclimate.models.pretrained import PACKAGED, pretrained, resized
 from acclimate.models.settings import Model
+from acclimate.models.used_images import united
 from acclimate.registry.resolve import as_classifier, is_pretrained_name
 from acclimate.training.batches.training_images import TrainingImages
 from acclimate.training.session import Fit, Session
@@ -76,7 +77,9 @@ def distill(
         dataset = dataset.with_classes(first.classes, first.name)
     initial = _prepared(start, dataset, context) if start else None
     initial = initial or student(first, dataset, settings.student, context)
-    initial = _with_images_of(teachers, initial)
+    # The student learns from its teachers what they learnt from their images.
+    taught = (one.used_images for one in teachers if isinstance(one, Classifier))
+    initial = replace(initial, used_images=united(initial.used_images, *taught))
     images = TrainingImages(
         dataset, policy or choose_policy(), initial.contract, unlabelled=settings.unlabelled
     )
@@ -114,15 +117,6 @@ def _quantized_result(
     return initial.after(
         step, network=None, graph=both.graph, trained_on=images.dataset, splits=images.splits
     )
-
-
-def _with_images_of(teachers: Sequence[AnyTeacher], initial: Classifier) -> Classifier:
-    """The student, which learns from its teachers what they learnt from their images."""
-    used = initial.used_images
-    for one in teachers:
-        if isinstance(one, Classifier) and one.used_images is not None:
-            used = one.used_images if used is None else used.merged(one.used_images)
-    return replace(initial, used_images=used)
 
 
 def _train(

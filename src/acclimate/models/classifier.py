@@ -22,7 +22,7 @@ from acclimate.models.heads import match_head
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 from acclimate.models.training_curves import write_curves
-from acclimate.models.used_images import UsedImages
+from acclimate.models.used_images import UsedImages, united
 from acclimate.models.weights import digest_weights, load_strictly, read_weights, state_of
 
 FORMAT = 1
@@ -174,16 +174,12 @@ class Classifier:
             steps=(*self.card.steps, step),
         )
         if trained_on is not None:
-            changes["used_images"] = self._used_images_with(trained_on, splits)
+            changes["used_images"] = united(self.used_images, UsedImages.of(trained_on, splits))
         if "network" in changes and "graph" not in changes:
             changes["graph"] = None
         if "network" in changes and "statistics" not in changes:
             changes["statistics"] = None
         return replace(self, card=card, **changes)
-
-    def _used_images_with(self, dataset: Dataset, splits: Sequence[str]) -> UsedImages:
-        used = UsedImages.of(dataset, splits)
-        return used if self.used_images is None else self.used_images.merged(used)
 
     def save(self, folder: Path) -> None:
         """Writes the classifier to a folder.

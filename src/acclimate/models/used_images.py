@@ -6,6 +6,7 @@ copies that were resized or saved again. No image can be seen in them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Self
 
 import numpy as np
@@ -66,7 +67,7 @@ class UsedImages:
         parts = [(dataset.rows(name), TRAIN) for name in splits] + [(dataset.rows("val"), VAL)]
         rows = np.concatenate([rows for rows, _ in parts])
         roles = np.concatenate([np.full(len(rows), role, np.uint8) for rows, role in parts])
-        decoded = np.asarray(dataset.table["digest"].is_valid())[rows]
+        decoded = dataset.has("digest")[rows]
         return cls(*_digests(dataset, rows[decoded]), roles[decoded])
 
     def merged(self, other: Self) -> Self:
@@ -150,6 +151,12 @@ class UsedImages:
     def digest(self) -> str:
         """The digest of the file."""
         return digest_bytes(self.as_bytes())
+
+
+def united(*parts: UsedImages | None) -> UsedImages | None:
+    """The images of all parts that are known; None if none is."""
+    known = [part for part in parts if part is not None]
+    return reduce(UsedImages.merged, known) if known else None
 
 
 def describe(roles: NDArray[np.uint8]) -> str:
