@@ -228,18 +228,10 @@ def evaluate(
     """
     digest = dataset.digest
     dataset = dataset.with_classes(classifier.classes, classifier.name)
-    rows = dataset.rows(settings.split, domain=None)
-    rows = rows[dataset.labels[rows] >= 0]
-    if not len(rows):
-        raise DataError(
-            f"there are no labelled images in the {settings.split} split.",
-            where=dataset.root,
-            hint=f"Choose another with --set split={'test' if settings.split == 'val' else 'val'}, "
-            "or add some.",
-        )
+    rows = _labelled_rows(dataset, settings)
     # A split that the model is made with was asked for by name: its figures are marked.
     included = settings.include_training or settings.split != "test"
-    roles = _roles(classifier, dataset, rows, known=digest)
+    roles = roles_of_images(classifier, dataset, rows, known=digest)
     if not included:
         _check_not_all_used(dataset, rows, roles)
     auto = settings.runtime == "auto"
@@ -276,10 +268,33 @@ def evaluate(
     return _with_metrics(found, settings, context)
 
 
-def _roles(
+def _labelled_rows(dataset: Dataset, settings: Evaluate) -> Rows:
+    rows = dataset.rows(settings.split, domain=None)
+    rows = rows[dataset.labels[rows] >= 0]
+    if not len(rows):
+        raise DataError(
+            f"there are no labelled images in the {settings.split} split.",
+            where=dataset.root,
+            hint=f"Choose another with --set split={'test' if settings.split == 'val' else 'val'}, "
+            "or add some.",
+        )
+    return rows
+
+
+def roles_of_images(
     classifier: Classifier, dataset: Dataset, rows: Rows, *, known: str
 ) -> NDArray[np.uint8]:
-    """What the model used each image for."""
+    """What a model used images for.
+
+    Args:
+        classifier: The model.
+        dataset: Cleaned.
+        rows: int64, (N,): the images.
+        known: Digest of the data set as it was given, before the classes were the model's.
+
+    Returns:
+        uint8, (N,): see `acclimate.models.used_images`; all unused if this is not known.
+    """
     if classifier.used_images is None:
         return np.zeros(len(rows), np.uint8)
     # In the model's own data, cleaning has looked for copies by more than their hashes.

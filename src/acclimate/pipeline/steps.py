@@ -63,10 +63,10 @@ def _check_dataset(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
 
 def _check_test_unused(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
     """Refuses a model that was made with all test images: nothing could be measured in the end."""
-    dataset, used = slots["dataset"].load(), slots["pretrained"].load().used_images
-    if used is None:
-        return
-    roles = used.roles_of(dataset, dataset.rows("test"))
+    from acclimate.evaluation.evaluate import roles_of_images
+
+    dataset, model = slots["dataset"].load(), slots["pretrained"].load()
+    roles = roles_of_images(model, dataset, dataset.rows("test"), known=dataset.digest)
     if roles.all():
         raise DataError(
             f"the given model was made with all {count(len(roles), 'test image')}, so nothing "
