@@ -225,16 +225,16 @@ def _do(job: _Job, step: Step) -> None:
     inputs = [job.slots[name] for name in step.reads]
     key = _key(job, step, stage, settings, inputs)
     folder = job.folder / f"{step.name}-{key[:8]}"
-    if not job.force and (folder / "stage.json").is_file():
+    done = not job.force and (folder / "stage.json").is_file()
+    if done:
         job.context.progress.info(f"{step.name}: already done")
     else:
         _run_stage(job, step, settings, inputs, folder, key)
         job.ran.append(step.name)
-        if job.time_left:
-            took = cast("dict[str, Any]", read_json(folder / "stage.json"))["seconds"]
-            job.time_left.note(step.name, took)
     record = read_json(folder / "stage.json")
     assert isinstance(record, dict)
+    if job.time_left and not done:
+        job.time_left.note(step.name, record["seconds"])
     slot = Slot(record["digest"], lambda: ARTIFACTS[stage.writes].load(folder), folder)
     for name in (step.writes, step.also):
         if name is not None:
