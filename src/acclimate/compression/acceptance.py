@@ -83,19 +83,16 @@ def assess_compression(
         f"{names[1]}: {sizes[1] / sizes[0]:.2f}x the size and {speedup:.2f}x the speed of "
         f"{names[0]}{note}, val accuracy {before:.3f} -> {after:.3f}."
     )
-    if drop > max_accuracy_drop + _TOLERANCE:
-        return Acceptance(
-            False,
-            figures,
-            f"{summary} Not kept: the drop of {drop:.1f} points exceeds max_accuracy_drop "
-            f"({max_accuracy_drop:g}).",
-            drop_exceeds_limit=True,
-        )
-    if must_not_slow_down and speedup < SLOWER and not busy:
-        return Acceptance(False, figures, f"{summary} Not kept: it is slower.")
-    if sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
-        return Acceptance(False, figures, f"{summary} Not kept: neither smaller nor faster.")
-    return Acceptance(True, figures, f"{summary} Kept.")
+    exceeds = drop > max_accuracy_drop + _TOLERANCE
+    fault = None
+    if exceeds:
+        fault = f"the drop of {drop:.1f} points exceeds max_accuracy_drop ({max_accuracy_drop:g})"
+    elif must_not_slow_down and speedup < SLOWER and not busy:
+        fault = "it is slower"
+    elif sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
+        fault = "neither smaller nor faster"
+    decision = "Kept" if fault is None else f"Not kept: {fault}"
+    return Acceptance(fault is None, figures, f"{summary} {decision}.", exceeds)
 
 
 def acceptance_rows(dataset: Dataset) -> Rows:
