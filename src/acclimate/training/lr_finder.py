@@ -279,9 +279,9 @@ class TrialSteps:
             images = torch.as_tensor(batch.images)
             inputs = self._to_input(images if batch.consistency is None else images[:, 0])
             targets = torch.as_tensor(batch.targets).to(device)
-            with torch.no_grad(), self._fabric.autocast():
-                logits = network(inputs).float()
             with torch.no_grad():
+                with self._fabric.autocast():
+                    logits = network(inputs).float()
                 found += self._objective(logits, LossInputs(inputs, targets, batch.rows)).tolist()
         set_mode(network, freeze_batch_norm=self._plan.freeze_batch_norm)
         return np.asarray(joined(self._fabric, found), np.float64)

@@ -1,7 +1,7 @@
 """Groups from paths, by a regular expression in `data.group_from`.
 
-Some regular expressions take for ever on some paths, and a recipe may come from an untrusted
-source. Python's `re` cannot be given a time limit, so it runs in a process that can be ended.
+Some regular expressions never end on some paths, and a recipe may come from an untrusted source.
+Python's `re` cannot be given a time limit, so it runs in a process that can be ended.
 """
 
 import json
