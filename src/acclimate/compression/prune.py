@@ -67,14 +67,58 @@ def prune(
     Raises:
         DataError: The classifier lacks classes of the data.
     """
-    began = time.monotonic()
     check_trainable(dataset)
     dataset = dataset.with_classes(classifier.classes, classifier.name)
-    context.progress.info(f"prune: ranking channels by {settings.importance} importance")
     try:
-        network = PRUNERS[settings.method](classifier, dataset, settings, context)
+        pruned = pruned_and_recovered(classifier, dataset, policy, settings, context=context)
     except ModelFileError as error:
         return _keep_original(classifier, settings, {}, f"Not pruned: {error.message}", context)
+    context.progress.info("prune: exporting and measuring both models")
+    exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
+    acceptance = assess_compression(
+        ("the unpruned model", "pruned"),
+        (exported[0], exported[1]),
+        (run_onnx(exported[0], "cpu"), run_onnx(exported[1], "cpu")),
+        dataset,
+        settings.max_accuracy_drop,
+        must_not_slow_down=True,
+    )
+    if not acceptance.keep:
+        return _keep_original(classifier, settings, acceptance.figures, acceptance.reason, context)
+    context.progress.info(f"prune: {acceptance.reason}")
+    step = pruned.card.steps[-1]
+    figures, notes = {**step.figures, **acceptance.figures}, (*step.notes, acceptance.reason)
+    step = replace(step, figures=figures, notes=notes)
+    made = classifier.after(step, network=pruned.network, trained_on=dataset)
+    return with_statistics(made, dataset, context) if settings.class_statistics else made
+
+
+def pruned_and_recovered(
+    classifier: Classifier,
+    dataset: Dataset,
+    policy: Policy | None = None,
+    settings: Prune = _DEFAULT,
+    *,
+    context: Context = _HERE,
+) -> Classifier:
+    """Removes channels and trains the pruned network, whatever that does to its accuracy.
+
+    Args:
+        classifier: As for `prune`.
+        dataset: With the classes of the classifier, in the same order.
+        policy: Augmentation during recovery; the default policy if None.
+        settings: Pruning ratio, importance and length of the recovery.
+        context: Seed, device, workspace, progress.
+
+    Returns:
+        The pruned classifier, without statistics of its classes.
+
+    Raises:
+        ModelFileError: The network cannot be pruned.
+    """
+    began = time.monotonic()
+    context.progress.info(f"prune: ranking channels by {settings.importance} importance")
+    network = PRUNERS[settings.method](classifier, dataset, settings, context)
     before = sum(p.numel() for p in classifier.module().parameters())
     after = sum(p.numel() for p in network.parameters())
     context.progress.info(f"prune: {before:,} -> {after:,} parameters, now recovering accuracy")
@@ -89,26 +133,9 @@ def prune(
         network, images, distillation_objective(teacher, _RECOVERY), keep_start=False,
         fingerprint={"model": classifier.digest}, recorded={"policy": images.policy.as_record()},
     )  # fmt: skip
-    step = fit.step
-    pruned = classifier.after(step, network=fit.network)
-    context.progress.info("prune: exporting and measuring both models")
-    exported = [replace(model, graph=to_onnx(model)) for model in (classifier, pruned)]
-    acceptance = assess_compression(
-        ("the unpruned model", "pruned"),
-        (exported[0], exported[1]),
-        (run_onnx(exported[0], "cpu"), run_onnx(exported[1], "cpu")),
-        dataset,
-        settings.max_accuracy_drop,
-        must_not_slow_down=True,
-    )
-    if not acceptance.keep:
-        return _keep_original(classifier, settings, acceptance.figures, acceptance.reason, context)
-    context.progress.info(f"prune: {acceptance.reason}")
     counts = {"parameters": after, "parameters_before": before}
-    figures = {**step.figures, **acceptance.figures, **counts}
-    step = replace(step, figures=figures, notes=(*step.notes, acceptance.reason))
-    made = classifier.after(step, network=fit.network, trained_on=dataset)
-    return with_statistics(made, dataset, context) if settings.class_statistics else made
+    step = replace(fit.step, figures={**fit.step.figures, **counts})
+    return classifier.after(step, network=fit.network, trained_on=dataset)
 
 
 def _keep_original(
