@@ -1,29 +1,43 @@
-"""Static int8 quantization in QDQ format by ONNX Runtime, in several schemes."""
+"""Static int8 quantization in QDQ format by ONNX Runtime: integer types, ranges, float islands."""
 
 import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
     QuantFormat,
     QuantType,
     quant_pre_process,
     quantize_static,
+    save_tensors_data,
 )
 
+from acclimate.compression.activation_ranges import (
+    Batch,
+    Histogram,
+    Range,
+    least_squares,
+    measure_histograms,
+    measure_range,
+    percentile,
+    ranges,
+)
+from acclimate.compression.bias_correction import correct_biases
 from acclimate.compression.settings import Quantize
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
 from acclimate.models.classifier import Classifier
+
+_BATCH = 32
+_WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -32,22 +46,48 @@ class Scheme:
 
     Attributes:
         name: Name in the report.
+        short: Name in the names of candidates.
         activations: Type of the activations.
+        weights: Type of the weights, with one scale per channel.
         reduce_range: Whether weights use 7 bits. On processors without VNNI, sums of 8-bit
             products overflow 16 bits and are clipped.
     """
 
     name: str
+    short: str
     activations: QuantType
-    reduce_range: bool
+    weights: QuantType = QuantType.QInt8
+    reduce_range: bool = False
 
 
-SCHEMES = (
-    Scheme("U8S8", QuantType.QUInt8, False),
-    Scheme("U8S8, 7-bit weights", QuantType.QUInt8, True),
-    Scheme("S8S8", QuantType.QInt8, False),
+U8S8 = Scheme("U8S8", "u8s8", QuantType.QUInt8)
+U8S7 = Scheme("U8S8, 7-bit weights", "u8s7", QuantType.QUInt8, reduce_range=True)
+U8U8 = Scheme("U8U8", "u8u8", QuantType.QUInt8, QuantType.QUInt8)
+S8S8 = Scheme("S8S8", "s8s8", QuantType.QInt8)
+SCHEMES = (U8S8, U8S7, S8S8)
+"""In the order in which the quantize stage tries them."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the range of an activation follows from its values on the calibration images.
+
+    Attributes:
+        name: In the names of candidates.
+        range_of: From a histogram; None for the whole range, which needs no histogram.
+    """
+
+    name: str
+    range_of: Callable[[Histogram], Range] | None = None
+
+
+MIN_MAX = Calibration("minmax")
+CALIBRATIONS = (
+    MIN_MAX,
+    Calibration("p99.999", percentile(1e-5)),
+    Calibration("p99.99", percentile(1e-4)),
+    Calibration("mse", least_squares),
 )
-"""In the order in which they are tried. Weights are S8 with one scale per channel."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +101,127 @@ class Quantized:
 
     name: str
     graph: bytes
+
+
+class StaticQuantizer:
+    """Quantizes one graph in several ways; the images pass through it once for all of them.
+
+    It is a context manager, since it keeps files in a temporary folder.
+
+    Args:
+        classifier: Exported, float32.
+        dataset: The images.
+        rows: The calibration set.
+    """
+
+    def __init__(self, classifier: Classifier, dataset: Dataset, rows: Rows) -> None:
+        assert classifier.graph is not None
+        self._classifier, self._dataset, self._rows = classifier, dataset, rows
+        self._place = tempfile.TemporaryDirectory()
+        self._folder = Path(self._place.name)
+        start, self._graph = self._folder / "float.onnx", self._folder / "ready.onnx"
+        start.write_bytes(classifier.graph)
+        with _quiet():
+            quant_pre_process(start, self._graph, skip_symbolic_shape=True)
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Deletes its files."""
+        self._place.cleanup()
+
+    @cached_property
+    def weighted_nodes(self) -> tuple[str, ...]:
+        """The names of the nodes with weights, such as convolutions, in the order of the graph."""
+        graph = onnx.load(self._graph).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        return tuple(
+            node.name
+            for node in graph.node
+            if node.op_type in _WEIGHTED and weights.intersection(node.input)
+        )
+
+    @cached_property
+    def head_nodes(self) -> tuple[str, ...]:
+        """The names of the nodes that compute the logits."""
+        graph = onnx.load(self._graph).graph
+        last = graph.output[0].name
+        return tuple(node.name for node in graph.node if last in node.output)
+
+    def quantize(
+        self,
+        scheme: Scheme,
+        calibration: Calibration = MIN_MAX,
+        *,
+        correct_bias: bool = False,
+        keep_float: Collection[str] = (),
+        only: Collection[str] = (),
+    ) -> bytes:
+        """Quantizes the graph.
+
+        Args:
+            scheme: Integer types.
+            calibration: How ranges are chosen.
+            correct_bias: Whether biases make up for the mean error of rounded weights.
+            keep_float: Names of nodes that stay in float32.
+            only: Names of the nodes to quantize; all if empty.
+
+        Returns:
+            Bytes of the ONNX file.
+        """
+        done = self._folder / "int8.onnx"
+        with _quiet():
+            quantize_static(
+                self._corrected(7 if scheme.reduce_range else 8) if correct_bias else self._graph,
+                done,
+                quant_format=QuantFormat.QDQ,
+                activation_type=scheme.activations,
+                weight_type=scheme.weights,
+                per_channel=True,
+                reduce_range=scheme.reduce_range,
+                nodes_to_exclude=list(keep_float),
+                nodes_to_quantize=list(only) or None,
+                calibration_cache_path=self._ranges(calibration),
+            )
+        return done.read_bytes()
+
+    def _corrected(self, bits: int) -> Path:
+        """The graph with corrected biases, made when it is first needed."""
+        path = self._folder / f"corrected-{bits}.onnx"
+        if not path.exists():
+            onnx.save(correct_biases(self._graph, self._batches(), bits), path)
+        return path
+
+    def _ranges(self, calibration: Calibration) -> Path:
+        """The file with the ranges of the activations, made when they are first needed."""
+        path = self._folder / f"{calibration.name}.json"
+        if not path.exists():
+            with _quiet():
+                if calibration.range_of is None:
+                    found = measure_range(self._graph, self._batches())
+                else:
+                    found = ranges(self._histograms, calibration.range_of)
+                save_tensors_data(found, path)
+        return path
+
+    @cached_property
+    def _histograms(self) -> dict[str, Histogram]:
+        return measure_histograms(self._graph, self._batches())
+
+    def _batches(self) -> Iterator[Batch]:
+        shape = onnx.load(self._graph).graph.input[0].type.tensor_type.shape
+        size = shape.dim[0].dim_value or _BATCH  # a graph from elsewhere may have a fixed one
+        contract = self._classifier.contract
+        for batch in ordered_batches(self._dataset, self._rows, contract, batch_size=size):
+            if len(batch.images) == size or not shape.dim[0].dim_value:
+                yield {"images": contract.normalize(batch.images)}
 
 
 def static(
@@ -77,8 +238,9 @@ def static(
     Yields:
         Quantized: A graph for each scheme. The caller stops at the first one it accepts.
     """
-    for scheme in SCHEMES:
-        yield Quantized(scheme.name, quantize_with(classifier, dataset, rows, settings, scheme))
+    with StaticQuantizer(classifier, dataset, rows) as quantizer:
+        for scheme in SCHEMES:
+            yield Quantized(scheme.name, _as_set(quantizer, settings, scheme))
 
 
 def quantize_with(
@@ -96,65 +258,16 @@ def quantize_with(
     Returns:
         Bytes of the ONNX file.
     """
-    assert classifier.graph is not None
-    with tempfile.TemporaryDirectory() as name, _quiet():
-        folder = Path(name)
-        start, ready, done = (folder / f"{n}.onnx" for n in ("float", "ready", "int8"))
-        start.write_bytes(classifier.graph)
-        quant_pre_process(start, ready, skip_symbolic_shape=True)
-        options = {}
-        method = CalibrationMethod.MinMax
-        if settings.percentile:
-            method = CalibrationMethod.Percentile
-            options["CalibPercentile"] = 100 * (1 - settings.percentile)
-        quantize_static(
-            ready,
-            done,
-            _CalibrationReader(classifier, dataset, rows),
-            quant_format=QuantFormat.QDQ,
-            activation_type=scheme.activations,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=scheme.reduce_range,
-            calibrate_method=method,
-            nodes_to_exclude=_head_nodes(ready) if settings.keep_head_float else [],
-            extra_options=options,
-        )
-        return done.read_bytes()
+    with StaticQuantizer(classifier, dataset, rows) as quantizer:
+        return _as_set(quantizer, settings, scheme)
 
 
-class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
-    """Batches of the calibration set, in the class that ONNX Runtime requires."""
-
-    def __init__(self, classifier: Classifier, dataset: Dataset, rows: Rows) -> None:
-        self._batches = self._read(classifier, dataset, rows)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next batch, or None at the end."""
-        return next(self._batches, None)
-
-    @staticmethod
-    def _read(
-        classifier: Classifier, dataset: Dataset, rows: Rows
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        assert classifier.graph is not None
-        first = onnx.load_from_string(classifier.graph).graph.input[0].type.tensor_type.shape.dim[0]
-        # A graph from elsewhere may have a fixed batch size.
-        size = first.dim_value or _even_batch_size(len(rows))
-        for batch in ordered_batches(dataset, rows, classifier.contract, batch_size=size):
-            yield {"images": classifier.contract.normalize(batch.images)}
-
-
-def _even_batch_size(images: int) -> int:
-    """A batch size that divides the images evenly: histograms need batches of one shape."""
-    return max(size for size in range(1, 33) if images % size == 0)
-
-
-def _head_nodes(path: Path) -> list[str]:
-    """The names of the nodes that compute the logits."""
-    graph = onnx.load(path).graph
-    last = graph.output[0].name
-    return [node.name for node in graph.node if last in node.output]
+def _as_set(quantizer: StaticQuantizer, settings: Quantize, scheme: Scheme) -> bytes:
+    calibration = MIN_MAX
+    if settings.percentile:
+        calibration = Calibration("percentile", percentile(settings.percentile))
+    keep = quantizer.head_nodes if settings.keep_head_float else ()
+    return quantizer.quantize(scheme, calibration, keep_float=keep)
 
 
 @contextlib.contextmanager
