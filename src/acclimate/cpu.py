@@ -1,6 +1,7 @@
 """Processor cores: how many this process may use, how its threads wait, and what others take."""
 
 import os
+import platform
 import sys
 import time
 import warnings
@@ -15,6 +16,8 @@ _SPINS = "10000"
 """About a tenth of a millisecond: long enough for the next layer if the machine is idle, and short
 enough if it is busy. `benchmarks/busy_machine.py` compares others."""
 PROC = Path("/proc")
+EXACT_INT8 = ("amx_int8", "avx512_vnni", "avx_vnni")
+"""Features of x86 processors that sum products of 8-bit integers in 32 bits."""
 SHORTEST_S = 0.5
 """Seconds over which the work of others is averaged at least: it is counted in hundredths."""
 _FREE_SHARE = 0.75
@@ -64,6 +67,30 @@ def set_thread_variables() -> None:
     cores = usable_cores()
     if cores < core_count():  # the libraries know of affinity, but not of quotas
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))  # OpenBLAS and MKL read it too
+
+
+def has_exact_int8() -> bool:
+    """Whether this processor sums products of 8-bit integers exactly.
+
+    Those of x86 without VNNI add pairs of products in 16 bits, which clips large sums: an int8
+    model that is accurate elsewhere may lose several points there.
+
+    Returns:
+        False also where it is not known, such as on x86 with another system than Linux.
+    """
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    return bool(cpu_flags().intersection(EXACT_INT8))
+
+
+def cpu_flags() -> set[str]:
+    """The features of the processor as Linux names them; none on other systems."""
+    try:
+        text = (PROC / "cpuinfo").read_text()
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.partition(":")[2].split())
 
 
 def core_count() -> int:

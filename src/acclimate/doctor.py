@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from acclimate.cpu import usable_cores
+from acclimate.cpu import EXACT_INT8, cpu_flags, usable_cores
 from acclimate.files import cache_folder, folder_bytes, free_bytes, pixel_folder
 
 _LIBRARIES = (
@@ -73,26 +73,17 @@ def _cores() -> Finding:
 
 
 def _integers() -> Finding:
-    flags = _cpu_flags()
+    flags = cpu_flags()
     if not flags:
         return Finding("8-bit arithmetic", f"unknown on {platform.machine()}")
-    for flag in ("amx_int8", "avx512_vnni", "avx_vnni"):
+    for flag in EXACT_INT8:
         if flag in flags:
             return Finding("8-bit arithmetic", f"{flag}: int8 models are several times faster")
     return Finding(
         "8-bit arithmetic",
         "no VNNI",
-        "int8 gains less here; `quantize` measures it before it is kept.",
+        "int8 gains less here, and large sums are clipped; `compress` avoids that.",
     )
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return set(line.partition(":")[2].split())
 
 
 def _disk() -> Finding:
