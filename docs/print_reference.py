@@ -12,8 +12,8 @@ from pathlib import Path
 
 import acclimate
 from acclimate import errors
-from acclimate.recipe import Recipe
-from acclimate.settings import Settings, describe
+from acclimate.recipe import SECTIONS, Recipe
+from acclimate.settings import describe
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(acclimate.__file__).parent
@@ -33,14 +33,15 @@ def recipe_page() -> str:
     lines += ["", "| setting | default | meaning |", "| --- | --- | --- |"]
     sections = []
     for name, default, meaning in describe(Recipe):
-        if isinstance(getattr(top, name), Settings):
-            sections.append((name, meaning))
+        if name in SECTIONS:
+            off = getattr(top, name) is None
+            sections.append((name, f"{meaning} Off by default in a run." if off else meaning))
         else:
             lines.append(f"| `{name}` | {default} | {meaning} |")
     for name, meaning in sections:
         lines += ["", f"## {name}", "", meaning, ""]
         lines += ["| setting | default | meaning |", "| --- | --- | --- |"]
-        lines += [f"| `{n}` | {d} | {m} |" for n, d, m in describe(type(getattr(top, name)))]
+        lines += [f"| `{n}` | {d} | {m} |" for n, d, m in describe(SECTIONS[name])]
     return "\n".join(lines) + "\n"
 
 

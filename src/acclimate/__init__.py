@@ -34,6 +34,7 @@ _PUBLIC = {
     "limit_threads": "acclimate.cpu",
     "predict": "acclimate.api.models",
     "probe": "acclimate.api.stages",
+    "compress": "acclimate.api.stages",
     "prune": "acclimate.api.stages",
     "quantize": "acclimate.api.stages",
     "read_onnx": "acclimate.api.models",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from acclimate.api.search import search as search
     from acclimate.api.stages import augment as augment
     from acclimate.api.stages import clean as clean
+    from acclimate.api.stages import compress as compress
     from acclimate.api.stages import distill as distill
     from acclimate.api.stages import inspect as inspect
     from acclimate.api.stages import probe as probe

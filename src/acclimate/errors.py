@@ -9,6 +9,7 @@
       UsageFault                    2   the command was mistyped
       NotTrusted                    3   a signature or a digest does not match
       NotBetter                     3   the challenger is not better
+      BudgetMissed                  3   a compressed model may exceed its budget
       NotClean                      3   the data has flags that --fail-on names
       Interrupted                 130   Ctrl-C; the message says how to resume
 
@@ -114,6 +115,13 @@ class NotBetter(AcclimateError):
     """The challenger is not better."""
 
     code = "not-better"
+    exit_code = 3
+
+
+class BudgetMissed(AcclimateError):
+    """The compressed model is not known to be within its budget."""
+
+    code = "budget-missed"
     exit_code = 3
 
 

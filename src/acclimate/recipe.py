@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.settings import Clean
-from acclimate.compression.settings import Prune, Quantize
+from acclimate.compression.settings import Compress, Prune, Quantize
 from acclimate.data.settings import Source
 from acclimate.distillation.settings import Distill
 from acclimate.errors import RecipeError
@@ -33,6 +33,7 @@ HEADER = "# All settings of this run; `acclimate run --recipe` reads them back."
 
 _TIME = {"fine_tune": 5, "distill": 3, "prune": 2, "quantize": 1}
 """Parts of the time that the trainings get. A recovery after quantization is seldom needed."""
+_TIME_WITH_SEARCH = {"fine_tune": 5, "compress": 6}
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -73,6 +74,8 @@ class Recipe(Settings):
     """How channels are removed."""
     quantize: Quantize | None = Quantize()
     """How the model is quantized to 8 bits."""
+    compress: Compress | None = None
+    """How a smaller, faster model is searched, in place of distill, prune and quantize."""
     export: Export = Export()
     """How the ONNX file is checked."""
     evaluate: Evaluate = Evaluate()
@@ -81,6 +84,22 @@ class Recipe(Settings):
     """When a model counts as better, or as good."""
     registry: Register | None = Register()
     """Where the finished model is registered as a signed version."""
+
+    def section(self, name: str) -> Settings:
+        """The settings of a stage; the defaults if its section is null.
+
+        Args:
+            name: Of the section.
+
+        Returns:
+            The settings.
+
+        Example:
+            >>> Recipe(distill=None).section("distill").method
+            'soft'
+        """
+        found = getattr(self, name)
+        return cast("Settings", found if found is not None else SECTIONS[name]())
 
     def to_yaml(self) -> str:
         """The recipe as YAML, with the meaning of each setting."""
@@ -113,7 +132,8 @@ class Recipe(Settings):
         """
         if epochs is not None and max_minutes is not None:
             raise RecipeError("epochs and max_minutes are both set: give one of them.")
-        parts = {name: part for name, part in _TIME.items() if getattr(self, name) is not None}
+        time = _TIME if self.compress is None else _TIME_WITH_SEARCH
+        parts = {name: part for name, part in time.items() if getattr(self, name) is not None}
         fields: dict[str, Any] = {}
         for name, part in parts.items():
             limits: dict[str, Any] = {"epochs": epochs, "max_minutes": None}
@@ -153,6 +173,20 @@ class Recipe(Settings):
         for text in assignments:
             _assign(values, places, text, section)
         return cast("Self", validated(cls, values, places, str(path) if path else None))
+
+
+def _sections() -> dict[str, type[Settings]]:
+    found: dict[str, type[Settings]] = {}
+    for name, field in Recipe.model_fields.items():
+        kinds = typing.get_args(field.annotation) or (field.annotation,)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                found[name] = kind
+    return found
+
+
+SECTIONS = _sections()
+"""Name of each section to its settings class."""
 
 
 def validated(

@@ -21,9 +21,10 @@ from acclimate.augmentation.policy import choose_policy as _choose_policy
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.clean import clean as _clean
 from acclimate.cleaning.settings import Clean
+from acclimate.compression.compress import compress as _compress
 from acclimate.compression.prune import prune as _prune
 from acclimate.compression.quantize import quantize as _quantize
-from acclimate.compression.settings import Prune, Quantize
+from acclimate.compression.settings import Compress, Prune, Quantize
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
@@ -301,5 +302,43 @@ def quantize(
     made = from_keywords(Quantize, settings)
     found = as_dataset(data, context=here)
     return _quantize(
+        as_classifier(model, registry=here.registry), found, policy, made, context=here
+    )
+
+
+def compress(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    policy: Policy | None = None,
+    context: Context | None = None,
+    progress: Progress | None = None,
+    **settings: Any,  # noqa: ANN401 - fields of Compress
+) -> Classifier:
+    """Searches for the fastest or smallest form of a model inside an accuracy budget.
+
+    See `acclimate.compression.compress.compress`. The last step of the result's card says by how
+    much accuracy can have dropped, and whether that is within the budget.
+
+    Args:
+        model: A float model of the data's classes.
+        data: Folder, list or data set, with val images.
+        policy: From `augment()`, for candidates that are trained; the default policy when None.
+        context: Seed, device, workspace, progress. The workspace keeps all candidates.
+        progress: Receives messages and progress, in place of the context's.
+        **settings: Fields of `Compress`.
+
+    Returns:
+        The best model, exported.
+
+    Example:
+        >>> small = acclimate.compress("leaf.model", "photos/", allow="quantize")
+        >>> small.card.steps[-1].figures["limits_met"]
+        1.0
+    """
+    here = as_context(context, progress=progress)
+    made = from_keywords(Compress, settings)
+    found = as_dataset(data, context=here)
+    return _compress(
         as_classifier(model, registry=here.registry), found, policy, made, context=here
     )

@@ -248,8 +248,8 @@ def _is_predictions(out: Path) -> bool:
 def recipe(section: str | None, schema: bool) -> None:
     """Print all settings, or those of one SECTION."""
     from acclimate.errors import RecipeError, near_names
-    from acclimate.recipe import Recipe
-    from acclimate.settings import Settings, describe, json_schema
+    from acclimate.recipe import SECTIONS, Recipe
+    from acclimate.settings import describe, json_schema
     from acclimate.terminal import print_table
 
     if schema:
@@ -258,14 +258,11 @@ def recipe(section: str | None, schema: bool) -> None:
     if section is None:
         click.echo(Recipe().to_yaml(), nl=False)
         return
-    default = Recipe()
-    sections = [n for n in Recipe.model_fields if isinstance(getattr(default, n), Settings)]
-    if section.replace("-", "_") not in sections:
-        raise RecipeError(f"no section {section!r}. {near_names(section, sections)}")
-    found = getattr(default, section.replace("-", "_"))
-    print_table(
-        section, ["setting", "default", "meaning"], [list(r) for r in describe(type(found))]
-    )
+    name = section.replace("-", "_")
+    if name not in SECTIONS:
+        raise RecipeError(f"no section {section!r}. {near_names(section, SECTIONS)}")
+    rows = [list(row) for row in describe(SECTIONS[name])]
+    print_table(section, ["setting", "default", "meaning"], rows)
 
 
 @cli.command()

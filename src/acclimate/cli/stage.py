@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import output
+from acclimate.cli.candidates import candidates_folder, print_candidates
 from acclimate.cli.fail_on import fail_on_flag, require_none, watched_flags
 from acclimate.cli.flags import (
     fix_list_flag,
@@ -73,6 +74,10 @@ def stage_command(stage: Stage) -> click.Command:
                 click.Option([f"--{name.replace('_', '-')}"], is_flag=True, help=text)
                 for name, text in stage.switches.items()
             ),
+            *(
+                click.Option([f"--{name.replace('_', '-')}"], metavar=placeholder, help=text)
+                for name, (placeholder, text) in stage.options.items()
+            ),
         ],
         help=stage.summary,
         epilog=f"Settings: acclimate recipe {stage.section}",
@@ -101,10 +106,10 @@ def _run_stage(
     policy, fail_on = flags.pop("policy", None), watched_flags(flags.pop("fail_on", None))
     report = flags.pop("report", None)
     given_settings = {"data.fix_list": flags.pop("fix_list", None), **minutes_of_training(flags)}
-    for name in stage.switches:
+    for name in (*stage.switches, *stage.options):
         given_settings[f"{stage.section}.{name}"] = flags.pop(name) or None
     recipe = read_recipe(flags, given_settings, section=stage.section)
-    settings = getattr(recipe, stage.section)
+    settings = recipe.section(stage.section)
     if out is not None:
         _claim(out, stage.writes, force)
     claim_report(report, replace=force)
@@ -126,11 +131,11 @@ def _run_stage(
     result = function(*artifacts, settings, context=context)
     if process_rank() > 0:
         return
+    also: dict[str, str] = {}
     if out is not None:
         result.save(out)
-        shutil.rmtree(workspace, ignore_errors=True)
+        also = _left_beside(stage, out, workspace, search=search, as_json=flags["as_json"])
         _track(stage, recipe, result, out.name, context)
-    also = left_by(out) if out is not None and search else {}
     also |= write_report(report, result, stage)
     output.result(stage.writes, result, out, as_json=flags["as_json"], also=also)
     if fail_on:
@@ -146,7 +151,12 @@ def _workspace(
     artifacts: Sequence[Any],
     out: Path,
 ) -> Path:
-    """The hidden folder beside the output for checkpoints; another one if any input differs."""
+    """The hidden folder beside the output for checkpoints; another one if any input differs.
+
+    A search keeps its candidates for good, in a folder that can be seen.
+    """
+    if stage.keeps_candidates:
+        return candidates_folder(out)
     scored = [a for a in artifacts if hasattr(a, "scores_digest")]
     key = digest_json(
         [stage.name, settings.model_dump(mode="json"), seed]
@@ -154,6 +164,16 @@ def _workspace(
         + [a.scores_digest for a in scored if stage.label_scores(settings)]
     )
     return out.absolute().with_name(f".{out.name}.{key[:8]}.work")
+
+
+def _left_beside(
+    stage: Stage, out: Path, workspace: Path, *, search: bool, as_json: bool
+) -> dict[str, str]:
+    """Clears up, and prints what stays: name to path of what a search leaves beside the model."""
+    if stage.keeps_candidates:
+        return print_candidates(workspace, as_json=as_json)
+    shutil.rmtree(workspace, ignore_errors=True)
+    return left_by(out) if search else {}
 
 
 def _track(stage: Stage, recipe: "Recipe", result: Any, name: str, context: Context) -> None:  # noqa: ANN401 - an artifact

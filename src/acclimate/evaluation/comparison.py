@@ -241,7 +241,7 @@ def mcnemar(only_before: int, only_after: int) -> float:
     return 1.0 if total == 0 else float(binomtest(only_after, total).pvalue)
 
 
-def paired_interval(gained: int, lost: int, total: int, confidence: float) -> Interval:
+def paired_interval(gained: float, lost: float, total: int, confidence: float) -> Interval:
     """The difference of two paired proportions with its score interval.
 
     Source: Tango 1998, "Equivalence test and confidence interval for the difference in

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from acclimate.compression.settings import Prune
 from acclimate.context import Context
 from acclimate.cpu import usable_cores
 from acclimate.data.dataset import SPLITS, Dataset
@@ -21,6 +22,7 @@ _BACKWARD = 2.0
 """Time of a backward pass, in forward passes."""
 _EXPORT_S, _LATENCY_S = 6.0, 3.0
 _AUGMENTATIONS, _AUGMENTED_IMAGES = 14, 400
+_INT8_FORMS = 12
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,22 @@ class _Costs:
         }
         if stage in ("fine-tune", "distill", "prune"):
             return self._training(recipe, stage)
+        if stage == "compress":
+            return self._search(recipe)
         return seconds.get(stage, 0.0)
+
+    def _search(self, recipe: Recipe) -> float:
+        """Int8 forms on the ranking images, the best on val, and a training for each ratio."""
+        settings = recipe.compress
+        assert settings is not None
+        if settings.max_minutes is not None:
+            return 60 * settings.max_minutes
+        ranked = settings.calibration_images + _INT8_FORMS * settings.ranking_images
+        seconds = _EXPORT_S + (ranked + 3 * self.splits["val"]) * self.forward
+        if "prune" in settings.allow:
+            pruning = recipe.model_copy(update={"prune": Prune(epochs=settings.epochs)})
+            seconds += len(settings.prune_ratios) * self._training(pruning, "prune")
+        return seconds
 
     def _training(self, recipe: Recipe, stage: str) -> float:
         settings = getattr(recipe, stage.replace("-", "_"))

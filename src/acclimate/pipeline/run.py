@@ -38,6 +38,8 @@ from acclimate.settings import Settings
 if TYPE_CHECKING:
     from acclimate.pipeline.forecast import Forecast, TimeLeft
 
+CANDIDATES = "candidates"
+"""In the folder of a step: what a search tried."""
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
 
@@ -303,7 +305,10 @@ def _run_stage(
             "machine": machine(job.context.device),
         },
     )
-    shutil.rmtree(scratch)
+    if stage.keeps_candidates:
+        scratch.rename(part / CANDIDATES)
+    else:
+        shutil.rmtree(scratch)
     replace_folder(part, folder)
 
 

@@ -31,6 +31,9 @@ class Stage:
         label_scores: Whether, with these settings, the result depends on the labels' scores,
             which are no part of a data set's digest.
         switches: Settings that are true or false and have a flag of their own, with its help.
+        options: Other settings that have a flag of their own: name to placeholder and help.
+        keeps_candidates: Whether its command keeps the workspace, with all candidates that it
+            tried, beside the result.
         report: Imports a function that turns the result into an HTML page. The command then takes
             `--report`.
         require: Imports a function of result and settings, called when the result is written. It
@@ -48,6 +51,8 @@ class Stage:
     searches: bool = False
     label_scores: Callable[[Any], bool] = lambda _: False
     switches: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    keeps_candidates: bool = False
     report: Callable[[], Function] | None = None
     require: Callable[[], Function] | None = None
 
@@ -109,6 +114,18 @@ def _quantize() -> Function:
     from acclimate.compression.quantize import quantize
 
     return quantize
+
+
+def _compress() -> Function:
+    from acclimate.compression.compress import compress
+
+    return compress
+
+
+def _check_budget() -> Function:
+    from acclimate.compression.compress import check_budget
+
+    return check_budget
 
 
 def _export() -> Function:
@@ -173,6 +190,25 @@ STAGES: dict[str, Stage] = {
             "quantize", _quantize, ("classifier", "dataset", "policy"), "classifier", 2,
             "Turn an exported model into 8-bit integers.",
             tests_augmentations=False,  # it seldom trains: the test would take longer than the rest
+        ),
+        Stage(
+            "compress", _compress, ("classifier", "dataset", "policy"), "classifier", 1,
+            "Search for the fastest or smallest form of a model inside an accuracy budget.",
+            tests_augmentations=False,  # most candidates are not trained
+            switches={
+                "portable": "Only int8 that is computed alike on every processor.",
+                "accept_estimate": "Accept a drop that val has too few images to show.",
+            },
+            options={
+                "max_accuracy_drop": ("POINTS", "Accuracy budget in percentage points [0.5]."),
+                "max_latency_ms": ("MS", "Largest latency of one image on this machine."),
+                "max_size_mb": ("MB", "Largest size of the model file."),
+                "target": ("NAME", "Make latency (default), size or macs as small as possible."),
+                "allow": ("LIST", "What may be tried [quantize,prune,distill]."),
+                "max_minutes": ("MINUTES", "Time limit of the search."),
+                "pick": ("NAME", "Take this candidate of an earlier search, without a new one."),
+            },
+            keeps_candidates=True, require=_check_budget,
         ),
         Stage(
             "export", _export, ("classifier", "dataset"), "classifier", 2,

@@ -4,6 +4,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec
 
@@ -174,6 +175,61 @@ def trade_off(evaluations: Mapping[str, Evaluation]) -> str:
     busy = any(e.latency is not None and e.latency.busy for e in evaluations.values())
     axes.set_xlabel(f"latency per image, ms (median{'; busy machine' if busy else ''})")
     axes.set_ylabel("accuracy")
+    return _svg(figure, axes)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A model in a picture of accuracy against latency.
+
+    Attributes:
+        label: Its name.
+        x: Latency in ms.
+        y: Percentage points.
+        low: Lower end of the interval of y.
+        high: Upper end of the interval of y.
+        megabytes: Size of its file.
+        best: Whether it is drawn in the strong color and named.
+    """
+
+    label: str
+    x: float
+    y: float
+    low: float
+    high: float
+    megabytes: float
+    best: bool
+
+
+@_styled
+def pareto(dots: Sequence[Dot], budget: float) -> str:
+    """Change of accuracy against latency for the candidates of a compression search.
+
+    Args:
+        dots: The candidates; a line joins the best ones.
+        budget: The allowed drop in percentage points, drawn as a dotted line.
+
+    Returns:
+        SVG.
+    """
+    figure = Figure(figsize=(7.2, 3.4))
+    axes = figure.subplots()
+    axes.axhline(-budget, color=SOFT, lw=1, ls=":")
+    front = sorted((dot for dot in dots if dot.best), key=lambda dot: dot.x)
+    axes.plot([d.x for d in front], [d.y for d in front], color=COLORS[0], lw=1, alpha=0.6)
+    for index, dot in enumerate(sorted(dots, key=lambda dot: dot.x)):
+        color = COLORS[0] if dot.best else SOFT
+        axes.plot([dot.x, dot.x], [dot.low, dot.high], color=color, lw=1.2, alpha=0.7)
+        axes.scatter([dot.x], [dot.y], s=12 + 12 * dot.megabytes, color=color, alpha=0.85)
+        if dot.best:
+            axes.annotate(
+                f"{_cut(dot.label, 48)}, {dot.megabytes:.1f} MB", (dot.x, dot.y),
+                xytext=(6, 8 - 18 * (index % 2)), textcoords="offset points", fontsize=8,
+            )  # fmt: skip
+    axes.margins(x=0.3, y=0.2)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("latency per image, ms (median)")
+    axes.set_ylabel("change of val accuracy, points")
     return _svg(figure, axes)
 
 
