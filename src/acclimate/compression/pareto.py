@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from acclimate.compression.accuracy_budget import AccuracyDrop
 from acclimate.compression.candidates import ORIGINAL, Candidate
 from acclimate.compression.choice import Choice
 from acclimate.compression.search_job import SearchJob
@@ -90,14 +91,14 @@ def _row(one: Candidate, *, chosen: bool, best: bool) -> list[str]:
 def _picture(candidates: Sequence[Candidate], front: set[str], job: SearchJob) -> str:
     from acclimate.reporting.figures import Dot, pareto  # matplotlib takes half a second
 
-    dots = [
-        Dot(
-            one.name, one.latency.p50_ms, -_drop(one).value, -_drop(one).high, -_drop(one).low,
-            one.size_bytes / 1e6, one.name in front,
-        )
-        for one in candidates
-        if one.latency is not None and (one.drop is not None or one.name == ORIGINAL)
-    ]  # fmt: skip
+    baseline = job.baseline.latency
+    assert baseline is not None
+    dots = []
+    for one in candidates:
+        if one.speedup and (one.drop is not None or one.name == ORIGINAL):
+            drop, place = _drop(one), baseline.p50_ms / one.speedup
+            change = (-drop.value, -drop.high, -drop.low)
+            dots.append(Dot(one.name, place, *change, one.size_bytes / 1e6, one.name in front))
     return pareto(dots, job.settings.max_accuracy_drop)
 
 
@@ -107,8 +108,10 @@ def _latency(one: Candidate) -> float:
 
 
 def _drop(one: Candidate) -> Interval:
-    """The drop of accuracy in percentage points with its own two-sided interval."""
-    if one.drop is None:
-        return Interval(0.0, 0.0, 0.0)
-    found = paired_interval(one.drop.gained, one.drop.lost, one.drop.images, _CONFIDENCE)
+    return Interval(0.0, 0.0, 0.0) if one.drop is None else interval_of(one.drop)
+
+
+def interval_of(drop: AccuracyDrop) -> Interval:
+    """The drop in percentage points with a two-sided interval for this candidate alone."""
+    found = paired_interval(drop.gained, drop.lost, drop.images, _CONFIDENCE)
     return Interval(-100 * found.value, -100 * found.high, -100 * found.low)
