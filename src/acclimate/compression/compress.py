@@ -38,6 +38,7 @@ from acclimate.evaluation.evaluate import roles_of_images
 from acclimate.files import working_alone, writing_errors
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.onnx.export import export
+from acclimate.models.onnx.int8_check import FIGURE, int8_difference
 from acclimate.models.used_images import TRAIN
 
 _DEFAULT = Compress()
@@ -249,8 +250,9 @@ def _trained_floats(job: SearchJob) -> Iterator[Candidate]:
 def _result(job: SearchJob, choice: Choice) -> Classifier:
     """The chosen model with the entry for its card."""
     model = job.original if choice.candidate is None else job.folder.load(choice.candidate)
-    step = StepRecord(
-        "compress", plain(job.settings), choice.figures(job.accuracy), (choice.sentence,)
-    )
+    figures = choice.figures(job.accuracy)
+    if model.precision == "int8":
+        figures[FIGURE] = int8_difference(model)
+    step = StepRecord("compress", plain(job.settings), figures, (choice.sentence,))
     # The images that chose among the candidates count as used, like those that chose epochs.
     return model.after(step, graph=model.graph, trained_on=job.dataset, splits=())

@@ -14,6 +14,7 @@ from acclimate.data.dataset import Dataset, Rows
 from acclimate.errors import ModelFileError, count
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.onnx.export import export, with_metadata
+from acclimate.models.onnx.int8_check import FIGURE, int8_difference
 from acclimate.models.runtime import run_onnx
 
 _DEFAULT = Quantize()
@@ -75,6 +76,7 @@ def quantize(
         )
         return exported.after(step, graph=exported.graph)
     figures = {**last.step.figures, **last.acceptance.figures}
+    figures[FIGURE] = int8_difference(last.model)
     return exported.after(
         replace(last.step, figures=figures, notes=notes),
         network=None,

@@ -21,6 +21,7 @@ from acclimate.evaluation.settings import Evaluate
 from acclimate.evaluation.tta import View, averaged_over_views, safe_views, softmax
 from acclimate.files import atomic_folder, digest_json, read_record, write_record
 from acclimate.models.classifier import Classifier, plain
+from acclimate.models.onnx.int8_check import check_int8
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
 from acclimate.models.used_images import TRAIN, VAL, describe
 
@@ -237,6 +238,10 @@ def evaluate(
     auto = settings.runtime == "auto"
     runtime = best_runtime(classifier, context.device) if auto else settings.runtime
     run = RUNTIMES[runtime](classifier, context.device)
+    try:
+        check_int8(classifier)
+    except ModelFileError as error:  # no reason not to evaluate, which shows what it costs
+        context.progress.info(f"evaluate: {error.message}")
     used = plain(settings) | {"include_training": included}
     if settings.tta:
         views = _views(classifier, context)

@@ -96,12 +96,13 @@ def open_session(graph: bytes, device: str = "auto") -> Infer:
     return session_runner(create_session(graph, device))
 
 
-def create_session(graph: bytes, device: str) -> ort.InferenceSession:
+def create_session(graph: bytes, device: str, *, exact: bool = False) -> ort.InferenceSession:
     """Creates the ONNX Runtime session of a graph.
 
     Args:
         graph: The content of the file.
         device: "auto", "cpu" or "cuda".
+        exact: Whether an int8 graph is computed in float arithmetic, slowly, as it is written.
 
     Returns:
         The session.
@@ -112,6 +113,8 @@ def create_session(graph: bytes, device: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and need not be logged too
     options.intra_op_num_threads = usable_cores()
+    if exact:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for name, value in SPINNING.items():
         options.add_session_config_entry(name, value)
     wanted = ["CUDAExecutionProvider"] if device != "cpu" else []

@@ -16,6 +16,7 @@ from acclimate.data.sources.folders import raise_unreadable
 from acclimate.errors import DataError, UnreadableImage
 from acclimate.evaluation.tta import averaged_over_views, safe_views, softmax
 from acclimate.models.classifier import Classifier
+from acclimate.models.onnx.int8_check import check_int8
 from acclimate.models.runtime import RUNTIMES, Logits, best_runtime
 
 _BATCH = 32
@@ -62,6 +63,7 @@ def predict(
     Raises:
         ModelFileError: `tta` is set, but the classifier's card has no augmentation policy.
     """
+    check_int8(classifier)
     run = RUNTIMES[best_runtime(classifier, context.device)](classifier, context.device)
     if tta:
         run = averaged_over_views(run, safe_views(classifier))
