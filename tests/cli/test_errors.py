@@ -170,8 +170,8 @@ CASES = {
     ),
     "a section that is a single value": (
         ["recipe", "seed"],
-        "no section 'seed'. Known: augment, clean, compare, data, distill, evaluate, export, "
-        "fine_tune, inspect, model, probe, prune, ….",
+        "no section 'seed'. Known: augment, clean, compare, compress, data, distill, evaluate, "
+        "export, fine_tune, inspect, model, probe, ….",
     ),
     "an output below a file": (
         ["clean", "photos", "-o", "notes.txt/photos.parquet"],

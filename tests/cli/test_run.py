@@ -13,8 +13,10 @@ from PIL import Image
 from acclimate.pipeline.steps import STEPS
 from acclimate.recipe import Recipe
 
-RAN = list(dict.fromkeys(s.name for s in STEPS if s.name not in ("export", "distill")))
-"""Quantize exports what it starts from, and the student would be the teacher's network."""
+NOT_RUN = ("export", "distill", "compress")
+"""Quantize exports what it starts from, the student would be the teacher's network, and the recipe
+does not search for a compressed model."""
+RAN = list(dict.fromkeys(s.name for s in STEPS if s.name not in NOT_RUN))
 
 
 @pytest.fixture
@@ -142,6 +144,19 @@ def test_each_step_leaves_a_folder_that_says_what_made_it(workshop):
     assert left == {workshop.step(name).name for name in RAN} | {
         "dataset.parquet", "model", "recipe.yaml", "report.html",
     }  # fmt: skip
+
+
+def test_a_search_takes_the_place_of_pruning_and_quantizing(again, tmp_path):
+    few = ("calibration_images=16", "ranking_images=32", "allow=quantize", "target=size")
+    done = again(*(word for text in few for word in ("--set", f"compress.{text}")))
+    assert done.code == 0, done.err
+    kept, ran = steps(done)
+    assert kept == ["clean", "inspect", "probe", "augment", "fine-tune", "evaluate-probe",
+                    "evaluate-tuned"]  # fmt: skip
+    assert ran == ["compress", "evaluate-final", "compare-probe", "compare-tuned"]
+    (step,) = (tmp_path / "runs" / "photos").glob("compress-*")
+    assert (step / "candidates" / "candidates.csv").is_file()
+    assert (step / "candidates" / "pareto.svg").is_file()
 
 
 def test_running_again_does_nothing_and_says_so_and_ends_with_the_same_table(
