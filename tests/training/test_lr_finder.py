@@ -12,7 +12,14 @@ from acclimate.augmentation.batched_operations import finish_batch
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.training.batches.training_images import TrainingImages
-from acclimate.training.lr_finder import STEPS, RateCurve, range_test, read_curve, resolve_rate
+from acclimate.training.lr_finder import (
+    STEPS,
+    RateCurve,
+    TrialSteps,
+    range_test,
+    read_curve,
+    resolve_rate,
+)
 from acclimate.training.plan import make_plan
 from kit import CONTRACT, Recorder, cross_entropy, same_weights, tiny_network
 
@@ -107,6 +114,21 @@ def test_nothing_is_changed_and_the_same_comes_out_again(tried):
     assert not network.training
     torch.manual_seed(8)
     assert tried(network) == first
+
+
+def test_small_batches_are_looked_at_together_and_give_the_same_losses(
+    dataset, policy, context, monkeypatch
+):
+    plan = make_plan(FineTune(batch_size=4), len(dataset.rows("train")), context)
+    views = TrainingImages(dataset, policy, CONTRACT)
+    network, seen = tiny_network(), []
+    network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    trial = TrialSteps(network, views, cross_entropy, plan, context)
+    drawn = trial.draw(40)
+    together = trial.losses(drawn)
+    monkeypatch.setattr("acclimate.training.lr_finder._TOGETHER", 1)
+    assert trial.losses(drawn) == pytest.approx(together, rel=1e-4)
+    assert seen == [32, 8] + [4] * 10
 
 
 def test_rates_are_tried_on_images_that_the_device_altered_where_it_does(tried, monkeypatch):

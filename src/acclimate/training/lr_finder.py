@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from acclimate.context import Context, derive_seed, process_rank
+from acclimate.data.dataset import Rows
 from acclimate.errors import RecipeError
 from acclimate.models.device import on_device
 from acclimate.models.runtime import Normalizer
@@ -38,6 +39,8 @@ _DIVERGED = 4.0
 """The test ends when the loss exceeds the least loss by this factor."""
 _LOOKED_AT = 96
 """Images whose loss is looked at, in views that stay the same over all rates."""
+_TOGETHER = 32
+"""Images whose loss is computed together, where batches are smaller."""
 _SURE = 2.0
 """Standard errors by which the loss must exceed its floor to have left it."""
 _FIRST_STEPS = 3
@@ -275,14 +278,12 @@ class TrialSteps:
         network, device = self._step.network, self._fabric.device
         network.eval()
         found: list[float] = []
-        for batch in (b for b in batches if b.weight):
-            images = torch.as_tensor(batch.images)
-            inputs = self._to_input(images if batch.consistency is None else images[:, 0])
-            targets = torch.as_tensor(batch.targets).to(device)
+        for images, targets, rows in _together([batch for batch in batches if batch.weight]):
+            inputs, targets = self._to_input(images), targets.to(device)
             with torch.no_grad():
                 with self._fabric.autocast():
                     logits = network(inputs).float()
-                found += self._objective(logits, LossInputs(inputs, targets, batch.rows)).tolist()
+                found += self._objective(logits, LossInputs(inputs, targets, rows)).tolist()
         set_mode(network, freeze_batch_norm=self._plan.freeze_batch_norm)
         return np.asarray(joined(self._fabric, found), np.float64)
 
@@ -309,3 +310,20 @@ class TrialSteps:
 def _repeat_epochs(source: ImageBatches) -> Iterator[TrainBatch]:
     for epoch in count(1):
         yield from source.train_batches(epoch)
+
+
+def _together(batches: Sequence[TrainBatch]) -> Iterator[tuple[torch.Tensor, torch.Tensor, Rows]]:
+    """Images (of several views the plain one), targets and rows, of small batches together."""
+    groups: list[list[tuple[torch.Tensor, torch.Tensor, Rows]]] = []
+    shapes, count = None, 0
+    for batch in batches:
+        images, targets = torch.as_tensor(batch.images), torch.as_tensor(batch.targets)
+        images = images if batch.consistency is None else images[:, 0]
+        if shapes != (images.shape[1:], targets.shape[1:]) or count + len(images) > _TOGETHER:
+            groups.append([])
+            shapes, count = (images.shape[1:], targets.shape[1:]), 0
+        groups[-1].append((images, targets, batch.rows))
+        count += len(images)
+    for group in groups:
+        joined_images, joined_targets, rows = zip(*group, strict=True)
+        yield torch.cat(joined_images), torch.cat(joined_targets), np.concatenate(rows)
