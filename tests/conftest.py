@@ -39,7 +39,13 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 from acclimate.models.structure import head, with_head
-from kit import classifier_once, made_once, share_exports, tiny_classifier
+from kit import (
+    classifier_once,
+    made_once,
+    measure_latency_briefly,
+    share_exports,
+    tiny_classifier,
+)
 
 # The same commit passes or fails everywhere; `make fuzz` looks for faults with new examples.
 # Without deadlines: how long an example takes is the machine's affair.
@@ -76,9 +82,10 @@ def _exports(shared: Path) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _speed_of_small_networks_is_noise() -> Iterator[None]:
-    """No pruned network is refused for its speed, which is not that of a network that matters."""
+    """It is measured briefly, and no pruned network is refused for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acceptance, "SLOWER", 0.0)
+        measure_latency_briefly()
         yield
 
 

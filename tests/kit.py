@@ -20,6 +20,7 @@ from torch.nn import functional
 import fast_export
 from acclimate.context import derive_seed
 from acclimate.data.images.contract import InputContract
+from acclimate.evaluation import latency
 from acclimate.features import extract
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import EXPORTERS
@@ -56,6 +57,15 @@ def share_exports(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     export = functools.partial(fast_export.export_once, folder)
     EXPORTERS["onnx"] = extract.export_network = frozen_prefix.export_network = export
+
+
+MEASURED_S = latency._SHORTEST_S, latency._LONGEST_S
+"""How long a latency is measured, at least and at most, as the product does it."""
+
+
+def measure_latency_briefly() -> None:
+    """Latencies are measured in seven rounds, and not for as long as makes them reliable."""
+    latency._SHORTEST_S = latency._LONGEST_S = 0.0
 
 
 @dataclass

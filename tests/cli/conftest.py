@@ -41,13 +41,14 @@ import importlib, json, os, resource, runpy, sys, traceback
 from pathlib import Path
 
 sys.path.insert(0, os.environ["TESTS"])
-from kit import share_exports, tiny_pretrained
+from kit import measure_latency_briefly, share_exports, tiny_pretrained
 from acclimate.cli import busy
 from acclimate.models.pretrained import PRETRAINED
 
 for name in sys.argv[2:]:
     importlib.import_module(name)
 share_exports(Path(os.environ["EXPORTS"]))
+measure_latency_briefly()
 busy.is_busy = lambda taken: False  # tests share the machine with each other
 ended = {}
 for line in sys.stdin:
