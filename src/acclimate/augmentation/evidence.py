@@ -31,6 +31,8 @@ class Evidence(Settings):
     """Lower end of the cost's 90 % interval."""
     high: _Points
     """Upper end of the cost's 90 % interval."""
+    expected: _Points | None = None
+    """Cost expected from the test and from other data of the kind; unknown in older files."""
     told: Fraction | None = None
     """For flips: share of images distinguished from their copies by a classifier; 0.5 is chance."""
     kept: bool

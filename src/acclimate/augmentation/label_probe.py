@@ -48,11 +48,13 @@ class ProbeHits:
         plain: The image itself, by a probe fitted on plain images.
         copies: Its copy, by the same probe.
         learnt: Its copy, by a probe fitted on copies of other images as well.
+        plain_learnt: The image itself, by that probe.
     """
 
     plain: Hits
     copies: Hits
     learnt: Hits
+    plain_learnt: Hits
 
 
 class LabelProbe:
@@ -107,7 +109,7 @@ class LabelProbe:
         plain, kernel = self._plain
         copies = self._features(lambda index: self._copy(index, operation, strength))
         across, among = copies @ plain.T, copies @ copies.T
-        found = np.empty((3, len(self.labels)), np.int64)
+        found = np.empty((4, len(self.labels)), np.int64)
         for fold in range(_FOLDS):
             train, test = self._fold != fold, self._fold == fold
             on_plain = _fit(kernel[np.ix_(train, train)], self._targets[train])
@@ -118,10 +120,11 @@ class LabelProbe:
                 ]
             )
             on_both = _fit(both, np.tile(self._targets[train], (2, 1)))
-            copy_rows = np.hstack([across[np.ix_(test, train)], among[np.ix_(test, train)]])
-            found[0, test] = on_plain(kernel[np.ix_(test, train)])
-            found[1, test] = on_plain(across[np.ix_(test, train)])
-            found[2, test] = on_both(copy_rows)
+            plain_rows, copy_rows = kernel[np.ix_(test, train)], across[np.ix_(test, train)]
+            found[0, test] = on_plain(plain_rows)
+            found[1, test] = on_plain(copy_rows)
+            found[2, test] = on_both(np.hstack([copy_rows, among[np.ix_(test, train)]]))
+            found[3, test] = on_both(np.hstack([plain_rows, across[np.ix_(train, test)].T]))
         return ProbeHits(*(found == self.labels))
 
     def _copy(self, index: int, operation: str, strength: float) -> Pixels:

@@ -21,7 +21,7 @@ from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import DataError, RecipeError, near_names, reason
 from acclimate.files import digest_json, read_record, write_record
 
-FORMAT = 3
+FORMAT = 4
 _DEFAULT = Augment()
 _HERE = Context()
 _MAX_CHAIN_LENGTH = 3

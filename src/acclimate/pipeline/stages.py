@@ -170,7 +170,7 @@ STAGES: dict[str, Stage] = {
             "Fit a linear head on frozen features, in seconds.",
         ),
         Stage(
-            "augment", _augment, ("classifier", "dataset"), "policy", 5,
+            "augment", _augment, ("classifier", "dataset"), "policy", 6,
             "Test which augmentations keep your labels true.",
         ),
         Stage(
