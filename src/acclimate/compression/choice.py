@@ -9,6 +9,8 @@ from acclimate.compression.settings import Compress
 
 _FASTER, _SMALLER = 1.02, 0.98
 """Speedup and ratio of sizes from which a candidate is better than the original at all."""
+_AS_FAITHFUL = 1.25
+"""Candidates that change up to this many times as many predictions count as equally faithful."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def choose(compared: Sequence[Candidate], job: SearchJob, *, picked: bool = Fals
     fit = [one for one in better if _meets_limits(one, settings)]
     shown = [one for one in fit if bounds[one.name] <= settings.max_accuracy_drop]
     hoped = [one for one in fit if _estimate(one) <= settings.max_accuracy_drop]
-    pool = compared if picked else shown or hoped
+    pool = compared if picked else shown or _most_faithful(hoped)
     if not pool:
         return _original(job, comparisons)
     best = min(pool, key=lambda one: _cost(one, settings))
@@ -95,6 +97,17 @@ def choose(compared: Sequence[Candidate], job: SearchJob, *, picked: bool = Fals
     sentence = _sentence(best, bounds[best.name], job, within=within, limits=limits)
     ratio = best.size_bytes / job.baseline.size_bytes
     return Choice(best, bounds[best.name], comparisons, within, limits, ratio, sentence)
+
+
+def _most_faithful(hoped: Sequence[Candidate]) -> list[Candidate]:
+    """Those that change hardly more predictions than the best one.
+
+    If no bound is within the budget, an estimate on few labels is mostly luck. How many predictions
+    change varies much less, and limits the drop.
+    """
+    flips = {one.name: one.drop.flips for one in hoped if one.drop is not None}
+    least = min(flips.values(), default=0.0)
+    return [one for one in hoped if flips[one.name] <= _AS_FAITHFUL * least]
 
 
 def _original(job: SearchJob, comparisons: int) -> Choice:
@@ -158,8 +171,8 @@ def _sentence(best: Candidate, bound: float, job: SearchJob, *, within: bool, li
     speed = "" if best.speedup is None else f"{best.speedup:.2f}x the speed, "
     busy = " (measured on a busy machine)" if best.latency and best.latency.busy else ""
     facts = (
-        f"{best.name}: {speed}{size:.2f}x the size{busy}; {best.drop}, and with "
-        f"{100 * settings.confidence:g} % confidence by no more than {bound:.2g}"
+        f"{best.name}: {speed}{size:.2f}x the size{busy}; {best.drop}, and does not drop by more "
+        f"than {bound:.2g} with {100 * settings.confidence:g} % confidence"
     )
     if not limits:
         return f"{facts}. It does not meet the limits of latency or size."
