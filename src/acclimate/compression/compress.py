@@ -168,7 +168,9 @@ def _search(job: SearchJob) -> list[Candidate]:
         found += [job.compared(candidate)]
         if form is not None and _promising(job, found[-1]):
             model = job.folder.load(candidate)
-            small = Int8Search(job, candidate, model).one_form(replace(form, float_layers=()))
+            # The layers of another network have other names, or the same by chance.
+            floats = form.float_layers if "prune" in candidate.recipe else ()
+            small = Int8Search(job, candidate, model).one_form(replace(form, float_layers=floats))
             found.append(job.compared(small))
         if len(found) >= settings.max_comparisons:
             job.info(f"{count(len(found), 'candidate')} compared: no more are tried")

@@ -143,7 +143,8 @@ class Int8Search:
         whole = self._base.recipe
         prefix = f"{self._base.name}-" if whole else ""
         name = f"{prefix}{form.name}"
-        recipe = {**whole, "quantize": form.as_record()}
+        images = self._job.settings.calibration_images
+        recipe = {**whole, "quantize": {**form.as_record(), "calibration_images": images}}
 
         def build() -> Classifier:
             graph = quantizer.quantize(

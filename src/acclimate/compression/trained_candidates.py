@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from acclimate.augmentation.policy import choose_policy
 from acclimate.compression.candidates import Candidate
 from acclimate.compression.prune import pruned_and_recovered
 from acclimate.compression.recovery import recover
@@ -39,7 +40,7 @@ def pruned(job: SearchJob, ratio: float) -> Candidate | None:
             job.original, job.dataset, job.policy, settings, context=job.context
         )
 
-    recipe = {"prune": {"ratio": ratio, "epochs": job.settings.epochs}}
+    recipe = {"prune": {"ratio": ratio, **_training(job)}}
     return _trained(job, f"pruned{ratio:g}", recipe, build)
 
 
@@ -58,7 +59,7 @@ def student(job: SearchJob, name: str) -> Candidate | None:
     def build(job: SearchJob) -> Classifier:
         return distill(job.original, job.dataset, job.policy, settings, context=job.context)
 
-    recipe = {"distill": {"student": name, "epochs": job.settings.epochs}}
+    recipe = {"distill": {"student": name, **_training(job)}}
     return _trained(job, f"student-{name}", recipe, build)
 
 
@@ -93,7 +94,7 @@ def recovered(job: SearchJob, candidate: Candidate) -> Candidate | None:
         small = job.folder.load(candidate)
         return recover(small, job.original, job.dataset, job.policy, settings, context=job.context)
 
-    recipe = {**candidate.recipe, "recover": {"epochs": job.settings.epochs}}
+    recipe = {**candidate.recipe, "recover": _training(job)}
     return _trained(job, f"{candidate.name}-qat", recipe, build)
 
 
@@ -118,6 +119,11 @@ def _trained(
     looks = 1 + sum(bool(row.get("epoch")) for row in model.card.steps[-1].curve)
     (timed,) = job.timed([job.folder.update(candidate, looks=looks)])
     return timed
+
+
+def _training(job: SearchJob) -> dict[str, Any]:
+    """What a training depends on beside the images, as JSON."""
+    return {**_length(job), "policy": (job.policy or choose_policy()).digest}
 
 
 def time_for_training(job: SearchJob) -> bool:
