@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 
 import pytest
@@ -12,7 +13,12 @@ EPOCHS = 8
 
 @pytest.fixture
 def training(workshop, tmp_path):
-    """The arguments of a run that trains long enough to be stopped."""
+    """The arguments of a run that trains long enough to be stopped. What comes before is done."""
+    done = tmp_path / "runs" / "photos"
+    done.mkdir(parents=True)
+    shutil.copy(workshop.made / "recipe.yaml", done)
+    for step in ("clean", "inspect", "probe", "augment"):
+        shutil.copytree(workshop.step(step), done / workshop.step(step).name)
     return (
         "run", "--recipe", workshop.folder / "my.yaml", "--out", tmp_path / "runs",
         "--until", "fine-tune", "--set", f"fine_tune.epochs={EPOCHS}",
