@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-import timm
 import torch
+from timm.models import VisionTransformer
 from torch import nn
 
 from acclimate.errors import ModelFileError
@@ -12,10 +12,23 @@ from acclimate.models.onnx.export import EXPORTERS
 from acclimate.models.runtime import open_session
 from acclimate.models.structure import backbone
 
+
+def convolutions():
+    """A network of the smallest size: exporting takes time for each layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 8, 3, groups=8),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+
+
+def attention(num_classes=4):
+    return VisionTransformer(32, 8, embed_dim=32, depth=1, num_heads=2, num_classes=num_classes)
+
+
 NETWORKS = {
-    "convolutions": lambda: timm.create_model("test_efficientnet", num_classes=4),
-    "attention": lambda: timm.create_model("test_vit", img_size=32, num_classes=4),
-    "features": lambda: backbone(timm.create_model("test_resnet")),
+    "convolutions": convolutions,
+    "attention": attention,
+    "features": lambda: backbone(attention(num_classes=1000)),
 }
 ROWS = dict(EXPORTERS)
 """As they are: tests share exports of networks that differ in their weights alone."""

@@ -20,7 +20,7 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.pretrained import wrap
 from kit import CONTRACT, Recorder
 
-GIVEN = FineTune(epochs=2, batch_size=18)
+GIVEN = FineTune(epochs=2, batch_size=30)
 RATES = Search(learning_rate=(3e-3, 3e-2), trainable=("all", "last"), mixup=())
 ONLY_RATES = Search(
     weight_decay=None, layer_decay=None, label_smoothing=None, dropout=None, trainable=(), mixup=()
@@ -81,7 +81,7 @@ def test_only_the_best_model_is_kept_and_a_table_of_all(found):
         lines = list(csv.DictReader(stream))
     network = [line for line in lines if line["phase"] == "network"]
     assert [int(line["number"]) for line in network] == list(range(6))
-    assert float(network[0]["learning_rate"]) == pytest.approx(3.75e-4)
+    assert float(network[0]["learning_rate"]) == pytest.approx(5e-4 * (30 / 32) ** 0.5)
     assert sum(line["phase"] == "features" for line in lines) == 12
 
 
@@ -162,7 +162,7 @@ def test_another_search_is_not_gone_on_with(given, context, copied, what, change
 def test_hopeless_rates_are_ended_early_and_the_search_goes_on(given, context, tmp_path):
     blank, dataset, policy, _ = given
     ranges = ONLY_RATES.model_copy(update={"learning_rate": (1e-3, 1e3)})
-    settings = FineTune(epochs=4, batch_size=18)
+    settings = FineTune(epochs=4, batch_size=30)
     place = tmp_path / "search"
     made = search(
         blank, dataset, policy, settings, ranges, budget=Budget(8), folder=place, context=context
