@@ -12,8 +12,9 @@ from acclimate.compression.settings import Compress
 from acclimate.errors import BudgetMissed, DataError, ModelFileError, OutputError, RecipeError
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import export
+from acclimate.models.pretrained import PRETRAINED
 from acclimate.models.runtime import run_onnx
-from kit import CONTRACT, Recorder
+from kit import CONTRACT, Recorder, tiny_pretrained
 
 FEW = {"calibration_images": 24, "ranking_images": 64, "target": "size"}
 INT8 = Compress(allow=("quantize",), max_accuracy_drop=30, portable=False, **FEW)
@@ -157,6 +158,20 @@ def test_pruned_networks_and_recovered_int8_are_candidates_too(
     loaded = folder.load(folder.pick("pruned0.3"))
     assert isinstance(loaded, Classifier)
     assert loaded.card.steps[-1].stage == "prune"
+
+
+@pytest.mark.slow
+def test_a_smaller_network_taught_by_the_original_is_a_candidate(
+    trained, dataset, policy, context, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(PRETRAINED, "packaged", tiny_pretrained)
+    settings = Compress(
+        allow=("distill",), students=("efficientnet-lite0",), epochs=2, max_accuracy_drop=100, **FEW
+    )
+    compress(trained, dataset, policy, settings, context=replace(context, workspace=tmp_path))
+    row = table(tmp_path)["student-efficientnet-lite0"]
+    assert float(row["drop"]) < 90
+    assert row["p50_ms"]
 
 
 def _key(model, dataset, context):
