@@ -4,7 +4,6 @@ The images are scikit-learn's digits, the network is EfficientNet-Lite0 with Ima
 its package, at 32 px so that training takes seconds. No test needs a network or other data.
 """
 
-import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -59,12 +58,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests start first, or one core waits for the other in the end."""
     items.sort(key=lambda item: (item.path.name != "test_docs.py", item.path.parent.name != "cli"))
-
-
-def pytest_collection_finish() -> None:
-    """What the libraries made when they were imported is not looked through for garbage again."""
-    gc.collect()
-    gc.freeze()
 
 
 IMAGE_SIZE = 32

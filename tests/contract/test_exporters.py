@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import timm
 import torch
 from timm.models import VisionTransformer
 from torch import nn
@@ -21,14 +22,14 @@ def convolutions():
     )  # fmt: skip
 
 
-def attention(num_classes=4):
-    return VisionTransformer(32, 8, embed_dim=32, depth=1, num_heads=2, num_classes=num_classes)
+def attention():
+    return VisionTransformer(32, 8, embed_dim=32, depth=1, num_heads=2, num_classes=4)
 
 
 NETWORKS = {
     "convolutions": convolutions,
     "attention": attention,
-    "features": lambda: backbone(attention(num_classes=1000)),
+    "features": lambda: backbone(timm.create_model("test_resnet")),
 }
 ROWS = dict(EXPORTERS)
 """As they are: tests share exports of networks that differ in their weights alone."""
