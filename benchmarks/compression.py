@@ -18,6 +18,7 @@ import numpy as np
 
 from acclimate.augmentation.policy import choose_policy
 from acclimate.cleaning.clean import clean
+from acclimate.compression.acceptance import predictions
 from acclimate.compression.accuracy_budget import accuracy_drop
 from acclimate.compression.calibration import calibration_rows
 from acclimate.compression.compress import compress
@@ -27,7 +28,6 @@ from acclimate.compression.static_int8 import U8S7, U8S8, quantize_with
 from acclimate.context import Context
 from acclimate.cpu import has_exact_int8
 from acclimate.data.dataset import Dataset
-from acclimate.data.images.batches import ordered_batches
 from acclimate.data.sources.read import read
 from acclimate.evaluation.latency import measure_latency
 from acclimate.features.probe import probe
@@ -41,10 +41,8 @@ from acclimate.models.settings import Model
 from acclimate.progress import LogProgress
 
 
-def predictions(model: Classifier, dataset: Dataset) -> np.ndarray:
-    run, rows = run_onnx(model, "cpu"), dataset.rows("test")
-    batches = ordered_batches(dataset, rows, model.contract)
-    return np.concatenate([run(batch.images).argmax(1) for batch in batches])
+def tested(model: Classifier, dataset: Dataset) -> np.ndarray:
+    return predictions(run_onnx(model, "cpu"), model, dataset, dataset.rows("test"))
 
 
 def models(original: Classifier, dataset: Dataset, budget: float, context: Context):
@@ -69,12 +67,12 @@ def compare(data: Path, size: int, epochs: int, budget: float) -> None:
         tuned = fine_tune(start, dataset, None, FineTune(epochs=epochs), context=context)
         original = export(tuned, dataset, context=context)
         labels = dataset.labels[dataset.rows("test")]
-        before = predictions(original, dataset)
+        before = tested(original, dataset)
         line = {"data": data.name, "test_images": len(labels), "exact_int8": has_exact_int8()}
         line["accuracy"] = round(float((before == labels).mean()), 4)
         print(json.dumps(line), flush=True)
         for name, model, minutes in models(original, dataset, budget, context):
-            drop = accuracy_drop(labels, before, predictions(model, dataset))
+            drop = accuracy_drop(labels, before, tested(model, dataset))
             found = measure_latency(
                 {"float32": run_onnx(original, "cpu"), name: run_onnx(model, "cpu")},
                 dict.fromkeys(("float32", name), size),

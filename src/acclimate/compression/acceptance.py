@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
 from acclimate.evaluation.evaluate import shipped_bytes
@@ -12,6 +14,8 @@ from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Run
 
 _TOLERANCE = 1e-9
+FASTER, SMALLER = 1.02, 0.98
+"""Speedup and ratio of sizes from which a compressed model is faster or smaller at all."""
 SLOWER = 0.9
 """Speedup below which a model counts as slower, if the machine is not busy; two measurements of
 one model differ by less."""
@@ -89,7 +93,7 @@ def assess_compression(
         fault = f"the drop of {drop:.1f} points exceeds max_accuracy_drop ({max_accuracy_drop:g})"
     elif must_not_slow_down and speedup < SLOWER and not busy:
         fault = "it is slower"
-    elif sizes[1] >= 0.98 * sizes[0] and speedup <= 1.02:
+    elif sizes[1] >= SMALLER * sizes[0] and speedup <= FASTER:
         fault = "neither smaller nor faster"
     decision = "Kept" if fault is None else f"Not kept: {fault}"
     return Acceptance(fault is None, figures, f"{summary} {decision}.", exceeds)
@@ -105,7 +109,23 @@ def acceptance_rows(dataset: Dataset) -> Rows:
 
 def accuracy(run: Run, model: Classifier, dataset: Dataset, rows: Rows) -> float:
     """The accuracy on some images, in [0, 1]."""
-    right = 0
-    for batch in ordered_batches(dataset, rows, model.contract):
-        right += int((run(batch.images).argmax(1) == batch.targets).sum())
-    return right / len(rows)
+    return float((predictions(run, model, dataset, rows) == dataset.labels[rows]).mean())
+
+
+def predictions(
+    run: Run, model: Classifier, dataset: Dataset, rows: Rows, *, context: Context | None = None
+) -> NDArray[np.int64]:
+    """The classes that a model predicts.
+
+    Args:
+        run: Runs the model.
+        model: Gives the input contract.
+        dataset: The images.
+        rows: Which ones.
+        context: Its cache keeps decoded images; without a context none are kept.
+
+    Returns:
+        int64, (N,): class ids, in the order of the rows.
+    """
+    batches = ordered_batches(dataset, rows, model.contract, context=context)
+    return np.concatenate([run(batch.images).argmax(1) for batch in batches])

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from acclimate.compression.acceptance import FASTER, SMALLER
 from acclimate.compression.candidates import Candidate
 from acclimate.compression.search_job import SearchJob
 from acclimate.compression.settings import Compress
 
-_FASTER, _SMALLER = 1.02, 0.98
-"""Speedup and ratio of sizes from which a candidate is better than the original at all."""
 _AS_FAITHFUL = 1.25
 """Candidates that change up to this many times as many predictions count as equally faithful."""
 
@@ -81,21 +80,21 @@ def choose(compared: Sequence[Candidate], job: SearchJob, *, picked: bool = Fals
     Returns:
         The choice.
     """
-    settings = job.settings
+    settings, baseline = job.settings, job.baseline
     comparisons = sum(one.looks for one in compared) or 1
     bounds = {one.name: _bound(one, settings, comparisons) for one in compared}
-    better = [one for one in compared if picked or _is_better(one, job)]
+    better = [one for one in compared if picked or _is_better(one, baseline, settings)]
     fit = [one for one in better if _meets_limits(one, settings)]
     shown = [one for one in fit if bounds[one.name] <= settings.max_accuracy_drop]
     hoped = [one for one in fit if _estimate(one) <= settings.max_accuracy_drop]
     pool = compared if picked else shown or _most_faithful(hoped)
     if not pool:
-        return _original(job, comparisons)
+        return _original(baseline, settings, comparisons)
     best = min(pool, key=lambda one: _cost(one, settings))
     within = bounds[best.name] <= settings.max_accuracy_drop
     limits = _meets_limits(best, settings)
-    sentence = _sentence(best, bounds[best.name], job, within=within, limits=limits)
-    ratio = best.size_bytes / job.baseline.size_bytes
+    ratio = best.size_bytes / baseline.size_bytes
+    sentence = _sentence(best, bounds[best.name], ratio, settings, within=within, limits=limits)
     return Choice(best, bounds[best.name], comparisons, within, limits, ratio, sentence)
 
 
@@ -110,18 +109,20 @@ def _most_faithful(hoped: Sequence[Candidate]) -> list[Candidate]:
     return [one for one in hoped if flips[one.name] <= _AS_FAITHFUL * least]
 
 
-def _original(job: SearchJob, comparisons: int) -> Choice:
+def _original(baseline: Candidate, settings: Compress, comparisons: int) -> Choice:
     """The original stays, since no candidate is better, within the budget and the limits."""
-    settings = job.settings
     limited = settings.max_latency_ms is not None or settings.max_size_mb is not None
     unmet = "within the limits" if limited else f"{_adjective(settings)} than the original"
-    sentence = (
-        f"no candidate is {unmet} and within {settings.max_accuracy_drop:g} points of its "
-        "accuracy: the float model stays."
+    return Choice(
+        None,
+        0.0,
+        comparisons,
+        within_budget=True,
+        limits_met=_meets_limits(baseline, settings),
+        size_ratio=1.0,
+        sentence=f"no candidate is {unmet} and within {settings.max_accuracy_drop:g} points of its "
+        "accuracy: the float model stays.",
     )
-    met = _meets_limits(job.baseline, settings)
-    return Choice(None, 0.0, comparisons, within_budget=True, limits_met=met, size_ratio=1.0,
-                  sentence=sentence)  # fmt: skip
 
 
 def _bound(candidate: Candidate, settings: Compress, comparisons: int) -> float:
@@ -134,13 +135,13 @@ def _estimate(candidate: Candidate) -> float:
     return candidate.drop.estimate
 
 
-def _is_better(candidate: Candidate, job: SearchJob) -> bool:
+def _is_better(candidate: Candidate, baseline: Candidate, settings: Compress) -> bool:
     """Whether it is worth its drop of accuracy, for the target."""
-    if job.settings.target == "latency":
-        return (candidate.speedup or 0.0) >= _FASTER
-    if job.settings.target == "size":
-        return candidate.size_bytes <= _SMALLER * job.baseline.size_bytes
-    return candidate.macs <= _SMALLER * job.baseline.macs
+    if settings.target == "latency":
+        return (candidate.speedup or 0.0) >= FASTER
+    if settings.target == "size":
+        return candidate.size_bytes <= SMALLER * baseline.size_bytes
+    return candidate.macs <= SMALLER * baseline.macs
 
 
 def _meets_limits(candidate: Candidate, settings: Compress) -> bool:
@@ -152,7 +153,7 @@ def _meets_limits(candidate: Candidate, settings: Compress) -> bool:
 
 
 def _cost(candidate: Candidate, settings: Compress) -> tuple[float, float]:
-    """What is made small; what differs less decides between equals."""
+    """The figure to minimize, and the one that decides between equals."""
     slowness = 1 / (candidate.speedup or 1e-9)
     return {
         "latency": (slowness, candidate.size_bytes),
@@ -165,9 +166,10 @@ def _adjective(settings: Compress) -> str:
     return {"latency": "faster", "size": "smaller", "macs": "cheaper"}[settings.target]
 
 
-def _sentence(best: Candidate, bound: float, job: SearchJob, *, within: bool, limits: bool) -> str:
+def _sentence(
+    best: Candidate, bound: float, size: float, settings: Compress, *, within: bool, limits: bool
+) -> str:
     assert best.drop is not None
-    settings, size = job.settings, best.size_bytes / job.baseline.size_bytes
     speed = "" if best.speedup is None else f"{best.speedup:.2f}x the speed, "
     busy = " (measured on a busy machine)" if best.latency and best.latency.busy else ""
     facts = (

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.augmentation.policy import Policy
+from acclimate.compression.acceptance import predictions
 from acclimate.compression.accuracy_budget import accuracy_drop
 from acclimate.compression.calibration import calibration_rows
 from acclimate.compression.candidates import ORIGINAL, Candidate, CandidateFolder
 from acclimate.compression.settings import Compress
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset, Rows, balanced_sample
-from acclimate.data.images.batches import ordered_batches
 from acclimate.evaluation.latency import measure_latency
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import run_onnx
@@ -129,5 +129,4 @@ class SearchJob:
 
     def _predictions(self, model: Classifier) -> NDArray[np.int64]:
         run = run_onnx(model, "cpu")
-        batches = ordered_batches(self.dataset, self.val_rows, model.contract, context=self.context)
-        return np.concatenate([run(batch.images).argmax(1) for batch in batches])
+        return predictions(run, model, self.dataset, self.val_rows, context=self.context)
