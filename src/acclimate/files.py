@@ -197,7 +197,7 @@ def working_alone(folder: Path, *, busy: str, hint: str) -> Iterator[None]:
     """Holds the `.lock` of a folder, for one process at a time.
 
     Args:
-        folder: An existing folder.
+        folder: It is made if it does not exist.
         busy: The message if another process holds it.
         hint: What to do then.
 
@@ -205,10 +205,12 @@ def working_alone(folder: Path, *, busy: str, hint: str) -> Iterator[None]:
         None: While it is held.
 
     Raises:
-        OutputError: Another process holds it.
+        OutputError: Another process holds it, or it cannot be written.
     """
     from filelock import FileLock, Timeout  # 14 ms, which `--help` need not wait for
 
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -1,6 +1,5 @@
 """The candidates of a compression search, kept in a folder from which the search resumes."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -65,7 +64,7 @@ class CandidateFolder:
     """A folder that holds each candidate as a model folder with its figures.
 
     Args:
-        folder: Created if it does not exist.
+        folder: It exists.
         search: What all candidates depend on, as JSON. A folder of another search is refused.
 
     Raises:
@@ -74,8 +73,7 @@ class CandidateFolder:
 
     def __init__(self, folder: Path, search: Mapping[str, Any]) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path, key = folder / SEARCH_FILE, digest_json(dict(search))
+        path, key = folder / SEARCH_FILE, digest_json(search)
         if not path.exists():
             write_record(path, FORMAT, {"search": key})
         elif _read(path, "search").get("search") != key:
@@ -91,8 +89,7 @@ class CandidateFolder:
         if not path.is_file():
             return None
         found = _candidate(path)
-        same = json.dumps(dict(found.recipe), sort_keys=True)
-        return found if same == json.dumps(dict(recipe), sort_keys=True) else None
+        return found if digest_json(found.recipe) == digest_json(recipe) else None
 
     def make(
         self, name: str, recipe: Mapping[str, Any], build: Callable[[], Classifier]

@@ -35,7 +35,7 @@ from acclimate.cpu import has_exact_int8
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.errors import BudgetMissed, DataError, ModelFileError, count
 from acclimate.evaluation.evaluate import roles_of_images
-from acclimate.files import working_alone, writing_errors
+from acclimate.files import working_alone
 from acclimate.models.classifier import Classifier, StepRecord, plain
 from acclimate.models.onnx.export import export
 from acclimate.models.onnx.int8_check import FIGURE, int8_difference
@@ -138,8 +138,6 @@ def _workspace(context: Context) -> Iterator[Path]:
     """The folder of the candidates, for one process at a time."""
     folder = context.workspace or Path(tempfile.mkdtemp())
     try:
-        with writing_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         hint = "Wait for it, or choose another place with --out."
         with working_alone(folder, busy="another search is working in this folder.", hint=hint):
             yield folder

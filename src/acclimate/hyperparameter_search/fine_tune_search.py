@@ -16,7 +16,7 @@ from acclimate.context import Context, process_count
 from acclimate.data.dataset import Dataset
 from acclimate.errors import DataError, ModelFileError, OutputError, RecipeError, count
 from acclimate.features.probe import check_trainable
-from acclimate.files import claim, working_alone, write_atomic, writing_errors
+from acclimate.files import claim, working_alone, write_atomic
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.fine_tune_trial import SearchJob, run_trial
 from acclimate.hyperparameter_search.head_trials import competitive_heads, run_head_trials
@@ -145,8 +145,6 @@ def _check(dataset: Dataset, settings: FineTune) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """One search at a time in a folder."""
     claim(folder, is_ours=lambda f: (f / ".lock").exists(), replace=True, is_folder=True)
-    with writing_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     hint = "Wait for it, or choose another place with --out."
     with working_alone(folder, busy="another search is working in this folder.", hint=hint):
         yield
