@@ -7,6 +7,7 @@
       ModelFileError                2   a model's name, file or folder is wrong
       OutputError                   2   the output path cannot be written
       UsageFault                    2   the command was mistyped
+      WrongType                     2   a Python argument is of a wrong type; also a TypeError
       NotTrusted                    3   a signature or a digest does not match
       NotBetter                     3   the challenger is not better
       BudgetMissed                  3   a compressed model may exceed its budget
@@ -101,6 +102,13 @@ class UsageFault(AcclimateError):
     """The command was mistyped."""
 
     code = "usage-fault"
+    exit_code = 2
+
+
+class WrongType(AcclimateError, TypeError):
+    """A Python argument is of a wrong type."""
+
+    code = "wrong-type"
     exit_code = 2
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from acclimate.data.images.given import find_images
 from acclimate.errors import DataError, ModelFileError
 from acclimate.evaluation.evaluate import evaluate
 from acclimate.evaluation.settings import Evaluate
@@ -23,7 +24,7 @@ from acclimate.models.classifier import StepRecord
 from acclimate.models.onnx.export import export, from_onnx
 from acclimate.models.pretrained import resized, wrap
 from acclimate.models.runtime import run_onnx
-from acclimate.serving.predict import find_images, predict
+from acclimate.serving.predict import predict
 
 
 @pytest.fixture(scope="module")

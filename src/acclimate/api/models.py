@@ -1,11 +1,11 @@
 """The Python functions for finished models, under the names of their commands."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from acclimate.api.inputs import AnyData, as_context, as_dataset, as_evaluation_data
 from acclimate.context import Context
+from acclimate.data.images.given import AnyImages, images_of
 from acclimate.evaluation.comparison import Comparison
 from acclimate.evaluation.comparison import compare as _compare
 from acclimate.evaluation.evaluate import Evaluation
@@ -14,10 +14,10 @@ from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import export as _export
 from acclimate.models.onnx.export import from_onnx
+from acclimate.models.predictions import Prediction
 from acclimate.models.settings import Export, OnnxFile
 from acclimate.progress import Progress
 from acclimate.registry.resolve import AnyModel, as_classifier
-from acclimate.serving.predict import Prediction, find_images
 from acclimate.serving.predict import predict as _predict
 from acclimate.settings import from_keywords
 
@@ -136,32 +136,35 @@ def compare(
 
 def predict(
     model: AnyModel,
-    images: str | Path | Iterable[str | Path],
+    images: AnyImages,
     *,
     top: int = 1,
     tta: bool = False,
     device: str = "auto",
 ) -> list[Prediction]:
-    """Classifies one image, a folder of images, or a list of paths.
+    """Classifies one image or many, in whatever form they are.
 
     Args:
-        model: Name, folder, file or classifier.
-        images: A file, a folder, or paths.
+        model: Name, folder, file or classifier. A classifier keeps the runtime that is opened for
+            it: load a model once to predict often.
+        images: A path or folder, bytes, a file opened as "rb", a Pillow image, a uint8 array
+            (H, W), (H, W, 3) or (B, H, W, 3), a uint8 tensor (3, H, W) or (B, 3, H, W), or any
+            list, column, table, generator or data set of these.
         top: How many classes to return for each image, the most probable first.
         tta: Average the probabilities over views that keep the label (test-time augmentation).
         device: "auto", "cpu", "cuda", …
 
     Returns:
-        One prediction for each image.
+        One prediction for each image, in order. An unreadable image has an `error`.
+
+    Raises:
+        DataError: There is no such file or folder, or an array is not an image.
 
     Example:
         >>> [prediction] = acclimate.predict("leaf.model", "photo.jpg", top=2)
         >>> sorted(prediction.classes)
         ['one', 'seven']
     """
-    if isinstance(images, (str, Path)):
-        paths = find_images(Path(images))
-    else:
-        paths = [Path(image) for image in images]
     here = Context(device=device)
-    return list(_predict(as_classifier(model), paths, top=top, tta=tta, context=here))
+    found = _predict(as_classifier(model), images_of(images), top=top, tta=tta, context=here)
+    return list(found)

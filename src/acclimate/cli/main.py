@@ -201,9 +201,9 @@ def predict(
         claim(out, is_ours=_is_predictions, replace=True)
     context = make_context(flags)
     context.progress.info(reading("predict", model))
+    from acclimate.data.images.given import find_images
     from acclimate.registry.resolve import as_classifier
     from acclimate.registry.settings import Register
-    from acclimate.serving.predict import find_images
     from acclimate.serving.predict import predict as answers
 
     paths = [path for place in images for path in find_images(place)]

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from acclimate.data.images.contract import Pixels
 from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
 from acclimate.models.runtime import Logits, Run
+from acclimate.models.runtime import softmax as softmax
 
 View = Callable[[Pixels], Pixels]
 """A function from uint8 (B, S, S, 3) to the same shape."""
@@ -92,12 +92,6 @@ def averaged_over_views(run: Run, views: Mapping[str, View]) -> Run:
         return np.asarray(np.log(np.maximum(total / (1 + len(views)), 1e-12)), np.float32)
 
     return averaged
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities, float32 (B, C), of logits (B, C)."""
-    exponents = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(1, keepdims=True), np.float32)
 
 
 def _mirrored_after(view: View) -> View:

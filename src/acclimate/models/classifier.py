@@ -1,11 +1,10 @@
 """The classifier: a network with its classes, its input contract and its card."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import safetensors
 import safetensors.torch
@@ -14,60 +13,40 @@ from torch import nn
 
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
+from acclimate.data.images.given import AnyImages, images_of
 from acclimate.data.images.standalone import PREPROCESS_FILE, preprocess_source
-from acclimate.errors import DataError, ModelFileError, count
-from acclimate.files import atomic_folder, digest_bytes, digest_json, read_record, write_record
+from acclimate.errors import ModelFileError, count
+from acclimate.files import atomic_folder, digest_bytes, digest_json, write_record
+from acclimate.models.card import Card as Card
+from acclimate.models.card import StepRecord as StepRecord
+from acclimate.models.card import plain as plain
+from acclimate.models.card import read_card
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.heads import match_head
+from acclimate.models.model_folder import (
+    CURVES_FILE,
+    FORMAT,
+    STATISTICS_FILE,
+    USED_IMAGES_FILE,
+    read_model_record,
+    read_statistics,
+    read_used_images,
+)
+from acclimate.models.model_folder import MODEL_FILE as MODEL_FILE
+from acclimate.models.model_folder import ONNX_FILE as ONNX_FILE
+from acclimate.models.model_folder import WEIGHTS_FILE as WEIGHTS_FILE
+from acclimate.models.model_folder import is_model_folder as is_model_folder
+from acclimate.models.model_folder import used_images_beside as used_images_beside
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 from acclimate.models.training_curves import write_curves
 from acclimate.models.used_images import UsedImages, united
 from acclimate.models.weights import digest_weights, load_strictly, read_weights, state_of
 
-FORMAT = 1
-MODEL_FILE, WEIGHTS_FILE, ONNX_FILE = "model.json", "model.safetensors", "model.onnx"
-CURVES_FILE, STATISTICS_FILE = "curve.csv", "statistics.safetensors"
-USED_IMAGES_FILE = "used_images.safetensors"
+if TYPE_CHECKING:
+    from acclimate.models.predictions import Prediction
+
 MAX_CLASSES = 100_000
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One step in the history of a classifier.
-
-    Attributes:
-        stage: The name of the stage.
-        settings: Its settings, including defaults.
-        figures: What the stage measured.
-        notes: Remarks for readers, in whole sentences.
-        curve: Figures per epoch if the stage trained, starting before the first epoch.
-    """
-
-    stage: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    curve: tuple[Mapping[str, float | None], ...] = ()
-
-
-@dataclass(frozen=True)
-class Card:
-    """The history of a classifier.
-
-    Attributes:
-        source: Origin of the pretrained weights.
-        licence: Licence of the pretrained weights, or "unknown".
-        parent: Digest of the classifier before the last step.
-        dataset: Digest of the training data.
-        steps: The steps, oldest first.
-    """
-
-    source: str
-    licence: str
-    parent: str | None = None
-    dataset: str | None = None
-    steps: tuple[StepRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +96,33 @@ class Classifier:
         else:
             parts += [digest_weights(self.network), counts_beyond_shapes(self.network)]
         return digest_json(parts)
+
+    @cached_property
+    def opened(self) -> dict[str, Any]:
+        """Device to the runtime that predictions were made with there; neither copied nor saved."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not the opened runtimes, which cannot be."""
+        return {name: value for name, value in vars(self).items() if name != "opened"}
+
+    def predict(
+        self, images: AnyImages, *, top: int = 1, device: str = "auto"
+    ) -> "list[Prediction]":
+        """Classifies one image or many; see `acclimate.predict`.
+
+        Args:
+            images: A path or folder, bytes, a file, a Pillow image, a uint8 array, or a list,
+                column or data set of these.
+            top: How many classes to return for each image, the most probable first.
+            device: "auto", "cpu", "cuda", …
+
+        Returns:
+            One prediction for each image.
+        """
+        from acclimate.models.predictions import kept_run, predictions
+
+        return list(predictions(self, kept_run(self, device), images_of(images), top=top))
 
     @property
     def name(self) -> str:
@@ -240,11 +246,11 @@ class Classifier:
         Raises:
             ModelFileError: The folder is incomplete, malformed or damaged.
         """
-        record = _read_record(folder)
+        record = read_model_record(folder)
         try:
             classes = tuple(str(c) for c in record["classes"])
             contract = InputContract.from_record(record["contract"])
-            card = _read_card(record["card"])
+            card = read_card(record["card"])
             architecture, precision = str(record["architecture"]), str(record["precision"])
             counts = {str(k): int(v) for k, v in record["counts"].items()}
             digest, graph_digest = str(record["digest"]), record["graph"]
@@ -277,8 +283,8 @@ class Classifier:
             network = network.eval()
         model = cls(
             architecture, network, classes, contract, card, precision, graph,
-            statistics=_read_statistics(folder, record, len(classes)),
-            used_images=_read_used_images(folder, record),
+            statistics=read_statistics(folder, record, len(classes)),
+            used_images=read_used_images(folder, record),
         )  # fmt: skip
         # The digest of a module of the user can only be computed with the module.
         known = network is not None or precision != "float32"
@@ -303,88 +309,3 @@ def _load_into_own(
     if any(step.stage == "prune" for step in card.steps):
         fit_to_shapes(network, weights, counts)
     load_strictly(network, weights, where)
-
-
-def is_model_folder(path: Path) -> bool:
-    """Whether a path is a model folder."""
-    return (path / MODEL_FILE).is_file()
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    if not is_model_folder(folder):
-        raise ModelFileError(
-            "not a model folder: it has no model.json.",
-            where=folder,
-            hint="Give a folder that a stage wrote.",
-        )
-    try:
-        return read_record(folder / MODEL_FILE, "model", FORMAT)
-    except DataError as error:
-        raise ModelFileError(error.message, where=error.where, hint=error.hint) from error
-
-
-def _read_statistics(
-    folder: Path, record: Mapping[str, Any], num_classes: int
-) -> ClassStatistics | None:
-    content = _read_part(folder, STATISTICS_FILE, record.get("statistics"))
-    return None if content is None else ClassStatistics.from_bytes(content, num_classes)
-
-
-def _read_used_images(folder: Path, record: Mapping[str, Any]) -> UsedImages | None:
-    content = _read_part(folder, USED_IMAGES_FILE, record.get("used_images"))
-    return None if content is None else UsedImages.from_bytes(content)
-
-
-def used_images_beside(path: Path, graph: bytes) -> UsedImages | None:
-    """The images that an ONNX file was made with, if it lies in its model folder.
-
-    Args:
-        path: The file.
-        graph: Its content.
-
-    Returns:
-        The images; None if they are not known.
-
-    Raises:
-        ModelFileError: The model folder is damaged.
-    """
-    folder = path.parent
-    if path.name != ONNX_FILE or not is_model_folder(folder):
-        return None
-    record = _read_record(folder)
-    own = record.get("graph") == digest_bytes(graph)
-    return _read_used_images(folder, record) if own else None
-
-
-def _read_part(folder: Path, name: str, expected: str | None) -> bytes | None:
-    """The content of a file of the model folder; None if the model has no such file."""
-    if expected is None:
-        return None
-    path = folder / name
-    content = path.read_bytes() if path.is_file() else b""
-    if digest_bytes(content) != expected:
-        raise ModelFileError(
-            f"{name} does not match its digest in model.json: it was changed or lost.",
-            where=folder,
-            hint="Run the stage again, or copy the model again from its source.",
-        )
-    return content
-
-
-def _read_card(record: Mapping[str, Any]) -> Card:
-    steps = tuple(
-        StepRecord(
-            s["stage"],
-            dict(s["settings"]),
-            dict(s["figures"]),
-            tuple(s["notes"]),
-            tuple(s["curve"]),
-        )
-        for s in record["steps"]
-    )
-    return Card(record["source"], record["licence"], record["parent"], record["dataset"], steps)
-
-
-def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - any settings class
-    """Converts settings to JSON values for a card."""
-    return cast("dict[str, Any]", json.loads(settings.model_dump_json()))

@@ -201,6 +201,12 @@ def predict_logits(
     return np.concatenate(found)
 
 
+def softmax(logits: Logits) -> Logits:
+    """Probabilities, float32 (B, C), of logits (B, C)."""
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(1, keepdims=True), np.float32)
+
+
 def best_runtime(classifier: Classifier, device: str = "auto") -> str:
     """The fastest runtime for a classifier: ONNX Runtime on a CPU, PyTorch on a GPU."""
     on_cpu = choose_device(device).type == "cpu"

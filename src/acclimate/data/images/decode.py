@@ -273,7 +273,11 @@ def upright(image_file: ImageFile.ImageFile) -> Image.Image:
     """Decodes the first frame in its stored mode, and applies the EXIF orientation."""
     image_file.seek(0)
     image_file.load()
-    image: Image.Image = image_file
+    return orient(image_file)
+
+
+def orient(image: Image.Image) -> Image.Image:
+    """A loaded image, upright by its EXIF orientation; the same object if it is upright already."""
     # Pillow rotates TIFFs itself while loading them.
-    transpose = None if image_file.format == "TIFF" else _TRANSPOSES.get(orientation_of(image_file))
+    transpose = None if image.format == "TIFF" else _TRANSPOSES.get(orientation_of(image))
     return image if transpose is None else image.transpose(transpose)
