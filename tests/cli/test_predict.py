@@ -166,3 +166,77 @@ def test_views_of_a_bare_graph_are_refused_in_one_sentence(acclimate, workshop, 
         "error: model: the views for test-time augmentation are unknown, because the model's card "
         "has no augmentation policy. Turn test-time augmentation off, or fine-tune the model first."
     ]
+
+
+def test_accuracy_with_labels_is_of_images_the_model_was_not_made_with(acclimate, workshop, model):
+    photos = workshop.photos
+    done = acclimate("predict", model, photos, "--labels", photos)
+    assert done.code == 0
+    found = rows(done.out)
+    known = [row for row in found if not row["error"]]
+    assert all(row["true_label"] == row["path"].split("/")[-2] for row in known)
+    test = [row for row in known if "/test/" in row["path"]]
+    right = sum(row["label"] == row["true_label"] for row in test)
+    (figure,) = [line for line in done.lines if line.startswith("accuracy ")]
+    assert figure.startswith(f"accuracy {right / len(test):.3f} [")
+    assert figure.endswith(f"on {len(test)} labelled images")
+    (used,) = [line for line in done.lines if "trained on" in line]
+    assert used.startswith(f"of {len(known)} images, ")
+    assert used.endswith("they are left out.")
+
+
+def test_labels_of_training_images_only_give_no_accuracy(acclimate, workshop, model):
+    train = workshop.photos / "train"
+    done = acclimate("predict", model, train / "nought", "--labels", train)
+    assert done.code == 0
+    assert "no accuracy: the model was made with these images" in done.lines[-1]
+    done = acclimate(
+        "predict", model, train / "nought", "--labels", train, "--include-training", "--json"
+    )
+    last = json.loads(done.out.splitlines()[-1])
+    assert last["images"]["counted"] == last["images"]["trained_on"] > 10
+    assert last["accuracy"]["value"] > 0.5
+    assert last["images"]["include_training"]
+
+
+def test_a_list_elsewhere_does_not_hide_that_images_were_trained_on(
+    acclimate, workshop, model, tmp_path
+):
+    images = sorted(workshop.photos.glob("train/nought/*[0-9].png"))
+    (tmp_path / "truth.csv").write_text("\n".join(["path,label", *(f"{i},nought" for i in images)]))
+    done = acclimate("predict", model, *images, "--labels", "truth.csv")
+    assert "no accuracy: the model was made with these images" in done.lines[-1]
+
+
+def test_a_list_gives_the_true_labels_of_some_images(acclimate, workshop, model, tmp_path):
+    test = workshop.photos / "test"
+    images = sorted(test.glob("nought/*.png"))
+    lines = [f"{path},nought" for path in images[1:]]
+    (tmp_path / "truth.csv").write_text("\n".join(["path,label", *lines]))
+    done = acclimate("predict", model, *images, "--labels", "truth.csv", "-o", "p.csv")
+    assert done.lines[-2] == "1 image without a label, not counted."
+    assert done.lines[-1].endswith(f"on {len(images) - 1} labelled images")
+    first, *others = rows((tmp_path / "p.csv").read_text())
+    assert first["true_label"] == ""
+    assert {row["true_label"] for row in others} == {"nought"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("unlabelled", "the images here have no labels."),
+        ("other/0.png,nought", "none of the 1 image is among the labelled ones."),
+        ("other/0.png,zebra", "data has classes the model does not know: 'zebra'"),
+    ],
+)
+def test_labels_that_do_not_fit_are_a_mistake(
+    acclimate, workshop, model, tmp_path, labels, message
+):
+    image = next(workshop.photos.glob("test/nought/*.png"))
+    (tmp_path / "other").mkdir()
+    shutil.copy(image, tmp_path / "other" / "0.png")
+    place = "other" if labels == "unlabelled" else "truth.csv"
+    (tmp_path / "truth.csv").write_text(f"path,label\n{labels}\n")
+    done = acclimate("predict", model, image, "--labels", place)
+    assert done.code == 2
+    assert message in done.lines[-1]

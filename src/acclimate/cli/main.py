@@ -1,8 +1,6 @@
 """The command `acclimate`. Only what `--help` needs is imported at the top of this module."""
 
-import csv
 import errno
-import io
 import json
 import os
 import sys
@@ -27,17 +25,17 @@ from acclimate.cli.flags import (
     recipe_flags,
     shared,
 )
-from acclimate.cli.models import models, store_flags
+from acclimate.cli.models import models
+from acclimate.cli.predict import predict
 from acclimate.cli.stage import stage_command
 from acclimate.cpu import set_thread_variables
-from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault, count
-from acclimate.files import as_text, cache_folder, claim, write_atomic
+from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault
+from acclimate.files import as_text, cache_folder, write_atomic
 from acclimate.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from acclimate.recipe import Recipe
 
-_COLUMNS = ("path", "label", "probability", "error")
 _RESUME = "Run the same command again to resume where it stopped."
 
 
@@ -179,70 +177,6 @@ def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 
 @cli.command()
-@click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--tta", is_flag=True, help="Average over views that keep the label (test-time augmentation)."
-)
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Write a CSV file.")
-@click.option("--device", default="auto", show_default=True)
-@store_flags
-def predict(
-    model: str,
-    images: tuple[Path, ...],
-    top: int,
-    tta: bool,
-    out: Path | None,
-    **flags: Any,  # noqa: ANN401 - click's
-) -> None:
-    """Classify the images in files and folders."""
-    if out is not None:
-        claim(out, is_ours=_is_predictions, replace=True)
-    context = make_context(flags)
-    context.progress.info(reading("predict", model))
-    from acclimate.data.images.given import find_images
-    from acclimate.registry.resolve import as_classifier
-    from acclimate.registry.settings import Register
-    from acclimate.serving.predict import predict as answers
-
-    paths = [path for place in images for path in find_images(place)]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(_COLUMNS)
-    failed = 0
-    registry = Register(store=flags["store"], key=flags["key"])
-    classifier = as_classifier(model, registry=registry)
-    for answer in answers(classifier, paths, top=top, tta=tta, context=context):
-        failed += answer.error is not None
-        path = as_text(str(answer.path))
-        if flags["as_json"]:
-            click.echo(json.dumps({**asdict(answer), "path": path}, ensure_ascii=False))
-            continue
-        if answer.error is not None:
-            writer.writerow([path, "", "", answer.error])
-        for label, p in zip(answer.classes, answer.probabilities, strict=True):
-            writer.writerow([path, label, f"{p:.4f}", ""])
-        if out is None:
-            click.echo(buffer.getvalue(), nl=False)
-            buffer.seek(0)
-            buffer.truncate()
-    if out is not None:
-        write_atomic(out, buffer.getvalue())
-        click.echo(f"predictions  {out}")
-    if failed:
-        context.progress.info(f"{count(failed, 'file')} could not be read; see the error column.")
-
-
-def _is_predictions(out: Path) -> bool:
-    """Whether a file is a list of predictions."""
-    if not out.is_file():
-        return False
-    with out.open("rb") as stream:
-        return stream.readline(200).strip() == ",".join(_COLUMNS).encode()
-
-
-@cli.command()
 @click.argument("section", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
 def recipe(section: str | None, schema: bool) -> None:
@@ -284,6 +218,7 @@ cli.add_command(models)
 cli.add_command(fixes)
 cli.add_command(copy)
 cli.add_command(find_rate)
+cli.add_command(predict)
 for _stage in STAGES.values():
     cli.add_command(stage_command(_stage))
 
