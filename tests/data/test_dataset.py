@@ -1,6 +1,7 @@
 import os
 import resource
 import shutil
+import unicodedata
 from contextlib import contextmanager
 
 import numpy as np
@@ -236,6 +237,14 @@ def test_class_ids_follow_the_classifiers_order():
     assert seen.classes == ("b", "z", "a")
     assert [seen.classes[i] for i in seen.labels if i >= 0] == ["a", "b", "a", "b", "b", "b"]
     assert dataset.with_classes(("a", "b"), "leaf.model") is dataset
+
+
+def test_a_model_whose_class_names_have_an_older_spelling_still_fits():
+    older = unicodedata.normalize("NFD", "rosé")
+    rows = [{"path": "0", "label": "rosé", "split": "train"}, {"path": "1", "label": "daisy"}]
+    seen = made(rows, ("daisy", "rosé")).with_classes((older, "daisy"), "leaf.model")
+    assert seen.classes == (older, "daisy")
+    assert seen.labels.tolist() == [0, 1]
 
 
 def test_a_model_of_other_classes_is_refused_by_name():

@@ -14,6 +14,7 @@ from acclimate.data.dataset import SPLITS, Dataset, is_saved_dataset
 from acclimate.data.linked import is_own
 from acclimate.data.settings import Source
 from acclimate.data.sources.read import read
+from acclimate.data.sources.row import OUTSIDE
 from acclimate.data.split import split
 from acclimate.errors import DataError, count, listed
 
@@ -133,7 +134,9 @@ def _usability_fault(dataset: Dataset) -> DataError | None:
         none = f"none of the {len(dataset):,} files here is a usable image"
         message = none if len(dataset) > 1 else "the only file here is not a usable image"
         reasons = "; ".join(drop_reasons(dataset, 3))
-        return DataError(f"{message}: {reasons}.", where=dataset.shown_root)
+        outside = any(OUTSIDE in (row or [""])[0] for row in dataset.table["reasons"].to_pylist())
+        hint = "If you trust this data, set data.allow_outside to true." if outside else None
+        return DataError(f"{message}: {reasons}.", where=dataset.shown_root, hint=hint)
     own_rows = dataset.rows()
     kept = np.bincount(
         dataset.labels[own_rows][dataset.labels[own_rows] >= 0], minlength=len(dataset.classes)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from acclimate.data.class_names import class_name
 from acclimate.errors import DataError, listed, near_names, reason
 from acclimate.files import digest_bytes, digest_json, writing_errors
 
@@ -79,7 +80,7 @@ class Dataset:
             and what cleaning found about the data as a whole.
         bits: Bits of the samples in 16-bit grey images, one number for all images; None if it was
             not given and no image has 16 bits.
-        archive: The archive that the images were unpacked from, for messages; not saved.
+        file: The archive or list that the images were read from, for messages; not saved.
     """
 
     table: pa.Table
@@ -87,7 +88,7 @@ class Dataset:
     root: Path
     notes: tuple[str, ...] = field(default=())
     bits: int | None = None
-    archive: Path | None = field(default=None, compare=False)
+    file: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         """The number of rows, kept or not."""
@@ -154,7 +155,7 @@ class Dataset:
     @property
     def shown_root(self) -> Path:
         """The path that the user gave."""
-        return self.archive or self.root
+        return self.file or self.root
 
     def path(self, row: int) -> Path:
         """The path of an image."""
@@ -218,6 +219,14 @@ class Dataset:
         """
         if tuple(classes) == self.classes:
             return self
+        spelt = {class_name(name): name for name in classes}
+        if older := {name: spelt[name] for name in self.classes if spelt.get(name, name) != name}:
+            # The classifier was trained when names were not yet brought into one spelling.
+            labels = [older.get(name, name) for name in self.table["label"].to_pylist()]
+            names = tuple(older.get(name, name) for name in self.classes)
+            return replace(self.with_columns({"label": labels}), classes=names).with_classes(
+                classes, where
+            )
         unknown = [name for name in self.classes if name not in classes]
         if unknown:
             raise DataError(

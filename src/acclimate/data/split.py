@@ -60,7 +60,7 @@ def _check_counts(dataset: Dataset, rows: np.ndarray) -> None:
         raise DataError(
             f"{count(len(single), 'class has', 'classes have')} a single usable image: "
             f"{listed(single)}.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Add images, or leave them out with --set data.leave_out_classes=[...].",
         )
 

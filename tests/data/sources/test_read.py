@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -502,7 +503,7 @@ def test_a_list_is_read_however_it_was_written(listed, text):
 
 def test_a_label_may_hold_the_delimiter_and_a_line_break(listed):
     dataset = read(listed('path,label\n1.jpg,"rose, red"\n2.jpg,"a\nb"\n'))
-    assert dataset.classes == ("a\nb", "rose, red")
+    assert dataset.classes == ("a b", "rose, red")
 
 
 def test_a_list_without_labels_is_unlabelled(listed):
@@ -802,3 +803,87 @@ def test_listing_opens_nothing_and_tells_sizes(photos):
     assert dataset.table["bytes"].to_pylist() == [len(b"not opened")]
     assert dataset.table["digest"].null_count == 1
     assert dataset.table["width"].null_count == 1
+
+
+def test_folders_in_two_unicode_forms_are_one_class(photos):
+    put(photos, "rosé/1.jpg", f"{unicodedata.normalize('NFD', 'rosé')}/2.jpg", "iris/3.jpg")
+    dataset = read(photos)
+    assert dataset.classes == ("iris", "rosé")
+    assert dataset.keep.all()  # each file is still found under its own name
+
+
+def test_a_class_to_leave_out_may_be_named_in_another_unicode_form(photos):
+    put(photos, "rosé/1.jpg", "iris/3.jpg")
+    name = unicodedata.normalize("NFD", "rosé")
+    assert read(photos, Source(leave_out_classes=(name,))).classes == ("iris",)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_left_out_and_the_others_are_read(photos):
+    put(photos, "iris/1.jpg", "tulip/2.jpg")
+    put(photos, os.fsdecode(b"ros\xe9") + "/3.jpg")
+    dataset = read(photos)
+    assert dataset.classes == ("iris", "tulip")
+    assert dataset.notes == ("photos/ros\\xe9 has a name that is not UTF-8: left out.",)
+
+
+def test_a_folder_within_a_class_whose_name_is_not_utf8_is_left_out(photos):
+    put(photos, "iris/1.jpg", "tulip/2.jpg")
+    put(photos, "iris/" + os.fsdecode(b"ros\xe9") + "/3.jpg")
+    assert reasons(read(photos)) == {"iris/ros\\xe9/3.jpg": "its name is not valid text"}
+
+
+def test_a_list_written_on_windows_is_read(photos):
+    put(photos, "rose/1.jpg", "iris/2.jpg")
+    (photos / "list.csv").write_text("path,label\nrose\\1.jpg,rose\niris\\2.jpg,iris\n")
+    dataset = read(photos / "list.csv")
+    assert dataset.paths == ["rose/1.jpg", "iris/2.jpg"]
+    assert dataset.keep.all()
+
+
+def test_a_backslash_in_the_name_of_a_file_is_left_alone(photos):
+    put(photos, "a\\1.jpg")
+    (photos / "list.csv").write_text("path,label\na\\1.jpg,rose\n")
+    assert read(photos / "list.csv").paths == ["a\\1.jpg"]
+
+
+def test_a_path_on_a_disk_of_windows_is_left_out_with_its_line(photos):
+    put(photos, "1.jpg")
+    (photos / "list.csv").write_text("path,label\n1.jpg,rose\nC:\\photos\\1.jpg,rose\n")
+    assert reasons(read(photos / "list.csv")) == {
+        "C:/photos/1.jpg": "path is on a disk of Windows: make it relative to the list's folder "
+        "(line 3)"
+    }
+
+
+def test_a_list_finds_a_file_whose_name_has_another_unicode_form(photos):
+    put(photos, f"{unicodedata.normalize('NFD', 'rosé')}/1.jpg")
+    (photos / "list.csv").write_text("path,label\nrosé/1.jpg,rose\n")
+    assert read(photos / "list.csv").keep.all()
+
+
+def test_paths_that_lead_out_of_the_folder_are_counted_with_the_setting_that_allows_them(photos):
+    put(photos, "1.jpg")
+    put(photos.parent, "2.jpg")
+    text = f"path,label\n1.jpg,rose\n{photos.parent / '2.jpg'},rose\n"
+    (photos / "list.csv").write_text(text)
+    dataset = read(photos / "list.csv")
+    assert dataset.notes == (
+        "list.csv: 1 path leads out of its folder: left out. If you trust this data, set "
+        "data.allow_outside to true.",
+    )
+    assert dataset.shown_root == photos / "list.csv"
+    assert read(photos / "list.csv", Source(allow_outside=True)).keep.all()
+
+
+def test_a_list_of_nothing_but_outside_paths_is_refused_with_the_setting(photos):
+    put(photos.parent, "2.jpg")
+    (photos / "list.csv").write_text(f"path,label\n{photos.parent / '2.jpg'},rose\n")
+    with pytest.raises(DataError, match=r"list\.csv: .*set data\.allow_outside to true"):
+        clean(read(photos / "list.csv"))
+
+
+def test_a_fix_list_keeps_the_bits_of_the_data(photos):
+    put(photos, "rose/1.jpg")
+    (photos.parent / "fixes.csv").write_text("path,action\nrose\\1.jpg,drop\n")
+    source = Source(bits=12, fix_list=photos.parent / "fixes.csv")
+    assert read(photos, source).bits == 12

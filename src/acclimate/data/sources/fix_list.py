@@ -8,13 +8,15 @@ in the list.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from acclimate.data.class_names import class_name
 from acclimate.data.dataset import FIX_FLAG_PREFIX, HOME, Dataset
 from acclimate.data.sources.csv_reader import Line, read_csv
+from acclimate.data.sources.row import listed_path
 from acclimate.errors import DataError, count, near_names
 
 COLUMNS = ("path", "given_label", "suggested_label", "action", "reason", "score")
@@ -98,7 +100,7 @@ def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
     counts = dict.fromkeys(ACTIONS, 0)
     faults = []
     for line in listed.lines:
-        fix = _fix(line)
+        fix = _fix(line, places, dataset.root)
         fault = _fault(fix, columns["label"], places, applied, dataset.classes)
         if fault is not None:
             faults.append(f"{location}:{line.number}: {fault}")
@@ -122,7 +124,7 @@ def apply_fixes(dataset: Dataset, location: Path) -> Dataset:
     )
     note = f"{location.name}: {summary or 'nothing to do'}."
     fixed = dataset.with_columns(columns)
-    return type(dataset)(fixed.table, fixed.classes, fixed.root, (*dataset.notes, note))
+    return replace(fixed, notes=(*dataset.notes, note))
 
 
 _CHANGED_COLUMNS = ("label", "split", "keep", "reasons", "flags")
@@ -151,12 +153,13 @@ def _check_columns(columns: Sequence[str], location: Path) -> None:
         )
 
 
-def _fix(line: Line) -> Fix:
+def _fix(line: Line, places: Container[str], root: Path) -> Fix:
     cells = {name: (cell or "").strip() for name, cell in line.cells.items()}
+    path = cells["path"]
     return Fix(
-        cells["path"],
-        cells.get("given_label") or None,
-        cells.get("suggested_label") or None,
+        path if path in places else listed_path(path, root),
+        class_name(cells.get("given_label", "")) or None,
+        class_name(cells.get("suggested_label", "")) or None,
         cells["action"].lower(),
         cells.get("reason", ""),
     )

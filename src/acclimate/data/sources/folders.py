@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.settings import Source
-from acclimate.data.sources.row import SPLIT_NAMES, Row, is_inside
+from acclimate.data.sources.row import OUTSIDE, SPLIT_NAMES, Row, is_inside
 from acclimate.errors import DataError, count
 from acclimate.files import as_text, resolved
 
@@ -27,7 +27,7 @@ def list_folder(location: Path, source: Source, notes: list[str]) -> Iterator[Ro
         Row: One per file, sorted by name.
     """
     names = _class_folders(location, source, notes)
-    splits = {name: SPLIT_NAMES.get(name.lower()) for name in names}
+    splits = {name: SPLIT_NAMES.get(name.strip().lower()) for name in names}
     if {"train", "val", "test"} & set(splits.values()) and "train" in splits.values():
         known = [name for name in names if splits[name]]
         if len(known) > 1 or len(names) == 1:
@@ -69,7 +69,9 @@ def _class_folders(location: Path, source: Source, notes: list[str]) -> list[str
     names = []
     _, folders, _ = next(os.walk(location, onerror=raise_unreadable))
     for name in sorted(folders):
-        if is_junk(name):
+        if as_text(name) != name:
+            notes.append(f"{location.name}/{as_text(name)} has a name that is not UTF-8: left out.")
+        elif is_junk(name):
             notes.append(f"{location.name}/{name} is not a class: left out.")
         elif not source.allow_outside and not is_inside(location / name, location):
             notes.append(f"{location.name}/{name} is a link out of the folder: left out.")
@@ -90,14 +92,15 @@ def _class_images(
     for path in _files(root, folder, source, notes):
         empty = False
         reason = None
-        if as_text(path.name) != path.name:
+        place = path.relative_to(root).as_posix()
+        if as_text(place) != place:
             reason = "its name is not valid text"
         elif path.suffix.lower() not in IMAGE_SUFFIXES:
             reason = f"not an image file ({path.suffix or 'no suffix'})"
         elif path.is_symlink() and not source.allow_outside and not is_inside(path, root):
             circle = resolved(path) is None
-            reason = "link leads in a circle" if circle else "link leads out of the folder"
-        yield Row(path.relative_to(root).as_posix(), label, split, None, reason)
+            reason = "link leads in a circle" if circle else f"link {OUTSIDE} the folder"
+        yield Row(place, label, split, None, reason)
     if empty and label is not None:
         notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: not a class.")
 
@@ -114,7 +117,7 @@ def _files(root: Path, folder: Path, source: Source, notes: list[str]) -> Iterat
             continue
         seen.add(real)
         for name in sorted(folders):
-            shown = (here / name).relative_to(root.parent).as_posix()
+            shown = as_text((here / name).relative_to(root.parent).as_posix())
             if is_junk(name):
                 folders.remove(name)
                 notes.append(f"{shown} is not a class: left out.")

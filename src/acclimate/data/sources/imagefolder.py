@@ -13,7 +13,7 @@ from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.settings import Source
 from acclimate.data.sources.csv_reader import read_csv
 from acclimate.data.sources.lists import RepeatedPaths, find_columns, parse_row
-from acclimate.data.sources.row import SPLIT_NAMES, Row
+from acclimate.data.sources.row import SPLIT_NAMES, Row, listed_path
 from acclimate.errors import DataError, count
 
 _NAMES = ("metadata.csv", "metadata.jsonl")
@@ -60,7 +60,8 @@ def list_imagefolder(location: Path, source: Source, notes: list[str]) -> Iterat
         for number, cells in _records(path):
             where = f"{path}:{number}"
             if cells.get("path"):
-                cells = {**cells, "path": prefix + str(cells["path"]).strip()}
+                place = listed_path(str(cells["path"]).strip(), path.parent)
+                cells = {**cells, "path": prefix + place}
                 cells["split"] = cells.get("split") or _split_of(str(cells["path"]))
             row = repeated.check(parse_row(cells, where, location, source, number))
             listed.add(row.path)

@@ -10,7 +10,14 @@ import pyarrow.parquet as pq
 from acclimate.data.dataset import SPLITS
 from acclimate.data.settings import Source
 from acclimate.data.sources.csv_reader import read_csv
-from acclimate.data.sources.row import SPLIT_NAMES, Row, is_inside
+from acclimate.data.sources.row import (
+    OUTSIDE,
+    SPLIT_NAMES,
+    Row,
+    is_inside,
+    is_on_windows_disk,
+    listed_path,
+)
 from acclimate.errors import DataError, near_names, reason
 
 COLUMNS = {
@@ -184,7 +191,7 @@ def parse_row(
         line: The line number.
 
     Returns:
-        The row, with a reason if its path leads out of the folder.
+        The row, with a reason if its path leads out of the folder or is on a disk of Windows.
 
     Raises:
         DataError: A cell is empty or unknown.
@@ -209,7 +216,11 @@ def parse_row(
         )
     if label is None:
         split = "unlabelled"
-    reason = None
-    if not source.allow_outside and not is_inside(base / path, base):
-        reason = f"path leads out of the list's folder (line {line})"
-    return Row(path, label, split, values.get("group"), reason, line)
+    reason, place = None, listed_path(path, base)
+    if is_on_windows_disk(path) and not (base / place).exists():
+        reason = (
+            f"path is on a disk of Windows: make it relative to the list's folder (line {line})"
+        )
+    elif not source.allow_outside and not is_inside(base / place, base):
+        reason = f"path {OUTSIDE} the list's folder (line {line})"
+    return Row(place, label, split, values.get("group"), reason, line)

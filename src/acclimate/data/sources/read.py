@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from acclimate.data.class_names import class_name, with_class_names
 from acclimate.data.dataset import HOME, SCHEMA, Dataset, is_saved_dataset
 from acclimate.data.settings import Source
 from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES, is_archive, unpack
@@ -14,7 +15,7 @@ from acclimate.data.sources.folders import list_folder
 from acclimate.data.sources.group_from import with_groups
 from acclimate.data.sources.imagefolder import find_metadata, list_imagefolder
 from acclimate.data.sources.lists import list_csv, list_parquet
-from acclimate.data.sources.row import Row
+from acclimate.data.sources.row import OUTSIDE, Row
 from acclimate.data.sources.saved_dataset import list_saved_dataset, saved_root
 from acclimate.errors import DataError, near_names
 from acclimate.files import as_text, resolved
@@ -39,6 +40,7 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
         raise DataError("no such file or folder.", where=location, hint="Check the spelling.")
     notes: list[str] = []
     root, rows = _list_rows(location, source, notes)
+    rows = with_class_names(rows, notes)
     rows = _without_classes(rows, source, location)
     if not rows:
         raise DataError(
@@ -48,6 +50,12 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
         )
     if source.group_from is not None:
         rows = with_groups(rows, source.group_from, location, notes)
+    if outside := sum(OUTSIDE in (row.reason or "") for row in rows):
+        verb = "path leads" if outside == 1 else "paths lead"
+        notes.append(
+            f"{location.name or location}: {outside:,} {verb} out of its folder: left out. If you "
+            "trust this data, set data.allow_outside to true."
+        )
     tables = [_table(rows, root, HOME)]
     labels = {row.label for row in rows if row.label is not None}
     present = {row.domain for row in rows}
@@ -60,9 +68,9 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
             )
         tables.append(_domain_table(name, other, source, labels, notes))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    archive = location if is_archive(location) else None
+    file = location if location.is_file() else None
     bits = None if source.bits == "auto" else source.bits
-    listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), bits, archive)
+    listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), bits, file)
     return listed if source.fix_list is None else apply_fixes(listed, source.fix_list)
 
 
@@ -74,11 +82,12 @@ def _domain_table(
     if not place.exists():
         raise DataError("no such file or folder.", where=place, hint="Correct data.test_domains.")
     root, listed = _list_rows(place, source, notes)
+    left_out = _left_out(source)
     rows = [
         Row(str(resolved(root / row.path) or root / row.path), row.label, "test", row.group,
             row.reason, row.line)
-        for row in listed
-        if row.domain in (None, HOME) and row.label not in source.leave_out_classes
+        for row in with_class_names(listed, notes)
+        if row.domain in (None, HOME) and row.label not in left_out
     ]  # fmt: skip
     if not rows:
         raise DataError("no images found here.", where=place, hint="Correct data.test_domains.")
@@ -103,7 +112,8 @@ def _list_rows(location: Path, source: Source, notes: list[str]) -> tuple[Path, 
 def _without_classes(rows: list[Row], source: Source, location: Path) -> list[Row]:
     """Removes left-out classes; refuses unknown names, since a misspelt class would stay."""
     present = {row.label for row in rows if row.label is not None}
-    unknown = [name for name in source.leave_out_classes if name not in present]
+    left_out = _left_out(source)
+    unknown = [name for name in left_out if name not in present]
     # A saved data set may have been made without them.
     if unknown and rows and not is_saved_dataset(location):
         offer = near_names(unknown[0], present) if present else "The images have no classes."
@@ -112,7 +122,11 @@ def _without_classes(rows: list[Row], source: Source, location: Path) -> list[Ro
             where=location,
             hint="Correct data.leave_out_classes.",
         )
-    return [row for row in rows if row.label not in source.leave_out_classes]
+    return [row for row in rows if row.label not in left_out]
+
+
+def _left_out(source: Source) -> tuple[str, ...]:
+    return tuple(class_name(name) for name in source.leave_out_classes)
 
 
 def _source_kind(location: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from acclimate.data.dataset import FIX_FLAG_PREFIX, HOME, Dataset
 from acclimate.data.settings import Source
 from acclimate.data.sources.fix_list import DROPPED_REASON
-from acclimate.data.sources.row import Row, is_inside
+from acclimate.data.sources.row import OUTSIDE, Row, is_inside
 from acclimate.errors import DataError
 
 _COLUMNS = ("path", "label", "split", "domain", "group", "flags", "reasons")
@@ -40,7 +40,7 @@ def list_saved_dataset(location: Path, source: Source, notes: list[str]) -> Iter
             domain != HOME or source.allow_outside or is_inside(dataset.root / path, dataset.root)
         )
         if not inside:
-            reason = "path leads out of the data set's folder"
+            reason = f"path {OUTSIDE} the data set's folder"
         yield Row(path, label, split, group, reason, domain=domain, flags=decided)
 
 
