@@ -26,6 +26,7 @@ from acclimate.fine_tuning.stochastic_depth import stochastic_layers
 from acclimate.fine_tuning.trainable_layers import freeze_layers
 from acclimate.models.adapters import constrain, merge
 from acclimate.models.classifier import Classifier
+from acclimate.models.outputs import check_training
 from acclimate.training.batches.frozen_prefix import FrozenPart, frozen_prefix
 from acclimate.training.batches.progressive_resizing import check_sizes, growing_sizes
 from acclimate.training.batches.training_images import TrainingImages
@@ -180,6 +181,8 @@ def prepare(
         settings = choice.apply_to(settings)
         session.decide(settings, "trainable", choice.reason)
     network = copy.deepcopy(start.module())
+    if start.architecture.startswith("module:"):
+        check_training(network, torch.zeros(2, *start.contract.input_shape))
     constrain(network)
     trained = freeze_layers(network, settings, images, context)
     if settings.trainable != "all":

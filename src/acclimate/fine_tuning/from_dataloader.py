@@ -11,6 +11,7 @@ from torch import nn
 from acclimate.context import Context
 from acclimate.errors import RecipeError
 from acclimate.fine_tuning.settings import FineTune
+from acclimate.models.outputs import check_training, return_everything, return_logits
 from acclimate.training.batches.user_loader import LoaderBatches
 from acclimate.training.engine.loop import TrainResult
 from acclimate.training.engine.step import LossInputs
@@ -38,7 +39,9 @@ def fit_dataloader(
     """Trains a copy of a module on the batches of a DataLoader; the head keeps its shape.
 
     Args:
-        network: Takes float32 (B, 3, H, W), returns logits (B, C). Unchanged.
+        network: Takes float32 (B, 3, H, W), returns logits (B, C), alone or in a tuple, mapping
+            or dataclass. Auxiliary logits, as of GoogLeNet and Inception v3, take part in the
+            loss. Unchanged.
         loader: Pairs of images, float (B, 3, H, W), normalized, and labels, int (B,) or
             probabilities (B, C); it must have a length.
         val: The same for val; without it the last epoch is kept.
@@ -79,6 +82,8 @@ def fit_dataloader(
     source = LoaderBatches(network, loader, val, context.seed)
     numbers: dict[str, Any] = {"batch_size": min(source.batch_size, source.images)}
     ours = copy.deepcopy(network)
+    return_logits(ours, source.example)
+    check_training(ours, source.example)
     if isinstance(optimizer, torch.optim.Optimizer):
         given = settings.learning_rate
         groups = groups_for_copy(
@@ -93,7 +98,9 @@ def fit_dataloader(
     def objective(logits: torch.Tensor, loss_inputs: LossInputs) -> torch.Tensor:
         return loss(logits, loss_inputs.targets, settings.label_smoothing)
 
-    return session.fit(ours, source, objective, optimizer=optimizer).result
+    result = session.fit(ours, source, objective, optimizer=optimizer).result
+    return_everything(result.network)
+    return result
 
 
 def groups_for_copy(

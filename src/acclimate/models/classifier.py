@@ -37,6 +37,7 @@ from acclimate.models.model_folder import ONNX_FILE as ONNX_FILE
 from acclimate.models.model_folder import WEIGHTS_FILE as WEIGHTS_FILE
 from acclimate.models.model_folder import is_model_folder as is_model_folder
 from acclimate.models.model_folder import used_images_beside as used_images_beside
+from acclimate.models.outputs import fit_auxiliary_heads, return_logits
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
 from acclimate.models.training_curves import write_curves
@@ -264,8 +265,8 @@ class Classifier:
         if (folder / WEIGHTS_FILE).exists():
             weights = read_weights(folder / WEIGHTS_FILE)
             if network is not None:
-                match_head(network, weights, len(classes))
-                _load_into_own(weights, network, card, counts, folder)
+                return_logits(network, torch.zeros(2, *contract.input_shape))
+                _load_into_own(weights, network, len(classes), card, counts, folder)
             elif architecture.startswith("timm:"):
                 size = contract.image_size
                 network = build(architecture, len(classes), weights, counts, folder, size)
@@ -301,11 +302,14 @@ class Classifier:
 def _load_into_own(
     weights: Mapping[str, torch.Tensor],
     network: nn.Module,
+    classes: int,
     card: Card,
     counts: Mapping[str, int],
     where: Path,
 ) -> None:
     """Loads weights into a module of the user, and narrows it first if it was pruned."""
+    match_head(network, weights, classes)
+    fit_auxiliary_heads(network, classes)
     if any(step.stage == "prune" for step in card.steps):
         fit_to_shapes(network, weights, counts)
     load_strictly(network, weights, where)

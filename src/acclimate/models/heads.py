@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from acclimate.errors import ModelFileError
+from acclimate.models.outputs import fit_auxiliary_heads
 from acclimate.models.structure import head, head_names
 
 _HIDDEN = 512
@@ -109,6 +110,7 @@ def replace_head(network: nn.Module, kind: str, classes: int) -> None:
     width = linears[0].in_features
     for name in names if len(names) > 1 else (root,):
         network.set_submodule(name, HEADS[kind](width, classes))
+    fit_auxiliary_heads(network, classes)
 
 
 def match_head(network: nn.Module, weights: Mapping[str, torch.Tensor], classes: int) -> None:

@@ -19,6 +19,7 @@ from acclimate.data.images.contract import InputContract
 from acclimate.data.images.samples import DECODING
 from acclimate.errors import ModelFileError, near_names
 from acclimate.models.classifier import Card, Classifier, is_model_folder
+from acclimate.models.outputs import return_logits
 from acclimate.models.settings import Model
 from acclimate.models.structure import (
     check_head,
@@ -98,8 +99,8 @@ def wrap(
     """Wraps a PyTorch module of the user as a classifier. Fine-tuning replaces its head.
 
     Args:
-        network: Maps float32 (B, 3, S, S), or (B, 1, S, S) for grey images, to logits (B, C). It
-            is copied.
+        network: Maps float32 (B, 3, S, S), or (B, 1, S, S) for grey images, to logits (B, C),
+            alone or in a tuple, mapping or dataclass. It is copied.
         contract: The input contract; optional for networks of timm, which carry their own.
         source: Origin of the weights, for the card.
 
@@ -121,6 +122,8 @@ def wrap(
             "interpolation='bicubic', crop=1.0).",
         )
     own = with_linear_head(copy.deepcopy(network)).eval()  # the user's module is not changed
+    if not config:
+        return_logits(own, torch.zeros(2, *contract.input_shape))
     check_head(own, contract.input_shape)
     classes = _numbered(head(own).out_features)
     return Classifier(architecture, own, classes, contract, Card(source, "unknown"))

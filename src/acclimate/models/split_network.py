@@ -9,6 +9,7 @@ from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
 from acclimate.errors import reason
+from acclimate.models.outputs import returns_more
 
 
 class CannotSplitError(Exception):
@@ -49,6 +50,8 @@ def split_network(network: nn.Module, image_size: int, channels: int = 3) -> Spl
         CannotSplitError: The first layer is trainable, the network cannot be traced, it computes
             a different graph in training than in evaluation, or several activations would cross.
     """
+    if returns_more(network):
+        raise CannotSplitError("it returns more than logits")
     graph = _traced(network)
     example = torch.zeros(2, channels, image_size, image_size)
     learning = _learning_nodes(network, graph)

@@ -10,6 +10,7 @@ from timm.layers import ClassifierHead, SelectAdaptivePool2d
 from torch import nn
 
 from acclimate.errors import ModelFileError, near_names, reason
+from acclimate.models.outputs import fit_auxiliary_heads
 
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
@@ -52,10 +53,12 @@ def head(network: nn.Module) -> nn.Linear:
 
 
 def with_head(network: nn.Module, layer: nn.Module) -> nn.Module:
-    """A copy of a network with another last layer."""
+    """A copy of a network with another last layer; auxiliary heads get as many classes."""
     changed = copy.deepcopy(network)
     for name in head_names(changed):
         changed.set_submodule(name, layer)
+    if isinstance(layer, nn.Linear):
+        fit_auxiliary_heads(changed, layer.out_features)
     return changed
 
 

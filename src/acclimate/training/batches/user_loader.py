@@ -10,6 +10,7 @@ from torch import nn
 from acclimate.context import derive_seed, process_count
 from acclimate.errors import DataError, ModelFileError, RecipeError, count, reason
 from acclimate.files import digest_bytes, digest_json
+from acclimate.models.outputs import main_logits
 from acclimate.training.batches.train_batches import TrainBatch, ValBatch
 
 _WANTED = "Give pairs (images: float (B, 3, H, W), labels: int (B,) or probabilities (B, C))."
@@ -26,6 +27,9 @@ class LoaderBatches:
         loader: Pairs of images and labels; has a length.
         val: The same for val; None trains without val.
         seed: Random seed of the training.
+
+    Attributes:
+        example: float32, (2, 3, H, W): the first images, or the first one.
 
     Raises:
         DataError: Batches have a wrong type or shape.
@@ -47,7 +51,7 @@ class LoaderBatches:
         images, labels = _pair(next(iter(loader), None), "loader", 0)
         self.classes = _logits(network, images)
         _check(images, labels, self.classes, "loader", 0)
-        self.batch_size = len(images)
+        self.batch_size, self.example = len(images), images[:2]
         whole = getattr(loader, "dataset", None)
         known = hasattr(whole, "__len__") and not getattr(loader, "drop_last", False)
         self.images = len(whole) if known and whole is not None else self.steps * self.batch_size
@@ -199,14 +203,15 @@ def _logits(network: nn.Module, images: torch.Tensor) -> int:
     was_training = network.training
     try:
         with torch.inference_mode():
-            logits = network.eval()(images[:1].to(device))
+            output = network.eval()(images[:1].to(device))
     except Exception as error:  # whatever a strange network does with such an input
         raise ModelFileError(
             f"{kind} cannot be run on the loader's images, float32 {shape} ({reason(error)})."
         ) from error
     finally:
         network.train(was_training)
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-        made = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    logits = main_logits(output)
+    if logits is None or logits.ndim != 2 or len(logits) != 1:
+        made = type(output).__name__ if logits is None else tuple(logits.shape)
         raise ModelFileError(f"{kind} returns {made} for one image, not logits (1, C).")
     return int(logits.shape[1])

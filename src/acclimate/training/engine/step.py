@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from acclimate.data.dataset import Rows
+from acclimate.models.outputs import auxiliary_of
 from acclimate.training.batches.train_batches import TrainBatch
 from acclimate.training.engine.batch_norm import explain_single_value_error
 from acclimate.training.engine.distributed import add_gradients, average, gathered, summed
@@ -188,6 +189,9 @@ class Step:
             with self.fabric.autocast(), explain_single_value_error(), fusion:
                 logits = self.network(inputs).float()
             losses = self.objective(logits[: len(targets)], loss_inputs)
+            for weight, auxiliary in auxiliary_of(self.network):
+                aside = auxiliary.float()[: len(targets)]
+                losses = losses + weight * self.objective(aside, loss_inputs)
             if batch.consistency is not None:
                 views = logits.unflatten(0, (-1, len(targets)))
                 losses = losses + batch.consistency * view_divergence(views)

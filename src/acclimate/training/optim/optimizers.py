@@ -10,6 +10,7 @@ from schedulefree import AdamWScheduleFree
 from timm.optim.muon import zeropower_via_newtonschulz
 from torch import nn
 
+from acclimate.errors import ModelFileError
 from acclimate.models.structure import blocks
 
 Groups = list[dict[str, Any]]
@@ -33,6 +34,9 @@ def parameter_groups(
     Returns:
         Groups for a PyTorch optimizer, each with its `peak` rate, and whether it `ends` the
         network: optimizers for hidden layers, such as Muon, leave the last block to another.
+
+    Raises:
+        ModelFileError: The network has no parameters that can be trained.
     """
     parts = blocks(network)
     groups: Groups = []
@@ -45,6 +49,12 @@ def parameter_groups(
     groups += _decayed(
         list(network.parameters()), learning_rate * layer_decay ** len(parts), weight_decay, seen
     )
+    if not groups:
+        raise ModelFileError(
+            f"all parameters of {type(network).__name__} are frozen, so there is nothing to train.",
+            hint="Set requires_grad of the layers to train, such as the head: "
+            "layer.requires_grad_(True).",
+        )
     return groups
 
 
