@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acclimate.files import cache_folder
+from acclimate.cache import cache_folder
 from acclimate.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from acclimate.cache import cache_folder, pixel_folder
 from acclimate.cpu import EXACT_INT8, cpu_flags, usable_cores
-from acclimate.files import cache_folder, folder_bytes, free_bytes, pixel_folder
+from acclimate.files import folder_bytes, free_bytes
 
 _LIBRARIES = (
     "acclimate", "torch", "torchvision", "timm", "lightning-fabric", "onnx", "onnxruntime",

@@ -232,13 +232,18 @@ def writing_errors(target: Path) -> Iterator[None]:
         if error.errno in _PLACE_FAULTS:
             reason = os.strerror(error.errno or 0).lower()
             raise OutputError(
-                f"cannot write here ({reason}).",
-                where=target,
-                hint="Free some space, or choose another place with --out.",
+                f"cannot write here ({reason}).", where=target, hint=_way_out(error.errno)
             ) from error
         raise
 
 
+def _way_out(number: int | None) -> str:
+    """What to do if nothing can be written: another place always helps, space only if it lacks."""
+    another = "hoose another place with --out."
+    return f"Free some space, or c{another}" if number in _NO_SPACE else f"C{another}"
+
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PLACE_FAULTS = frozenset(
     {
         errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
@@ -356,17 +361,6 @@ def append_named(rows: Appended, names: Appended) -> None:
             stream.write(part)
     with names.path.open("ab") as stream:
         stream.write(b"".join(names.parts))
-
-
-def cache_folder() -> Path:
-    """The folder of features and exported backbones between runs (the XDG cache folder)."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "acclimate"
-
-
-def pixel_folder(cache: Path) -> Path:
-    """The folder of decoded images in a cache folder."""
-    return cache / "pixels"
 
 
 def free_bytes(folder: Path) -> int:

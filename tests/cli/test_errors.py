@@ -175,13 +175,12 @@ CASES = {
     ),
     "an output below a file": (
         ["clean", "photos", "-o", "notes.txt/photos.parquet"],
-        "notes.txt/photos.parquet: cannot write here (file exists). Free some space, or choose "
+        "notes.txt/photos.parquet: cannot write here (file exists). Choose "
         "another place with --out.",
     ),
     "a run below a file": (
         ["run", "--data", "photos", "--out", "notes.txt"],
-        "notes.txt/model: cannot write here (not a directory). Free some space, or choose another "
-        "place with --out.",
+        "notes.txt/model: cannot write here (not a directory). Choose another place with --out.",
     ),
     "a run in the place of a file": (
         ["run", "--data", "photos", "--out", ".", "--name", "notes.txt"],
@@ -190,8 +189,7 @@ CASES = {
     ),
     "a store in the place of a file": (
         ["models", "list", "--store", "notes.txt"],
-        "{here}/notes.txt: cannot write here (file exists). Free some space, or choose another "
-        "place with --out.",
+        "{here}/notes.txt: cannot write here (file exists). Choose another place with --out.",
     ),
     "predictions in the place of a folder": (
         ["predict", "model", "photos", "-o", "photos"],
@@ -411,7 +409,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     done = shell(*(arg.format(**there) for arg in FULL[case]), cwd=tmp_path, file_size=3000)
     assert re.fullmatch(
         r"error: .+: cannot write here \(.+\)\. "
-        r"Free some space, or choose another place with --out\.",
+        r"(Free some space, or c|C)hoose another (place with --out|store)\.",
         done.lines[-1],
     ), done.err
     assert "Traceback" not in done.err

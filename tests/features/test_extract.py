@@ -8,9 +8,11 @@ import timm
 import torch
 from torch import nn
 
+from acclimate import cache as caches
 from acclimate.context import Context
-from acclimate.errors import ModelFileError
+from acclimate.errors import ModelFileError, OutputError
 from acclimate.features.extract import extract, load_backbone
+from acclimate.features.store import FeatureStore
 from acclimate.models.classifier import Card, Classifier
 from acclimate.models.pretrained import wrap
 from acclimate.models.structure import backbone, with_head
@@ -178,3 +180,36 @@ def test_few_images_are_not_worth_an_export_and_have_the_same_features(
     many = extract(model, dataset, rows, Context(device="cpu", cache=tmp_path / "many"))
     assert list(tmp_path.glob("many/features/*/backbone.onnx"))
     np.testing.assert_allclose(few, many, atol=1e-4)
+
+
+def test_without_a_place_for_a_cache_the_features_are_the_same(
+    model, dataset, store_copy, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(caches.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    context = Context(device="cpu", cache=tmp_path / "file" / "cache")
+    rows = dataset.rows("val")[::-3]
+    kept = extract(model, dataset, rows, Context(device="cpu", cache=store_copy))
+    assert np.allclose(extract(model, dataset, rows, context), kept, atol=1e-3)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_becomes_full_keeps_the_rows_of_before_and_says_so(
+    model, dataset, own, store_copy, monkeypatch
+):
+    rows, write = dataset.rows("val"), FeatureStore.add
+    extract(model, dataset, rows[:3], Context(device="cpu", cache=own))
+
+    def full(store, digests, found):
+        raise OutputError("cannot write here (no space left on device).", where=store.folder)
+
+    monkeypatch.setattr(FeatureStore, "add", full)
+    recorder = Recorder()
+    context = Context(device="cpu", cache=own, progress=recorder)
+    found = extract(model, dataset, rows, context)
+    kept = extract(model, dataset, rows, Context(device="cpu", cache=store_copy))
+    assert np.allclose(found, kept, atol=1e-3)
+    (line,) = [line for line in recorder.lines if "not kept" in line]
+    assert line.endswith("cannot write here (no space left on device).")
+    monkeypatch.setattr(FeatureStore, "add", write)
+    assert rows_kept(own)[0] == 3

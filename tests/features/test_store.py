@@ -202,5 +202,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         FeatureStore(tmp_path / "file" / "features", DIMENSION)
     assert str(caught.value) == (
         f"{tmp_path}/file/features: cannot write here (not a directory). "
-        "Free some space, or choose another place with --out."
+        "Choose another place with --out."
     )

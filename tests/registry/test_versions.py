@@ -291,3 +291,16 @@ def test_a_reference_names_a_model_and_a_version(text, name, reference):
 def test_a_reference_is_read_as_it_is_written(name, reference, mark):
     assert split_reference(f"models:{name}{mark}{reference}") == (name, reference)
     assert split_reference(f"{name}{mark}{reference}") == (name, reference)
+
+
+@pytest.mark.parametrize("name", ["a b", "what?", "50%25", "c#1", "ä&b=c+d"])
+def test_a_store_stays_inside_its_folder_whatever_its_name(empty, models, tmp_path, name):
+    shutil.copytree(empty, tmp_path / name)
+    registry = Registry(Register(store=tmp_path / name, key=tmp_path / "key.pem"))
+    registry.publish("leaf", models[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [name, "key.pem", "key.pub.pem"]
+    )
+    again = Registry(Register(store=tmp_path / name, key=tmp_path / "key.pem"))
+    assert again.names() == ["leaf"]
+    assert again.load(again.version("leaf", "1")).digest == models[0].digest

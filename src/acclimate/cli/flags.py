@@ -98,6 +98,7 @@ def make_context(flags: Flags, recipe: "Recipe | None" = None) -> Context:
 def make_progress(flags: Flags) -> Progress:
     """Bars on a terminal, plain lines elsewhere, nothing with --quiet. Tells of a busy machine."""
     if flags["quiet"] or process_rank() > 0:
+        logging.getLogger("acclimate").setLevel(logging.ERROR)
         return silent
     shown = _shown()
     # Under torchrun, the other processes would count as the work of others.

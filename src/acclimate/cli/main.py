@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate import __version__
+from acclimate.cache import cache_folder, temporary_folder
 from acclimate.cli import output
 from acclimate.cli.data import copy, fixes
 from acclimate.cli.find_rate import find_rate
@@ -30,7 +32,7 @@ from acclimate.cli.predict import predict
 from acclimate.cli.stage import stage_command
 from acclimate.cpu import set_thread_variables
 from acclimate.errors import AcclimateError, Interrupted, OutputError, UsageFault
-from acclimate.files import as_text, cache_folder, write_atomic
+from acclimate.files import as_text, write_atomic
 from acclimate.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
@@ -259,8 +261,9 @@ def _users(error: Exception) -> AcclimateError | None:
         hint = "Rename the file or folder."
         return UsageFault(f"{as_text(error.object)!r} is not valid UTF-8.", hint=hint)
     if "sqlalche.me" in str(error):  # MLflow passes on the message of the database
-        reason = "the store's database is full or locked"
-        hint = "Free some space, or choose another place with --out."
+        full = "full" in str(error)
+        reason = "the disk is full" if full else "another program uses the store"
+        hint = f"{'Free some space' if full else 'Run again later'}, or choose another store."
         return OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
     return None
 
@@ -268,13 +271,20 @@ def _users(error: Exception) -> AcclimateError | None:
 def _ours() -> AcclimateError:
     """A bug of acclimate: the traceback is written to a file, one line is shown."""
     text = traceback.format_exc()
-    log = cache_folder() / "last-error.log"
-    try:
-        write_atomic(log, text)
-        hint = f"The traceback is in {log}; or run again with --debug."
-    except AcclimateError:
-        hint = "Run again with --debug."
+    log = _written_log(text)
+    traceback_in = f"The traceback is in {log}; or run again" if log else "Run again"
+    hint = f"{traceback_in} with --debug."
     return AcclimateError(f"acclimate failed: {text.strip().splitlines()[-1]}.", hint=hint)
+
+
+def _written_log(text: str) -> Path | None:
+    """The file that a traceback was written to; None if there is no place for one."""
+    for folder in (cache_folder, temporary_folder):
+        with suppress(AcclimateError, OSError):
+            log = folder() / "last-error.log"
+            write_atomic(log, text)
+            return log
+    return None
 
 
 def _drop_output() -> None:

@@ -1,4 +1,4 @@
-"""Feature rows on disk, looked up by image digest and kept between runs."""
+"""Feature rows, looked up by image digest: on disk and kept between runs, or in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,6 +131,49 @@ class FeatureStore:
         complete = min(len(names) // DIGEST_BYTES, self._rows.stat().st_size // self._row_bytes)
         for row in range(len(self._index), complete):
             self._index[names[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]] = row
+
+
+class MemoryStore:
+    """Feature rows of one run, where there is no disk to keep them on.
+
+    Args:
+        dimension: D, the number of features.
+        kept: Rows that an earlier run left on disk.
+    """
+
+    def __init__(self, dimension: int, kept: FeatureStore | None = None) -> None:
+        self.dimension, self._kept = dimension, kept
+        self._found: dict[bytes, Features] = {}
+
+    def missing(self, digests: Sequence[bytes]) -> list[int]:
+        """As `FeatureStore.missing`."""
+        wanted = range(len(digests)) if self._kept is None else self._kept.missing(digests)
+        first = {digests[position]: position for position in reversed(wanted)}
+        return sorted(position for digest, position in first.items() if digest not in self._found)
+
+    def add(self, digests: Sequence[bytes], features: Features) -> None:
+        """As `FeatureStore.add`."""
+        self._found.update(zip(digests, features, strict=True))
+
+    def rows(self, digests: Sequence[bytes], columns: int | None = None) -> Features:
+        """As `FeatureStore.rows`, in memory.
+
+        Args:
+            digests: Digests of stored images.
+            columns: Number of leading columns; None for all.
+
+        Returns:
+            float32, (n, D).
+        """
+        found = np.empty((len(digests), columns or self.dimension), np.float32)
+        here = [place for place, digest in enumerate(digests) if digest in self._found]
+        for place in here:
+            found[place] = self._found[digests[place]][: found.shape[1]]
+        rest = np.setdiff1d(np.arange(len(digests)), here)
+        if self._kept is not None and len(rest):
+            stored = self._kept.rows([digests[place] for place in rest], columns)
+            found[rest] = stored[np.arange(len(rest))]
+        return found
 
 
 def store_lock(folder: Path) -> FileLock:

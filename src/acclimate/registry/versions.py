@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names, reason
@@ -86,7 +87,7 @@ class Registry:
                     where=self.store,
                     hint="Give its folder with --store, or register a model with `acclimate run`.",
                 )
-            uri = f"sqlite:///{self._database}"
+            uri = _database_uri(self._database)
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             self.client.search_registered_models(max_results=1)  # creates the tables
 
@@ -328,6 +329,21 @@ class Registry:
         self.client.set_registered_model_tag(name, _PAST, json.dumps(numbers))
 
 
+def _database_uri(database: Path) -> str:
+    """The address of a database, whatever characters its path has.
+
+    With the driver's name, since MLflow makes a folder of the text behind `sqlite:///`.
+    """
+    uri = str(URL.create("sqlite+pysqlite", database=str(database)).render_as_string())
+    if make_url(uri).database != str(database):  # SQLAlchemy 2.0 escapes no `?`
+        raise OutputError(
+            "the path of a store cannot have a question mark with this SQLAlchemy.",
+            where=database.parent,
+            hint="Choose another store, or upgrade SQLAlchemy to 2.1.",
+        )
+    return uri
+
+
 @contextmanager
 def _store_errors(store: Path) -> Iterator[None]:
     """Raises errors of the database as OutputError."""
@@ -335,10 +351,11 @@ def _store_errors(store: Path) -> Iterator[None]:
         try:
             yield
         except (MlflowException, SQLAlchemyError) as error:
+            another = "hoose another store."
             raise OutputError(
                 f"cannot write here ({reason(error)}).",
                 where=store,
-                hint="Free some space, or choose another place with --out.",
+                hint=f"Free some space, or c{another}" if "full" in str(error) else f"C{another}",
             ) from error
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from acclimate.cleaning.clean import clean
 from acclimate.data.settings import Source
-from acclimate.data.sources import archive_reader
+from acclimate.data.sources import archive_reader, unpacked
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError
 
@@ -163,7 +163,7 @@ def test_links_and_devices_in_a_zip_refuse_it(tmp_path, cache, mode, fault):
 
 
 def test_much_hidden_in_little_is_refused_before_it_fills_the_disk(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(archive_reader, "_MIN_SIZE_LIMIT", 1 << 20)
+    monkeypatch.setattr(unpacked, "MIN_SIZE_LIMIT", 1 << 20)
     path = a_zip(tmp_path, "rose/1.bmp", bytes(20 << 20))
     assert path.stat().st_size < 30_000
     assert refusal(path).startswith(f"{path}: archive unpacks to more than ")
@@ -171,7 +171,7 @@ def test_much_hidden_in_little_is_refused_before_it_fills_the_disk(tmp_path, cac
 
 
 def test_a_zip_that_lies_about_its_sizes_is_refused_all_the_same(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(archive_reader, "_MIN_SIZE_LIMIT", 1 << 20)
+    monkeypatch.setattr(unpacked, "MIN_SIZE_LIMIT", 1 << 20)
     path = a_zip(tmp_path, "rose/1.bmp", bytes(20 << 20))
     content = path.read_bytes().replace((20 << 20).to_bytes(4, "little"), b"\x05\0\0\0")
     path.write_bytes(content)
@@ -180,7 +180,7 @@ def test_a_zip_that_lies_about_its_sizes_is_refused_all_the_same(tmp_path, cache
 
 
 def test_a_gzip_bomb_is_refused(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(archive_reader, "_MIN_SIZE_LIMIT", 1 << 20)
+    monkeypatch.setattr(unpacked, "MIN_SIZE_LIMIT", 1 << 20)
     path = tmp_path / "bomb.tar.gz"
     with tarfile.open(path, "w:gz") as file:
         info = tarfile.TarInfo("rose/1.bmp")
@@ -216,7 +216,7 @@ def test_the_bound_is_a_setting(photos):
 
 
 def test_a_flood_of_empty_files_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive_reader, "_MIN_FILE_LIMIT", 50)
+    monkeypatch.setattr(unpacked, "_MIN_FILE_LIMIT", 50)
     path = tmp_path / "flood.tar.gz"
     with tarfile.open(path, "w:gz") as file:
         for number in range(2_000):

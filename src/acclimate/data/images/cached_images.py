@@ -8,6 +8,7 @@ import PIL
 import torch
 from PIL import Image
 
+from acclimate.cache import pixel_folder, usable_cache
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract, Pixels
@@ -15,7 +16,7 @@ from acclimate.data.images.decode import decode, read_content
 from acclimate.data.images.fast_resize import ResizableArray
 from acclimate.data.images.pixel_cache import GB, PixelCache
 from acclimate.data.images.samples import PixelRules
-from acclimate.files import digest_bytes, digest_json, pixel_folder
+from acclimate.files import digest_bytes, digest_json
 
 FORMAT = 3
 _CROP_MARGIN = 1.25
@@ -101,8 +102,11 @@ class CachedImages:
         self._cache: PixelCache | None = None
         self._context, self._warned = context, False
         if context is not None and context.cache_gb > 0:
-            bound = round(context.cache_gb * GB)
-            self._cache = PixelCache(pixel_folder(context.cache), form.key, bound)
+            bound, folder = round(context.cache_gb * GB), pixel_folder(context.cache)
+            # A folder that exists is read even if nothing can be added.
+            place = context.cache if folder.is_dir() else usable_cache(context.cache)
+            if place is not None:
+                self._cache = PixelCache(pixel_folder(place), form.key, bound)
 
     def read(self, row: int) -> Pixels:
         """Reads the pixels of one image; may be called from several threads.

@@ -7,7 +7,6 @@ devices are refused. Bytes are counted while they are unpacked, whatever sizes t
 import bz2
 import gzip
 import lzma
-import os
 import stat
 import tarfile
 import zipfile
@@ -18,28 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from filelock import FileLock
-
 from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.sources.folders import is_junk
 from acclimate.data.sources.row import SPLIT_NAMES
+from acclimate.data.sources.unpacked import (
+    MIN_SIZE_LIMIT,
+    file_limit,
+    size_limit,
+    stamp,
+    unpacked_once,
+)
 from acclimate.errors import DataError, reason
-from acclimate.files import atomic_folder, cache_folder, digest_file, free_bytes, writing_errors
+from acclimate.files import digest_file, free_bytes
 
 ARCHIVE_SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz",
 )  # fmt: skip
-_MIN_FILE_LIMIT, _MIN_BYTES_PER_FILE = 10_000, 64
-"""Files that any archive may contain, and the archive's bytes required for each further one."""
-_MAX_RATIO = 100
-"""Largest compression ratio. Photos have 1, scans in BMP 50, decompression bombs a million."""
-_MIN_SIZE_LIMIT = 64 << 20
-"""Bytes that any archive may unpack to, however small: flat drawings compress well."""
 _MAX_DEPTH, _MAX_NAME = 32, 1024
 _BLOCK = 1 << 20
 _MAX_READ = 2 << 20
-_TIMESTAMP = 315_532_800
-"""Modification time of all unpacked files, so that the data has the same digest each time."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +65,17 @@ def unpack(location: Path, max_gb: float) -> Path:
         DataError: It is damaged, too large, or contains entries that are refused.
         OutputError: The disk is full.
     """
-    folder = cache_folder() / "archives" / digest_file(location)
-    with writing_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            max_bytes = min(max_gb * 1e9, _MAX_RATIO * location.stat().st_size + _MIN_SIZE_LIMIT)
-            with atomic_folder(folder) as part:
-                _unpack(location, part, int(max_bytes))
+    most = size_limit(location.stat().st_size, max_gb)
+    folder = unpacked_once(digest_file(location), lambda part: _unpack(location, part, most))
     return _data_folder(folder)
 
 
 def _unpack(location: Path, part: Path, max_bytes: int) -> None:
-    room = free_bytes(part) - _MIN_SIZE_LIMIT
+    room = free_bytes(part) - MIN_SIZE_LIMIT
     try:
         with _open_archive(location) as archive:
             remaining, seen = max_bytes, set[str]()
-            max_files = _MIN_FILE_LIMIT + location.stat().st_size // _MIN_BYTES_PER_FILE
+            max_files = file_limit(location.stat().st_size)
             for member in archive.members():
                 if len(seen) >= max_files:
                     raise DataError(
@@ -179,7 +169,7 @@ def _write(stream: IO[bytes], target: Path, max_bytes: int, location: Path, limi
                     hint="Unpack it yourself if you trust it, or raise data.max_unpacked_gb.",
                 )
             out.write(block)
-    os.utime(target, (_TIMESTAMP, _TIMESTAMP))
+    stamp(target)
     return written
 
 
