@@ -261,9 +261,12 @@ def _users(error: Exception) -> AcclimateError | None:
         hint = "Rename the file or folder."
         return UsageFault(f"{as_text(error.object)!r} is not valid UTF-8.", hint=hint)
     if "sqlalche.me" in str(error):  # MLflow passes on the message of the database
-        full = "full" in str(error)
-        reason = "the disk is full" if full else "another program uses the store"
-        hint = f"{'Free some space' if full else 'Run again later'}, or choose another store."
+        text, hint = str(error), "Choose another store."
+        reason = "the database of the store fails"
+        if "full" in text:
+            reason, hint = "the disk is full", "Free some space, or choose another store."
+        elif "locked" in text:
+            reason, hint = "another program uses the store", "Run again later."
         return OutputError(f"cannot write here ({reason}).", where="registry.store", hint=hint)
     return None
 
