@@ -13,10 +13,12 @@ from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES, is_archive, 
 from acclimate.data.sources.fix_list import apply_fixes
 from acclimate.data.sources.folders import list_folder
 from acclimate.data.sources.group_from import with_groups
+from acclimate.data.sources.image_tables import find_image_tables, write_image_tables
 from acclimate.data.sources.imagefolder import find_metadata, list_imagefolder
 from acclimate.data.sources.lists import list_csv, list_parquet
 from acclimate.data.sources.row import OUTSIDE, Row
 from acclimate.data.sources.saved_dataset import list_saved_dataset, saved_root
+from acclimate.data.sources.written_images import list_written_images
 from acclimate.errors import DataError, near_names
 from acclimate.files import as_text, resolved
 
@@ -40,6 +42,27 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
         raise DataError("no such file or folder.", where=location, hint="Check the spelling.")
     notes: list[str] = []
     root, rows = _list_rows(location, source, notes)
+    return as_table(rows, root, location, source, notes)
+
+
+def as_table(
+    rows: list[Row], root: Path, location: Path, source: Source, notes: list[str]
+) -> Dataset:
+    """Makes a data set of the images that a source lists.
+
+    Args:
+        rows: The images.
+        root: The folder that their paths are relative to.
+        location: What the user gave, for messages.
+        source: How to read it.
+        notes: What was left out.
+
+    Returns:
+        A data set whose `digest`, `width` and `height` are still empty.
+
+    Raises:
+        DataError: There are no images, or a setting does not fit them.
+    """
     rows = with_class_names(rows, notes)
     rows = _without_classes(rows, source, location)
     if not rows:
@@ -68,7 +91,7 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
             )
         tables.append(_domain_table(name, other, source, labels, notes))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-    file = location if location.is_file() else None
+    file = None if root == location else location
     bits = None if source.bits == "auto" else source.bits
     listed = Dataset(table, tuple(sorted(labels)), root, tuple(notes), bits, file)
     return listed if source.fix_list is None else apply_fixes(listed, source.fix_list)
@@ -104,6 +127,9 @@ def _domain_table(
 def _list_rows(location: Path, source: Source, notes: list[str]) -> tuple[Path, list[Row]]:
     """The folder that paths are relative to, and the rows."""
     place = unpack(location, source.max_unpacked_gb) if is_archive(location) else location
+    if tables := find_image_tables(place, source):
+        folder = write_image_tables(tables, location, source)
+        return folder, list(list_written_images(folder))
     kind = _source_kind(place)
     root = saved_root(place) if kind == "saved" else place if place.is_dir() else place.parent
     return root, list(SOURCES[kind](place, source, notes))
