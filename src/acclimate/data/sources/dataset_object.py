@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from acclimate.data.dataset import SPLITS, Dataset
 from acclimate.data.settings import Source
-from acclimate.data.sources.read import as_table
+from acclimate.data.sources.read import of_rows
 from acclimate.data.sources.row import SPLIT_NAMES
 from acclimate.data.sources.table_columns import image_columns
 from acclimate.data.sources.unpacked import unpacked_once
@@ -81,7 +81,7 @@ def read_dataset_object(
                         writer.add(batch, columns, split)
 
     folder = unpacked_once(_digest(parts), write)
-    return as_table(list(list_written_images(folder)), folder, Path(_WHERE), source, [])
+    return of_rows(list(list_written_images(folder)), folder, Path(_WHERE), source, [])
 
 
 def _parts(

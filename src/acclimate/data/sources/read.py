@@ -42,10 +42,10 @@ def read(location: Path, source: Source = _DEFAULT_SOURCE) -> Dataset:
         raise DataError("no such file or folder.", where=location, hint="Check the spelling.")
     notes: list[str] = []
     root, rows = _list_rows(location, source, notes)
-    return as_table(rows, root, location, source, notes)
+    return of_rows(rows, root, location, source, notes)
 
 
-def as_table(
+def of_rows(
     rows: list[Row], root: Path, location: Path, source: Source, notes: list[str]
 ) -> Dataset:
     """Makes a data set of the images that a source lists.
