@@ -2,8 +2,9 @@
 
 import copy
 import importlib
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import nn
 from acclimate.data.images.contract import InputContract
 from acclimate.data.images.samples import DECODING
 from acclimate.errors import ModelFileError, near_names
+from acclimate.models.checkpoint_file import read_for
 from acclimate.models.classifier import Card, Classifier, is_model_folder
 from acclimate.models.outputs import return_logits
 from acclimate.models.settings import Model
@@ -32,6 +34,7 @@ from acclimate.models.structure import (
 )
 from acclimate.models.weights import load_strictly, read_weights
 
+log = logging.getLogger("acclimate")
 _HALF = (0.5, 0.5, 0.5)
 _HUB_TIMEOUT_S = 3.0
 _DEFAULT = Model()
@@ -251,23 +254,51 @@ def _local_weights(name: str, path: Path) -> Classifier:
             where=path,
             hint="Give --set model.name=timm:NAME.",
         )
-    weights = read_weights(path)
     network = create(name, 1000)
-    layer = head_names(network)[0]
-    found = weights.get(f"{layer}.weight")
-    if found is not None and found.ndim == 4 and found.shape[2:] == (1, 1):
-        found = weights[f"{layer}.weight"] = found.flatten(1)  # timm's 1x1 convolution
-    if found is None or found.ndim != 2 or not len(found):
-        raise ModelFileError(
-            f"the weights are not of {name}: they have no {layer}.weight with a row per class.",
-            where=path,
-        )
-    network = create(name, found.shape[0], weights)
+    layers, found = head_names(network), read_for(network.state_dict(), path)
+    weights, outputs = _with_head(found.tensors, layers, name, path)
+    network = create(name, outputs, weights)
+    if f"{layers[0]}.weight" not in weights:
+        weights = _untrained_head(network, weights, layers, path)
     load_strictly(network, weights, path)
-    classes = _numbered(found.shape[0])
     contract = _contract(network)
     check_head(network, contract.input_shape)
-    return Classifier(name, network, classes, contract, Card(f"local file {path.name}", "unknown"))
+    source = f"local file {path.name}" + (f" ({found.averaged})" if found.averaged else "")
+    return Classifier(name, network, _numbered(outputs), contract, Card(source, "unknown"))
+
+
+def _with_head(
+    weights: dict[str, torch.Tensor], layers: Sequence[str], name: str, path: Path
+) -> tuple[dict[str, torch.Tensor], int]:
+    """The weights with fully connected heads, and the number of outputs; 2 without a head."""
+    if not any(key.startswith(f"{layer}.") for key in weights for layer in layers):
+        return weights, 2
+    found = weights.get(f"{layers[0]}.weight")
+    if found is not None and found.ndim == 4 and found.shape[2:] == (1, 1):
+        found = found.flatten(1)  # timm's 1x1 convolution
+        weights = {**weights, f"{layers[0]}.weight": found}
+    if found is None or found.ndim != 2 or not len(found):
+        raise ModelFileError(
+            f"the weights are not of {name}: they have no {layers[0]}.weight with a row per class.",
+            where=path,
+        )
+    return weights, found.shape[0]
+
+
+def _untrained_head(
+    network: nn.Module, weights: dict[str, torch.Tensor], layers: Sequence[str], path: Path
+) -> dict[str, torch.Tensor]:
+    """The weights with heads of zeros: equal in each run, and replaced by the first training."""
+    log.warning(
+        f"{path}: the file holds no head ({', '.join(layers)}): train one with `acclimate probe` "
+        "or `acclimate fine-tune` before the model is used"
+    )
+    zeros = {
+        key: torch.zeros_like(tensor)
+        for key, tensor in network.state_dict().items()
+        if any(key.startswith(f"{layer}.") for layer in layers)
+    }
+    return {**weights, **zeros}
 
 
 def _config(network: nn.Module) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Reads and loads weights. No code from a file is executed."""
 
+import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,24 +30,56 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         ModelFileError: The file is not a weights file.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the parsers raise many types of errors
-        raise ModelFileError(
-            f"not a valid weights file ({reason(error)}).",
-            where=path,
-            hint="Give a .safetensors file, or a plain state dict saved with torch.save.",
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model"):  # the usual wrappings
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    loaded = load_checkpoint(path)
     if not isinstance(loaded, dict) or not all(
         isinstance(v, torch.Tensor) for v in loaded.values()
     ):
         raise ModelFileError("the file has no state dict (name to tensor).", where=path)
-    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def load_checkpoint(path: Path) -> object:
+    """Reads what a weights file holds. No code from the file is executed.
+
+    Args:
+        path: A file of safetensors, or one that `torch.load(weights_only=True)` accepts. timm's
+            own checkpoints hold an `argparse.Namespace`, which is accepted too: a plain record.
+
+    Returns:
+        Tensors on the CPU, in whatever holds them.
+
+    Raises:
+        ModelFileError: The file is not a weights file, or it holds more than plain values.
+    """
+    try:
+        if path.suffix.lower() == ".safetensors" or _is_safetensors(path):
+            return dict(safetensors.torch.load_file(path))
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the parsers raise many types of errors
+        raise ModelFileError(
+            f"not a valid weights file ({_fault(error)}).",
+            where=path,
+            hint="Give a .safetensors file, or a plain state dict saved with torch.save.",
+        ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file starts as one of safetensors: the length of a JSON object, and its brace."""
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def _fault(error: Exception) -> str:
+    """The reason in short; PyTorch's own message is a page about its defaults."""
+    kind = _UNSAFE.search(str(error))
+    if kind is None:
+        return reason(error)
+    return f"it holds {kind[1].rstrip('.')}, which could run code when it is loaded"
+
+
+_UNSAFE = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) ([\w.]+)")
 
 
 def load_strictly(network: nn.Module, weights: Mapping[str, torch.Tensor], where: Path) -> None:
