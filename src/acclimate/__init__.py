@@ -6,7 +6,8 @@
     model = acclimate.fine_tune("efficientnet-lite0", photos, epochs=5)
     small = acclimate.quantize(model, photos)
     print(acclimate.evaluate(small, photos).metrics["home"]["accuracy"])
-    small.save(Path("leaf.model"))
+    small.save("leaf.model")
+    print(acclimate.load("leaf.model").predict("photo.jpg"))
 
 Names are imported when first used, so that `import acclimate` costs nothing.
 """
@@ -23,16 +24,18 @@ for _variable in ("ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_T
     os.environ.setdefault(_variable, "true")
 
 _PUBLIC = {
-    "augment": "acclimate.api.stages",
-    "clean": "acclimate.api.stages",
+    "augment": "acclimate.api.data",
+    "clean": "acclimate.api.data",
     "compare": "acclimate.api.models",
     "compress": "acclimate.api.stages",
     "distill": "acclimate.api.stages",
     "evaluate": "acclimate.api.models",
     "export": "acclimate.api.models",
+    "extract_features": "acclimate.api.models",
     "fine_tune": "acclimate.api.fine_tune",
-    "inspect": "acclimate.api.stages",
+    "inspect": "acclimate.api.data",
     "limit_threads": "acclimate.cpu",
+    "load": "acclimate.api.load",
     "predict": "acclimate.api.models",
     "probe": "acclimate.api.stages",
     "prune": "acclimate.api.stages",
@@ -50,24 +53,28 @@ _PUBLIC = {
     "Policy": "acclimate.augmentation.policy",
     "Recipe": "acclimate.recipe",
     "Registry": "acclimate.registry.versions",
-    "run": "acclimate.pipeline.run",
+    "silent": "acclimate.progress",
+    "run": "acclimate.api.run",
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
 
 if TYPE_CHECKING:
+    from acclimate.api.data import augment as augment
+    from acclimate.api.data import clean as clean
+    from acclimate.api.data import inspect as inspect
     from acclimate.api.fine_tune import fine_tune as fine_tune
+    from acclimate.api.load import load as load
     from acclimate.api.models import compare as compare
     from acclimate.api.models import evaluate as evaluate
     from acclimate.api.models import export as export
+    from acclimate.api.models import extract_features as extract_features
     from acclimate.api.models import predict as predict
     from acclimate.api.models import read_onnx as read_onnx
+    from acclimate.api.run import run as run
     from acclimate.api.search import search as search
-    from acclimate.api.stages import augment as augment
-    from acclimate.api.stages import clean as clean
     from acclimate.api.stages import compress as compress
     from acclimate.api.stages import distill as distill
-    from acclimate.api.stages import inspect as inspect
     from acclimate.api.stages import probe as probe
     from acclimate.api.stages import prune as prune
     from acclimate.api.stages import quantize as quantize
@@ -79,8 +86,8 @@ if TYPE_CHECKING:
     from acclimate.evaluation.comparison import Comparison as Comparison
     from acclimate.evaluation.evaluate import Evaluation as Evaluation
     from acclimate.models.classifier import Classifier as Classifier
-    from acclimate.pipeline.run import run as run
     from acclimate.progress import LogProgress as LogProgress
+    from acclimate.progress import silent as silent
     from acclimate.recipe import Recipe as Recipe
     from acclimate.registry.versions import Registry as Registry
 

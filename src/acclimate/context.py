@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from acclimate.arguments import checked
 from acclimate.cache import cache_folder
 from acclimate.progress import Progress, silent
 
@@ -16,6 +17,7 @@ CACHE_GB = 10.0
 """About 30,000 photos at 224 px, and not too much for a cache folder."""
 
 
+@checked
 @dataclass(frozen=True)
 class Context:
     """Seed, device, workspace, progress and caches of a run. Only the seed changes results.
@@ -37,6 +39,12 @@ class Context:
     cache: Path = field(default_factory=cache_folder)
     cache_gb: float = CACHE_GB
     registry: "Register | None" = None
+
+    def __post_init__(self) -> None:
+        """Paths may be given as text."""
+        object.__setattr__(self, "cache", Path(self.cache))
+        if self.workspace is not None:
+            object.__setattr__(self, "workspace", Path(self.workspace))
 
     def seed_for(self, *names: object) -> int:
         """A separate seed for each use, below 2**63, the same in every run.

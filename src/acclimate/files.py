@@ -17,6 +17,9 @@ from acclimate.errors import DataError, OutputError, reason
 DIGEST_BYTES = 16
 """128 bits: no accidental collision among 10 million images, and short enough to show."""
 
+AnyPath = str | os.PathLike[str]
+"""A path as people write it in Python."""
+
 _BLOCK = 1 << 20
 
 
@@ -266,6 +269,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         OutputError: The disk is full or the path is read-only.
     """
     with writing_errors(path):
+        _check_named(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -279,6 +283,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _check_named(path: Path) -> None:
+    if not path.name:  # an empty text is the working folder
+        raise OutputError("cannot be replaced.", where=path, hint="Give a name inside a folder.")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -316,6 +325,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OutputError: The disk is full or the path is read-only.
     """
     with writing_errors(path):
+        _check_named(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:

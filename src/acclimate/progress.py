@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -43,7 +43,7 @@ class _SilentTask:
 
 
 class SilentProgress:
-    """Shows nothing: the default from Python."""
+    """Shows nothing."""
 
     def info(self, text: str) -> None:
         """Does nothing."""
@@ -54,19 +54,19 @@ class SilentProgress:
         yield _SilentTask()
 
 
-class _LogTask:
-    def __init__(self, name: str, total: int, unit: str) -> None:
-        self.name, self.total, self.unit = name, total, unit
+class _LineTask:
+    def __init__(self, name: str, total: int, unit: str, show: Callable[[str], None]) -> None:
+        self.name, self.total, self.unit, self.show = name, total, unit, show
         self.done, self.text = 0, ""
         self.start = self.last = time.monotonic()
 
     def advance(self, done: int = 1) -> None:
-        """Counts, and logs a line every ten seconds."""
+        """Counts, and shows a line every ten seconds."""
         self.done += done
         now = time.monotonic()
         if now - self.last >= _LINE_EVERY_S:
             self.last = now
-            log.info(self._line(now))
+            self.show(self._line(now))
 
     def note(self, text: str) -> None:
         """Keeps the text for the next line."""
@@ -82,21 +82,35 @@ class _LogTask:
         )
 
 
-class LogProgress:
-    """Plain lines through `logging`, for a file or a pipe."""
+class LineProgress:
+    """Plain lines.
+
+    Args:
+        show: Shows one line.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self.show = show
 
     def info(self, text: str) -> None:
-        """Logs the line."""
-        log.info(text)
+        """Shows the line."""
+        self.show(text)
 
     @contextmanager
     def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
-        """Logs a line every ten seconds, and the total time if it was long."""
-        task = _LogTask(name, total, unit)
+        """Shows a line every ten seconds, and the total time if it was long."""
+        task = _LineTask(name, total, unit, self.show)
         yield task
         seconds = time.monotonic() - task.start
         if seconds > 2:
-            log.info(f"{name}: {task.done:,} {unit} in {seconds:,.1f} s")
+            self.show(f"{name}: {task.done:,} {unit} in {seconds:,.1f} s")
+
+
+class LogProgress(LineProgress):
+    """Plain lines through `logging`, for a file or a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(log.info)
 
 
 class OnlyBars:

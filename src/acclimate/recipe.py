@@ -12,14 +12,16 @@ from typing import Any, Self, cast
 
 from pydantic import BaseModel, ValidationError
 
+from acclimate.arguments import checked
 from acclimate.augmentation.settings import Augment
 from acclimate.cleaning.settings import Clean
 from acclimate.compression.settings import Compress, Prune, Quantize
 from acclimate.data.settings import Source
 from acclimate.distillation.settings import Distill
-from acclimate.errors import RecipeError
+from acclimate.errors import RecipeError, near_names
 from acclimate.evaluation.settings import Compare, Evaluate
 from acclimate.features.settings import Probe
+from acclimate.files import AnyPath
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.inspection.settings import Inspect
@@ -85,6 +87,7 @@ class Recipe(Settings):
     registry: Register | None = Register()
     """Where the finished model is registered as a signed version."""
 
+    @checked
     def section(self, name: str) -> Settings:
         """The settings of a stage; the defaults if its section is null.
 
@@ -94,10 +97,15 @@ class Recipe(Settings):
         Returns:
             The settings.
 
+        Raises:
+            RecipeError: There is no such section.
+
         Example:
             >>> Recipe(distill=None).section("distill").method
             'soft'
         """
+        if name not in SECTIONS:
+            raise RecipeError(f"there is no section {name!r}. {near_names(name, SECTIONS)}")
         found = getattr(self, name)
         return cast("Settings", found if found is not None else SECTIONS[name]())
 
@@ -113,6 +121,7 @@ class Recipe(Settings):
                 lines.append(f"{name}: {write_scalar(value)}  # {field.description}")
         return "\n".join(lines) + "\n"
 
+    @checked
     def limited(self, *, epochs: int | None = None, max_minutes: float | None = None) -> Self:
         """The same recipe with all trainings limited.
 
@@ -145,9 +154,10 @@ class Recipe(Settings):
         return self.model_copy(update=fields) if limited else self
 
     @classmethod
+    @checked
     def load(
         cls,
-        path: Path | None = None,
+        path: AnyPath | None = None,
         *,
         assignments: Sequence[str] = (),
         section: str | None = None,
@@ -168,6 +178,7 @@ class Recipe(Settings):
         values: dict[str, Any] = {}
         places: dict[tuple[str, ...], str] = {}
         if path is not None:
+            path = Path(path)
             values, places = read_yaml(path)
             _resolve_paths(values, path.parent)
         for text in assignments:

@@ -15,7 +15,8 @@ Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
 
 
-_SHORT = {"lr": "learning_rate"}
+SHORT = {"lr": "learning_rate"}
+"""Short names that Python accepts for settings."""
 
 
 class Settings(BaseModel):
@@ -49,10 +50,10 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
     Raises:
         RecipeError: A name or value is wrong; the message names the nearest setting.
     """
-    for short, long in _SHORT.items():
+    for short, long in SHORT.items():
         if short in fields and long in fields:
             raise RecipeError(f"{short} and {long} are the same setting: give one of them.")
-    full = {_SHORT.get(name, name): value for name, value in fields.items()}
+    full = {SHORT.get(name, name): value for name, value in fields.items()}
     for name in full:
         if name not in kind.model_fields:
             raise RecipeError(f"{kind.__name__} has no setting {name!r}. {right_name(kind, name)}")

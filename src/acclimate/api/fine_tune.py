@@ -1,24 +1,27 @@
 """`acclimate.fine_tune`, on a data set or on a DataLoader."""
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import nn
 
-from acclimate.api.inputs import AnyData, as_context, as_dataset, as_policy
+from acclimate.api.inputs import AnyData, as_context, as_dataset, as_model, as_policy
+from acclimate.arguments import checked, kind_of
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
-from acclimate.errors import RecipeError
+from acclimate.data.sources.in_memory import WANTED, is_listing
+from acclimate.errors import RecipeError, WrongType
+from acclimate.files import AnyPath
 from acclimate.fine_tuning.fine_tune import fine_tune as _fine_tune
 from acclimate.fine_tuning.from_dataloader import factory_like, fit_dataloader
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.models.classifier import Classifier
 from acclimate.progress import Progress
-from acclimate.registry.resolve import AnyModel, resized_classifier
+from acclimate.registry.resolve import AnyModel
 from acclimate.settings import from_keywords
 from acclimate.training.engine.loop import TrainResult
 from acclimate.training.optim.optimizers import OptimizerFactory
@@ -35,9 +38,11 @@ def fine_tune(
     optimizer: AnyOptimizer = "adamw",
     device: str | None = None,
     seed: int | None = None,
+    weights: AnyPath | None = None,
     contract: InputContract | None = None,
     image_size: int | None = None,
-    workspace: Path | None = None,
+    allow_outside: bool = False,
+    workspace: AnyPath | None = None,
     progress: Progress | None = None,
     context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
@@ -53,13 +58,14 @@ def fine_tune(
     optimizer: AnyOptimizer = "adamw",
     device: str | None = None,
     seed: int | None = None,
-    workspace: Path | None = None,
+    workspace: AnyPath | None = None,
     progress: Progress | None = None,
     context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
 ) -> TrainResult: ...
 
 
+@checked
 def fine_tune(
     model: AnyModel,
     data: AnyData | Iterable[Any],
@@ -69,9 +75,11 @@ def fine_tune(
     optimizer: AnyOptimizer = "adamw",
     device: str | None = None,
     seed: int | None = None,
+    weights: AnyPath | None = None,
     contract: InputContract | None = None,
     image_size: int | None = None,
-    workspace: Path | None = None,
+    allow_outside: bool = False,
+    workspace: AnyPath | None = None,
     progress: Progress | None = None,
     context: Context | None = None,
     **settings: Any,
@@ -80,16 +88,19 @@ def fine_tune(
 
     Args:
         model: Name, folder, classifier, or a module of your own.
-        data: Folder, list or data set; or, for a module whose head fits already, a DataLoader of
-            (images: float (B, 3, H, W), normalized; labels: int (B,) or probabilities (B, C)).
+        data: Folder, list or data set, as for `clean`; or, for a module whose head fits already, a
+            DataLoader of (images: float (B, 3, H, W), normalized; labels: int (B,) or
+            probabilities (B, C)).
         val: With a DataLoader, another one of validation images.
         policy: From `augment()`; without one the augmentations are tested on the data.
         optimizer: "adamw", "sgd", an optimizer over the model's parameters, or a function from
             parameter groups to one, such as a class.
         device: "auto" (as when None), "cpu", "cuda", …
         seed: Random seed; 0 when None.
+        weights: A file with weights of the architecture that `model` names.
         contract: Input size and normalization of a module of your own.
         image_size: Input size in px; None is the model's own.
+        allow_outside: Whether links and listed paths may lead out of the data's folder.
         workspace: Folder for checkpoints; the same call resumes from them.
         progress: Receives messages and progress.
         context: Seed, device, workspace and progress in one value, and the cache of decoded
@@ -113,19 +124,25 @@ def fine_tune(
     if isinstance(optimizer, str):
         settings["optimizer"] = optimizer
     own = None if isinstance(optimizer, str) else optimizer
-    if not isinstance(data, (Dataset, str, Path)):
+    if not isinstance(data, (Dataset, str, os.PathLike)) and not is_listing(data):
+        if not isinstance(data, Iterable):
+            raise WrongType(f"is {kind_of(data)}. {WANTED}", where="data")
         if not isinstance(model, nn.Module):
             raise RecipeError("a DataLoader of your own needs a torch.nn.Module.", where="model")
-        _refuse("a DataLoader", policy=policy, contract=contract, image_size=image_size)
+        _refuse(
+            "a DataLoader",
+            policy=policy, contract=contract, image_size=image_size, weights=weights,
+        )  # fmt: skip
         made = from_keywords(FineTune, settings)
-        return fit_dataloader(model, data, val, made, context=here, optimizer=own)
+        loader = cast("Iterable[Any]", data)
+        return fit_dataloader(model, loader, val, made, context=here, optimizer=own)
     _refuse("a data set, which has its own", val=val)
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_rates_of(own, settings), **settings}
         own = factory_like(own)
     made = from_keywords(FineTune, settings)
-    start = resized_classifier(model, contract, image_size, registry=here.registry)
-    dataset = as_dataset(data, context=here)
+    start = as_model(model, weights=weights, contract=contract, image_size=image_size, context=here)
+    dataset = as_dataset(cast("AnyData", data), allow_outside=allow_outside, context=here)
     policy = as_policy(policy, start, dataset, context=here)
     return _fine_tune(start, dataset, policy, made, context=here, optimizer=own)
 

@@ -3,14 +3,28 @@
 from pathlib import Path
 from typing import Any
 
-from acclimate.api.inputs import AnyData, as_context, as_dataset, as_evaluation_data
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.api.inputs import (
+    AnyData,
+    as_context,
+    as_dataset,
+    as_evaluation_data,
+    as_model,
+)
+from acclimate.arguments import checked
 from acclimate.context import Context
-from acclimate.data.images.given import AnyImages, images_of
+from acclimate.data.dataset import Dataset
+from acclimate.data.images.contract import InputContract
+from acclimate.data.images.given import AnyImages, batched, images_of, pixels_of
 from acclimate.evaluation.comparison import Comparison
 from acclimate.evaluation.comparison import compare as _compare
 from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.evaluate import evaluate as _evaluate
 from acclimate.evaluation.settings import Compare, Evaluate
+from acclimate.features.extract import extract, feature_size, load_backbone
+from acclimate.files import AnyPath
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import export as _export
 from acclimate.models.onnx.export import from_onnx
@@ -22,8 +36,9 @@ from acclimate.serving.predict import predict as _predict
 from acclimate.settings import from_keywords
 
 
+@checked
 def read_onnx(
-    path: str | Path,
+    path: AnyPath,
     **settings: Any,  # noqa: ANN401 - fields of OnnxFile
 ) -> Classifier:
     """Reads an ONNX file as a classifier; see `acclimate.models.onnx.export.from_onnx`.
@@ -44,10 +59,14 @@ def read_onnx(
     return from_onnx(Path(path), from_keywords(OnnxFile, settings) if settings else None)
 
 
+@checked
 def export(
     model: AnyModel,
     data: AnyData,
     *,
+    allow_outside: bool = False,
+    device: str | None = None,
+    seed: int | None = None,
     context: Context | None = None,
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Export
@@ -57,6 +76,9 @@ def export(
     Args:
         model: A model with a PyTorch network.
         data: Folder, list or data set: the graph is compared with PyTorch on its images.
+        allow_outside: Whether links and listed paths may lead out of the data's folder.
+        device: "auto", "cpu", "cuda", …; None is the context's.
+        seed: Random seed; None is the context's.
         context: Device, progress.
         progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Export`.
@@ -70,17 +92,22 @@ def export(
         >>> Path("exported.model/model.onnx").is_file()
         True
     """
-    here = as_context(context, progress=progress)
+    here = as_context(context, device=device, seed=seed, progress=progress)
     made = from_keywords(Export, settings)
-    start = as_classifier(model, registry=here.registry)
-    return _export(start, as_dataset(data, context=here), made, context=here)
+    start = as_model(model, context=here)
+    dataset = as_dataset(data, allow_outside=allow_outside, context=here)
+    return _export(start, dataset, made, context=here)
 
 
+@checked
 def evaluate(
     model: AnyModel,
     data: AnyData,
     *,
     name: str | None = None,
+    allow_outside: bool = False,
+    device: str | None = None,
+    seed: int | None = None,
     context: Context | None = None,
     progress: Progress | None = None,
     **settings: Any,  # noqa: ANN401 - fields of Evaluate
@@ -91,6 +118,9 @@ def evaluate(
         model: A model of the data's classes.
         data: Folder, list or data set; images without a split are all test images.
         name: The name in tables.
+        allow_outside: Whether links and listed paths may lead out of the data's folder.
+        device: "auto", "cpu", "cuda", …; None is the context's.
+        seed: Random seed; None is the context's.
         context: Seed, device, progress.
         progress: Receives messages and progress, in place of the context's.
         **settings: Fields of `Evaluate`.
@@ -103,16 +133,17 @@ def evaluate(
         >>> evaluation.metrics["home"]["accuracy"].value > 0.5
         True
     """
-    here = as_context(context, progress=progress)
+    here = as_context(context, device=device, seed=seed, progress=progress)
     made = from_keywords(Evaluate, settings)
-    dataset = as_evaluation_data(data, context=here)
-    start = as_classifier(model, registry=here.registry)
+    dataset = as_evaluation_data(data, allow_outside=allow_outside, context=here)
+    start = as_model(model, context=here)
     return _evaluate(start, dataset, made, context=here, name=name)
 
 
+@checked
 def compare(
-    before: Evaluation | str | Path,
-    after: Evaluation | str | Path,
+    before: Evaluation | AnyPath,
+    after: Evaluation | AnyPath,
     **settings: Any,  # noqa: ANN401 - fields of Compare
 ) -> Comparison:
     """Compares two evaluations on the same images; see `acclimate.evaluation.comparison.compare`.
@@ -134,6 +165,7 @@ def compare(
     return _compare(loaded[0], loaded[1], from_keywords(Compare, settings))
 
 
+@checked
 def predict(
     model: AnyModel,
     images: AnyImages,
@@ -168,3 +200,48 @@ def predict(
     here = Context(device=device)
     found = _predict(as_classifier(model), images_of(images), top=top, tta=tta, context=here)
     return list(found)
+
+
+@checked
+def extract_features(
+    model: AnyModel,
+    images: AnyImages,
+    *,
+    contract: InputContract | None = None,
+    image_size: int | None = None,
+    weights: AnyPath | None = None,
+    device: str | None = None,
+    context: Context | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Computes the features of a model's backbone: the input of its head.
+
+    Args:
+        model: Name, folder, classifier or module.
+        images: As for `predict`. Features of a `Dataset` are kept in the cache.
+        contract: Input size and normalization of a module.
+        image_size: Input size in px; None is the model's own.
+        weights: A file with weights of the architecture that `model` names.
+        device: "auto", "cpu", "cuda", …; None is the context's.
+        context: Device, progress, cache.
+        progress: Receives messages and progress, in place of the context's.
+
+    Returns:
+        float32, (N, D), one row for each image, in order; of a data set for each kept one.
+
+    Raises:
+        UnreadableImage: An image cannot be read.
+
+    Example:
+        >>> acclimate.extract_features("leaf.model", "photo.jpg").shape
+        (1, 256)
+    """
+    here = as_context(context, device=device, progress=progress)
+    start = as_model(model, weights=weights, contract=contract, image_size=image_size, context=here)
+    if isinstance(images, Dataset):
+        return extract(start, images, images.rows(domain=None), here)
+    run = load_backbone(start, here)
+    found = [np.empty((0, feature_size(start)), np.float32)]
+    for chunk in batched(images_of(images), 32):
+        found.append(run(np.stack([pixels_of(image, start.contract) for image in chunk])))
+    return np.concatenate(found)

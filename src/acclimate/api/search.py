@@ -4,31 +4,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from acclimate.api.inputs import AnyData, as_context, as_dataset, as_policy
+from acclimate.api.inputs import AnyData, as_context, as_dataset, as_model, as_policy
+from acclimate.arguments import checked
 from acclimate.augmentation.policy import Policy
 from acclimate.context import Context
 from acclimate.data.images.contract import InputContract
-from acclimate.files import write_atomic
+from acclimate.files import AnyPath, write_atomic
 from acclimate.fine_tuning.settings import FineTune
 from acclimate.hyperparameter_search.fine_tune_search import RECIPE, Budget, SearchResult
 from acclimate.hyperparameter_search.fine_tune_search import search as _search
 from acclimate.hyperparameter_search.settings import Search
 from acclimate.recipe import Recipe
-from acclimate.registry.resolve import AnyModel, resized_classifier
+from acclimate.registry.resolve import AnyModel
 from acclimate.settings import from_keywords
 
 
+@checked
 def search(
     model: AnyModel,
     data: AnyData,
-    folder: Path,
+    folder: AnyPath,
     *,
     trials: int,
     max_minutes: float | None = None,
     policy: Policy | None = None,
     ranges: Mapping[str, Any] | None = None,
+    weights: AnyPath | None = None,
     contract: InputContract | None = None,
     image_size: int | None = None,
+    allow_outside: bool = False,
+    device: str | None = None,
+    seed: int | None = None,
     context: Context | None = None,
     **settings: Any,  # noqa: ANN401 - fields of FineTune
 ) -> SearchResult:
@@ -44,8 +50,12 @@ def search(
         max_minutes: Time limit of the whole search.
         policy: From `augment()`; without one the augmentations are tested on the data.
         ranges: Fields of `Search`, in place of the default ranges.
+        weights: A file with weights of the architecture that `model` names.
         contract: Input size and normalization of a module of your own.
         image_size: Input size in px; None is the model's own.
+        allow_outside: Whether links and listed paths may lead out of the data's folder.
+        device: "auto", "cpu", "cuda", …; None is the context's.
+        seed: Random seed; None is the context's.
         context: Seed, device, progress.
         **settings: Fields of `FineTune` that are the same in all trials.
 
@@ -55,18 +65,18 @@ def search(
     Example:
         >>> policy = acclimate.augment(policy="basic")
         >>> found = acclimate.search(
-        ...     "leaf.model", "photos/", Path("trials"), trials=1, policy=policy, epochs=1
+        ...     "leaf.model", "photos/", "trials", trials=1, policy=policy, epochs=1
         ... )
         >>> found.classifier.classes
         ('one', 'seven')
     """
-    here = as_context(context)
+    here = as_context(context, device=device, seed=seed)
     made = from_keywords(FineTune, settings)
     # MixUp is a part of the policy: one that is given is the same in all trials.
     fixed = {} if policy is None else {"mixup": ()}
     tried = from_keywords(Search, {**fixed, **(ranges or {})})
-    start = resized_classifier(model, contract, image_size, registry=here.registry)
-    dataset = as_dataset(data, context=here)
+    start = as_model(model, weights=weights, contract=contract, image_size=image_size, context=here)
+    dataset = as_dataset(data, allow_outside=allow_outside, context=here)
     policy = as_policy(policy, start, dataset, context=here)
     budget = Budget(trials, max_minutes)
     return _search(

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import ValidationError
 
+from acclimate.arguments import checked
 from acclimate.augmentation.crops import random_crop
 from acclimate.augmentation.evidence import Evidence, PolicyRecord
 from acclimate.augmentation.operations import OPERATIONS, size_of, vertical_flip
@@ -19,7 +20,7 @@ from acclimate.context import Context
 from acclimate.data.images.contract import InputContract, Pixels, Resizable
 from acclimate.data.images.fast_resize import flip_horizontal
 from acclimate.errors import DataError, RecipeError, near_names, reason
-from acclimate.files import digest_json, read_record, write_record
+from acclimate.files import AnyPath, digest_json, read_record, write_record
 
 FORMAT = 4
 _DEFAULT = Augment()
@@ -29,6 +30,7 @@ _MAX_CHAIN_LENGTH = 3
 _JITTER = ("brightness", "contrast", "color")
 
 
+@checked
 @dataclass(frozen=True)
 class Policy:
     """The augmentations of a training run, with the evidence for them.
@@ -201,13 +203,13 @@ class Policy:
         weights = np.asarray([self.weights.get(name, 1.0) for name in self.operations])
         return list(weights / weights.sum())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Writes JSON, atomically."""
         evidence = [line.model_dump() for line in self.evidence]
-        write_record(path, FORMAT, {**self.as_record(), "evidence": evidence})
+        write_record(Path(path), FORMAT, {**self.as_record(), "evidence": evidence})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: AnyPath) -> Self:
         """Reads what `save` wrote.
 
         Args:
@@ -219,6 +221,7 @@ class Policy:
         Raises:
             DataError: The file does not exist, or is not a policy.
         """
+        path = Path(path)
         if not path.is_file():
             raise DataError("no such file.", where=path, hint="`acclimate augment` writes one.")
         fields = read_record(path, "policy", FORMAT)

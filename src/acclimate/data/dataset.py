@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from acclimate.arguments import checked
 from acclimate.data.class_names import class_name
 from acclimate.errors import DataError, listed, near_names, reason
-from acclimate.files import digest_bytes, digest_json, writing_errors
+from acclimate.files import AnyPath, digest_bytes, digest_json, writing_errors
 
 FORMAT = 3
 _ADDED_IN_FORMAT = {"orientation": 2, "phash_details": 3}
@@ -68,6 +69,7 @@ Rows = NDArray[np.int64]
 """Row numbers in a table."""
 
 
+@checked
 @dataclass(frozen=True)
 class Dataset:
     """Images with their labels and splits.
@@ -170,8 +172,13 @@ class Dataset:
 
         Returns:
             int64, (n,).
+
+        Raises:
+            DataError: There is no such split.
         """
         chosen = self.keep.copy()
+        if split is not None and split not in SPLITS:
+            raise DataError(f"there is no split {split!r}. {near_names(split, SPLITS)}")
         if split is not None:
             chosen &= self.splits == SPLITS.index(split)
         if domain is not None:
@@ -185,6 +192,7 @@ class Dataset:
 
     def has(self, column: str) -> NDArray[np.bool_]:
         """bool, (N,): whether each image has a value in a column."""
+        self._check_column(column)
         return np.asarray(self.table[column].is_valid().to_numpy(zero_copy_only=False), bool)
 
     def with_columns(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Self:
@@ -195,13 +203,21 @@ class Dataset:
 
         Returns:
             The new data set.
+
+        Raises:
+            DataError: There is no such column, or the values do not fit it.
         """
         table = self.table
         for name, values in columns.items():
+            self._check_column(name)
             place = SCHEMA.get_field_index(name)
             kind = SCHEMA.field(place).type
-            array = pa.array(values, pa.string() if kind == _WORD else kind)
-            table = table.set_column(place, name, array.cast(kind) if kind == _WORD else array)
+            try:
+                array = pa.array(values, pa.string() if kind == _WORD else kind)
+                array = array.cast(kind) if kind == _WORD else array
+                table = table.set_column(place, name, array)
+            except (pa.ArrowException, TypeError) as error:
+                raise DataError(f"column {name!r} cannot hold this ({reason(error)}).") from error
         return replace(self, table=table)
 
     def with_classes(self, classes: Sequence[str], where: str) -> Self:
@@ -244,7 +260,7 @@ class Dataset:
         found = np.bincount(ids[ids >= 0], minlength=len(self.classes))
         return dict(zip(self.classes, found.tolist(), strict=True))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Writes one Parquet file, atomically.
 
         Args:
@@ -253,6 +269,7 @@ class Dataset:
         Raises:
             OutputError: The place cannot be written.
         """
+        path = Path(path)
         metadata = {
             b"acclimate.format": str(FORMAT).encode(),
             b"acclimate.classes": json.dumps(self.classes, ensure_ascii=False).encode(),
@@ -268,7 +285,7 @@ class Dataset:
             part.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: AnyPath) -> Self:
         """Reads what `save` wrote.
 
         Args:
@@ -280,6 +297,7 @@ class Dataset:
         Raises:
             DataError: The file is not a data set of Acclimate, or of a newer format.
         """
+        path = Path(path)
         try:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
@@ -311,6 +329,10 @@ class Dataset:
             )
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise DataError(f"data set is damaged ({reason(error)}).", where=path) from error
+
+    def _check_column(self, name: str) -> None:
+        if name not in SCHEMA.names:
+            raise DataError(f"there is no column {name!r}. {near_names(str(name), SCHEMA.names)}")
 
     def _ids(self, column: str, names: Sequence[str]) -> NDArray[np.int64]:
         values = self.table[column].cast(pa.string())

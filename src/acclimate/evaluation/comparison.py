@@ -9,12 +9,13 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from acclimate.arguments import checked
 from acclimate.context import Context
 from acclimate.errors import DataError, NotBetter, count
 from acclimate.evaluation.evaluate import Evaluation
 from acclimate.evaluation.metrics import Interval
 from acclimate.evaluation.settings import Compare
-from acclimate.files import digest_json, read_record, write_json
+from acclimate.files import AnyPath, digest_json, read_record, write_json
 
 FORMAT = 1
 Verdict = Literal["better", "as good", "worse", "not settled"]
@@ -45,6 +46,7 @@ class Difference:
     verdict: Verdict
 
 
+@checked
 @dataclass(frozen=True)
 class Comparison:
     """The comparison of two evaluations.
@@ -91,16 +93,16 @@ class Comparison:
         """The digest of the comparison."""
         return digest_json(self.as_record())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Writes JSON, atomically."""
-        write_json(path, self.as_record())
+        write_json(Path(path), self.as_record())
 
     def as_record(self) -> dict[str, Any]:
         """The comparison as JSON."""
         return {"format": FORMAT, **asdict(self), "verdict": self.verdict}
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: AnyPath) -> Self:
         """Reads a comparison from its file.
 
         Args:
@@ -112,6 +114,7 @@ class Comparison:
         Raises:
             DataError: The file is not a comparison.
         """
+        path = Path(path)
         if not path.is_file():
             raise DataError("no such file.", where=path, hint="Run `acclimate compare` first.")
         record = read_record(path, "comparison", FORMAT)

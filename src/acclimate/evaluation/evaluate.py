@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from acclimate.arguments import checked
 from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
@@ -19,7 +20,7 @@ from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
 from acclimate.evaluation.settings import Evaluate
 from acclimate.evaluation.tta import View, averaged_over_views, safe_views, softmax
-from acclimate.files import atomic_folder, digest_json, read_record, write_record
+from acclimate.files import AnyPath, atomic_folder, digest_json, read_record, write_record
 from acclimate.models.classifier import Classifier, plain
 from acclimate.models.onnx.int8_check import check_int8
 from acclimate.models.runtime import RUNTIMES, Run, best_runtime
@@ -45,6 +46,7 @@ _SCHEMA = pa.schema(
 _USED_FOR = {TRAIN: "train", VAL: "val"}
 
 
+@checked
 @dataclass(frozen=True)
 class Evaluation:
     """Predictions and metrics of a classifier on a data set.
@@ -52,8 +54,8 @@ class Evaluation:
     >>> from acclimate import Evaluation, evaluate, probe
     >>> model = probe("efficientnet-lite0", "photos/", image_size=64)
     >>> evaluation = evaluate(model, "photos/", latency=False)
-    >>> evaluation.save(Path("leaf.evaluation"))
-    >>> 0 <= Evaluation.load(Path("leaf.evaluation")).metrics["home"]["accuracy"].value <= 1
+    >>> evaluation.save("leaf.evaluation")
+    >>> 0 <= Evaluation.load("leaf.evaluation").metrics["home"]["accuracy"].value <= 1
     True
 
     Attributes:
@@ -142,7 +144,7 @@ class Evaluation:
         """The confusion matrix of one domain: int64, (C, C), with the true class in rows."""
         return confusion(self.outcomes(domain))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: AnyPath) -> None:
         """Writes `evaluation.json` and `images.parquet`, atomically."""
         record = {
             **{k: v for k, v in self.__dict__.items() if k in _PLAIN},
@@ -152,12 +154,12 @@ class Evaluation:
             },
             "latency": None if self.latency is None else asdict(self.latency),
         }
-        with atomic_folder(folder) as part:
+        with atomic_folder(Path(folder)) as part:
             pq.write_table(self.table, part / _IMAGES, compression="zstd")
             write_record(part / _JSON, FORMAT, record)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: AnyPath) -> Self:
         """Reads an evaluation from its folder.
 
         Args:
@@ -169,6 +171,7 @@ class Evaluation:
         Raises:
             DataError: The folder is not an evaluation.
         """
+        folder = Path(folder)
         if not (folder / _JSON).is_file():
             raise DataError(
                 "not an evaluation: the folder has no evaluation.json.",

@@ -11,12 +11,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from acclimate.arguments import checked
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
 from acclimate.data.images.given import AnyImages, images_of
 from acclimate.data.images.standalone import PREPROCESS_FILE, preprocess_source
-from acclimate.errors import ModelFileError, count
-from acclimate.files import atomic_folder, digest_bytes, digest_json, write_record
+from acclimate.errors import ModelFileError, OutputError, count
+from acclimate.files import AnyPath, atomic_folder, digest_bytes, digest_json, write_record
 from acclimate.models.card import Card as Card
 from acclimate.models.card import StepRecord as StepRecord
 from acclimate.models.card import plain as plain
@@ -50,14 +51,15 @@ if TYPE_CHECKING:
 MAX_CLASSES = 100_000
 
 
+@checked
 @dataclass(frozen=True)
 class Classifier:
     """A network with its classes, its input contract and its card.
 
     >>> from acclimate import Classifier, probe
     >>> model = probe("efficientnet-lite0", "photos/", image_size=64)
-    >>> model.save(Path("leaf.model"))
-    >>> Classifier.load(Path("leaf.model")).digest == model.digest
+    >>> model.save("leaf.model")
+    >>> Classifier.load("leaf.model").digest == model.digest
     True
 
     Attributes:
@@ -188,7 +190,7 @@ class Classifier:
             changes["statistics"] = None
         return replace(self, card=card, **changes)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: AnyPath) -> None:
         """Writes the classifier to a folder.
 
         The folder holds `model.json` and `model.safetensors`, and, if they exist, `model.onnx`
@@ -200,11 +202,14 @@ class Classifier:
         Raises:
             OutputError: The folder cannot be written.
         """
-        with atomic_folder(folder) as part:
+        with atomic_folder(Path(folder)) as part:
             self.write_into(part)
 
-    def write_into(self, folder: Path) -> None:
+    def write_into(self, folder: AnyPath) -> None:
         """Writes the files into an existing folder."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise OutputError("no such folder.", where=folder, hint="Use save, which makes it.")
         counts: dict[str, int] = {}
         if self.network is not None and self.precision == "float32":
             # Not save_file, which hides a full disk behind its own type of error.
@@ -234,7 +239,7 @@ class Classifier:
         write_curves(self.card.steps, folder / CURVES_FILE)
 
     @classmethod
-    def load(cls, folder: Path, *, network: nn.Module | None = None) -> Self:
+    def load(cls, folder: AnyPath, *, network: nn.Module | None = None) -> Self:
         """Reads a model folder. No code from the folder is executed.
 
         Args:
@@ -247,6 +252,7 @@ class Classifier:
         Raises:
             ModelFileError: The folder is incomplete, malformed or damaged.
         """
+        folder = Path(folder)
         record = read_model_record(folder)
         try:
             classes = tuple(str(c) for c in record["classes"])

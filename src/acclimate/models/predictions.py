@@ -9,7 +9,7 @@ import numpy as np
 
 from acclimate.cpu import usable_cores
 from acclimate.data.images.contract import Pixels
-from acclimate.data.images.given import OneImage, pixels_of
+from acclimate.data.images.given import OneImage, batched, pixels_of
 from acclimate.errors import UnreadableImage
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.int8_check import check_int8
@@ -87,7 +87,7 @@ def predictions(
             return error.message
 
     with ThreadPoolExecutor(usable_cores(), "predict") as pool:
-        for chunk in _chunks(images, _BATCH):
+        for chunk in batched(images, _BATCH):
             loaded = list(pool.map(load, chunk)) if len(chunk) > 1 else [load(chunk[0])]
             readable = [pixels for pixels in loaded if not isinstance(pixels, str)]
             found: Iterator[Logits] = iter(softmax(run(np.stack(readable))) if readable else ())
@@ -100,14 +100,3 @@ def predictions(
                 order = np.argsort(-p, kind="stable")[:top]
                 names = tuple(classifier.classes[i] for i in order)
                 yield Prediction(path, names, tuple(float(p[i]) for i in order))
-
-
-def _chunks(images: Iterable[OneImage], size: int) -> Iterator[list[OneImage]]:
-    chunk: list[OneImage] = []
-    for image in images:
-        chunk.append(image)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

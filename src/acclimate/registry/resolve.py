@@ -1,10 +1,15 @@
 """Resolves names, paths, modules and registered versions to classifiers."""
 
+import os
 from pathlib import Path
+from typing import Annotated
 
 from torch import nn
 
+from acclimate.arguments import kind_of
 from acclimate.data.images.contract import InputContract
+from acclimate.errors import WrongType
+from acclimate.files import AnyPath
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.export import from_onnx
 from acclimate.models.pretrained import PACKAGED, pretrained, resized, wrap
@@ -12,7 +17,7 @@ from acclimate.models.settings import Model
 from acclimate.registry.reference import PREFIX, split_reference
 from acclimate.registry.settings import Register
 
-AnyModel = Classifier | nn.Module | str | Path
+AnyModel = Annotated[Classifier | nn.Module | AnyPath, "checked by as_classifier"]
 
 
 def as_classifier(
@@ -41,7 +46,13 @@ def as_classifier(
         return model
     if isinstance(model, nn.Module):
         return wrap(model, contract)
-    text = str(model)
+    if not isinstance(model, (str, os.PathLike)):
+        raise WrongType(
+            f"is {kind_of(model)}, not a model.",
+            where="model",
+            hint="Give a name, a folder, a file, a Classifier or a torch.nn.Module.",
+        )
+    text = os.fspath(model)
     if text.startswith(PREFIX):
         # Imported here: MLflow takes 1.5 seconds to import, and most models are files.
         from acclimate.registry.versions import Registry

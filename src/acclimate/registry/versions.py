@@ -17,8 +17,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from acclimate.arguments import checked
 from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names, reason
-from acclimate.files import atomic_folder, inside, write_json, writing_errors
+from acclimate.files import AnyPath, atomic_folder, inside, write_json, writing_errors
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import SIGNERS
 
@@ -56,6 +57,7 @@ class Version:
     facts: Mapping[str, str]
 
 
+@checked
 class Registry:
     """A store of registered models.
 
@@ -70,11 +72,13 @@ class Registry:
     True
 
     Args:
-        settings: Folder of the store, and the signing key.
+        settings: Folder of the store, and the signing key; or the folder alone.
         create: Create the store if it does not exist.
     """
 
-    def __init__(self, settings: Register = _DEFAULT, *, create: bool = True) -> None:
+    def __init__(self, settings: Register | AnyPath = _DEFAULT, *, create: bool = True) -> None:
+        if not isinstance(settings, Register):
+            settings = Register(store=Path(settings))
         self.store = settings.store.resolve()
         self.signer = SIGNERS[settings.signer](settings.key)
         self._database = self.store / "mlflow.db"
@@ -133,7 +137,7 @@ class Registry:
                 self.verify(version)
                 return version
         folder = self.store / "models" / name / digest[:16]
-        with atomic_folder(folder) as part:
+        with atomic_folder(Path(folder)) as part:
             classifier.write_into(part)
             for file, value in documents.items():
                 write_json(part / f"{file}.json", value)
@@ -283,10 +287,10 @@ class Registry:
             )
         return found
 
-    def copy(self, version: Version, folder: Path) -> None:
+    def copy(self, version: Version, folder: AnyPath) -> None:
         """Verifies a version and copies its files out of the store."""
         self.verify(version)
-        with atomic_folder(folder) as part:
+        with atomic_folder(Path(folder)) as part:
             shutil.copytree(version.folder, part, dirs_exist_ok=True)
 
     def _exists(self, name: str) -> bool:

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from acclimate.arguments import checked
 from acclimate.data.images.decode import read_image
 from acclimate.data.images.samples import BITS, DECODING, PixelRules
 from acclimate.errors import ModelFileError, reason
+from acclimate.files import AnyPath
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) or (B, H, W, 3), RGB, 0 to 255."""
@@ -49,6 +51,7 @@ GREY = (19595, 38470, 7471)
 """Luminance of red, green and blue (ITU-R 601) in 65536ths, as in Pillow; grey stays as it is."""
 
 
+@checked
 @dataclass(frozen=True)
 class InputContract:
     """Size and statistics of the input. There are no defaults, since a wrong mean costs accuracy.
@@ -80,6 +83,8 @@ class InputContract:
 
     def __post_init__(self) -> None:
         """Checks the values, since a contract may come from an untrusted file."""
+        for name in ("mean", "std"):  # lists are as good
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not 8 <= self.image_size <= MAX_IMAGE_SIZE:
             raise ModelFileError(
                 f"image_size must be from 8 to {MAX_IMAGE_SIZE} px. Got {self.image_size!r}."
@@ -160,9 +165,9 @@ class InputContract:
         size = (self.image_size, self.image_size)
         return np.asarray(image.resize(size, self.filter, box=box))
 
-    def read(self, path: Path) -> Pixels:
+    def read(self, path: AnyPath) -> Pixels:
         """Decodes a file and fits it to the network's size, as evaluation and serving do."""
-        return self.fit(read_image(path, min_side=self.decoded_side, rules=self.rules))
+        return self.fit(read_image(Path(path), min_side=self.decoded_side, rules=self.rules))
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Normalizes pixels for the network.
@@ -195,7 +200,7 @@ class InputContract:
         return record
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Self:
+    def from_record(cls, record: Any) -> Self:  # noqa: ANN401 - from a file
         """Reads what `as_record` wrote.
 
         Args:

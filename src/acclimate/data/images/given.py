@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from acclimate.arguments import kind_of
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract, Pixels
 from acclimate.data.images.decode import IMAGE_SUFFIXES, decode, orient
@@ -91,7 +92,7 @@ def images_of(given: AnyImages) -> Iterator[OneImage]:
         image = item[0] if isinstance(item, tuple) and item else item
         found = list(_images_in(image, where))
         if not found:
-            raise WrongType(f"is {_kind(image)}, not an image.", where=where, hint=_WANTED)
+            raise WrongType(f"is {kind_of(image)}, not an image.", where=where, hint=_WANTED)
         yield from found
 
 
@@ -122,6 +123,18 @@ def pixels_of(image: OneImage, contract: InputContract) -> Pixels:
         return contract.fit(rgb(upright, contract.rules))
     except Exception as error:  # Pillow's decoders raise errors of many types on hostile bytes
         raise UnreadableImage("image is truncated or broken.") from error
+
+
+def batched(images: Iterable[OneImage], size: int) -> Iterator[list[OneImage]]:
+    """Lists of a number of images, the last one perhaps shorter; nothing is read ahead."""
+    chunk: list[OneImage] = []
+    for image in images:
+        chunk.append(image)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _images_in(given: Any, where: str, *, several: bool = False) -> Iterator[OneImage]:  # noqa: ANN401 - whatever it is
@@ -180,7 +193,7 @@ def _items(given: Any) -> Iterable[Any]:  # noqa: ANN401 - whatever it is
     if hasattr(given, "__len__") and hasattr(given, "__getitem__"):
         # A data set of torch, which need not end by an IndexError.
         return (given[number] for number in range(len(given)))
-    raise WrongType(f"is {_kind(given)}, not an image.", where="images", hint=_WANTED)
+    raise WrongType(f"is {kind_of(given)}, not an image.", where="images", hint=_WANTED)
 
 
 def _is_table(given: object) -> bool:
@@ -196,7 +209,7 @@ def _content(file: Any, where: str) -> bytes:  # noqa: ANN401 - has `read`
     content = file.read(_MAX_BYTES + 1)
     if not isinstance(content, bytes):
         raise WrongType(
-            f"is {_kind(file)} that does not give bytes.", where=where, hint="Open it as 'rb'."
+            f"is {kind_of(file)} that does not give bytes.", where=where, hint="Open it as 'rb'."
         )
     if len(content) > _MAX_BYTES:
         raise DataError(f"file is larger than {_MAX_BYTES >> 20} MB.", where=where)
@@ -229,8 +242,3 @@ def _not_bytes(shown: str, where: str) -> DataError:
         where=where,
         hint="Give samples from 0 to 255, neither scaled nor normalized: the model does both.",
     )
-
-
-def _kind(value: object) -> str:
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

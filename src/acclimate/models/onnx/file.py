@@ -27,6 +27,8 @@ def read_graph(path: Path) -> bytes:
         ModelFileError: The file is not valid, it is too large, or its external data is missing or
             outside its folder.
     """
+    if not path.is_file():
+        raise ModelFileError("no such file.", where=path, hint="Give the path of an ONNX file.")
     try:
         content = read_bounded(path, MAX_BYTES)
     except DataError as error:
