@@ -37,8 +37,8 @@ def read_listing(data: Any, source: Source) -> Dataset:  # noqa: ANN401 - see `i
     Args:
         data: A table with the columns path, label and, if wanted, split and group, under the names
             that list files may have; (path, label), (path, label, split) or paths alone; a data set
-            of torchvision with `samples`, or a `Subset` of one; a `datasets.Dataset`. Relative paths start from the
-            working directory.
+            of torchvision with `samples`, or a `Subset` of one; a `datasets.Dataset`. Relative
+            paths start from the working directory.
         source: How to read it.
 
     Returns:
