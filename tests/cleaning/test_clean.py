@@ -199,7 +199,7 @@ def test_groups_that_all_cross_leave_nothing_to_train_on_and_are_told_first(tmp_
         "clean: 12 images of 2 classes kept (12 test), 12 left out",
     ]
     assert str(caught.value) == (
-        f"{tmp_path}: no image is left for train: all 12 are left out (group leak: 12). "
+        f"{tmp_path}/list.csv: no image is left for train: all 12 are left out (group leak: 12). "
         "Split the data by whole groups, or take a flag out of clean.drop to keep its images."
     )
 
@@ -213,7 +213,7 @@ def test_a_class_that_only_leaks_is_told_after_the_groups_that_cross(tmp_path):
         "18 images of train are left out.",
     ]
     assert str(caught.value).startswith(
-        f"{tmp_path}: no usable image is left of 1 class: 'b' (b/1.png: leak: group 'g0' is in "
+        f"{place}: no usable image is left of 1 class: 'b' (b/1.png: leak: group 'g0' is in "
     )
 
 

@@ -14,8 +14,8 @@ from acclimate.data.sources.read import read
 from acclimate.files import digest_bytes
 
 LOOKED_AT = [
-    "digest", "width", "height", "mode", "orientation", "pixels", "brightness", "contrast",
-    "sharpness", "entropy", "color", "thumbnail", "phash", "phash_details",
+    "digest", "width", "height", "format", "mode", "orientation", "pixels", "brightness",
+    "contrast", "sharpness", "entropy", "color", "thumbnail", "phash", "phash_details",
 ]  # fmt: skip
 
 
@@ -187,3 +187,24 @@ def test_a_second_look_keeps_what_the_first_one_saw(seen):
     dropped = seen.with_columns({"keep": [False] * len(seen)})
     again = unreadable(dropped, Clean(), Context())
     assert again.table.equals(dropped.table)
+
+
+def test_wrong_suffixes_and_animations_are_counted_and_the_content_decides(tmp_path):
+    folder = tmp_path / "photos" / "rose"
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(encoded(photo(1), "PNG"))
+    (folder / "b").write_bytes(encoded(photo(2), "JPEG"))
+    (folder / "c.image").write_bytes(encoded(photo(3), "PNG"))
+    (folder / "d.jpeg").write_bytes(encoded(photo(4), "JPEG"))
+    (folder / "e.gif").write_bytes(
+        encoded(photo(5), "GIF", save_all=True, append_images=[photo(6)])
+    )
+    dataset = unreadable(read(folder.parent), Clean(), Context())
+    assert dataset.keep.all()
+    formats = ["PNG", "JPEG", "PNG", "JPEG", "GIF"]
+    assert dataset.table["format"].to_pylist() == formats
+    assert [note for note in dataset.notes if "suffix" in note or "animation" in note] == [
+        "clean: 3 images have another suffix than the content, which decides: 1 x .jpg is PNG, "
+        "1 x no suffix is JPEG, 1 x .image is PNG",
+        "clean: 1 image is an animation, of which the first picture is used",
+    ]

@@ -361,6 +361,7 @@ def test_odd_images_are_read_and_bad_ones_are_listed(shell, workshop, tmp_path):
         "clean: reading photos",
         "read: photos: 2 paths lead out of its folder: left out. If you trust this data, set "
         "data.allow_outside to true.",
+        "clean: 1 image is an animation, of which the first picture is used",
         "clean: 8 of 9 images blurred: typical of this data, not flagged",
         "clean: 9 images of 2 classes kept (7 train, 1 val, 1 test), 7 left out",
         "  unreadable: 7",

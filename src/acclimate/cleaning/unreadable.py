@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from acclimate.cleaning.scan.parallel import measure_images
 from acclimate.cleaning.settings import Clean
 from acclimate.context import Context
 from acclimate.data.dataset import Dataset
+from acclimate.data.images.decode import SUFFIXES
 from acclimate.data.images.samples import BITS, WIDE_COLORS
 from acclimate.errors import count
 
@@ -68,7 +70,9 @@ class _Found:
         """Row to the largest sample, for 16-bit grey images."""
         self._colors: list[int] = []
         self._grounds: Counter[str | None] = Counter()
-        self._pages = 0
+        self._pages = self._animated = 0
+        self._suffixes: Counter[str] = Counter()
+        self._paths = dataset.paths
 
     def fill(self, row: int, stats: ImageStats) -> None:
         """Fills the columns of a row."""
@@ -87,10 +91,24 @@ class _Found:
             self.peaks[row] = stats.peak
         self._grounds[stats.ground] += 1
         self._pages += stats.pages
+        self._animated += stats.animated
+        if stats.format is not None:
+            suffix = Path(self._paths[row]).suffix.lower()
+            if SUFFIXES.get(suffix) != stats.format:
+                self._suffixes[f"{suffix or 'no suffix'} is {stats.format}"] += 1
 
     def lines(self) -> list[str]:
-        """What a person should know of colors of 16 bits, transparency and pages."""
+        """What a person should know of suffixes, colors of 16 bits, transparency and pages."""
         lines = []
+        if self._suffixes:
+            images = count(self._suffixes.total(), "image has", "images have")
+            most = ", ".join(f"{n:,} x {kind}" for kind, n in self._suffixes.most_common(3))
+            lines.append(f"{images} another suffix than the content, which decides: {most}")
+        if self._animated:
+            lines.append(
+                f"{count(self._animated, 'image is an animation', 'images are animations')}, of "
+                "which the first picture is used"
+            )
         if self._colors and 2 * max(self._colors) < 2**BITS:
             lines.append(
                 f"{count(len(self._colors), 'image has', 'images have')} colors of 16 bits that "
@@ -170,7 +188,7 @@ def _add_hashes(columns: dict[str, list[Any]]) -> None:
         columns["phash_details"][row] = None if is_flat else details
 
 
-_NO_COLUMNS = ("reason", "peak", "ground", "pages")
+_NO_COLUMNS = ("reason", "peak", "ground", "pages", "animated")
 _STATS_COLUMNS = tuple(field.name for field in fields(ImageStats) if field.name not in _NO_COLUMNS)
 _HASHES = ("phash", "phash_details")
 

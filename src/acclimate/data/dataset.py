@@ -18,8 +18,8 @@ from acclimate.data.class_names import class_name
 from acclimate.errors import DataError, listed, near_names, reason
 from acclimate.files import AnyPath, digest_bytes, digest_json, writing_errors
 
-FORMAT = 3
-_ADDED_IN_FORMAT = {"orientation": 2, "phash_details": 3}
+FORMAT = 4
+_ADDED_IN_FORMAT = {"orientation": 2, "phash_details": 3, "format": 4}
 """The format that added a column; older tables have nulls there."""
 _DIGEST_FORMAT = 1
 """The format of the digest. Columns that no stage depends on do not change it."""
@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("duplicate_of", pa.string()),
         # Filled by cleaning; null if the check that fills the column did not run.
         ("flags", pa.list_(pa.string())),
+        ("format", _WORD),
         ("mode", _WORD),
         ("orientation", pa.int8()),
         ("pixels", pa.binary(16)),

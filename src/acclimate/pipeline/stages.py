@@ -156,7 +156,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(
-            "clean", _clean, ("dataset",), "dataset", 7,
+            "clean", _clean, ("dataset",), "dataset", 8,
             "Check every image, leave out bad ones, and split the rest.",
             data="listing", report=_data_report,
         ),

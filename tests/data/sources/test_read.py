@@ -885,3 +885,37 @@ def test_a_fix_list_keeps_the_bits_of_the_data(photos):
     (photos.parent / "fixes.csv").write_text("path,action\nrose\\1.jpg,drop\n")
     source = Source(bits=12, fix_list=photos.parent / "fixes.csv")
     assert read(photos, source).bits == 12
+
+
+def test_a_file_is_an_image_by_its_content_whatever_its_suffix(photos):
+    paint(photos, "rose/1.png", "rose/2.png", "rose/3.bmp", "rose/4.ppm")
+    (photos / "rose/1.png").rename(photos / "rose/1")
+    (photos / "rose/2.png").rename(photos / "rose/2.20240131")
+    (photos / "rose/3.bmp").rename(photos / "rose/3.dat")
+    (photos / "rose/4.ppm").rename(photos / "rose/4.dat")
+    put(photos, "rose/notes.txt")
+    (photos / "rose/P1.txt").write_text("P1: a plan")
+    (photos / "rose/BMW").write_text("BMW is a make of cars.")
+    (photos / "rose/scan").write_bytes(bytes(128) + b"DICM")
+    os.mkfifo(photos / "rose/pipe")
+    assert reasons(read(photos)) == {
+        "rose/BMW": "not an image file (no suffix)",
+        "rose/P1.txt": "not an image file (.txt)",
+        "rose/notes.txt": "not an image file (.txt)",
+        "rose/pipe": "not an image file (no suffix)",
+    }
+
+
+def test_images_that_differ_in_suffix_only_are_told_in_one_line(photos):
+    put(photos, "rose/1.jpg", "rose/1.png", "rose/2.jpg", "rose/2.PNG", "iris/1.jpg", "iris/3.0.5")
+    (note,) = read(photos).notes
+    assert note == (
+        "2 images have a twin of the same name with another suffix, such as rose/1.jpg and "
+        "rose/1.png: all are used. Move them away if they are masks or previews."
+    )
+
+
+def test_an_image_that_a_list_names_twice_is_no_twin(photos):
+    put(photos, "1.jpg")
+    (photos / "list.csv").write_text("path,label\n1.jpg,rose\n1.jpg,rose\n")
+    assert not any("twin" in note for note in read(photos / "list.csv").notes)

@@ -29,6 +29,7 @@ class ImageStats:
         digest: Digest of the file, 16 bytes.
         width: px, upright.
         height: px, upright.
+        format: One of `FORMATS`, by the content.
         mode: Pillow's mode of the stored samples.
         orientation: EXIF orientation, 1 to 8, already applied; 1 if there is none.
         pixels: Digest of the pixels, 16 bytes.
@@ -41,12 +42,14 @@ class ImageStats:
         peak: As in `Preview`; no column.
         ground: As in `Preview`; no column.
         pages: As in `Preview`; no column.
+        animated: As in `Preview`; no column.
         reason: Why the file cannot be used, or None.
     """
 
     digest: bytes | None = None
     width: int | None = None
     height: int | None = None
+    format: str | None = None
     mode: str | None = None
     orientation: int | None = None
     pixels: bytes | None = None
@@ -59,6 +62,7 @@ class ImageStats:
     peak: int | None = None
     ground: Ground | None = None
     pages: bool = False
+    animated: bool = False
     reason: str | None = None
 
 
@@ -94,6 +98,7 @@ def measure_image(
         digest=digest,
         width=seen.width,
         height=seen.height,
+        format=seen.format,
         mode=seen.mode,
         orientation=seen.orientation,
         pixels=seen.pixels,
@@ -101,6 +106,7 @@ def measure_image(
         peak=seen.peak,
         ground=seen.ground,
         pages=seen.pages,
+        animated=seen.animated,
     )
     return (
         _with_quality(found, seen.picture.getchannel(0), small[..., 1:]) if with_quality else found

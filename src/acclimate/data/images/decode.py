@@ -20,27 +20,16 @@ from acclimate.files import read_bounded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 """Formats that are decoded. Others are refused unopened (EPS, for one, runs Ghostscript)."""
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".dcm",  # refused with a sentence that says what to do
-    ]
-)
+SUFFIXES = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG",
+    ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF",
+    ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF",
+}  # fmt: skip
+"""The formats that suffixes promise. The content decides how a file is decoded."""
+IMAGE_SUFFIXES = frozenset([*SUFFIXES, ".dcm"])
+"""Suffixes of images; .dcm is refused with a sentence that says what to do."""
+_HEAD = 132
+"""Bytes that tell a file's format."""
 
 _DRAFT_MARGIN = 2
 """Times the needed side that a JPEG's shorter side keeps when it is decoded at a fraction. On 150
@@ -48,7 +37,37 @@ photos of flowers, pixels then differ by 0.7 levels on average from those of ful
 3.0 at the needed side itself; photos of 12 megapixels take a quarter of the time."""
 _DEFAULT = PlainDecodeLimits()
 _ORIENTATION = 0x0112
+_BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
 _HEIC = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1"))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix, or else by its first bytes.
+
+    Args:
+        path: A file.
+
+    Returns:
+        True for damaged images too; False for what cannot be read.
+    """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except (OSError, ValueError):
+        return False
+    if head[128:] == b"DICM" or head[4:12] in _HEIC:
+        return True
+    # Pillow takes any P followed by a digit for a PPM, and any BM for a BMP.
+    if head[:1] == b"P" and not head[2:3].isspace():
+        return False
+    if head[:2] == b"BM" and head[14:18] not in _BMP_HEADERS:
+        return False
+    accepts = [Image.OPEN[name][1] for name in _formats()]
+    return any(accept(head) for accept in accepts if accept is not None)
 
 
 def read_image(

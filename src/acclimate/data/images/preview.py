@@ -42,6 +42,8 @@ class Preview(NamedTuple):
         peak: The largest sample of a 16-bit image, from 0 to 65,535; None for other images.
         ground: What a transparent image is laid on; None if it is opaque.
         pages: Whether a TIFF has more pages than the one that is used.
+        format: One of `FORMATS`, by the content.
+        animated: Whether a file other than a TIFF has more pictures than the one that is used.
     """
 
     width: int
@@ -53,6 +55,8 @@ class Preview(NamedTuple):
     peak: int | None = None
     ground: Ground | None = None
     pages: bool = False
+    format: str | None = None
+    animated: bool = False
 
 
 def decode_preview(
@@ -98,12 +102,13 @@ def _jpeg_preview(image: ImageFile.ImageFile, content: bytes, min_side: int) -> 
         width, height = height, width
     if picture.mode != "YCbCr":
         picture = rgb(picture).convert("YCbCr")
-    return Preview(width, height, mode, orientation, _jpeg_pixels(content, orientation), picture)
+    pixels = _jpeg_pixels(content, orientation)
+    return Preview(width, height, mode, orientation, pixels, picture, format="JPEG")
 
 
 def _preview(image: ImageFile.ImageFile, min_side: int, rules: PixelRules) -> Preview:
     mode = WIDE_COLORS if has_wide_colors(image) else image.mode
-    pages = image.format == "TIFF" and bool(getattr(image, "is_animated", False))
+    several = bool(getattr(image, "is_animated", False))
     # Pillow removes it from a TIFF while loading; in a PNG it may come after the pixels.
     orientation = orientation_of(image) if image.format == "TIFF" else 0
     stored = upright(image)
@@ -122,7 +127,9 @@ def _preview(image: ImageFile.ImageFile, min_side: int, rules: PixelRules) -> Pr
         smaller.convert("YCbCr"),
         int(np.asarray(whole).max()) * 257 if mode == WIDE_COLORS else peak(stored),
         below,
-        pages,
+        several and image.format == "TIFF",
+        "BMP" if image.format == "DIB" else image.format,
+        several and image.format != "TIFF",
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from acclimate.data.images.decode import IMAGE_SUFFIXES
+from acclimate.data.images.decode import is_image
 from acclimate.data.sources.folders import is_junk
 from acclimate.data.sources.row import SPLIT_NAMES
 from acclimate.data.sources.unpacked import (
@@ -258,7 +258,6 @@ def _data_folder(folder: Path) -> Path:
         entries = [entry for entry in folder.iterdir() if not is_junk(entry.name)]
         if len(entries) != 1 or not entries[0].is_dir() or entries[0].name.lower() in SPLIT_NAMES:
             return folder
-        images = any(p.suffix.lower() in IMAGE_SUFFIXES for p in entries[0].iterdir())
-        if images:
+        if any(is_image(path) for path in entries[0].iterdir()):
             return folder
         folder = entries[0]

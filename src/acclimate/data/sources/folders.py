@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from acclimate.data.images.decode import IMAGE_SUFFIXES
+from acclimate.data.images.decode import is_image
 from acclimate.data.settings import Source
 from acclimate.data.sources.row import OUTSIDE, SPLIT_NAMES, Row, is_inside
 from acclimate.errors import DataError, count
@@ -95,11 +95,11 @@ def _class_images(
         place = path.relative_to(root).as_posix()
         if as_text(place) != place:
             reason = "its name is not valid text"
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
-            reason = f"not an image file ({path.suffix or 'no suffix'})"
         elif path.is_symlink() and not source.allow_outside and not is_inside(path, root):
             circle = resolved(path) is None
             reason = "link leads in a circle" if circle else f"link {OUTSIDE} the folder"
+        elif not is_image(path):
+            reason = f"not an image file ({path.suffix or 'no suffix'})"
         yield Row(place, label, split, None, reason)
     if empty and label is not None:
         notes.append(f"{folder.relative_to(root.parent).as_posix()} is empty: not a class.")
@@ -139,7 +139,7 @@ def raise_unreadable(error: OSError) -> NoReturn:
 
 
 def _note_loose_files(location: Path, notes: list[str]) -> None:
-    loose = [p for p in location.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+    loose = [p for p in location.iterdir() if p.is_file() and is_image(p)]
     if loose:
         notes.append(f"{count(len(loose), 'image')} outside the class folders: left out.")
 

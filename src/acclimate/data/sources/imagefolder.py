@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from acclimate.data.images.decode import IMAGE_SUFFIXES
+from acclimate.data.images.decode import is_image
 from acclimate.data.settings import Source
 from acclimate.data.sources.csv_reader import read_csv
 from acclimate.data.sources.lists import RepeatedPaths, find_columns, parse_row
@@ -83,7 +83,7 @@ def _images(location: Path) -> set[str]:
         (Path(where) / name).relative_to(location).as_posix()
         for where, _, names in os.walk(location)
         for name in names
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES
+        if is_image(Path(where) / name)
     }
 
 

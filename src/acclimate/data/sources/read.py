@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from acclimate.data.class_names import class_name, with_class_names
 from acclimate.data.dataset import HOME, SCHEMA, Dataset, is_saved_dataset
+from acclimate.data.images.decode import IMAGE_SUFFIXES
 from acclimate.data.settings import Source
 from acclimate.data.sources.archive_reader import ARCHIVE_SUFFIXES, is_archive, unpack
 from acclimate.data.sources.fix_list import apply_fixes
@@ -19,7 +21,7 @@ from acclimate.data.sources.lists import list_csv, list_parquet
 from acclimate.data.sources.row import OUTSIDE, Row
 from acclimate.data.sources.saved_dataset import list_saved_dataset, saved_root
 from acclimate.data.sources.written_images import list_written_images
-from acclimate.errors import DataError, near_names
+from acclimate.errors import DataError, count, near_names
 from acclimate.files import as_text, resolved
 
 _DEFAULT_SOURCE = Source()
@@ -90,6 +92,7 @@ def of_rows(
                 hint="Give this one another name.",
             )
         tables.append(_domain_table(name, other, source, labels, notes))
+    notes += _twin_notes(tables[0])
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     file = None if root == location else location
     bits = None if source.bits == "auto" else source.bits
@@ -192,6 +195,25 @@ def _table(rows: list[Row], root: Path, domain: str) -> pa.Table:
     }
     columns = [known.get(field.name, pa.nulls(size, field.type)) for field in SCHEMA]
     return pa.table(columns, schema=SCHEMA)
+
+
+def _twin_notes(table: pa.Table) -> list[str]:
+    """A note on images that differ in suffix only: a photo and its mask, or a RAW and its JPEG."""
+    paths = pc.unique(table["path"].filter(table["keep"]))
+    stems = pc.replace_substring_regex(paths, _SUFFIX, "")
+    counts = stems.value_counts()
+    twins = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if not len(twins):
+        return []
+    first = [path for path in paths.filter(pc.equal(stems, twins[0])).to_pylist()][:2]
+    images = count(len(twins), "image has", "images have")
+    return [
+        f"{images} a twin of the same name with another suffix, such as {first[0]} and {first[1]}: "
+        "all are used. Move them away if they are masks or previews."
+    ]
+
+
+_SUFFIX = rf"(?i)\.({'|'.join(suffix[1:] for suffix in sorted(IMAGE_SUFFIXES))})$"
 
 
 def _missing(row: Row) -> str:
