@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from acclimate import cache as caches
 from acclimate.cli import main as command
 from acclimate.errors import AcclimateError
 
@@ -295,6 +296,30 @@ def test_what_the_system_refuses_is_for_the_user_to_mend(monkeypatch, capsys, er
         command.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {told}\n"
+
+
+@pytest.mark.parametrize("place", ["cache", "temporary", "none"])
+def test_a_crash_is_one_line_wherever_its_log_can_be_written(monkeypatch, capsys, tmp_path, place):
+    def crash(**_):
+        raise ZeroDivisionError("division by zero")
+
+    def folder(name):
+        (tmp_path / "file").touch()
+        return str(tmp_path / "file" if place != name else tmp_path)
+
+    monkeypatch.setattr(command, "cli", crash)
+    monkeypatch.setenv("XDG_CACHE_HOME", folder("cache"))
+    monkeypatch.setattr(caches.tempfile, "gettempdir", lambda: folder("temporary"))
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    (log, *_) = [*tmp_path.rglob("last-error.log"), None]
+    way_out = "Run again" if log is None else f"The traceback is in {log}; or run again"
+    assert told == (
+        f"error: acclimate failed: ZeroDivisionError: division by zero. {way_out} with --debug.\n"
+    )
+    assert (log is None) == (place == "none")
 
 
 def test_debug_shows_the_traceback_and_the_sentence(shell, bad):

@@ -178,13 +178,14 @@ def test_images_are_found_below_a_folder_sorted_and_without_the_hidden(images, t
         "a.jpg",
         ".hidden/3.png",
         "b/.4.png",
-        "b/notes.txt",
+        "b/scan",
         "c/d/5.webp",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(images[0], tmp_path / name)
+    (tmp_path / "b" / "notes.txt").write_text("milk, eggs")
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert found == ["a.jpg", "b/1.png", "b/2.PNG", "c/d/5.webp"]
+    assert found == ["a.jpg", "b/1.png", "b/2.PNG", "b/scan", "c/d/5.webp"]
 
 
 def test_a_file_is_taken_whatever_its_name(tmp_path):

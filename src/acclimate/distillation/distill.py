@@ -238,7 +238,7 @@ def _check_unlabelled(images: TrainingImages) -> None:
     if images.unlabelled and not len(images.dataset.rows("unlabelled")):
         raise DataError(
             "the data has no unlabelled images.",
-            where=images.dataset.root,
+            where=images.dataset.shown_root,
             hint="Put them in a folder named `unlabelled`, or remove distill.unlabelled.",
         )
 

@@ -86,20 +86,20 @@ def check_trainable(dataset: Dataset) -> None:
         content = f"only the class {dataset.classes[0]!r}" if dataset.classes else "no labels"
         raise DataError(
             f"data has {content}; a classifier needs at least two classes.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Put the images into one folder per class.",
         )
     empty = [name for name, n in dataset.counts("train").items() if n == 0]
     if empty:
         raise DataError(
             f"class {empty[0]!r} has no training images.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Add images to the train split, or leave the class out with "
             "--set data.leave_out_classes=[...].",
         )
     if dataset.table["digest"].take(dataset.rows("train")).null_count:
         raise DataError(
             "images were listed but never decoded.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Clean the data first, with 'unreadable' among clean.checks.",
         )

@@ -150,7 +150,7 @@ def _check_new(dataset: Dataset, added: tuple[str, ...]) -> None:
     if empty:
         raise RecipeError(
             f"the data has no training images of {_list_classes(empty)}.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Add some to train, or leave the class out with "
             "--set data.leave_out_classes=[...].",
         )

@@ -43,7 +43,7 @@ class FeatureView:
         if self.dataset.table["digest"].take(rows).null_count:
             raise DataError(
                 "the images are listed but were never read.",
-                where=self.dataset.root,
+                where=self.dataset.shown_root,
                 hint="Clean the data first, with 'unreadable' among clean.checks.",
             )
         return rows

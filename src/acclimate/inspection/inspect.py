@@ -66,7 +66,7 @@ def _dropped(dataset: Dataset, settings: Inspect, context: Context) -> Dataset:
     if empty:
         raise DataError(
             f"dropping the flagged images leaves no training image of class {empty[0]!r}.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Set inspect.drop to [] and use a fix list instead.",
         )
     number = int(np.count_nonzero(dataset.keep)) - int(np.count_nonzero(keep))

@@ -13,7 +13,7 @@ from PIL import Image
 from acclimate.arguments import kind_of
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract, Pixels
-from acclimate.data.images.decode import IMAGE_SUFFIXES, decode, orient
+from acclimate.data.images.decode import decode, is_image, orient
 from acclimate.data.images.decode_limits import PlainDecodeLimits
 from acclimate.data.images.samples import rgb
 from acclimate.data.sources.folders import raise_unreadable
@@ -59,7 +59,7 @@ def find_images(place: Path) -> list[Path]:
         found += [
             Path(where) / name
             for name in sorted(files)
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+            if not name.startswith(".") and is_image(Path(where) / name)
         ]
     if not found:
         raise DataError("the folder has no images.", where=place)
