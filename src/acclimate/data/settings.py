@@ -31,7 +31,7 @@ class Source(Settings):
     """Where the images are."""
 
     path: Path | None = None
-    """Folder of class folders or of train/val/test folders, archive, list, or saved data set."""
+    """Folder of class folders or splits, archive, list, Hugging Face tables, or saved data set."""
     fix_list: Path | None = None
     """CSV file of a person's decisions about images: drop, relabel or keep."""
     test_domains: Mapping[str, Path] = Field(default_factory=dict)
