@@ -160,7 +160,9 @@ def _search(job: SearchJob) -> list[Candidate]:
         if not forms:
             job.info("int8 is not faster than float32 on this machine")
         elif not any(_within(job, one) for one in found) and time_for_training(job):
-            again = recovered(job, forms[0][0])
+            # Training recovers most errors, so that no layer has to stay in float32.
+            whole = [candidate for candidate, tried in forms if not tried.float_layers]
+            again = recovered(job, whole[0]) if whole else None
             found += [job.compared(again)] if again else []
     for candidate in _trained_floats(job):
         found += [job.compared(candidate)]

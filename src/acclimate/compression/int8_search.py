@@ -42,20 +42,17 @@ class Form:
     Attributes:
         scheme: Integer types.
         calibration: Ranges of activations.
-        correct_bias: Whether biases make up for the mean error of rounded weights.
         float_layers: Names of layers that stay in float32.
     """
 
     scheme: Scheme
     calibration: Calibration = MIN_MAX
-    correct_bias: bool = False
     float_layers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Its part of a candidate's name, such as "int8-u8s7-p99.999-bias-float2"."""
+        """Its part of a candidate's name, such as "int8-u8s7-p99.999-float2"."""
         parts = ["int8", self.scheme.short, self.calibration.name]
-        parts += ["bias"] if self.correct_bias else []
         parts += [f"float{len(self.float_layers)}"] if self.float_layers else []
         return "-".join(parts)
 
@@ -64,7 +61,6 @@ class Form:
         return {
             "scheme": self.scheme.name,
             "calibration": self.calibration.name,
-            "correct_bias": self.correct_bias,
             "float_layers": list(self.float_layers),
         }
 
@@ -104,8 +100,6 @@ class Int8Search:
                 for calibration in CALIBRATIONS
                 if calibration != start.calibration
             ]
-            best = min([*useful, *more], key=_kl)[1]
-            more.append(self._rank(quantizer, replace(best, correct_bias=True)))
             closest = min([*useful, *more], key=_kl)
             more += self._with_islands(quantizer, closest)
             found = [one for one in self._timed(more) if self._useful(one)]
@@ -151,7 +145,6 @@ class Int8Search:
                 form.scheme,
                 form.calibration,
                 keep_float=form.float_layers,
-                correct_bias=form.correct_bias,
             )
             graph = with_metadata(graph, self._model)
             small = replace(self._model, graph=graph, network=None, precision="int8")

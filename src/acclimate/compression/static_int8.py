@@ -30,8 +30,8 @@ from acclimate.compression.activation_ranges import (
     percentile,
     ranges,
 )
-from acclimate.compression.bias_correction import correct_biases
 from acclimate.compression.settings import Quantize
+from acclimate.compression.weight_rounding import WeightRounding
 from acclimate.data.dataset import Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
 from acclimate.models.classifier import Classifier
@@ -160,7 +160,6 @@ class StaticQuantizer:
         scheme: Scheme,
         calibration: Calibration = MIN_MAX,
         *,
-        correct_bias: bool = False,
         keep_float: Collection[str] = (),
         only: Collection[str] = (),
     ) -> bytes:
@@ -169,7 +168,6 @@ class StaticQuantizer:
         Args:
             scheme: Integer types.
             calibration: How ranges are chosen.
-            correct_bias: Whether biases make up for the mean error of rounded weights.
             keep_float: Names of nodes that stay in float32.
             only: Names of the nodes to quantize; all if empty.
 
@@ -179,7 +177,7 @@ class StaticQuantizer:
         done = self._folder / "int8.onnx"
         with _quiet():
             quantize_static(
-                self._corrected(7 if scheme.reduce_range else 8) if correct_bias else self._graph,
+                self._graph,
                 done,
                 quant_format=QuantFormat.QDQ,
                 activation_type=scheme.activations,
@@ -190,14 +188,11 @@ class StaticQuantizer:
                 nodes_to_quantize=list(only) or None,
                 calibration_cache_path=self._ranges(calibration),
             )
-        return done.read_bytes()
+        return self._rounding.apply(done.read_bytes())
 
-    def _corrected(self, bits: int) -> Path:
-        """The graph with corrected biases, made when it is first needed."""
-        path = self._folder / f"corrected-{bits}.onnx"
-        if not path.exists():
-            onnx.save(correct_biases(self._graph, self._batches(), bits), path)
-        return path
+    @cached_property
+    def _rounding(self) -> WeightRounding:
+        return WeightRounding(self._graph, self._batches())
 
     def _ranges(self, calibration: Calibration) -> Path:
         """The file with the ranges of the activations, made when they are first needed."""

@@ -187,12 +187,12 @@ STAGES: dict[str, Stage] = {
             "Remove channels, then train the rest to recover.",
         ),
         Stage(
-            "quantize", _quantize, ("classifier", "dataset", "policy"), "classifier", 2,
+            "quantize", _quantize, ("classifier", "dataset", "policy"), "classifier", 3,
             "Turn an exported model into 8-bit integers.",
             tests_augmentations=False,  # it seldom trains: the test would take longer than the rest
         ),
         Stage(
-            "compress", _compress, ("classifier", "dataset", "policy"), "classifier", 1,
+            "compress", _compress, ("classifier", "dataset", "policy"), "classifier", 2,
             "Search for the fastest or smallest form of a model inside an accuracy budget.",
             tests_augmentations=False,  # most candidates are not trained
             switches={
