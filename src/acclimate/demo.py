@@ -43,8 +43,7 @@ def demo_recipe(folder: Path, *, seed: int = 0) -> Recipe:
                 "strength": 0.5,
             },
             "fine_tune": {"epochs": 8},
-            "distill": {"epochs": 4},
-            "prune": {"epochs": 6},
+            "compress": {"epochs": 4},
             "registry": {"store": folder / "store", "key": folder / "signing-key.pem"},
         }
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from acclimate.arguments import checked
 from acclimate.augmentation.settings import Augment
@@ -33,9 +33,10 @@ from acclimate.yaml12 import read_value, read_yaml, write_scalar
 HEADER = "# All settings of this run; `acclimate run --recipe` reads them back."
 """The first line of a recipe that acclimate wrote."""
 
-_TIME = {"fine_tune": 5, "distill": 3, "prune": 2, "quantize": 1}
+_TIME = {"fine_tune": 5, "distill": 3, "prune": 2, "quantize": 1, "compress": 6}
 """Parts of the time that the trainings get. A recovery after quantization is seldom needed."""
-_TIME_WITH_SEARCH = {"fine_tune": 5, "compress": 6}
+_SEARCHED = ("distill", "prune", "quantize")
+"""Stages that `compress` searches over: a run has either the search or some of these."""
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -43,10 +44,10 @@ class Recipe(Settings):
     """All settings of a run. A section that is null is left out.
 
     Example:
-        >>> recipe = Recipe.load(assignments=["fine_tune.epochs=5", "distill=null"])
+        >>> recipe = Recipe.load(assignments=["fine_tune.epochs=5", "prune.ratio=0.2"])
         >>> recipe.fine_tune.epochs
         5
-        >>> recipe.distill is None
+        >>> recipe.compress is None  # a stage that is named takes the place of the search
         True
     """
 
@@ -70,14 +71,14 @@ class Recipe(Settings):
     """How the network is fine-tuned."""
     search: Search = Search()
     """Ranges of `acclimate fine-tune --trials`; `acclimate run` does not search."""
-    distill: Distill | None = Distill()
-    """How a student is trained on the outputs of the fine-tuned model."""
-    prune: Prune | None = Prune()
-    """How channels are removed."""
-    quantize: Quantize | None = Quantize()
-    """How the model is quantized to 8 bits."""
-    compress: Compress | None = None
-    """How a smaller, faster model is searched, in place of distill, prune and quantize."""
+    compress: Compress | None = Compress()
+    """How a smaller and faster model is searched; null if one of the next three is set."""
+    distill: Distill | None = None
+    """How a student is trained on the outputs of the fine-tuned model, without a search."""
+    prune: Prune | None = None
+    """How channels are removed, without a search."""
+    quantize: Quantize | None = None
+    """How the model is quantized to 8 bits, without a search."""
     export: Export = Export()
     """How the ONNX file is checked."""
     evaluate: Evaluate = Evaluate()
@@ -86,6 +87,22 @@ class Recipe(Settings):
     """When a model counts as better, or as good."""
     registry: Register | None = Register()
     """Where the finished model is registered as a signed version."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _search_or_stages(cls, values: Any) -> Any:  # noqa: ANN401 - not validated yet
+        """A recipe that names stages of compression has them in place of the search."""
+        if not isinstance(values, Mapping):
+            return values
+        named = [name for name in _SEARCHED if values.get(name) is not None]
+        if not named:
+            return values
+        if values.get("compress") is not None:
+            raise ValueError(
+                f"compress and {named[0]} are both set, but compress searches over "
+                f"{', '.join(_SEARCHED)}: leave one of them out"
+            )
+        return {**values, "compress": None}
 
     @checked
     def section(self, name: str) -> Settings:
@@ -101,7 +118,7 @@ class Recipe(Settings):
             RecipeError: There is no such section.
 
         Example:
-            >>> Recipe(distill=None).section("distill").method
+            >>> Recipe().section("distill").method
             'soft'
         """
         if name not in SECTIONS:
@@ -136,13 +153,12 @@ class Recipe(Settings):
             RecipeError: Both limits are given.
 
         Example:
-            >>> Recipe().limited(epochs=3).distill.epochs
+            >>> Recipe().limited(epochs=3).compress.epochs
             3
         """
         if epochs is not None and max_minutes is not None:
             raise RecipeError("epochs and max_minutes are both set: give one of them.")
-        time = _TIME if self.compress is None else _TIME_WITH_SEARCH
-        parts = {name: part for name, part in time.items() if getattr(self, name) is not None}
+        parts = {name: part for name, part in _TIME.items() if getattr(self, name) is not None}
         fields: dict[str, Any] = {}
         for name, part in parts.items():
             limits: dict[str, Any] = {"epochs": epochs, "max_minutes": None}
@@ -183,7 +199,17 @@ class Recipe(Settings):
             _resolve_paths(values, path.parent)
         for text in assignments:
             _assign(values, places, text, section)
+        if section is not None:
+            _leave_out_others(values, section)
         return cast("Self", validated(cls, values, places, str(path) if path else None))
+
+
+def _leave_out_others(values: dict[str, Any], section: str) -> None:
+    """For a command of one stage, a run's recipe may have the search or the stage: both fit."""
+    others = {"compress": _SEARCHED} | dict.fromkeys(_SEARCHED, ("compress",))
+    for name in others.get(section, ()):
+        if values.get(name) is not None:
+            values[name] = None
 
 
 def _sections() -> dict[str, type[Settings]]:
@@ -374,11 +400,13 @@ def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str: 
         message = f"must be {', '.join(words[:-1])}{' or ' if words[1:] else ''}{words[-1]}"
     shown = fault.get("input")
     shown = f" Got {shown!r}." if not isinstance(shown, (dict, BaseModel)) else ""
-    return f"{name} {message}.{shown}"
+    return f"{name} {message}.{shown}".lstrip()
 
 
 def _words(kind: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
     """The words, in quotes, that a setting takes if "auto" is one of them; otherwise none."""
+    if not keys:
+        return []
     model: type[BaseModel] | None = kind
     for key in keys[:-1]:
         model = _inner_model(model, key) if model is not None else None

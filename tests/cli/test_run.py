@@ -148,7 +148,9 @@ def test_each_step_leaves_a_folder_that_says_what_made_it(workshop):
 
 def test_a_search_takes_the_place_of_pruning_and_quantizing(again, tmp_path):
     few = ("calibration_images=16", "ranking_images=32", "allow=quantize", "target=size")
-    done = again(*(word for text in few for word in ("--set", f"compress.{text}")))
+    given = [f"compress.{text}" for text in few]
+    given += [f"{name}=null" for name in ("distill", "prune", "quantize")]
+    done = again(*(word for text in given for word in ("--set", text)))
     assert done.code == 0, done.err
     kept, ran = steps(done)
     assert kept == ["clean", "inspect", "probe", "augment", "fine-tune", "evaluate-probe",
@@ -157,6 +159,10 @@ def test_a_search_takes_the_place_of_pruning_and_quantizing(again, tmp_path):
     (step,) = (tmp_path / "runs" / "photos").glob("compress-*")
     assert (step / "candidates" / "candidates.csv").is_file()
     assert (step / "candidates" / "pareto.svg").is_file()
+    page = (tmp_path / "runs" / "photos" / "report.html").read_text()
+    assert "<h2>Compression</h2>" in page
+    assert "int8-" in page
+    assert "Compression: " in done.out
 
 
 def test_running_again_does_nothing_and_says_so_and_ends_with_the_same_table(
@@ -258,7 +264,7 @@ def test_a_dry_run_prints_the_recipe_and_does_nothing(workshop, shell, tmp_path)
     assert list(tmp_path.iterdir()) == []
     split, steps, time = done.lines[-3:]
     assert re.fullmatch(r"split: \d+ train, \d+ val and \d+ test images, if all can be used", split)
-    assert steps.startswith("steps: clean, inspect, probe, augment, fine-tune, distill, prune,")
+    assert steps.startswith("steps: clean, inspect, probe, augment, fine-tune, compress,")
     assert time.startswith("time on this machine: about ")
 
 

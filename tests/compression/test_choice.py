@@ -50,6 +50,12 @@ def test_of_estimates_the_faithful_one_is_chosen_and_not_the_lucky_one():
     assert "300 val images cannot show" in found.sentence
 
 
+def test_one_more_changed_prediction_does_not_make_an_estimate_worse():
+    fast = candidate("fast", 1, 0, images=300, speedup=4.0)
+    slow = candidate("slow", 0, 0, images=300, speedup=1.2)
+    assert choice(fast, slow, max_accuracy_drop=0.5).candidate is fast
+
+
 def test_more_comparisons_need_more_evidence():
     alone = choice(SAFE, max_accuracy_drop=0.35)
     many = choice(SAFE, *(candidate(f"bad{n}", 900) for n in range(20)), max_accuracy_drop=0.35)

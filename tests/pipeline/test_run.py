@@ -56,9 +56,7 @@ def recipe(place):
             },
             "augment": {"horizontal_flip": False, "crop_area": 0.8, "operations_per_image": 0},
             "fine_tune": {"epochs": 4, "batch_size": 16},
-            "distill": None,
-            "prune": None,
-            "quantize": None,
+            "compress": None,
             "evaluate": {"bootstrap": 100, "latency": False},
             "registry": None,
         }
@@ -393,6 +391,14 @@ def test_a_run_whose_later_stages_would_unlearn_old_classes_is_refused_before_tr
         "distill=null --set prune=null."
     )
     assert not any(line.startswith("── probe") for line in recorder.lines)
+
+
+def test_a_search_that_trains_would_unlearn_old_classes_too(
+    first, recipe, digits, context, tmp_path
+):
+    more = larger(recipe, digits, first.model, tmp_path, compress={})
+    with pytest.raises(RecipeError, match=r"compress would unlearn them\. .*allow=quantize"):
+        run(more, tmp_path / "runs", context=context)
 
 
 def test_a_network_is_not_distilled_into_itself(recipe, place, context, tmp_path, monkeypatch):

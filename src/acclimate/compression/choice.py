@@ -1,5 +1,6 @@
 """Chooses among the compared candidates: the best one that is shown to be within the budget."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,9 +8,6 @@ from acclimate.compression.acceptance import FASTER, SMALLER
 from acclimate.compression.candidates import Candidate
 from acclimate.compression.search_job import SearchJob
 from acclimate.compression.settings import Compress
-
-_AS_FAITHFUL = 1.25
-"""Candidates that change up to this many times as many predictions count as equally faithful."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,15 @@ def choose(compared: Sequence[Candidate], job: SearchJob, *, picked: bool = Fals
 
 
 def _most_faithful(hoped: Sequence[Candidate]) -> list[Candidate]:
-    """Those that change hardly more predictions than the best one.
+    """Those that may change as few predictions as the best one.
 
     If no bound is within the budget, an estimate on few labels is mostly luck. How many predictions
-    change varies much less, and limits the drop.
+    change varies much less, and limits the drop. Numbers that differ by less than two standard
+    errors of a count are alike.
     """
-    flips = {one.name: one.drop.flips for one in hoped if one.drop is not None}
-    least = min(flips.values(), default=0.0)
-    return [one for one in hoped if flips[one.name] <= _AS_FAITHFUL * least]
+    changed = {one.name: one.drop.flips * one.drop.images for one in hoped if one.drop is not None}
+    least = min(changed.values(), default=0.0)
+    return [one for one in hoped if changed[one.name] <= least + 2 * math.sqrt(least + 1)]
 
 
 def _original(baseline: Candidate, settings: Compress, comparisons: int) -> Choice:

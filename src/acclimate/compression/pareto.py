@@ -12,6 +12,7 @@ from acclimate.compression.search_job import SearchJob
 from acclimate.evaluation.comparison import paired_interval
 from acclimate.evaluation.metrics import Interval
 from acclimate.files import write_atomic
+from acclimate.reporting.candidates import SearchResult
 
 TABLE, PICTURE = "candidates.csv", "pareto.svg"
 COLUMNS = (
@@ -42,6 +43,19 @@ def write_results(
         writer.writerow(_row(one, chosen=one.name == chosen, best=one.name in front))
     write_atomic(folder / TABLE, text.getvalue())
     write_atomic(folder / PICTURE, _picture(candidates, front, job))
+
+
+def read_results(folder: Path) -> SearchResult:
+    """Reads what `write_results` wrote.
+
+    Args:
+        folder: Of the search.
+
+    Returns:
+        Table and picture.
+    """
+    lines = (folder / TABLE).read_text().splitlines()
+    return SearchResult(list(csv.DictReader(lines)), (folder / PICTURE).read_text())
 
 
 def pareto_front(candidates: Sequence[Candidate]) -> set[str]:

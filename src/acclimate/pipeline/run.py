@@ -36,7 +36,9 @@ from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
 
 if TYPE_CHECKING:
+    from acclimate.models.classifier import Classifier
     from acclimate.pipeline.forecast import Forecast, TimeLeft
+    from acclimate.reporting.candidates import SearchResult
 
 CANDIDATES = "candidates"
 """In the folder of a step: what a search tried."""
@@ -55,7 +57,8 @@ class RunResult:
         evaluations: Label to Evaluation, in order.
         comparisons: Name to Comparison.
         registered: "name/number" in the model store, or None.
-        verdict: Whether the final model is better than the probe, in sentences.
+        verdict: Whether the final model is better than the probe, and how it was compressed, in
+            sentences.
         ran: The steps that ran now; the others were done before.
     """
 
@@ -107,7 +110,7 @@ def run(
         OutputError: The place is full, read-only, or used by another run.
 
     Example:
-        >>> off = [f"{name}=null" for name in ("fine_tune", "distill", "prune", "quantize")]
+        >>> off = ["fine_tune=null", "compress=null"]
         >>> given = ["data.path=photos", "model.name=leaf.model", "inspect=null", "registry=null"]
         >>> quick = ["augment.policy=basic", "evaluate.latency=false"]
         >>> result = acclimate.run(acclimate.Recipe.load(assignments=[*given, *off, *quick]))
@@ -339,7 +342,8 @@ def _finish(job: _Job) -> RunResult:
     comparisons: dict[str, Any] = {
         n: job.slots[n].load() for n in ("gain", "cost") if n in job.slots
     }
-    sentences = verdict(evaluations, comparisons)
+    search = _search(job)
+    sentences = (*verdict(evaluations, comparisons), *_compression(classifier))
     registered = _register(job, classifier, evaluations["final"], comparisons["gain"])
     page = report(
         recipe=job.recipe.to_yaml(),
@@ -351,11 +355,30 @@ def _finish(job: _Job) -> RunResult:
         registered=registered,
         verdict=sentences,
         policy=job.slots["policy"].load(),
+        search=search,
     )
     place = job.folder / "report.html"
     write_atomic(place, page)
     return RunResult(
         job.folder, model, place, evaluations, comparisons, registered, sentences, tuple(job.ran)
+    )
+
+
+def _search(job: _Job) -> "SearchResult | None":
+    """What the compression search of this run tried, if there was one."""
+    from acclimate.compression.pareto import read_results
+
+    places = [folder / CANDIDATES for folder in job.done]
+    found = [place for place in places if place.is_dir()]
+    return read_results(found[0]) if found else None
+
+
+def _compression(classifier: "Classifier") -> tuple[str, ...]:
+    """What a search has chosen, in a sentence."""
+    return tuple(
+        f"Compression: {step.notes[0]}"
+        for step in classifier.card.steps[-1:]
+        if step.stage == "compress"
     )
 
 

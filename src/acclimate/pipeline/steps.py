@@ -46,11 +46,6 @@ def _tunes(recipe: Recipe) -> bool:
     return recipe.fine_tune is not None
 
 
-def _fixed(recipe: Recipe) -> bool:
-    """Whether the stages that compress are run one after another, and not searched over."""
-    return recipe.compress is None
-
-
 def _check_dataset(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
     """Raises an error if there are no images to evaluate on, or compression would lose classes."""
     dataset, split = slots["dataset"].load(), recipe.evaluate.split
@@ -89,15 +84,17 @@ def _check_classes_kept(recipe: Recipe, slots: Mapping[str, Slot]) -> None:
     assert recipe.fine_tune is not None
     model, dataset = slots["pretrained"].load(), slots["dataset"].load()
     absent = class_increment_of(model, dataset, recipe.fine_tune).absent
-    names = ("distill", "prune") if _fixed(recipe) else ("compress",)
-    later = [name for name in names if getattr(recipe, name) is not None]
-    if absent and later:
+    later = [name for name in ("distill", "prune") if getattr(recipe, name) is not None]
+    without = {name: f"--set {name}=null" for name in later}
+    if recipe.compress is not None and set(recipe.compress.allow) - {"quantize"}:
+        without["compress"] = "--set compress.allow=quantize"
+    if absent and without:
+        first = next(iter(without))
         raise RecipeError(
             f"data has too few training images of {count(len(absent), 'class', 'classes')} that "
-            f"fine_tune.keep_classes keeps ({absent[0]!r} is one), and {later[0]} would unlearn "
-            "them.",
-            where=later[0],
-            hint=f"Add images of them, or give {' '.join(f'--set {name}=null' for name in later)}.",
+            f"fine_tune.keep_classes keeps ({absent[0]!r} is one), and {first} would unlearn them.",
+            where=first,
+            hint=f"Add images of them, or give {' '.join(without.values())}.",
         )
 
 
@@ -127,14 +124,14 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "distill", "distill", ("classifier", *_TRAINED), "classifier",
-        leave_out=_student_is_teacher, only_if=_fixed,
+        leave_out=_student_is_teacher,
     ),
-    Step("prune", "prune", ("classifier", *_TRAINED), "classifier", only_if=_fixed),
-    Step("quantize", "quantize", ("classifier", *_TRAINED), "classifier", only_if=_fixed),
+    Step("prune", "prune", ("classifier", *_TRAINED), "classifier"),
+    Step("quantize", "quantize", ("classifier", *_TRAINED), "classifier"),
     Step("compress", "compress", ("classifier", *_TRAINED), "classifier"),
     Step(  # quantize and compress export the model that they start from
         "export", "export", ("classifier", "dataset"), "classifier",
-        only_if=lambda recipe: recipe.quantize is None and _fixed(recipe),
+        only_if=lambda recipe: recipe.quantize is None and recipe.compress is None,
     ),
     Step("evaluate-probe", "evaluate", ("start", "dataset"), "start_evaluation", "probe"),
     Step(

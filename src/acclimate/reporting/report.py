@@ -14,6 +14,7 @@ from acclimate.evaluation.metrics import per_class
 from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
 from acclimate.reporting.augmentation import augmentation_section
+from acclimate.reporting.candidates import SearchResult, candidates_section
 from acclimate.reporting.data_page import data_sections
 from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import thumbnail
@@ -51,6 +52,7 @@ def report(
     registered: str | None,
     verdict: Sequence[str] = (),
     policy: Policy | None = None,
+    search: SearchResult | None = None,
 ) -> str:
     """The report as HTML.
 
@@ -64,6 +66,7 @@ def report(
         registered: "name/number", or None.
         verdict: Whether the final model is better than the baseline, in sentences.
         policy: The augmentation policy of the training.
+        search: What a compression search tried, if there was one.
 
     Returns:
         HTML without external resources.
@@ -92,10 +95,18 @@ def report(
         machine=stages[-1]["machine"],
         registered=registered,
         verdict=verdict,
+        candidates=_candidates(search, classifier),
         augmentation=(
             "" if policy is None else augmentation_section(policy, dataset, classifier.contract)
         ),
     )
+
+
+def _candidates(search: SearchResult | None, classifier: Classifier) -> str:
+    if search is None:
+        return ""
+    (step,) = [step for step in classifier.card.steps if step.stage == "compress"][-1:]
+    return candidates_section(search, step.notes[0])
 
 
 def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKES) -> list[Mistake]:
