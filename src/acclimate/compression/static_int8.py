@@ -123,6 +123,7 @@ class StaticQuantizer:
         start.write_bytes(classifier.graph)
         with _quiet():
             quant_pre_process(start, self._graph, skip_symbolic_shape=True)
+        _name_nodes(self._graph)
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -263,6 +264,17 @@ def _as_set(quantizer: StaticQuantizer, settings: Quantize, scheme: Scheme) -> b
         calibration = Calibration("percentile", percentile(settings.percentile))
     keep = quantizer.head_nodes if settings.keep_head_float else ()
     return quantizer.quantize(scheme, calibration, keep_float=keep)
+
+
+def _name_nodes(path: Path) -> None:
+    """Gives each node a name of its own: files of other makers may have none, or some twice."""
+    model = onnx.load(path)
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type} {number}"
+        taken.add(node.name)
+    onnx.save(model, path)
 
 
 @contextlib.contextmanager
