@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 
 from acclimate.arguments import checked
 from acclimate.data.class_names import class_name
-from acclimate.errors import DataError, listed, near_names, reason
+from acclimate.data.sampling import balanced_sample as balanced_sample
+from acclimate.errors import DataError, count, listed, near_names, reason
 from acclimate.files import AnyPath, digest_bytes, digest_json, writing_errors
+from acclimate.shown import Shown, as_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 FORMAT = 4
 _ADDED_IN_FORMAT = {"orientation": 2, "phash_details": 3, "format": 4}
@@ -71,8 +76,8 @@ Rows = NDArray[np.int64]
 
 
 @checked
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     """Images with their labels and splits.
 
     Attributes:
@@ -92,6 +97,21 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
     bits: int | None = None
     file: Path | None = field(default=None, compare=False)
+
+    def summary(self) -> dict[str, str]:
+        """What it is, in words."""
+        sizes = {split: len(self.rows(split)) for split in SPLITS}
+        kept = int(self.keep.sum())
+        return {
+            "images": count(len(self), "image") + (f", {kept:,} kept" if kept < len(self) else ""),
+            "classes": f"{count(len(self.classes), 'class', 'classes')}: {listed(self.classes, 3)}",
+            "splits": ", ".join(f"{s} {n:,}" for s, n in sizes.items() if n) or "no splits yet",
+            "place": repr(str(self.shown_root)),
+        }
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The table of images as a table of pandas."""
+        return as_frame(self.table.to_pylist())
 
     def __len__(self) -> int:
         """The number of rows, kept or not."""
@@ -371,27 +391,3 @@ def is_saved_dataset(path: Path) -> bool:
         return b"acclimate.format" in (pq.read_schema(path).metadata or {})
     except (pa.ArrowException, OSError):
         return False
-
-
-def balanced_sample(dataset: Dataset, rows: Rows, most: int, rng: np.random.Generator) -> Rows:
-    """Draws rows, as evenly over the classes as their numbers allow.
-
-    Args:
-        dataset: With labels.
-        rows: To choose from.
-        most: The largest number of rows.
-        rng: For the random choice.
-
-    Returns:
-        int64, in the order of `rows`; all of them if there are not more than `most`.
-    """
-    if len(rows) <= most:
-        return rows
-    order = rng.permutation(len(rows))
-    labels = dataset.labels[rows[order]]
-    # The k-th image of each class before the (k+1)-th of any: balanced at every length.
-    turn = np.zeros(len(rows), np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        turn[members] = np.arange(len(members))
-    return rows[np.sort(order[np.argsort(turn, kind="stable")[:most]])]

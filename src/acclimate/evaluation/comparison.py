@@ -13,6 +13,7 @@ from acclimate.arguments import checked
 from acclimate.context import Context
 from acclimate.errors import DataError, NotBetter, count
 from acclimate.evaluation.evaluate import Evaluation
+from acclimate.evaluation.in_words import ShownComparison
 from acclimate.evaluation.metrics import Interval
 from acclimate.evaluation.settings import Compare
 from acclimate.files import AnyPath, digest_json, read_record, write_json
@@ -47,8 +48,8 @@ class Difference:
 
 
 @checked
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(ShownComparison):
     """The comparison of two evaluations.
 
     >>> from acclimate import compare, evaluate, probe

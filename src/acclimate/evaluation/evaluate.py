@@ -16,6 +16,7 @@ from acclimate.context import Context
 from acclimate.data.dataset import HOME, Dataset, Rows
 from acclimate.data.images.batches import ordered_batches
 from acclimate.errors import DataError, ModelFileError, count
+from acclimate.evaluation.in_words import ShownEvaluation
 from acclimate.evaluation.latency import Latency, measure_latency
 from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
 from acclimate.evaluation.settings import Evaluate
@@ -47,8 +48,8 @@ _USED_FOR = {TRAIN: "train", VAL: "val"}
 
 
 @checked
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(ShownEvaluation):
     """Predictions and metrics of a classifier on a data set.
 
     >>> from acclimate import Evaluation, evaluate, probe

@@ -32,6 +32,14 @@ class Interval:
     low: float
     high: float
 
+    def __float__(self) -> float:
+        """The figure without its interval."""
+        return self.value
+
+    def __str__(self) -> str:
+        """The figure and its interval."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 @dataclass(frozen=True)
 class Outcomes:

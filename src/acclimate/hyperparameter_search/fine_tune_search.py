@@ -25,6 +25,7 @@ from acclimate.hyperparameter_search.space import OneOf, Space
 from acclimate.hyperparameter_search.study import FinishedTrial, RunningTrial, Study, open_storage
 from acclimate.hyperparameter_search.trial_table import describe_trial, format_values, to_csv
 from acclimate.models.classifier import Classifier, is_model_folder
+from acclimate.shown import Shown
 
 DATABASE, TABLE, RECIPE, BEST = "trials.sqlite", "trials.csv", "recipe.yaml", "best"
 
@@ -45,8 +46,8 @@ class Budget:
     max_minutes: float | None = None
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(Shown):
     """The result of a search.
 
     Attributes:
@@ -66,6 +67,14 @@ class SearchResult:
     on_features: tuple[FinishedTrial, ...]
     trials: tuple[FinishedTrial, ...]
     folder: Path
+
+    def summary(self) -> dict[str, str]:
+        """What it is, in words."""
+        return {
+            "trials": count(len(self.trials), "trial"),
+            "best": f"best val accuracy {self.best.val_accuracy:.3f}",
+            "folder": repr(str(self.folder)),
+        }
 
 
 def search(

@@ -16,7 +16,7 @@ from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
 from acclimate.data.images.given import AnyImages, images_of
 from acclimate.data.images.standalone import PREPROCESS_FILE, preprocess_source
-from acclimate.errors import ModelFileError, OutputError, count
+from acclimate.errors import ModelFileError, OutputError, count, listed
 from acclimate.files import AnyPath, atomic_folder, digest_bytes, digest_json, write_record
 from acclimate.models.card import Card as Card
 from acclimate.models.card import StepRecord as StepRecord
@@ -41,19 +41,23 @@ from acclimate.models.model_folder import used_images_beside as used_images_besi
 from acclimate.models.outputs import fit_auxiliary_heads, return_logits
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
-from acclimate.models.training_curves import write_curves
+from acclimate.models.training_curves import plot_curve, write_curves
 from acclimate.models.used_images import UsedImages, united
 from acclimate.models.weights import digest_weights, load_strictly, read_weights, state_of
+from acclimate.shown import Shown, as_frame
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
     from acclimate.models.predictions import Prediction
 
 MAX_CLASSES = 100_000
 
 
 @checked
-@dataclass(frozen=True)
-class Classifier:
+@dataclass(frozen=True, repr=False)
+class Classifier(Shown):
     """A network with its classes, its input contract and its card.
 
     >>> from acclimate import Classifier, probe
@@ -89,6 +93,31 @@ class Classifier:
     def __post_init__(self) -> None:
         """Checks that there is a network or a graph."""
         assert self.network is not None or self.graph is not None
+
+    def summary(self) -> dict[str, str]:
+        """What it is, in words."""
+        named = {"parameters": f"{self.parameters / 1e6:.1f} M parameters"}
+        return {
+            "name": self.name,
+            "classes": f"{count(len(self.classes), 'class', 'classes')}: {listed(self.classes, 3)}",
+            "input": f"{self.contract.image_size} px",
+            "precision": self.precision,
+            **(named if self.parameters else {}),
+            "steps": " > ".join(step.stage for step in self.card.steps) or "pretrained",
+        }
+
+    @property
+    def curve(self) -> tuple[Mapping[str, float | None], ...]:
+        """Figures of each epoch of the last training, the start first; empty without a training."""
+        return next((step.curve for step in reversed(self.card.steps) if step.curve), ())
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The training curve as a table of pandas."""
+        return as_frame(self.curve)
+
+    def plot(self) -> "Axes":
+        """The training curve as axes of matplotlib."""
+        return plot_curve(self.curve)
 
     @cached_property
     def digest(self) -> str:

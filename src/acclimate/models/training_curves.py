@@ -2,17 +2,25 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from acclimate.errors import DataError
 from acclimate.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = (
     "step", "stage", "epoch", "train_loss", "val_loss", "val_accuracy", "learning_rate", "seconds",
     "val_loss_error",
 )  # fmt: skip
 """`step` numbers the steps of the card from 1, because a stage may have been run twice."""
+
+
+_COLORS = {"train_loss": "C0", "val_loss": "C1", "val_accuracy": "C2"}
 
 
 class StepWithCurve(Protocol):
@@ -49,3 +57,32 @@ def write_curves(steps: Iterable[StepWithCurve], path: Path) -> None:
     writer.writeheader()
     writer.writerows(lines)
     write_atomic(path, text.getvalue())
+
+
+def plot_curve(curve: Sequence[Mapping[str, float | None]]) -> "Axes":
+    """Draws losses and accuracy by epoch.
+
+    Args:
+        curve: One mapping for each epoch, with `epoch`, `train_loss`, `val_loss`, `val_accuracy`.
+
+    Returns:
+        The axes of the losses, whose figure a notebook shows.
+
+    Raises:
+        DataError: There is no curve.
+    """
+    if not curve:
+        raise DataError("there is no training curve: nothing was trained.")
+    from matplotlib import pyplot
+
+    axes: Axes = pyplot.subplots()[1]
+    epochs = [float(line["epoch"] or 0) for line in curve]
+    for name in ("train_loss", "val_loss", "val_accuracy"):
+        values = [line.get(name) for line in curve]
+        drawn = axes if name.endswith("loss") else axes.twinx()
+        drawn.plot(epochs, [math.nan if v is None else v for v in values], "o-", label=name,
+                   color=_COLORS[name])  # fmt: skip
+        drawn.set_ylabel("loss" if name.endswith("loss") else "val accuracy")
+    axes.set_xlabel("epoch")
+    axes.figure.legend()
+    return axes

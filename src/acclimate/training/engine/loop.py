@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
@@ -21,7 +21,6 @@ from acclimate.training.engine.allocator import keep_freed_memory
 from acclimate.training.engine.batch_norm import reestimate_batch_norm, set_mode
 from acclimate.training.engine.checkpoint import (
     EpochProgress,
-    Incidents,
     TrainState,
     check_state,
     find_state,
@@ -35,6 +34,7 @@ from acclimate.training.engine.distributed import (
 )
 from acclimate.training.engine.divergence import check_divergence, diverged, start_kept_notes
 from acclimate.training.engine.early_stopping import preferred, stale
+from acclimate.training.engine.result import TrainResult as TrainResult
 from acclimate.training.engine.resume import resume_fingerprint
 from acclimate.training.engine.step import Objective, Step, StepResult
 from acclimate.training.engine.time_budget import TimeBudget
@@ -51,42 +51,6 @@ from acclimate.training.plan import TrainPlan
 
 EpochCallback = Callable[[Epoch], bool]
 """Called with the figures of each epoch; False ends the training with the best weights so far."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The result of a training.
-
-    Attributes:
-        network: The network with the kept weights, on the CPU, in evaluation mode.
-        curve: One entry per epoch, the start first.
-        best_epoch: Epoch whose weights were kept; 0 is the start.
-        incidents: Skipped steps, and the micro-batch if memory ran out.
-        blend: The model soup or WiSE-FT interpolation that replaced these weights, if any.
-    """
-
-    network: nn.Module
-    curve: tuple[Epoch, ...]
-    best_epoch: int
-    incidents: Incidents = field(default_factory=Incidents)
-    blend: Blend | None = None
-
-    @property
-    def best(self) -> Epoch:
-        """The entry of the best epoch."""
-        return self.curve[self.best_epoch]
-
-    @property
-    def val_accuracy(self) -> float:
-        """Accuracy of the resulting network on val."""
-        return self.blend.val.accuracy if self.blend else self.best.val_accuracy
-
-    @property
-    def is_start(self) -> bool:
-        """Whether the start was kept because nothing was better."""
-        if self.blend is None:
-            return self.best_epoch == 0
-        return self.blend.coefficient == 0 or self.blend.epochs == (0,)
 
 
 def train(
