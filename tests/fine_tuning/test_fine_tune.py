@@ -232,7 +232,8 @@ def test_a_model_without_a_network_is_refused(blank, dataset, policy, context):
         fine_tune(graph_only, dataset, policy, SHORT, context=context)
     assert str(caught.value) == (
         "test_efficientnet (int8) has no PyTorch network, only an ONNX graph. "
-        "Use the folder of the stage before quantization."
+        "Use the float model that it was made of: the one given to quantize, or the folder of the "
+        "step before quantize in the run's folder."
     )
 
 

@@ -403,8 +403,9 @@ def test_a_module_of_other_widths_is_refused(tmp_path):
 def test_a_module_of_the_users_own_without_its_code_or_a_graph_cannot_be_loaded(tmp_path):
     own_model().save(tmp_path / "model")
     assert refusal(tmp_path / "model") == (
-        f"{tmp_path / 'model'}: the model folder has neither weights of a timm architecture nor "
-        "model.onnx."
+        f"{tmp_path / 'model'}: the model folder has neither weights of a known architecture "
+        "nor model.onnx. Load a module of your own with its network: acclimate.load(folder, "
+        "network=...)."
     )
 
 
@@ -423,7 +424,8 @@ def test_a_quantized_timm_model_says_where_its_network_is(exported):
         small.module()
     assert str(caught.value) == (
         "test_efficientnet (int8) has no PyTorch network, only an ONNX graph. "
-        "Use the folder of the stage before quantization."
+        "Use the float model that it was made of: the one given to quantize, or the folder of the "
+        "step before quantize in the run's folder."
     )
 
 

@@ -181,7 +181,7 @@ def prepare(
         settings = choice.apply_to(settings)
         session.decide(settings, "trainable", choice.reason)
     network = copy.deepcopy(start.module())
-    if start.architecture.startswith("module:"):
+    if not start.architecture.startswith("timm:"):
         check_training(network, torch.zeros(2, *start.contract.input_shape))
     constrain(network)
     trained = freeze_layers(network, settings, images, context)

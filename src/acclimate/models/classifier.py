@@ -67,7 +67,7 @@ class Classifier(Shown):
     True
 
     Attributes:
-        architecture: "timm:NAME", or "module:NAME" for a module of the user.
+        architecture: "timm:NAME", "torchvision:NAME", or "module:NAME" for a module of the user.
         network: The PyTorch network in evaluation mode; None if there is only an ONNX graph.
         classes: Class names, in the order of the logits.
         contract: How images are prepared for the network.
@@ -179,7 +179,10 @@ class Classifier(Shown):
             if self.architecture.startswith("module:"):
                 hint = "Load it from Python with Classifier.load(folder, network=...)."
             else:
-                hint = "Use the folder of the stage before quantization."
+                hint = (
+                    "Use the float model that it was made of: the one given to quantize, or the "
+                    "folder of the step before quantize in the run's folder."
+                )
             raise ModelFileError(
                 f"{self.name} ({self.precision}) has no PyTorch network, only an ONNX graph.",
                 hint=hint,
@@ -302,7 +305,7 @@ class Classifier(Shown):
             if network is not None:
                 return_logits(network, torch.zeros(2, *contract.input_shape))
                 _load_into_own(weights, network, len(classes), card, counts, folder)
-            elif architecture.startswith("timm:"):
+            elif architecture.startswith(("timm:", "torchvision:")):
                 size = contract.image_size
                 network = build(architecture, len(classes), weights, counts, folder, size)
         elif network is not None:
@@ -312,8 +315,10 @@ class Classifier(Shown):
         graph = (folder / ONNX_FILE).read_bytes() if (folder / ONNX_FILE).exists() else None
         if network is None and graph is None:
             raise ModelFileError(
-                "the model folder has neither weights of a timm architecture nor model.onnx.",
+                "the model folder has neither weights of a known architecture nor model.onnx.",
                 where=folder,
+                hint="Load a module of your own with its network: acclimate.load(folder, "
+                "network=...).",
             )
         if network is not None:
             network = network.eval()

@@ -32,6 +32,7 @@ from acclimate.models.structure import (
     set_input_size,
     with_linear_head,
 )
+from acclimate.models.torchvision_networks import torchvision_name
 from acclimate.models.weights import load_strictly, read_weights
 
 log = logging.getLogger("acclimate")
@@ -125,6 +126,7 @@ def wrap(
             "interpolation='bicubic', crop=1.0).",
         )
     own = with_linear_head(copy.deepcopy(network)).eval()  # the user's module is not changed
+    architecture = torchvision_name(own) or architecture
     if not config:
         return_logits(own, torch.zeros(2, *contract.input_shape))
     check_head(own, contract.input_shape)

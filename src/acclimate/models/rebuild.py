@@ -9,6 +9,7 @@ from torch import nn
 from acclimate.errors import ModelFileError, reason
 from acclimate.models.heads import match_head
 from acclimate.models.structure import create, fit_to_shapes, set_input_size
+from acclimate.models.torchvision_networks import PREFIX, create_torchvision
 
 
 def build(
@@ -22,7 +23,7 @@ def build(
     """Builds an architecture and resizes its layers to the shapes of (perhaps pruned) weights.
 
     Args:
-        architecture: "timm:NAME".
+        architecture: "timm:NAME" or "torchvision:NAME".
         num_classes: Outputs of the head.
         weights: Name to tensor.
         counts: Groups of the grouped convolutions.
@@ -35,7 +36,10 @@ def build(
     Raises:
         ModelFileError: The name is unknown, or the weights do not fit.
     """
-    network = create(architecture, num_classes, weights)
+    if architecture.startswith(PREFIX):
+        network = create_torchvision(architecture, num_classes)
+    else:
+        network = create(architecture, num_classes, weights)
     if image_size is not None:
         set_input_size(network, image_size)
     match_head(network, weights, num_classes)
