@@ -314,12 +314,7 @@ class Classifier(Shown):
             )
         graph = (folder / ONNX_FILE).read_bytes() if (folder / ONNX_FILE).exists() else None
         if network is None and graph is None:
-            raise ModelFileError(
-                "the model folder has neither weights of a known architecture nor model.onnx.",
-                where=folder,
-                hint="Load a module of your own with its network: acclimate.load(folder, "
-                "network=...).",
-            )
+            raise _nothing_to_load(folder)
         if network is not None:
             network = network.eval()
         model = cls(
@@ -337,6 +332,14 @@ class Classifier(Shown):
                 hint="Run the stage again, or copy the model again from its source.",
             )
         return model
+
+
+def _nothing_to_load(folder: Path) -> ModelFileError:
+    return ModelFileError(
+        "the model folder has neither weights of a known architecture nor model.onnx.",
+        where=folder,
+        hint="Load a module of your own with its network: acclimate.load(folder, network=...).",
+    )
 
 
 def _load_into_own(
