@@ -283,7 +283,7 @@ def _labelled_rows(dataset: Dataset, settings: Evaluate) -> Rows:
     if not len(rows):
         raise DataError(
             f"there are no labelled images in the {settings.split} split.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint=f"Choose another with --set split={'test' if settings.split == 'val' else 'val'}, "
             "or add some.",
         )

@@ -145,7 +145,7 @@ def _check(dataset: Dataset, settings: FineTune) -> None:
     if not len(dataset.rows("val")):
         raise DataError(
             "the val split has no images, and the search needs them to compare trials.",
-            where=dataset.root,
+            where=dataset.shown_root,
             hint="Add some, or set clean.val above 0.",
         )
 
