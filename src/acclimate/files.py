@@ -269,7 +269,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         OutputError: The disk is full or the path is read-only.
     """
     with writing_errors(path):
-        _check_named(path)
+        check_named(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -285,8 +285,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def _check_named(path: Path) -> None:
-    if not path.name:  # an empty text is the working folder
+def check_named(path: Path) -> None:
+    """Raises an OutputError for a path without a name, such as that of an empty text."""
+    if not path.name:
         raise OutputError("cannot be replaced.", where=path, hint="Give a name inside a folder.")
 
 
@@ -325,7 +326,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OutputError: The disk is full or the path is read-only.
     """
     with writing_errors(path):
-        _check_named(path)
+        check_named(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:

@@ -7,14 +7,16 @@ import timm
 from PIL import Image
 from torch import nn
 
-from acclimate.api.inputs import as_dataset, as_evaluation_data, as_teachers
+from acclimate.api.inputs import as_context, as_dataset, as_evaluation_data, as_teachers
 from acclimate.cleaning.settings import Clean
+from acclimate.context import Context
 from acclimate.data.dataset import Dataset
 from acclimate.data.images.contract import InputContract
 from acclimate.data.settings import Source
 from acclimate.errors import DataError, ModelFileError, NotTrusted
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.settings import Model
+from acclimate.progress import silent
 from acclimate.registry.resolve import as_classifier
 from acclimate.registry.settings import Register
 from acclimate.registry.versions import Registry
@@ -246,3 +248,11 @@ def test_teachers_are_models_in_any_form_and_functions(imagenet):
     assert first.architecture == "timm:tf_efficientnet_lite0"
     assert (second, third) == (function, imagenet)
     assert as_teachers("efficientnet-lite0")[0].digest == first.digest
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_is_shown_where_somebody_watches(watched, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: watched)
+    assert (as_context(None).progress is silent) is not watched
+    assert as_context(None, progress=silent).progress is silent
+    assert as_context(Context()).progress is silent

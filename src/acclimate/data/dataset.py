@@ -17,7 +17,7 @@ from acclimate.arguments import checked
 from acclimate.data.class_names import class_name
 from acclimate.data.sampling import balanced_sample as balanced_sample
 from acclimate.errors import DataError, count, listed, near_names, reason
-from acclimate.files import AnyPath, digest_bytes, digest_json, writing_errors
+from acclimate.files import AnyPath, check_named, digest_bytes, digest_json, writing_errors
 from acclimate.shown import Shown, as_frame
 
 if TYPE_CHECKING:
@@ -300,6 +300,7 @@ class Dataset(Shown):
             b"acclimate.bits": json.dumps(self.bits).encode(),
         }
         with writing_errors(path):
+            check_named(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.part")
             pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
