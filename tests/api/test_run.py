@@ -59,7 +59,7 @@ def test_a_file_is_changed_by_keywords_and_the_rest_of_a_section_stays(recipes, 
 def test_all_trainings_are_limited(recipes):
     acclimate.run("photos", epochs=2, fine_tune={"lr": 0.5})
     assert recipes[0][0].fine_tune.learning_rate == 0.5
-    assert (recipes[0][0].fine_tune.epochs, recipes[0][0].distill.epochs) == (2, 2)
+    assert (recipes[0][0].fine_tune.epochs, recipes[0][0].compress.epochs) == (2, 2)
 
 
 def test_wrong_sections_and_settings_are_named(recipes):

@@ -62,8 +62,8 @@ def run(
 
     Example:
         >>> result = acclimate.run(
-        ...     "photos/", model="leaf.model", inspect=None, fine_tune=None, distill=None,
-        ...     prune=None, quantize=None, registry=None, augment={"policy": "basic"},
+        ...     "photos/", model="leaf.model", inspect=None, fine_tune=None, compress=None,
+        ...     registry=None, augment={"policy": "basic"},
         ...     evaluate={"latency": False},
         ... )
         >>> result.ran[:3]
