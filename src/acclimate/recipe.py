@@ -4,13 +4,12 @@ All faults are reported at once, each with its line.
 """
 
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from acclimate.arguments import checked
 from acclimate.augmentation.settings import Augment
@@ -27,7 +26,8 @@ from acclimate.hyperparameter_search.settings import Search
 from acclimate.inspection.settings import Inspect
 from acclimate.models.settings import Export, Model
 from acclimate.registry.settings import Register
-from acclimate.settings import Settings, one_line, right_name
+from acclimate.setting_faults import fault_sentence, user_keys
+from acclimate.settings import Settings, one_line
 from acclimate.yaml12 import read_value, read_yaml, write_scalar
 
 HEADER = "# All settings of this run; `acclimate run --recipe` reads them back."
@@ -259,13 +259,13 @@ def validated(
     except ValidationError as error:
         seen: set[tuple[str, ...]] = set()
         for fault in error.errors():
-            keys = _real_keys(kind, fault["loc"])
+            keys = user_keys(kind, fault["loc"])
             # A union reports an error for each of its members; the deepest says most.
             if any(known[: len(keys)] == keys for known in seen):
                 continue
             seen.add(keys)
             place = _place(keys, places) or file
-            faults[f"{place + ': ' if place else ''}{_sentence(kind, keys, fault)}"] = None
+            faults[f"{place + ': ' if place else ''}{fault_sentence(kind, keys, fault)}"] = None
         raise RecipeError("\n".join(faults)) from error
     if faults:
         raise RecipeError("\n".join(faults))
@@ -342,77 +342,6 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
 def _from(folder: Path, text: str, *, name_or_path: bool) -> str:
     is_name = name_or_path and not text.startswith(("./", "../"))
     return text if is_name else str(folder / text)
-
-
-def _real_keys(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
-    """The keys that the user wrote: pydantic adds the names of a union's members to the path."""
-    keys: list[str] = []
-    model: type[BaseModel] | None = kind
-    for part in location:
-        if model is not None:
-            if keys and str(part) not in model.model_fields and part == model.__name__:
-                continue
-            keys.append(str(part))
-            model = _inner_model(model, str(part))
-        elif isinstance(part, int):
-            keys.append(str(part))
-    return tuple(keys)
-
-
-def _inner_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    field = model.model_fields.get(name)
-    if field is None:
-        return None
-    kind = field.annotation
-    members = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for member in members:
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            return member
-    return None
-
-
-_IN_OUR_WORDS = {
-    "missing": "is missing",
-    "path_type": "must be a path",
-    "dict_type": "must be a mapping (key: value)",
-    "mapping_type": "must be a mapping (key: value)",
-    "tuple_type": "must be a list",
-    "too_short": "must not be empty",
-    "model_type": "must be a section (key: value)",
-    "model_attributes_type": "must be a section (key: value)",
-}
-
-
-def _sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> str:  # noqa: ANN401
-    name = ".".join(keys)
-    if fault["type"] == "extra_forbidden":
-        model: type[BaseModel] | None = kind
-        for key in keys[:-1]:
-            model = _inner_model(model, key) if model is not None else None
-        known = model if model is not None and issubclass(model, Settings) else Settings
-        return f"{name} is not a setting. {right_name(known, keys[-1])}"
-    message = _IN_OUR_WORDS.get(str(fault["type"])) or str(fault["msg"])
-    message = message.replace("Input should be", "must be").replace("Value error, ", "")
-    words = _words(kind, keys)
-    if words and fault["type"] in ("int_parsing", "float_parsing"):
-        message = f"{message.split(',', 1)[0]}, or {' or '.join(words)}"
-    elif words and fault["type"] == "literal_error":
-        message = f"must be {', '.join(words[:-1])}{' or ' if words[1:] else ''}{words[-1]}"
-    shown = fault.get("input")
-    shown = f" Got {shown!r}." if not isinstance(shown, (dict, BaseModel)) else ""
-    return f"{name} {message}.{shown}".lstrip()
-
-
-def _words(kind: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
-    """The words, in quotes, that a setting takes if "auto" is one of them; otherwise none."""
-    if not keys:
-        return []
-    model: type[BaseModel] | None = kind
-    for key in keys[:-1]:
-        model = _inner_model(model, key) if model is not None else None
-    field = model.model_fields.get(keys[-1]) if model is not None else None
-    words = re.findall(r"'[\w-]+'", str(field.annotation)) if field is not None else []
-    return words if "'auto'" in words else []
 
 
 def _section_lines(section: Settings) -> list[str]:

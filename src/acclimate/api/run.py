@@ -9,7 +9,7 @@ from acclimate.api.inputs import as_context
 from acclimate.arguments import checked
 from acclimate.context import Context
 from acclimate.files import AnyPath
-from acclimate.pipeline.run import RunResult
+from acclimate.pipeline.finish import RunResult
 from acclimate.pipeline.run import run as _run
 from acclimate.progress import Progress
 from acclimate.recipe import Recipe, validated

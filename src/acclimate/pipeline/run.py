@@ -7,17 +7,15 @@ checkpoints under the same key, and resumes from there.
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from acclimate.context import Context, process_count
 from acclimate.errors import OutputError, RecipeError
 from acclimate.files import (
-    atomic_folder,
     claim,
     digest_json,
     free_bytes,
@@ -29,6 +27,8 @@ from acclimate.files import (
     writing_errors,
 )
 from acclimate.pipeline.artifacts import ARTIFACTS, Slot
+from acclimate.pipeline.finish import RunResult, finish
+from acclimate.pipeline.job import CANDIDATES, RunJob
 from acclimate.pipeline.machine import machine
 from acclimate.pipeline.stages import STAGES, Stage
 from acclimate.pipeline.steps import Step, chosen
@@ -36,53 +36,10 @@ from acclimate.recipe import HEADER, Recipe
 from acclimate.settings import Settings
 
 if TYPE_CHECKING:
-    from acclimate.models.classifier import Classifier
-    from acclimate.pipeline.forecast import Forecast, TimeLeft
-    from acclimate.reporting.candidates import SearchResult
+    from acclimate.pipeline.forecast import Forecast
 
-CANDIDATES = "candidates"
-"""In the folder of a step: what a search tried."""
 FREE_BYTES = 500_000_000
 """What a run of a small model needs at least: checkpoints, exported graphs, the report."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What the main job writes and measures.
-
-    Attributes:
-        folder: The folder of the run.
-        model: The folder of the finished model.
-        report: The HTML report.
-        evaluations: Label to Evaluation, in order.
-        comparisons: Name to Comparison.
-        registered: "name/number" in the model store, or None.
-        verdict: Whether the final model is better than the probe, and how it was compressed, in
-            sentences.
-        ran: The steps that ran now; the others were done before.
-    """
-
-    folder: Path
-    model: Path
-    report: Path
-    evaluations: Mapping[str, Any]
-    comparisons: Mapping[str, Any]
-    registered: str | None
-    verdict: tuple[str, ...]
-    ran: tuple[str, ...]
-
-
-@dataclass
-class _Job:
-    recipe: Recipe
-    folder: Path
-    context: Context
-    force: bool
-    steps: list[Step]
-    slots: dict[str, Slot] = field(default_factory=dict)
-    ran: list[str] = field(default_factory=list)
-    done: list[Path] = field(default_factory=list)
-    time_left: "TimeLeft | None" = None
 
 
 def run(
@@ -133,7 +90,7 @@ def run(
             hint="Under torchrun, use `acclimate fine-tune` or `acclimate distill`.",
         )
     with _locked(folder):
-        job = _Job(recipe, folder, here, force, steps)
+        job = RunJob(recipe, folder, here, force, steps)
         _read_inputs(job)
         write_atomic(folder / "recipe.yaml", recipe.to_yaml())
         for step in steps:
@@ -144,7 +101,7 @@ def run(
             _do(job, step)
             if step.check is not None:
                 step.check(recipe, job.slots)
-        return _finish(job) if until is None else None
+        return finish(job) if until is None else None
 
 
 def check(recipe: Recipe, context: Context | None = None) -> "Forecast":
@@ -165,7 +122,7 @@ def check(recipe: Recipe, context: Context | None = None) -> "Forecast":
 
     steps = chosen(recipe, None)
     here = replace(context or Context(), seed=recipe.seed)
-    job = _Job(recipe, Path(), here, force=False, steps=steps)
+    job = RunJob(recipe, Path(), here, force=False, steps=steps)
     _read_inputs(job)
     seed, settings = job.context.seed_for("split"), recipe.clean
     listing, model = job.slots["listing"].load(), job.slots["pretrained"].load()
@@ -206,7 +163,7 @@ def _is_run(folder: Path) -> bool:
         return stream.read(len(HEADER)) == HEADER.encode()
 
 
-def _read_inputs(job: _Job) -> None:
+def _read_inputs(job: RunJob) -> None:
     """Fills the slots that no stage makes: the listing of the images, and the pretrained model."""
     from acclimate.data.sources.read import read
     from acclimate.models.device import choose_device
@@ -223,7 +180,7 @@ def _read_inputs(job: _Job) -> None:
     job.slots["pretrained"] = Slot(model.digest, lambda: model)
 
 
-def _do(job: _Job, step: Step) -> None:
+def _do(job: RunJob, step: Step) -> None:
     """Runs one step, or finds it done."""
     stage = STAGES[step.stage]
     settings = getattr(job.recipe, stage.section)
@@ -247,7 +204,7 @@ def _do(job: _Job, step: Step) -> None:
     job.done.append(folder)
 
 
-def _announce(job: _Job, step: Step) -> None:
+def _announce(job: RunJob, step: Step) -> None:
     """Says which step begins, and, once the splits are known, how much time is left."""
     from acclimate.pipeline.forecast import TimeLeft, forecast
 
@@ -261,7 +218,7 @@ def _announce(job: _Job, step: Step) -> None:
     job.context.progress.info(f"── {step.name} ({number} of {len(job.steps)}{left})")
 
 
-def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
+def _key(job: RunJob, step: Step, stage: Stage, settings: Settings, inputs: list[Slot]) -> str:
     parts: list[Any] = [step.name, stage.version, settings.model_dump(mode="json")]
     parts += [[slot.digest for slot in inputs], job.recipe.seed]
     if stage.label_scores(settings):
@@ -271,7 +228,7 @@ def _key(job: _Job, step: Step, stage: Stage, settings: Settings, inputs: list[S
 
 
 def _run_stage(
-    job: _Job,
+    job: RunJob,
     step: Step,
     settings: Settings,
     inputs: list[Slot],
@@ -313,104 +270,3 @@ def _run_stage(
     else:
         shutil.rmtree(scratch)
     replace_folder(part, folder)
-
-
-def _records(job: _Job) -> list[dict[str, Any]]:
-    """What the steps of a run recorded, in order."""
-    return [cast("dict[str, Any]", read_json(folder / "stage.json")) for folder in job.done]
-
-
-def _finish(job: _Job) -> RunResult:
-    """Writes the finished model, registers it, and writes the report."""
-    from acclimate.evaluation.verdict import verdict
-    from acclimate.reporting.report import report
-
-    model = job.folder / "model"
-    classifier = job.slots["classifier"].load()
-    with atomic_folder(model) as part:
-        classifier.write_into(part)
-    job.slots["dataset"].load().save(job.folder / "dataset.parquet")
-    evaluations = {
-        label: job.slots[name].load()
-        for label, name in (
-            ("probe", "start_evaluation"),
-            ("fine-tuned", "tuned_evaluation"),
-            ("final", "evaluation"),
-        )
-        if name in job.slots
-    }  # fmt: skip
-    comparisons: dict[str, Any] = {
-        n: job.slots[n].load() for n in ("gain", "cost") if n in job.slots
-    }
-    search = _search(job)
-    sentences = (*verdict(evaluations, comparisons), *_compression(classifier))
-    registered = _register(job, classifier, evaluations["final"], comparisons["gain"])
-    page = report(
-        recipe=job.recipe.to_yaml(),
-        dataset=job.slots["dataset"].load(),
-        classifier=classifier,
-        evaluations=evaluations,
-        comparisons=comparisons,
-        stages=_records(job),
-        registered=registered,
-        verdict=sentences,
-        policy=job.slots["policy"].load(),
-        search=search,
-    )
-    place = job.folder / "report.html"
-    write_atomic(place, page)
-    return RunResult(
-        job.folder, model, place, evaluations, comparisons, registered, sentences, tuple(job.ran)
-    )
-
-
-def _search(job: _Job) -> "SearchResult | None":
-    """What the compression search of this run tried, if there was one."""
-    from acclimate.compression.pareto import read_results
-
-    places = [folder / CANDIDATES for folder in job.done]
-    found = [place for place in places if place.is_dir()]
-    return read_results(found[0]) if found else None
-
-
-def _compression(classifier: "Classifier") -> tuple[str, ...]:
-    """What a search has chosen, in a sentence."""
-    return tuple(
-        f"Compression: {step.notes[0]}"
-        for step in classifier.card.steps[-1:]
-        if step.stage == "compress"
-    )
-
-
-def _register(job: _Job, classifier: Any, evaluation: Any, gain: Any) -> str | None:  # noqa: ANN401
-    settings = job.recipe.registry
-    if settings is None:
-        return None
-    from acclimate.registry.tracking import track
-    from acclimate.registry.versions import Registry
-
-    registry = Registry(settings)
-    home = evaluation.metrics["home"]["accuracy"]
-    version = registry.publish(
-        settings.name or job.recipe.name,
-        classifier,
-        facts={
-            "accuracy": f"{home.value:.4f}",
-            "accuracy_low": f"{home.low:.4f}",
-            "accuracy_high": f"{home.high:.4f}",
-            "against_probe": gain.verdict,
-            "dataset": evaluation.dataset_digest,
-            "precision": classifier.precision,
-            "bytes": str(evaluation.size_bytes),
-            "source": classifier.card.source,
-        },
-        documents={
-            "recipe": job.recipe.model_dump(mode="json"),
-            "lineage": _records(job),
-        },
-    )
-    unproven = "" if gain.verdict == "better" else ", although it is not shown to beat the probe"
-    job.context.progress.info(f"registered and signed: {version.name}/{version.number}{unproven}")
-    if settings.tracking_uri:
-        track(settings.tracking_uri, job.recipe.name, classifier, job.context.progress)
-    return f"{version.name}/{version.number}"
