@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import timm
 import torch
 
+from acclimate.models.classifier import Classifier
+from acclimate.models.onnx.int8_check import FIGURE
 from acclimate.models.pretrained import wrap
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import KeySigner
@@ -112,6 +115,27 @@ def test_verify_says_that_every_file_is_as_it_was_signed(models):
     done = models("verify", "leaf/1")
     assert done.out == "leaf/1: the signature matches all files\n"
     assert done.code == 0
+
+
+def test_verify_computes_int8_on_this_processor(models, kept, workshop, tmp_path):
+    made = Classifier.load(workshop.made / "model")
+    steps = [
+        replace(step, figures=step.figures | {FIGURE: step.figures[FIGURE] + 0.5})
+        if FIGURE in step.figures
+        else step
+        for step in made.card.steps
+    ]
+    elsewhere = replace(made, card=replace(made.card, steps=tuple(steps)))
+    registry = Registry(Register(store=tmp_path / "store", key=kept / "key.pem"))
+    for name, one in (("small", made), ("clipped", elsewhere)):
+        registry.publish(name, one, facts={"precision": "int8"})
+    assert models("verify", "small/1").out == (
+        "small/1: the signature matches all files, and this processor computes int8 as where it "
+        "was measured\n"
+    )
+    done = models("verify", "clipped")
+    assert done.code == 2
+    assert "this processor computes the int8 model differently" in done.err
 
 
 @pytest.mark.parametrize("command", ["verify", "promote"])
