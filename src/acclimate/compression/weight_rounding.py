@@ -64,8 +64,8 @@ class WeightRounding:
         for node in model.graph.node:
             layer = self._layers.get(node.name)
             weights = graph.constant(node, 1) if layer is not None else None
-            if layer is None or weights is None:
-                continue  # the node is not quantized, or shares its weights
+            if layer is None or weights is None or not weights.is_of(layer):
+                continue  # not quantized, shared, or with another scale than one for each output
             bias = graph.constant(node, 2)
             integers = self._rounded(layer, weights, centered=bias is not None)
             scale, zero = weights.by_output(layer)
@@ -172,6 +172,11 @@ class _Constant:
         self.integers = numpy_helper.to_array(tensor).astype(np.float64)
         self.scale = numpy_helper.to_array(scale).astype(np.float64)
         self.zero = numpy_helper.to_array(zero).astype(np.float64)
+
+    def is_of(self, layer: Layer) -> bool:
+        """Whether it has one scale, or one for each output of a layer."""
+        groups, outputs = layer.matrices(layer.weights).shape[:2]
+        return self.scale.size in (1, groups * outputs)
 
     def by_output(self, layer: Layer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scale and zero point of each output of a layer: float64, (g, o, 1)."""

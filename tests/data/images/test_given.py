@@ -174,7 +174,9 @@ def test_what_is_no_image_is_refused_in_a_sentence(kind):
 
 
 @pytest.mark.parametrize(
-    "image", [b"", b"no image", Path("nowhere.png"), Image.new("F", (4, 4))], ids=repr
+    "image",
+    [b"", b"no image", Path("nowhere.png"), Image.new("F", (4, 4))],
+    ids=["empty", "no image", "nowhere", "floats"],
 )
 def test_an_unreadable_image_says_so(image):
     with pytest.raises(UnreadableImage):
