@@ -31,9 +31,21 @@ def here(context, folder):
 
 
 @pytest.fixture(scope="module")
-def small(trained, dataset, policy, here):
+def search(trained, dataset, policy, here, folder):
+    """A model and the table of its search, read before other tests search in the same folder."""
+    return compress(trained, dataset, policy, INT8, context=here), table(folder)
+
+
+@pytest.fixture(scope="module")
+def small(search):
     """The smallest int8 form of a small network. Never changed."""
-    return compress(trained, dataset, policy, INT8, context=here)
+    return search[0]
+
+
+@pytest.fixture(scope="module")
+def rows(search):
+    """Name of each candidate to its line of the table."""
+    return search[1]
 
 
 def table(folder):
@@ -52,17 +64,16 @@ def test_the_result_is_smaller_and_predicts_alike(small, trained, dataset):
     assert same.mean() > 0.85
 
 
-def test_the_bound_counts_all_comparisons(small, here, folder):
+def test_the_bound_counts_all_comparisons(small, here, rows):
     figures = small.card.steps[-1].figures
-    compared = [row for row in table(folder).values() if row["flips"]]
+    compared = [row for row in rows.values() if row["flips"]]
     assert figures["comparisons"] == len(compared) >= 2
     assert figures["accuracy_drop_bound"] > max(0, figures["accuracy_drop"])
     said = "\n".join(here.progress.lines)
     assert f"val has {figures['val_images']:.0f} images, which can rule out a drop of" in said
 
 
-def test_every_candidate_is_kept_with_its_figures(small, folder):
-    rows = table(folder)
+def test_every_candidate_is_kept_with_its_figures(small, folder, rows):
     assert {"int8-u8s8-minmax", "int8-u8s7-minmax", "int8-u8u8-minmax", "int8-s8s8-minmax"} < set(
         rows
     )
