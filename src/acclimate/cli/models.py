@@ -95,20 +95,13 @@ def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Check a version's files against its signature, and int8 on this processor."""
     registry, version = _registry_and_version(model, flags)
-    registry.verify(version)
-    _print_version(version, f"the signature matches all files{_int8(registry, version)}", flags)
-
-
-def _int8(registry: "Registry", version: "Version") -> str:
-    """That an int8 version is computed here as where it was measured; an error if it is not."""
-    if version.facts.get("precision") != "int8":
-        return ""
+    classifier = registry.load(version)  # verifies it
     from acclimate.models.onnx.int8_check import check_int8, recorded_difference
 
-    classifier = registry.load(version)
     check_int8(classifier)
     known = recorded_difference(classifier) is not None
-    return ", and this processor computes int8 as where it was measured" if known else ""
+    int8 = ", and this processor computes int8 as where it was measured" if known else ""
+    _print_version(version, f"the signature matches all files{int8}", flags)
 
 
 def _registry(flags: Flags) -> "Registry":

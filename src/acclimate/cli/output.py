@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from acclimate.evaluation.comparison import Comparison
     from acclimate.evaluation.evaluate import Evaluation
     from acclimate.evaluation.metrics import Interval
@@ -136,24 +139,41 @@ def _record(kind: str, result: Any, out: Path | None) -> dict[str, Any]:  # noqa
 
 def figures(evaluation: "Evaluation") -> dict[str, Any]:
     """An evaluation's figures as JSON."""
-    from acclimate.models.used_images import TRAIN, VAL
-
+    included = bool(evaluation.settings.get("include_training"))
     return {
         "name": evaluation.name,
         "metrics": {
             domain: {name: asdict(figure) for name, figure in figures.items()}
             for domain, figures in evaluation.metrics.items()
         },
-        "images": {
-            "counted": int(evaluation.counted.sum()),
-            "trained_on": int((evaluation.roles == TRAIN).sum()),
-            "chose_epochs": int((evaluation.roles == VAL).sum()),
-            "include_training": bool(evaluation.settings.get("include_training")),
-        },
+        "images": image_counts(evaluation.roles, int(evaluation.counted.sum()), included=included),
         "latency": None if evaluation.latency is None else asdict(evaluation.latency),
         "size_bytes": evaluation.size_bytes,
         "precision": evaluation.precision,
         "runtime": evaluation.runtime,
+    }
+
+
+def image_counts(
+    roles: "NDArray[np.uint8]", counted: int, *, included: bool
+) -> dict[str, int | bool]:
+    """What a figure is of, as JSON.
+
+    Args:
+        roles: uint8, (N,): what the model used each image for.
+        counted: Number of images that the figure is of.
+        included: Whether images that the model was made with count.
+
+    Returns:
+        Name to number.
+    """
+    from acclimate.models.used_images import TRAIN, VAL
+
+    return {
+        "counted": counted,
+        "trained_on": int((roles == TRAIN).sum()),
+        "chose_epochs": int((roles == VAL).sum()),
+        "include_training": included,
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from acclimate.cli import output
 from acclimate.cli.flags import make_context, reading
 from acclimate.cli.models import store_flags
 from acclimate.errors import count
@@ -126,15 +127,8 @@ def _print_accuracy(found: "LabelledAccuracy", as_json: bool) -> None:
         for line in found.lines():
             click.echo(line, err=True)
         return
-    from acclimate.models.used_images import TRAIN, VAL
-
-    images = {
-        "counted": found.images,
-        "unlabelled": found.unlabelled,
-        "trained_on": int((found.roles == TRAIN).sum()),
-        "chose_epochs": int((found.roles == VAL).sum()),
-        "include_training": found.included,
-    }
+    images = output.image_counts(found.roles, found.images, included=found.included)
+    images["unlabelled"] = found.unlabelled
     accuracy = None if found.accuracy is None else asdict(found.accuracy)
     click.echo(json.dumps({"accuracy": accuracy, "images": images}))
 

@@ -12,7 +12,7 @@ from acclimate.compression.search_job import SearchJob
 from acclimate.evaluation.comparison import paired_interval
 from acclimate.evaluation.metrics import Interval
 from acclimate.files import write_atomic
-from acclimate.reporting.candidates import SearchResult
+from acclimate.reporting.candidates import CompressionResult
 
 TABLE, PICTURE = "candidates.csv", "pareto.svg"
 COLUMNS = (
@@ -45,17 +45,18 @@ def write_results(
     write_atomic(folder / PICTURE, _picture(candidates, front, job))
 
 
-def read_results(folder: Path) -> SearchResult:
+def read_results(folder: Path, sentence: str) -> CompressionResult:
     """Reads what `write_results` wrote.
 
     Args:
         folder: Of the search.
+        sentence: What was chosen and why, which stands on the model's card.
 
     Returns:
-        Table and picture.
+        The sentence with table and picture.
     """
     lines = (folder / TABLE).read_text().splitlines()
-    return SearchResult(list(csv.DictReader(lines)), (folder / PICTURE).read_text())
+    return CompressionResult(sentence, list(csv.DictReader(lines)), (folder / PICTURE).read_text())
 
 
 def pareto_front(candidates: Sequence[Candidate]) -> set[str]:

@@ -139,9 +139,13 @@ class StaticQuantizer:
         self._place.cleanup()
 
     @cached_property
+    def _float(self) -> onnx.ModelProto:
+        return onnx.load(self._graph)
+
+    @cached_property
     def weighted_nodes(self) -> tuple[str, ...]:
         """The names of the nodes with weights, such as convolutions, in the order of the graph."""
-        graph = onnx.load(self._graph).graph
+        graph = self._float.graph
         weights = {tensor.name for tensor in graph.initializer}
         return tuple(
             node.name
@@ -152,7 +156,7 @@ class StaticQuantizer:
     @cached_property
     def head_nodes(self) -> tuple[str, ...]:
         """The names of the nodes that compute the logits."""
-        graph = onnx.load(self._graph).graph
+        graph = self._float.graph
         last = graph.output[0].name
         return tuple(node.name for node in graph.node if last in node.output)
 
@@ -212,7 +216,7 @@ class StaticQuantizer:
         return measure_histograms(self._graph, self._batches())
 
     def _batches(self) -> Iterator[Batch]:
-        shape = onnx.load(self._graph).graph.input[0].type.tensor_type.shape
+        shape = self._float.graph.input[0].type.tensor_type.shape
         size = shape.dim[0].dim_value or _BATCH  # a graph from elsewhere may have a fixed one
         contract = self._classifier.contract
         for batch in ordered_batches(self._dataset, self._rows, contract, batch_size=size):

@@ -35,7 +35,7 @@ class WeightRounding:
 
     Args:
         graph: The float graph.
-        batches: Returns the calibration images, for one pass.
+        batches: The calibration images; they pass once, when they are first needed.
     """
 
     def __init__(self, graph: Path, batches: Iterable[Batch]) -> None:

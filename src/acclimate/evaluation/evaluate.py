@@ -18,7 +18,7 @@ from acclimate.data.images.batches import ordered_batches
 from acclimate.errors import DataError, ModelFileError, count
 from acclimate.evaluation.in_words import ShownEvaluation
 from acclimate.evaluation.latency import Latency, measure_latency
-from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, bootstrap_interval, confusion
+from acclimate.evaluation.metrics import METRICS, Interval, Outcomes, confusion, metric_interval
 from acclimate.evaluation.settings import Evaluate
 from acclimate.evaluation.tta import View, averaged_over_views, safe_views, softmax
 from acclimate.files import AnyPath, atomic_folder, digest_json, read_record, write_record
@@ -346,13 +346,8 @@ def _with_metrics(found: Evaluation, settings: Evaluate, context: Context) -> Ev
     for domain in domains:
         outcomes = found.outcomes(domain)
         metrics[domain] = {
-            metric: bootstrap_interval(
-                count_metric(outcomes),
-                np.random.default_rng(context.seed_for("bootstrap", domain, metric)),
-                resamples=settings.bootstrap,
-                confidence=settings.confidence,
-            )
-            for metric, count_metric in METRICS.items()
+            metric: metric_interval(metric, outcomes, domain, settings, context)
+            for metric in METRICS
         }
         shown = metrics[domain]["accuracy"]
         context.progress.info(

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from acclimate.context import Context
+from acclimate.evaluation.settings import Evaluate
+
 BINS = 15
 """Bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
@@ -196,6 +199,29 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(sampled), [tail, 1 - tail])
     return Interval(value, float(low), float(high))
+
+
+def metric_interval(
+    metric: str, outcomes: Outcomes, domain: str, settings: Evaluate, context: Context
+) -> Interval:
+    """One metric of one domain with its interval, alike wherever it is computed.
+
+    Args:
+        metric: A name in `METRICS`.
+        outcomes: Labels and predictions.
+        domain: Names the random numbers, with the metric.
+        settings: Number of resamples and confidence level.
+        context: Holds the seed.
+
+    Returns:
+        The figure and its interval.
+    """
+    return bootstrap_interval(
+        METRICS[metric](outcomes),
+        np.random.default_rng(context.seed_for("bootstrap", domain, metric)),
+        resamples=settings.bootstrap,
+        confidence=settings.confidence,
+    )
 
 
 METRICS: dict[str, Callable[[Outcomes], CountMetric]] = {

@@ -10,7 +10,7 @@ from acclimate.pipeline.job import CANDIDATES, RunJob
 
 if TYPE_CHECKING:
     from acclimate.models.classifier import Classifier
-    from acclimate.reporting.candidates import SearchResult
+    from acclimate.reporting.candidates import CompressionResult
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def finish(job: RunJob) -> RunResult:
     comparisons: dict[str, Any] = {
         n: job.slots[n].load() for n in ("gain", "cost") if n in job.slots
     }
-    search = _search(job)
-    sentences = (*verdict(evaluations, comparisons), *_compression(classifier))
+    search = _search(job, classifier)
+    sentences = verdict(evaluations, comparisons)
+    if search is not None:
+        sentences += (f"Compression: {search.sentence}",)
     registered = _register(job, classifier, evaluations["final"], comparisons["gain"])
     page = report(
         recipe=job.recipe.to_yaml(),
@@ -95,22 +97,13 @@ def _records(job: RunJob) -> list[dict[str, Any]]:
     return [cast("dict[str, Any]", read_json(folder / "stage.json")) for folder in job.done]
 
 
-def _search(job: RunJob) -> "SearchResult | None":
-    """What the compression search of this run tried, if there was one."""
+def _search(job: RunJob, classifier: "Classifier") -> "CompressionResult | None":
+    """What the compression search of this run found, if there was one."""
     from acclimate.compression.pareto import read_results
 
     places = [folder / CANDIDATES for folder in job.done]
     found = [place for place in places if place.is_dir()]
-    return read_results(found[0]) if found else None
-
-
-def _compression(classifier: "Classifier") -> tuple[str, ...]:
-    """What a search has chosen, in a sentence."""
-    return tuple(
-        f"Compression: {step.notes[0]}"
-        for step in classifier.card.steps[-1:]
-        if step.stage == "compress"
-    )
+    return read_results(found[0], classifier.card.steps[-1].notes[0]) if found else None
 
 
 def _register(job: RunJob, classifier: Any, evaluation: Any, gain: Any) -> str | None:  # noqa: ANN401

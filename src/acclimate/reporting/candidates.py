@@ -7,24 +7,25 @@ from acclimate.reporting.page import render
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What a compression search wrote.
+class CompressionResult:
+    """What a compression search found.
 
     Attributes:
+        sentence: What was chosen and why.
         rows: The lines of its table, column to text; empty where nothing was measured.
         picture: Accuracy against latency, as SVG.
     """
 
+    sentence: str
     rows: Sequence[Mapping[str, str]]
     picture: str
 
 
-def candidates_section(found: SearchResult, sentence: str) -> str:
+def candidates_section(found: CompressionResult) -> str:
     """The section as HTML.
 
     Args:
-        found: The table and the picture of the search.
-        sentence: What was chosen and why.
+        found: The choice, the table and the picture.
 
     Returns:
         One `section` element.
@@ -32,7 +33,7 @@ def candidates_section(found: SearchResult, sentence: str) -> str:
     compared = [row for row in found.rows if row["drop"]]
     return render(
         "candidates.html",
-        sentence=sentence,
+        sentence=found.sentence,
         picture=found.picture,
         compared=[_figures(row) for row in compared],
         others=[_figures(row) for row in found.rows if not row["drop"]],

@@ -14,7 +14,7 @@ from acclimate.evaluation.metrics import per_class
 from acclimate.models.classifier import Classifier
 from acclimate.reporting import figures
 from acclimate.reporting.augmentation import augmentation_section
-from acclimate.reporting.candidates import SearchResult, candidates_section
+from acclimate.reporting.candidates import CompressionResult, candidates_section
 from acclimate.reporting.data_page import data_sections
 from acclimate.reporting.page import render
 from acclimate.reporting.thumbnails import thumbnail
@@ -52,7 +52,7 @@ def report(
     registered: str | None,
     verdict: Sequence[str] = (),
     policy: Policy | None = None,
-    search: SearchResult | None = None,
+    search: CompressionResult | None = None,
 ) -> str:
     """The report as HTML.
 
@@ -95,18 +95,11 @@ def report(
         machine=stages[-1]["machine"],
         registered=registered,
         verdict=verdict,
-        candidates=_candidates(search, classifier),
+        candidates="" if search is None else candidates_section(search),
         augmentation=(
             "" if policy is None else augmentation_section(policy, dataset, classifier.contract)
         ),
     )
-
-
-def _candidates(search: SearchResult | None, classifier: Classifier) -> str:
-    if search is None:
-        return ""
-    (step,) = [step for step in classifier.card.steps if step.stage == "compress"][-1:]
-    return candidates_section(search, step.notes[0])
 
 
 def mistakes(evaluation: Evaluation, dataset: Dataset, most: int = _MOST_MISTAKES) -> list[Mistake]:

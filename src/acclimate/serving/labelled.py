@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from acclimate.cleaning.settings import Clean
 from acclimate.cleaning.unreadable import unreadable
 from acclimate.context import Context
+from acclimate.data.dataset import HOME
 from acclimate.data.settings import Source
 from acclimate.data.sources.read import read
 from acclimate.errors import DataError, count
 from acclimate.evaluation.evaluate import roles_of_images
-from acclimate.evaluation.metrics import Interval, Outcomes, accuracy, bootstrap_interval
+from acclimate.evaluation.metrics import Interval, Outcomes, metric_interval
 from acclimate.evaluation.settings import Evaluate
 from acclimate.files import resolved
 from acclimate.models.classifier import Classifier
@@ -154,12 +155,7 @@ class TrueClasses:
             np.asarray([probability for _, probability in found], np.float32),
             len(self._classifier.classes),
         )
-        return bootstrap_interval(
-            accuracy(outcomes),
-            np.random.default_rng(self._context.seed_for("bootstrap", "home", "accuracy")),
-            resamples=_DEFAULT.bootstrap,
-            confidence=_DEFAULT.confidence,
-        )
+        return metric_interval("accuracy", outcomes, HOME, _DEFAULT, self._context)
 
 
 def _key(path: Path) -> Path:
