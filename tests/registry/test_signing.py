@@ -1,6 +1,7 @@
 """The key on this machine: made once, kept private, and nothing else is believed."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -81,6 +82,40 @@ def test_without_a_public_key_nothing_is_trusted(folder, tmp_path):
         f"{tmp_path}/none.pub.pem: the public key to verify with is missing. "
         "Put the signer's public key there, or give a key with --key."
     )
+
+
+def test_a_machine_that_only_verifies_makes_no_key_of_its_own(folder, tmp_path):
+    KeySigner(tmp_path / "key.pem").sign(folder)
+    (tmp_path / "key.pem").unlink()
+    before = (tmp_path / "key.pub.pem").read_bytes()
+    with pytest.raises(OutputError) as caught:
+        KeySigner(tmp_path / "key.pem").sign(folder)
+    assert str(caught.value) == (
+        f"{tmp_path}/key.pem: the private key to sign with is missing; this machine can only "
+        "verify. Give another key with --key."
+    )
+    assert (tmp_path / "key.pub.pem").read_bytes() == before
+    KeySigner(tmp_path / "key.pem").verify(folder)
+
+
+def test_a_public_half_that_is_not_there_yet_is_derived(folder, tmp_path):
+    KeySigner(tmp_path / "key.pem").sign(folder)
+    before = (tmp_path / "key.pub.pem").read_bytes()
+    (tmp_path / "key.pub.pem").unlink()
+    KeySigner(tmp_path / "key.pem").verify(folder)
+    assert (tmp_path / "key.pub.pem").read_bytes() == before
+
+
+def test_signers_that_start_at_once_share_one_key(tmp_path):
+    folders = [tmp_path / f"model{n}" for n in range(8)]
+    for place in folders:
+        place.mkdir()
+        (place / "model.json").write_text("{}")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(KeySigner(tmp_path / "keys" / "key.pem").sign, folders))
+    for place in folders:
+        KeySigner(tmp_path / "keys" / "key.pem").verify(place)
+    assert {p.name for p in (tmp_path / "keys").iterdir()} == {"key.pem", "key.pub.pem"}
 
 
 def test_a_public_key_in_the_folder_is_not_believed(folder, tmp_path):

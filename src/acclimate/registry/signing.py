@@ -4,7 +4,9 @@ Source: OpenSSF Model Signing, https://github.com/sigstore/model-transparency, t
 """
 
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -70,11 +72,14 @@ class KeySigner:
         if not (folder / SIGNATURE).is_file():
             raise NotTrusted("the model is not signed.", where=folder)
         if not self.public.is_file():
-            raise NotTrusted(
-                "the public key to verify with is missing.",
-                where=self.public,
-                hint="Put the signer's public key there, or give a key with --key.",
-            )
+            if not self.private.is_file():
+                raise NotTrusted(
+                    "the public key to verify with is missing.",
+                    where=self.public,
+                    hint="Put the signer's public key there, or give a key with --key.",
+                )
+            # Another process has just created the key, or was killed in between.
+            self._write_public(self.private.read_bytes())
         try:
             verifier = verifying.Config().use_elliptic_key_verifier(public_key=self.public)
             verifier.set_hashing_config(_whole(folder)).verify(folder, folder / SIGNATURE)
@@ -87,22 +92,38 @@ class KeySigner:
             ) from error
 
     def _ensure_key(self) -> None:
-        if self.private.is_file():
-            self._write_public(self.private.read_bytes())
-            return
+        """Creates the key if there is none, and its public half if that is missing."""
+        if not self.private.is_file():
+            if self.public.is_file():
+                raise OutputError(
+                    "the private key to sign with is missing; this machine can only verify.",
+                    where=self.private,
+                    hint="Give another key with --key.",
+                )
+            self._create_private()
+        self._write_public(self.private.read_bytes())
+
+    def _create_private(self) -> None:
+        """Makes a private key that appears whole; of several processes, the first one's is kept."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         with writing_errors(self.private):
             self.private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            key = ec.generate_private_key(ec.SECP256R1())
-            pem = key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            # Unreadable for others before the first byte is written.
-            handle = os.open(self.private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(pem)
-        self._write_public(pem)
+            # mkstemp's files are unreadable for others before the first byte is written.
+            handle, name = tempfile.mkstemp(prefix=".key.", dir=self.private.parent)
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(pem)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                with suppress(FileExistsError):
+                    os.link(name, self.private)  # unlike a rename, it replaces no key
+            finally:
+                Path(name).unlink()
 
     def _write_public(self, pem: bytes) -> None:
         try:

@@ -1,25 +1,21 @@
 """Numbered, signed versions of models, in MLflow's registry with an embedded database."""
 
 import json
-import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from acclimate.arguments import checked
-from acclimate.errors import ModelFileError, NotTrusted, OutputError, near_names, reason
-from acclimate.files import AnyPath, atomic_folder, inside, write_json, writing_errors
+from acclimate.errors import ModelFileError, NotTrusted, near_names
+from acclimate.files import AnyPath, atomic_folder, inside, write_json
+from acclimate.registry.database import locked, open_database, store_errors
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import SIGNERS
 
@@ -30,10 +26,6 @@ CHAMPION = "champion"
 _PAST = "acclimate.past_champions"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEFAULT = Register()
-
-for _logger in ("alembic", "mlflow"):  # they log every table that they create
-    logging.getLogger(_logger).setLevel(logging.WARNING)
-logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs errors before it raises them
 
 
 @dataclass(frozen=True)
@@ -81,19 +73,7 @@ class Registry:
             settings = Register(store=Path(settings))
         self.store = settings.store.resolve()
         self.signer = SIGNERS[settings.signer](settings.key)
-        self._database = self.store / "mlflow.db"
-        with _store_errors(self.store):
-            if create or (self.store.exists() and not self.store.is_dir()):
-                self.store.mkdir(parents=True, exist_ok=True)
-            elif not self._database.is_file():
-                raise ModelFileError(
-                    "there is no store in this folder.",
-                    where=self.store,
-                    hint="Give its folder with --store, or register a model with `acclimate run`.",
-                )
-            uri = _database_uri(self._database)
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self.client.search_registered_models(max_results=1)  # creates the tables
+        self.client = open_database(self.store, create=create)
 
     def publish(
         self,
@@ -121,7 +101,7 @@ class Registry:
             OutputError: The store cannot be written.
         """
         _check_name(name)
-        with _store_errors(self.store):
+        with store_errors(self.store), locked(self.store):
             return self._publish(name, classifier, facts or {}, documents or {})
 
     def _publish(
@@ -218,15 +198,16 @@ class Registry:
         Raises:
             NotTrusted: The signature does not match.
         """
-        version = self.version(name, reference)
-        self.verify(version)
-        now = self.champion(name)
-        if now == version.number:
-            return version
-        if now is not None:
-            self._set_past_champions(name, [*self._past_champions(name), now])
-        self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
-        return self.version(name, str(version.number))
+        with store_errors(self.store), locked(self.store):
+            version = self.version(name, reference)
+            self.verify(version)
+            now = self.champion(name)
+            if now == version.number:
+                return version
+            if now is not None:
+                self._set_past_champions(name, [*self._past_champions(name), now])
+            self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
+            return self.version(name, str(version.number))
 
     def rollback(self, name: str) -> Version:
         """Makes the previous champion the champion again.
@@ -241,15 +222,16 @@ class Registry:
             ModelFileError: There is no previous champion.
             NotTrusted: The signature does not match.
         """
-        self.versions(name)
-        past = self._past_champions(name)
-        if not past:
-            raise ModelFileError(f"{name} has no previous champion.", where=self.store)
-        version = self.version(name, str(past[-1]))
-        self.verify(version)
-        self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
-        self._set_past_champions(name, past[:-1])
-        return self.version(name, str(version.number))
+        with store_errors(self.store), locked(self.store):
+            self.versions(name)
+            past = self._past_champions(name)
+            if not past:
+                raise ModelFileError(f"{name} has no previous champion.", where=self.store)
+            version = self.version(name, str(past[-1]))
+            self.verify(version)
+            self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
+            self._set_past_champions(name, past[:-1])
+            return self.version(name, str(version.number))
 
     def verify(self, version: Version) -> None:
         """Checks the signature of a version, and that the folder has the listed model.
@@ -331,36 +313,6 @@ class Registry:
 
     def _set_past_champions(self, name: str, numbers: list[int]) -> None:
         self.client.set_registered_model_tag(name, _PAST, json.dumps(numbers))
-
-
-def _database_uri(database: Path) -> str:
-    """The address of a database, whatever characters its path has.
-
-    With the driver's name, since MLflow makes a folder of the text behind `sqlite:///`.
-    """
-    uri = str(URL.create("sqlite+pysqlite", database=str(database)).render_as_string())
-    if make_url(uri).database != str(database):  # SQLAlchemy 2.0 escapes no `?`
-        raise OutputError(
-            "the path of a store cannot have a question mark with this SQLAlchemy.",
-            where=database.parent,
-            hint="Choose another store, or upgrade SQLAlchemy to 2.1.",
-        )
-    return uri
-
-
-@contextmanager
-def _store_errors(store: Path) -> Iterator[None]:
-    """Raises errors of the database as OutputError."""
-    with writing_errors(store):
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError) as error:
-            another = "hoose another store."
-            raise OutputError(
-                f"cannot write here ({reason(error)}).",
-                where=store,
-                hint=f"Free some space, or c{another}" if "full" in str(error) else f"C{another}",
-            ) from error
 
 
 def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
