@@ -236,6 +236,14 @@ def test_images_are_altered_by_threads_unless_a_device_is_asked_for_or_is_a_gpu(
     assert not make_plan(kind(precision="32-true", augment_on="cpu"), 100, HERE).augment_on_device
 
 
+def test_float16_is_for_gpus():
+    with pytest.raises(RecipeError) as caught:
+        make_plan(FineTune(precision="16-mixed"), 100, HERE)
+    assert str(caught.value) == (
+        "precision: precision 16-mixed needs a GPU. Leave it at auto, or use bf16-mixed or 32-true."
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "batch"),
     [

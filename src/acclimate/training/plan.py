@@ -261,6 +261,12 @@ def _patience(settings: Training, epochs: int, reasons: dict[str, str]) -> int:
 
 
 def _precision(settings: Training, device: torch.device, reasons: dict[str, str]) -> str:
+    if settings.precision == "16-mixed" and device.type == "cpu":
+        raise RecipeError(
+            "precision 16-mixed needs a GPU.",
+            where="precision",
+            hint="Leave it at auto, or use bf16-mixed or 32-true.",
+        )
     if settings.precision != "auto":
         return settings.precision
     precision = "32-true"

@@ -258,7 +258,7 @@ def test_too_many_in_an_epoch_end_it_too(run):
 def test_with_a_loss_scaler_the_precision_is_named(context):
     from acclimate.training.engine.divergence import diverged
 
-    plan = make_plan(SETTINGS.model_copy(update={"precision": "16-mixed"}), 100, context)
+    plan = replace(make_plan(SETTINGS, 100, context), precision="16-mixed")
     said = str(diverged("loss", math.inf, "step 3", plan))
     assert said.endswith(
         "Lower learning_rate, which is 0.01. Or set precision to bf16-mixed or 32-true: float16 "

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
 from acclimate.context import process_count, process_rank
@@ -37,13 +38,25 @@ def launched(plan: TrainPlan) -> Fabric:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         fabric = Fabric(
             accelerator=device.type,
-            devices=local,
             num_nodes=processes // local,
-            strategy="ddp",
+            strategy=_strategy(device, local),
             precision=plan.precision,
         )
     fabric.launch()
     return fabric
+
+
+def _strategy(device: torch.device, local: int) -> DDPStrategy:
+    """One device for each process of this machine; GPUs are shared if there are too few of them.
+
+    NCCL refuses two processes on one GPU, so these communicate by gloo.
+    """
+    if device.type != "cuda":
+        return DDPStrategy(parallel_devices=[device] * local)
+    gpus = torch.cuda.device_count()
+    devices = [torch.device("cuda", index % gpus) for index in range(local)]
+    backend = "gloo" if local > gpus else "nccl"
+    return DDPStrategy(parallel_devices=devices, process_group_backend=backend)
 
 
 def broadcast_weights(fabric: Fabric, network: nn.Module) -> None:

@@ -130,18 +130,25 @@ class Step:
     def _update(self, loss: float, batch: TrainBatch) -> Fault | None:
         if not math.isfinite(loss):
             return Fault("loss", loss, self._non_finite_rows(batch))
-        length = self.fabric.clip_gradients(
-            self.network,
-            self.optimizer,
-            max_norm=self.plan.max_gradient_norm,
-            error_if_nonfinite=False,
-        )
-        if length is None or math.isfinite(float(length)):
+        length = self._clip_gradients()
+        if math.isfinite(length):
             self.optimizer.step()
             return None
         if self.plan.precision == "16-mixed":
             self.optimizer.step()  # the loss scaler skips the update and lowers its scale
         return Fault("the gradient norm", float(length))
+
+    def _clip_gradients(self) -> float:
+        """Clips the gradients to the norm of the plan; returns the norm they had.
+
+        Fabric's own clipping refuses fused optimizers under a loss scaler, which PyTorch allows:
+        the scaler notes that the gradients are unscaled already.
+        """
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(self.optimizer.optimizer)  # type: ignore[attr-defined]  # Fabric's
+        parameters = self.network.parameters()
+        return float(nn.utils.clip_grad_norm_(parameters, self.plan.max_gradient_norm))
 
     def _gradients(self, batch: TrainBatch, seed: int, before: Kept) -> float:
         """Computes the gradients of the whole batch in every process; returns the summed loss."""
