@@ -13,7 +13,7 @@ from pathlib import Path
 import acclimate
 from acclimate import errors
 from acclimate.recipe import SECTIONS, Recipe
-from acclimate.settings import describe
+from acclimate.setting_help import describe
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(acclimate.__file__).parent
@@ -30,18 +30,18 @@ def recipe_page() -> str:
         "the file, then `--set`.",
     ]
     top = Recipe()
-    lines += ["", "| setting | default | meaning |", "| --- | --- | --- |"]
+    head = ["| setting | values | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += ["", *head]
     sections = []
-    for name, default, meaning in describe(Recipe):
+    for name, values, default, meaning in describe(Recipe):
         if name in SECTIONS:
             off = getattr(top, name) is None
             sections.append((name, f"{meaning} Off by default in a run." if off else meaning))
         else:
-            lines.append(f"| `{name}` | {default} | {meaning} |")
+            lines.append(f"| `{name}` | {values} | {default} | {meaning} |")
     for name, meaning in sections:
-        lines += ["", f"## {name}", "", meaning, ""]
-        lines += ["| setting | default | meaning |", "| --- | --- | --- |"]
-        lines += [f"| `{n}` | {d} | {m} |" for n, d, m in describe(SECTIONS[name])]
+        lines += ["", f"## {name}", "", meaning, "", *head]
+        lines += [f"| `{n}` | {v} | {d} | {m} |" for n, v, d, m in describe(SECTIONS[name])]
     return "\n".join(lines) + "\n"
 
 

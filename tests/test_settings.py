@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from acclimate.errors import RecipeError
 from acclimate.recipe import SECTIONS, Recipe
-from acclimate.settings import Auto, Fraction, OpenFraction, Points, Settings, describe, json_schema
+from acclimate.setting_help import describe
+from acclimate.settings import Auto, Fraction, OpenFraction, Points, Settings, json_schema
 
 
 class Dish(Settings):
@@ -76,10 +77,10 @@ def test_bounds_belong_to_their_range_as_their_names_say():
 
 def test_settings_describe_themselves_in_order():
     assert describe(Dish) == [
-        ("salt", "0.5", "Spoons."),
-        ("heat", "auto", "How hot."),
-        ("tip", "0.0", "Of the bill."),
-        ("guest", "", "Who eats."),
+        ("salt", "number from 0 to 1", "0.5", "Spoons."),
+        ("heat", "auto, number from 0 to below 1", "auto", "How hot."),
+        ("tip", "number from 0 to 100", "0.0", "Of the bill."),
+        ("guest", "text, null", "null", "Who eats."),
     ]
 
 
@@ -92,7 +93,8 @@ def test_every_section_of_a_recipe_is_covered_here():
 def test_every_setting_says_what_it_means_in_one_line(section):
     rows = describe(section)
     assert rows
-    for name, _, meaning in rows:
+    for name, values, _, meaning in rows:
+        assert values, name
         assert meaning, name
         assert "\n" not in meaning, name
         assert meaning.endswith("."), name
@@ -102,7 +104,7 @@ def test_every_setting_says_what_it_means_in_one_line(section):
 def test_every_section_has_a_json_schema_that_refuses_unknown_keys(section):
     schema = json.loads(json.dumps(json_schema(section)))
     assert schema["additionalProperties"] is False
-    assert list(schema["properties"]) == [name for name, _, _ in describe(section)]
+    assert list(schema["properties"]) == [row.name for row in describe(section)]
     for name, told in schema["properties"].items():
         assert told["description"], name
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from acclimate.settings import Settings, right_name
+from acclimate.settings import Settings, meant_name, right_name
 
 
 def user_keys(kind: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
@@ -75,6 +75,10 @@ def fault_sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> 
         for key in keys[:-1]:
             model = _inner_model(model, key) if model is not None else None
         known = model if model is not None and issubclass(model, Settings) else Settings
+        elsewhere = settings_meant(kind, keys[-1])
+        here = keys[-1] in known.RENAMED or meant_name(keys[-1]) in known.model_fields
+        if elsewhere and not here:
+            return f"{name} is not a setting. Did you mean {elsewhere[0]!r}?"
         return f"{name} is not a setting. {right_name(known, keys[-1])}"
     message = _IN_OUR_WORDS.get(str(fault["type"])) or str(fault["msg"])
     message = message.replace("Input should be", "must be").replace("Value error, ", "")
@@ -86,6 +90,25 @@ def fault_sentence(kind: type[BaseModel], keys: tuple[str, ...], fault: Any) -> 
     shown = fault.get("input")
     shown = f" Got {shown!r}." if not isinstance(shown, (dict, BaseModel)) else ""
     return f"{name} {message}.{shown}".lstrip()
+
+
+def settings_meant(kind: type[BaseModel], word: str) -> list[str]:
+    """Where the sections of a recipe have a setting that a word may mean.
+
+    Args:
+        kind: The recipe.
+        word: What the user wrote, such as "lr".
+
+    Returns:
+        "fine_tune.learning_rate" and the like, those of fine-tuning first.
+    """
+    meant = meant_name(word)
+    found = [
+        f"{section}.{meant}"
+        for section in kind.model_fields
+        if meant in getattr(_inner_model(kind, section), "model_fields", ())
+    ]
+    return sorted(found, key=lambda place: not place.startswith("fine_tune."))
 
 
 def _words(kind: type[BaseModel], keys: tuple[str, ...]) -> list[str]:

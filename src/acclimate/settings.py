@@ -18,6 +18,48 @@ Points = Annotated[float, Field(ge=0, le=100)]
 SHORT = {"lr": "learning_rate"}
 """Short names that Python accepts for settings."""
 
+OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "accumulation_steps": ("accumulate_grad_batches", "grad_accum", "gradient_accumulation_steps"),
+    "averaging": ("ema", "model_ema", "swa", "soup"),
+    "balance": ("balanced", "class_weight", "class_weights", "sampler"),
+    "batch_size": ("b", "batch", "bs", "per_device_train_batch_size", "train_batch_size"),
+    "calibration_images": ("calib", "calibration_samples", "calibration_size"),
+    "color": ("color_jitter", "jitter"),
+    "crop_area": ("random_resized_crop", "scale"),
+    "drop_path": ("drop_path_rate", "stochastic_depth"),
+    "dropout": ("drop_rate", "head_dropout"),
+    "epochs": ("epoch", "ep", "max_epochs", "n_epochs", "nb_epochs", "num_epochs",
+               "num_train_epochs", "number_of_epochs"),
+    "erasing": ("random_erase", "random_erasing", "reprob"),
+    "horizontal_flip": ("flip", "fliplr", "hflip"),
+    "image_size": ("crop_size", "image_width", "img_size", "imgsz", "input_shape", "input_size",
+                   "px", "res", "resize", "resolution", "size"),
+    "label_smoothing": ("smoothing",),
+    "learning_rate": ("base_lr", "init_lr", "initial_learning_rate", "lr", "lr0", "max_lr", "rate"),
+    "max_accuracy_drop": ("accuracy_budget", "accuracy_drop", "max_drop"),
+    "max_gradient_norm": ("clip", "clip_grad", "clip_norm", "grad_clip", "gradient_clip_val",
+                          "max_grad_norm"),
+    "operations_per_image": ("randaugment", "trivialaugment"),
+    "optimizer": ("opt", "optim", "optimiser"),
+    "patience": ("early_stop", "early_stopping"),
+    "precision": ("amp", "bf16", "dtype", "fp16", "half", "mixed_precision"),
+    "ratio": ("amount", "prune_ratio", "pruning_ratio", "sparsity"),
+    "schedule": ("lr_schedule", "lr_scheduler", "lr_scheduler_type", "sched", "scheduler"),
+    "teachers": ("teacher",),
+    "temperature": ("tau",),
+    "test": ("test_fraction", "test_ratio", "test_size", "test_split"),
+    "tracking_uri": ("mlflow", "mlflow_uri"),
+    "trainable": ("freeze", "freeze_backbone", "frozen", "lora", "train_layers", "unfreeze"),
+    "val": ("val_fraction", "val_ratio", "val_size", "val_split", "valid_pct", "valid_size",
+            "validation", "validation_split"),
+    "vertical_flip": ("flipud", "vflip"),
+    "warmup": ("warmup_epochs", "warmup_ratio", "warmup_steps"),
+    "weight_decay": ("wd",),
+    "weights": ("checkpoint", "checkpoint_path", "ckpt", "load", "pretrained_weights"),
+}  # fmt: skip
+"""Name of a setting to what other libraries call it. Only messages use it: none is accepted."""
+_MEANT = {word: name for name, words in OTHER_WORDS.items() for word in words}
+
 
 class Settings(BaseModel):
     """A section of a recipe: the settings of a stage, with a help text for each."""
@@ -81,22 +123,14 @@ def right_name(kind: type[Settings], name: str) -> str:
     """
     if name in kind.RENAMED:
         return f"It is now called {kind.RENAMED[name]!r}."
-    return near_names(name, kind.model_fields)
+    meant = meant_name(name)
+    return near_names(meant if meant in kind.model_fields else name, kind.model_fields)
 
 
-def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:
-    """The settings as rows for a help text or a page of documentation.
-
-    Args:
-        settings: The class of the section.
-
-    Returns:
-        Name, default and meaning of each setting, in order.
-    """
-    return [
-        (name, _shown(field.get_default(call_default_factory=True)), one_line(field.description))
-        for name, field in settings.model_fields.items()
-    ]
+def meant_name(word: str) -> str:
+    """The setting that a word of another library means; the word with underscores if none."""
+    plain = word.strip("-").lower().replace("-", "_")
+    return _MEANT.get(plain, plain)
 
 
 def one_line(description: str | None) -> str:
@@ -107,7 +141,3 @@ def one_line(description: str | None) -> str:
 def json_schema(settings: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema of a section, for editors."""
     return TypeAdapter(settings).json_schema()
-
-
-def _shown(value: object) -> str:
-    return "" if value is None else str(value)

@@ -93,9 +93,11 @@ def test_recipe_explains_every_setting_of_a_stage(acclimate, name):
     assert done.code == 0
     settings = SECTIONS[STAGES[name].section].model_fields
     cells = [line.strip("│").split("│") for line in done.out.splitlines() if line[0] == "│"]
-    told = {cell[0].strip(): cell[2].strip() for cell in cells if cell[0].strip()}
+    told = {
+        cell[0].strip(): (cell[1].strip(), cell[3].strip()) for cell in cells if cell[0].strip()
+    }
     assert list(told) == list(settings)
-    assert all(told.values())
+    assert all(values and meaning for values, meaning in told.values())
 
 
 def test_recipe_prints_the_schema_for_editors(cold):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import output
+from acclimate.cli.command import AcclimateCommand
 from acclimate.cli.flags import make_context, read_recipe, recipe_flags, shared
 from acclimate.errors import OutputError, count
 from acclimate.files import claim, write_atomic
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from acclimate.data.dataset import Dataset
 
 
-@click.command()
+@click.command(
+    cls=AcclimateCommand, example="acclimate fixes inspected.parquet -o fixes.csv", section="clean"
+)
 @click.argument("data", metavar="DATA")
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="A CSV file.")
 @recipe_flags
@@ -42,7 +45,9 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
         click.echo(f"fixes  {out} ({': '.join(filter(None, (count(len(found), 'image'), shown)))})")
 
 
-@click.command()
+@click.command(
+    cls=AcclimateCommand, example="acclimate copy photos.parquet -o clean-photos", section="clean"
+)
 @click.argument("data", metavar="DATA")
 @click.option(
     "--out",

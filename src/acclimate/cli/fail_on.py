@@ -19,7 +19,10 @@ def fail_on_flag(command: click.Command) -> click.Command:
     return click.option(
         "--fail-on",
         metavar="FLAGS",
-        help="Exit with 3 if an image has one of these flags, such as leak,label_conflict.",
+        help="Exit with 3 if an image has one of these flags, with commas between them: "
+        "duplicate, leak, group_leak, label_conflict, near_duplicate, near_leak, "
+        "near_label_conflict, dark, bright, low_contrast, blurred, odd_aspect, odd_size, grey, "
+        "label_error, outlier.",
     )(command)
 
 

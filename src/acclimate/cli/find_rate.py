@@ -8,13 +8,19 @@ from typing import Any
 import click
 
 from acclimate.cli import output
+from acclimate.cli.command import AcclimateCommand
 from acclimate.cli.flags import make_context, read_recipe, reading, recipe_flags, shared
 from acclimate.files import claim, write_atomic
 
 _TABLE, _PICTURE = "rates.csv", "rates.svg"
 
 
-@click.command("find-rate")
+@click.command(
+    "find-rate",
+    cls=AcclimateCommand,
+    example="acclimate find-rate efficientnet-lite0 photos.parquet -o rates",
+    section="fine_tune",
+)
 @click.argument("model")
 @click.argument("data")
 @click.option(

@@ -34,17 +34,35 @@ def shared(command: Command) -> Command:
     return command
 
 
+def device_flag(command: Command) -> Command:
+    """The flag that chooses the device."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="DEVICE",
+        help="auto, cpu, cuda, or one of several GPUs, such as cuda:1.",
+    )(command)
+
+
 def recipe_flags(command: Command) -> Command:
     """The flags that choose settings."""
     for option in (
+        device_flag,
+        click.option("--seed", type=int, help="Random seed, any integer.  [default: 0]"),
         click.option(
-            "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change one setting; `acclimate recipe` lists them. Can be repeated.",
         ),
-        click.option("--seed", type=int, help="Random seed."),
         click.option(
-            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one setting."
+            "--recipe",
+            type=click.Path(path_type=Path),
+            metavar="FILE.yaml",
+            help="A YAML file of settings, as `acclimate recipe` prints them.",
         ),
-        click.option("--recipe", type=click.Path(path_type=Path), help="A YAML file of settings."),
     ):
         command = option(command)
     return command
@@ -55,7 +73,8 @@ def fix_list_flag(command: Command) -> Command:
     return click.option(
         "--fix-list",
         type=click.Path(path_type=Path),
-        help="A CSV list of images to drop, relabel or keep.",
+        metavar="FILE.csv",
+        help="A list of images to drop, relabel or keep, as `acclimate fixes` writes it.",
     )(command)
 
 

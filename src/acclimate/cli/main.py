@@ -15,10 +15,12 @@ import click
 from acclimate import __version__
 from acclimate.cache import cache_folder, temporary_folder
 from acclimate.cli import output
+from acclimate.cli.command import AcclimateGroup
 from acclimate.cli.data import copy, fixes
 from acclimate.cli.find_rate import find_rate
 from acclimate.cli.flags import (
     Flags,
+    device_flag,
     fix_list_flag,
     make_context,
     make_progress,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 _RESUME = "Run the same command again to resume where it stopped."
 
 
-class _StageFirst(click.Group):
+class _StageFirst(AcclimateGroup):
     """Lists the commands in the order in which a run uses them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -59,24 +61,43 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(example="acclimate run --data photos/ --name leaf", section="")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="A folder with one folder per class, an archive, or a list.",
+    help="Your images: a folder with one folder per class, an archive of one, or a list.",
 )
-@click.option("--model", help="A model name, a folder, or models:NAME@ALIAS.")
-@click.option("--name", help="Name of the run and of the model it makes.")
-@click.option("--out", default="runs", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="efficientnet-lite0, -lite1 or -lite2, timm:NAME, a model folder, an .onnx file, or "
+    "models:NAME@ALIAS.  [default: efficientnet-lite0]",
+)
+@click.option(
+    "--name", metavar="NAME", help="Name of the run and of the model it makes.  [default: model]"
+)
+@click.option(
+    "--out",
+    default="runs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the runs.",
+)
 @click.option(
     "--resume/--force", default=True, help="Keep steps that are done (default), or run all again."
 )
-@click.option("--until", metavar="STEP", help="Stop after this step.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs of every training.")
+@click.option(
+    "--until",
+    metavar="STEP",
+    help="Stop after this step, such as clean or fine-tune; --dry-run lists the steps.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of every training.  [default: automatic]"
+)
 @click.option(
     "--max-minutes",
     type=click.FloatRange(0, min_open=True),
-    help="Time limit of all trainings together.",
+    help="Time limit of all trainings together, in place of --epochs.",
 )
 @click.option(
     "--dry-run",
@@ -164,10 +185,16 @@ def _run(
     check_required(result.comparisons["gain"], recipe.compare)
 
 
-@cli.command()
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path))
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
+@cli.command(example="acclimate demo")
+@click.option(
+    "--out",
+    default="demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for images and results.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed, any integer.")
+@device_flag
 @shared
 def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Run all stages on handwritten digits from the packages."""
@@ -178,14 +205,19 @@ def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
     _run(recipe, out / "runs", flags)
 
 
-@cli.command()
+@cli.command(example="acclimate recipe fine-tune")
 @click.argument("section", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
 def recipe(section: str | None, schema: bool) -> None:
-    """Print all settings, or those of one SECTION."""
+    """Print all settings, or explain those of one SECTION.
+
+    SECTION is data, clean, inspect, augment, model, probe, fine-tune, search, compress, distill,
+    prune, quantize, export, evaluate, compare or registry.
+    """
     from acclimate.errors import RecipeError, near_names
     from acclimate.recipe import SECTIONS, Recipe
-    from acclimate.settings import describe, json_schema
+    from acclimate.setting_help import describe
+    from acclimate.settings import json_schema
     from acclimate.terminal import print_table
 
     if schema:
@@ -198,10 +230,10 @@ def recipe(section: str | None, schema: bool) -> None:
     if name not in SECTIONS:
         raise RecipeError(f"no section {section!r}. {near_names(section, SECTIONS)}")
     rows = [list(row) for row in describe(SECTIONS[name])]
-    print_table(section, ["setting", "default", "meaning"], rows)
+    print_table(section, ["setting", "values", "default", "meaning"], rows)
 
 
-@cli.command()
+@cli.command(example="acclimate doctor")
 @shared
 def doctor(**flags: Any) -> None:  # noqa: ANN401 - click's
     """Show what is installed, and what would make it faster."""

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import output
+from acclimate.cli.command import AcclimateGroup
 from acclimate.cli.flags import Command, Flags, shared
 
 if TYPE_CHECKING:
     from acclimate.registry.versions import Registry, Version
 
 
-@click.group()
+@click.group(cls=AcclimateGroup)
 def models() -> None:
     """List, promote, roll back and verify registered models."""
 
@@ -20,7 +21,10 @@ def models() -> None:
 def store_flags(command: Command) -> Command:
     """The options for the store and the key."""
     for option in (
-        click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with."),
+        click.option(
+            "--key", type=click.Path(path_type=Path), metavar="FILE.pem",
+            help="Private key to sign with.  [default: your own, made on first use]",
+        ),
         click.option(
             "--store", default="acclimate-store", show_default=True,
             type=click.Path(path_type=Path), help="Folder of the store.",
@@ -30,7 +34,7 @@ def store_flags(command: Command) -> Command:
     return shared(command)
 
 
-@models.command("list")
+@models.command("list", example="acclimate models list")
 @store_flags
 def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
     """List all versions of all models."""
@@ -57,7 +61,7 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
     print_table(str(registry.store), names, rows)
 
 
-@models.command("show")
+@models.command("show", example="acclimate models show leaf")
 @click.argument("model")
 @store_flags
 def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
@@ -72,7 +76,7 @@ def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     print_lines([f"{name:<14} {value}" for name, value in record.items()])
 
 
-@models.command()
+@models.command(example="acclimate models promote leaf/1")
 @click.argument("model")
 @store_flags
 def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
@@ -81,7 +85,7 @@ def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     _print_version(registry.promote(version.name, str(version.number)), "champion", flags)
 
 
-@models.command()
+@models.command(example="acclimate models rollback leaf")
 @click.argument("name")
 @store_flags
 def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
@@ -89,7 +93,7 @@ def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     _print_version(_registry(flags).rollback(name), "champion again", flags)
 
 
-@models.command()
+@models.command(example="acclimate models verify leaf/1")
 @click.argument("model")
 @store_flags
 def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's

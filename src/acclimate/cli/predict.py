@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli import output
-from acclimate.cli.flags import make_context, reading
+from acclimate.cli.command import AcclimateCommand
+from acclimate.cli.flags import device_flag, make_context, reading
 from acclimate.cli.models import store_flags
 from acclimate.errors import count
 from acclimate.files import as_text, claim, write_atomic
@@ -23,10 +24,16 @@ _COLUMNS = ["path", "label", "probability", "error"]
 _TRUE_LABEL = "true_label"
 
 
-@click.command()
+@click.command(cls=AcclimateCommand, example="acclimate predict leaf.model photo.jpg")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--top", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of classes per image, the most probable first.",
+)
 @click.option(
     "--tta", is_flag=True, help="Average over views that keep the label (test-time augmentation)."
 )
@@ -40,7 +47,7 @@ _TRUE_LABEL = "true_label"
     "--include-training", is_flag=True, help="With --labels: count images the model was made with."
 )
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Write a CSV file.")
-@click.option("--device", default="auto", show_default=True)
+@device_flag
 @store_flags
 def predict(
     model: str,

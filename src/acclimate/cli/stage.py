@@ -10,6 +10,7 @@ import click
 
 from acclimate.cli import output
 from acclimate.cli.candidates import candidates_folder, print_candidates
+from acclimate.cli.command import AcclimateCommand
 from acclimate.cli.fail_on import fail_on_flag, require_none, watched_flags
 from acclimate.cli.flags import (
     fix_list_flag,
@@ -56,8 +57,10 @@ def stage_command(stage: Stage) -> click.Command:
         help="A policy that `acclimate augment` wrote.",
     )  # fmt: skip
 
-    command = click.Command(
+    command = AcclimateCommand(
         stage.name,
+        example=stage.example,
+        section=stage.section,
         callback=callback,
         params=[
             *(

@@ -18,9 +18,10 @@ from torch import nn
 
 from acclimate.data.images.contract import InputContract
 from acclimate.data.images.samples import DECODING
-from acclimate.errors import ModelFileError, near_names
+from acclimate.errors import ModelFileError
 from acclimate.models.checkpoint_file import read_for
 from acclimate.models.classifier import Card, Classifier, is_model_folder
+from acclimate.models.model_names import near_model_names
 from acclimate.models.outputs import return_logits
 from acclimate.models.settings import Model
 from acclimate.models.structure import (
@@ -148,8 +149,7 @@ def _kind(name: str) -> str:
             hint="Give --set model.name=timm:NAME --set model.weights=FILE.",
         )
     names = [*PACKAGED, *(f"timm:{n}" for n in timm.list_models())]
-    stem = f"timm:{name}" if timm.is_model(name) else name
-    raise ModelFileError(f"no model or model folder {name!r}. {near_names(stem, names)}")
+    raise ModelFileError(f"no model or model folder {name!r}. {near_model_names(name, names)}")
 
 
 PACKAGED = {

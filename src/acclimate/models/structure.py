@@ -9,7 +9,8 @@ import torch
 from timm.layers import ClassifierHead, SelectAdaptivePool2d
 from torch import nn
 
-from acclimate.errors import ModelFileError, near_names, reason
+from acclimate.errors import ModelFileError, reason
+from acclimate.models.model_names import near_model_names
 from acclimate.models.outputs import fit_auxiliary_heads
 
 
@@ -203,10 +204,8 @@ def create(
     """
     name = architecture.removeprefix("timm:")
     if not timm.is_model(name.split(".", 1)[0]):
-        names_in_timm = timm.list_models()
-        raise ModelFileError(
-            f"timm has no architecture {name!r}. {near_names(name, names_in_timm)}"
-        )
+        hint = near_model_names(name, timm.list_models())
+        raise ModelFileError(f"timm has no architecture {name!r}. {hint}")
     try:
         network = timm.create_model(name, pretrained=False, num_classes=num_classes)
         channels = _channels_of(weights or {}, network)

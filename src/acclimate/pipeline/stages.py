@@ -23,6 +23,7 @@ class Stage:
         writes: The kind of artifact it makes.
         version: Raised when equal settings would give another result.
         summary: One line for the help.
+        example: A command line for the help; the docs have it, perhaps with more options.
         data: What its command makes of a folder or a list: the images as they are listed (without
             importing PyTorch), a split data set, or one that is all test.
         tests_augmentations: Whether its command tests the augmentations on the data where no
@@ -46,6 +47,7 @@ class Stage:
     writes: str
     version: int
     summary: str
+    example: str
     data: Literal["listing", "split", "test"] = "split"
     tests_augmentations: bool = True
     searches: bool = False
@@ -158,54 +160,73 @@ STAGES: dict[str, Stage] = {
         Stage(
             "clean", _clean, ("dataset",), "dataset", 8,
             "Check every image, leave out bad ones, and split the rest.",
+            "acclimate clean photos/ -o photos.parquet",
             data="listing", report=_data_report,
         ),
         Stage(
             "inspect", _inspect, ("classifier", "dataset"), "dataset", 5,
             "Flag probable label errors and outliers.",
+            "acclimate inspect efficientnet-lite0 photos.parquet -o inspected.parquet",
             report=_data_report,
         ),
         Stage(
             "probe", _probe, ("classifier", "dataset"), "classifier", 3,
             "Fit a linear head on frozen features, in seconds.",
+            "acclimate probe efficientnet-lite0 photos.parquet -o probe.model",
         ),
         Stage(
             "augment", _augment, ("classifier", "dataset"), "policy", 6,
             "Test which augmentations keep your labels true.",
+            "acclimate augment efficientnet-lite0 photos.parquet -o policy.json",
         ),
         Stage(
             "fine-tune", _fine_tune, ("classifier", "dataset", "policy"), "classifier", 9,
             "Train all layers on your images.",
+            "acclimate fine-tune efficientnet-lite0 photos.parquet -o leaf.model",
             searches=True, label_scores=lambda settings: settings.label_weights,
         ),
         Stage(
             "distill", _distill, ("classifier", "dataset", "policy"), "classifier", 9,
             "Train a smaller network on the outputs of a larger one.",
+            "acclimate distill leaf.model photos.parquet -o student.model",
         ),
         Stage(
             "prune", _prune, ("classifier", "dataset", "policy"), "classifier", 9,
             "Remove channels, then train the rest to recover.",
+            "acclimate prune student.model photos.parquet -o small.model",
         ),
         Stage(
             "quantize", _quantize, ("classifier", "dataset", "policy"), "classifier", 3,
             "Turn an exported model into 8-bit integers.",
+            "acclimate quantize student.model photos.parquet -o int8.model",
             tests_augmentations=False,  # it seldom trains: the test would take longer than the rest
         ),
         Stage(
             "compress", _compress, ("classifier", "dataset", "policy"), "classifier", 2,
             "Search for the fastest or smallest form of a model inside an accuracy budget.",
+            "acclimate compress leaf.model photos.parquet -o compressed.model",
             tests_augmentations=False,  # most candidates are not trained
             switches={
                 "portable": "Only int8 that is computed alike on every processor.",
                 "accept_estimate": "Accept a drop that val has too few images to show.",
             },
             options={
-                "max_accuracy_drop": ("POINTS", "Accuracy budget in percentage points [0.5]."),
-                "max_latency_ms": ("MS", "Largest latency of one image on this machine."),
-                "max_size_mb": ("MB", "Largest size of the model file."),
-                "target": ("NAME", "Make latency (default), size or macs as small as possible."),
-                "allow": ("LIST", "What may be tried [quantize,prune,distill]."),
-                "max_minutes": ("MINUTES", "Time limit of the search."),
+                "max_accuracy_drop": (
+                    "POINTS", "Accuracy budget in percentage points, 0 to 100.  [default: 0.5]",
+                ),
+                "max_latency_ms": (
+                    "MS", "Largest latency of one image on this machine, above 0.",
+                ),
+                "max_size_mb": ("MB", "Largest size of the model file, above 0."),
+                "target": (
+                    "NAME", "Make this as small as possible: latency, size or macs.  "
+                    "[default: latency]",
+                ),
+                "allow": (
+                    "LIST", "What may be tried, with commas: quantize, prune, distill.  "
+                    "[default: all]",
+                ),
+                "max_minutes": ("MINUTES", "Time limit of the search, above 0."),
                 "pick": ("NAME", "Take this candidate of an earlier search, without a new one."),
             },
             keeps_candidates=True, require=_check_budget,
@@ -213,16 +234,19 @@ STAGES: dict[str, Stage] = {
         Stage(
             "export", _export, ("classifier", "dataset"), "classifier", 2,
             "Write one ONNX file and check it against PyTorch.",
+            "acclimate export leaf.model photos.parquet -o leaf-onnx.model",
         ),
         Stage(
             "evaluate", _evaluate, ("classifier", "dataset"), "evaluation", 2,
             "Measure accuracy, calibration, latency and size.",
+            "acclimate evaluate leaf.model photos.parquet -o leaf.evaluation",
             data="test",
             switches={"include_training": "Include images that the model was trained on."},
         ),
         Stage(
             "compare", _compare, ("evaluation", "evaluation"), "comparison", 1,
             "Compare two evaluations: better, as good, or worse?",
+            "acclimate compare leaf.evaluation int8.evaluation",
             require=_check_required,
         ),
     )
