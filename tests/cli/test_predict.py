@@ -138,7 +138,7 @@ def test_a_changed_model_folder_is_refused_with_a_sentence(acclimate, workshop, 
     done = acclimate("predict", "m", workshop.photos / "test")
     assert done.code == 2
     assert done.lines[1:] == [
-        "error: m: the weights do not match the digest in model.json: a file was changed or "
+        "error: m: model.onnx does not match its digest in model.json: a file was changed or "
         "damaged. Run the stage again, or copy the model again from its source."
     ]
 

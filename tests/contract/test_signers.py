@@ -1,10 +1,12 @@
 """What every signer does: it signs, it verifies, and the least change is found."""
 
+import os
 import shutil
 
 import pytest
 
 from acclimate.errors import NotTrusted
+from acclimate.registry import signing
 from acclimate.registry.signing import SIGNATURE, SIGNERS
 
 FILES = {
@@ -49,6 +51,11 @@ def linked(folder):
     (folder / "model.json").symlink_to(folder.parent / "outside.json")
 
 
+def piped(folder):
+    (folder / "model.json").unlink()
+    os.mkfifo(folder / "model.json")
+
+
 def resigned(folder):
     """What somebody does who can write into the store but has not got the key."""
     one_byte(folder)
@@ -74,6 +81,9 @@ CHANGES = {
     "one extra file in .git": lambda f: write(f, {".git/hooks/run": b"rm -rf"}),
     "one extra file in .github": lambda f: write(f, {".github/run.yml": b"on: push"}),
     "one extra file in a new folder": lambda f: write(f, {"more/extra": b"x"}),
+    "one extra empty folder": lambda f: (f / "more").mkdir(),
+    "one extra pipe": lambda f: os.mkfifo(f / "pipe"),
+    "a file that became a pipe": piped,
     "one extra link": lambda f: (f / "link").symlink_to(f / "model.json"),
     "a file that became a link": linked,
     "a signature of nothing": lambda f: (f / SIGNATURE).write_bytes(b"{}"),
@@ -85,7 +95,7 @@ CHANGES = {
 
 def test_every_signer_is_tried_with_every_change():
     assert sorted(SIGNERS) == ["key"]
-    assert len(CHANGES) == 23
+    assert len(CHANGES) == 26
 
 
 def test_what_was_signed_is_verified_again_and_again(signed):
@@ -96,6 +106,23 @@ def test_what_was_signed_is_verified_again_and_again(signed):
         *FILES,
         SIGNATURE,
     }
+
+
+def test_what_was_verified_is_what_was_read(signed, monkeypatch):
+    """Whoever exchanges the folder after it was read changes nothing of what is used."""
+    signer, folder = signed
+    read = signing.read_folder
+
+    def exchanged(place, limit):
+        found = read(place, limit)
+        one_byte(folder)
+        return found
+
+    monkeypatch.setattr(signing, "read_folder", exchanged)
+    files = signer.verify(folder)
+    assert {name: files[name] for name in FILES} == FILES
+    with pytest.raises(NotTrusted):
+        signer.verify(folder)
 
 
 def test_signing_changes_no_file(signed):

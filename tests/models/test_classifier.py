@@ -16,8 +16,10 @@ from torch import nn
 
 from acclimate.data.images.contract import InputContract
 from acclimate.errors import ModelFileError
+from acclimate.files import digest_bytes, digest_json
 from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.classifier import Card, Classifier, StepRecord, is_model_folder
+from acclimate.models.model_folder import FORMAT
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.pretrained import wrap
 from acclimate.models.runtime import run_onnx, run_torch
@@ -93,10 +95,19 @@ def refusal(folder, **options):
 
 
 def edit(folder, change):
+    """What a stranger does: the digest of `model.json` in itself is made to fit again."""
     path = folder / "model.json"
     record = json.loads(path.read_text())
     change(record)
-    path.write_text(json.dumps(record))
+    record.pop("record")
+    path.write_text(json.dumps({**record, "record": digest_json(record)}))
+
+
+def redigest(folder):
+    """The same for the digests of the files in `model.json`."""
+    names = [path.name for path in folder.iterdir() if path.name != "model.json"]
+    digests = {name: digest_bytes((folder / name).read_bytes()) for name in names}
+    edit(folder, lambda record: record.update(files=digests))
 
 
 def edit_weights(folder, change):
@@ -104,6 +115,7 @@ def edit_weights(folder, change):
     weights = safetensors.torch.load(path.read_bytes())
     change(weights)
     path.write_bytes(safetensors.torch.save(weights))
+    redigest(folder)
 
 
 # Round trips
@@ -209,6 +221,11 @@ def test_one_changed_byte_in_the_weights_is_refused(folder, place):
     content[place if isinstance(place, int) else int(place * len(content))] ^= 1
     path.write_bytes(bytes(content))
     assert refusal(folder) == (
+        f"{folder}: model.safetensors does not match its digest in model.json: a file was changed "
+        "or damaged. Run the stage again, or copy the model again from its source."
+    )
+    redigest(folder)
+    assert refusal(folder) == (
         f"{folder}: {DAMAGED} Run the stage again, or copy the model again from its source."
     )
 
@@ -247,6 +264,7 @@ def test_truncated_weights_are_refused(folder, part):
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: part if isinstance(part, int) else int(part * len(whole))])
+    redigest(folder)
     assert refusal(folder).startswith(f"{path}: not a valid weights file (")
 
 
@@ -263,6 +281,7 @@ class Bomb:
 def test_a_pickle_in_the_place_of_the_weights_is_refused_and_not_run(folder, tmp_path):
     content = pickle.dumps({"classifier.bias": Bomb(tmp_path / "mark")})
     (folder / "model.safetensors").write_bytes(content)
+    redigest(folder)
     assert "not a valid weights file" in refusal(folder)
     assert not (tmp_path / "mark").exists()
     pickle.loads(content)
@@ -341,9 +360,14 @@ def test_a_model_json_that_is_no_record_is_refused(folder, text):
 
 
 def test_a_newer_format_asks_for_an_upgrade(folder):
-    edit(folder, with_(format=2))
+    edit(folder, with_(format=FORMAT + 1))
     assert refusal(folder) == (
         f"{folder}/model.json: model was written by a newer acclimate. Upgrade acclimate."
+    )
+    edit(folder, with_(format=FORMAT - 1))
+    assert refusal(folder) == (
+        f"{folder}/model.json: model was written by an older acclimate. "
+        "Make the model again with this one."
     )
 
 
@@ -363,6 +387,49 @@ def test_a_model_json_of_a_hundred_megabytes_is_not_read(folder):
 def test_a_folder_without_model_json_is_no_model(tmp_path):
     assert refusal(tmp_path) == (
         f"{tmp_path}: not a model folder: it has no model.json. Give a folder that a stage wrote."
+    )
+
+
+@pytest.mark.parametrize("name", ["model.json", "curve.csv"])
+def test_a_changed_card_or_curve_is_refused(folder, name):
+    path = folder / name
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"licence": "MIT"', b'"licence": "GPL"') + b" ")
+    if name == "curve.csv":
+        assert "curve.csv does not match its digest in model.json" in refusal(folder)
+    else:
+        assert "model.json does not match its own digest" in refusal(folder)
+
+
+def test_a_part_that_the_model_was_not_saved_with_is_refused(folder):
+    (folder / "statistics.safetensors").write_bytes(b"")
+    assert "statistics.safetensors does not match its digest in model.json" in refusal(folder)
+
+
+def test_a_missing_part_is_refused(folder):
+    (folder / "curve.csv").unlink()
+    assert "curve.csv does not match its digest in model.json" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors", "curve.csv"])
+def test_links_and_pipes_in_a_model_folder_are_refused_at_once(folder, name, tmp_path):
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    assert refusal(folder) == f"{folder / name}: is a link, not a regular file."
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    where = f"{folder}: not a model folder" if name == "model.json" else f"{folder / name}: is a pi"
+    assert refusal(folder).startswith(where)
+
+
+def test_a_graph_of_other_classes_than_model_json_is_refused(tmp_path, exported):
+    place = tmp_path / "model"
+    replace(exported, network=None, architecture="module:leaf").save(place)
+    assert Classifier.load(place).classes == exported.classes
+    strange = replace(exported, network=None, classes=tuple("xyz")[: len(exported.classes)])
+    strange.save(place)
+    assert refusal(place).startswith(
+        f"{place / 'model.onnx'}: the classes in its metadata are not those in model.json."
     )
 
 

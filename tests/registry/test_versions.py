@@ -184,6 +184,21 @@ def test_rolling_back_to_a_changed_version_leaves_the_champion(leaf):
     assert leaf.champion("leaf") == 2
 
 
+def test_the_folder_may_be_exchanged_while_it_is_loaded(leaf, models, monkeypatch):
+    """The classifier is made of the bytes that were verified, whatever lies there then."""
+    first, second = leaf.version("leaf", "1"), leaf.version("leaf", "2")
+    verify = type(leaf.signer).verify
+
+    def exchanged(signer, folder):
+        files = verify(signer, folder)
+        shutil.rmtree(folder)
+        shutil.copytree(second.folder, folder)
+        return files
+
+    monkeypatch.setattr(type(leaf.signer), "verify", exchanged)
+    assert leaf.load(first).digest == models[0].digest
+
+
 def test_another_signed_version_in_its_place_is_found_out(leaf):
     first, second = leaf.version("leaf", "1"), leaf.version("leaf", "2")
     shutil.rmtree(first.folder)

@@ -17,7 +17,7 @@ from acclimate.data.images.contract import InputContract
 from acclimate.data.images.given import AnyImages, images_of
 from acclimate.data.images.standalone import PREPROCESS_FILE, preprocess_source
 from acclimate.errors import ModelFileError, OutputError, count, listed
-from acclimate.files import AnyPath, atomic_folder, digest_bytes, digest_json, write_record
+from acclimate.files import AnyPath, atomic_folder, digest_bytes, digest_json
 from acclimate.models.card import Card as Card
 from acclimate.models.card import StepRecord as StepRecord
 from acclimate.models.card import plain as plain
@@ -26,24 +26,25 @@ from acclimate.models.class_statistics import ClassStatistics
 from acclimate.models.heads import match_head
 from acclimate.models.model_folder import (
     CURVES_FILE,
-    FORMAT,
     STATISTICS_FILE,
     USED_IMAGES_FILE,
-    read_model_record,
-    read_statistics,
-    read_used_images,
+    ModelFolder,
+    model_files,
 )
 from acclimate.models.model_folder import MODEL_FILE as MODEL_FILE
 from acclimate.models.model_folder import ONNX_FILE as ONNX_FILE
 from acclimate.models.model_folder import WEIGHTS_FILE as WEIGHTS_FILE
 from acclimate.models.model_folder import is_model_folder as is_model_folder
 from acclimate.models.model_folder import used_images_beside as used_images_beside
+from acclimate.models.onnx.external_data import check_without_external_data
+from acclimate.models.onnx.file import parse_graph
+from acclimate.models.onnx.metadata import check_graph
 from acclimate.models.outputs import fit_auxiliary_heads, return_logits
 from acclimate.models.rebuild import build
 from acclimate.models.structure import counts_beyond_shapes, fit_to_shapes
-from acclimate.models.training_curves import plot_curve, write_curves
+from acclimate.models.training_curves import curves_csv, plot_curve
 from acclimate.models.used_images import UsedImages, united
-from acclimate.models.weights import digest_weights, load_strictly, read_weights, state_of
+from acclimate.models.weights import digest_weights, load_strictly, parse_weights, state_of
 from acclimate.shown import Shown, as_frame
 
 if TYPE_CHECKING:
@@ -242,15 +243,28 @@ class Classifier(Shown):
         folder = Path(folder)
         if not folder.is_dir():
             raise OutputError("no such folder.", where=folder, hint="Use save, which makes it.")
+        for name, content in self._files().items():
+            (folder / name).write_bytes(content)
+
+    def _files(self) -> dict[str, bytes]:
+        """Name to content of the files of a model folder."""
         counts: dict[str, int] = {}
+        parts: dict[str, bytes] = {}
         if self.network is not None and self.precision == "float32":
             # Not save_file, which hides a full disk behind its own type of error.
-            (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(state_of(self.network)))
+            parts[WEIGHTS_FILE] = safetensors.torch.save(state_of(self.network))
             counts = counts_beyond_shapes(self.network)
         if self.graph is not None:
-            (folder / ONNX_FILE).write_bytes(self.graph)
-            source = preprocess_source(self.contract)
-            (folder / PREPROCESS_FILE).write_text(source, encoding="utf-8")
+            check_without_external_data(parse_graph(self.graph))
+            parts[ONNX_FILE] = self.graph
+            parts[PREPROCESS_FILE] = preprocess_source(self.contract).encode()
+        if self.statistics is not None and self.network is not None:
+            parts[STATISTICS_FILE] = self.statistics.as_bytes()
+        if self.used_images is not None:
+            parts[USED_IMAGES_FILE] = self.used_images.as_bytes()
+        curves = curves_csv(self.card.steps)
+        if curves is not None:
+            parts[CURVES_FILE] = curves.encode()
         record = {
             "architecture": self.architecture,
             "classes": self.classes,
@@ -258,17 +272,9 @@ class Classifier(Shown):
             "precision": self.precision,
             "counts": counts,
             "digest": self.digest,
-            "graph": None if self.graph is None else digest_bytes(self.graph),
             "card": asdict(self.card),
         }
-        if self.statistics is not None and self.network is not None:
-            (folder / STATISTICS_FILE).write_bytes(self.statistics.as_bytes())
-            record["statistics"] = self.statistics.digest
-        if self.used_images is not None:
-            (folder / USED_IMAGES_FILE).write_bytes(self.used_images.as_bytes())
-            record["used_images"] = self.used_images.digest
-        write_record(folder / MODEL_FILE, FORMAT, record)
-        write_curves(self.card.steps, folder / CURVES_FILE)
+        return model_files(record, parts)
 
     @classmethod
     def load(cls, folder: AnyPath, *, network: nn.Module | None = None) -> Self:
@@ -284,15 +290,30 @@ class Classifier(Shown):
         Raises:
             ModelFileError: The folder is incomplete, malformed or damaged.
         """
-        folder = Path(folder)
-        record = read_model_record(folder)
+        return cls.from_content(ModelFolder.read(Path(folder)), network=network)
+
+    @classmethod
+    def from_content(cls, content: ModelFolder, *, network: nn.Module | None = None) -> Self:
+        """Makes a classifier of the content of a model folder.
+
+        Args:
+            content: The files, which may come from a stranger.
+            network: The module to load the weights into, for a module of the user.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            ModelFileError: The content is incomplete, malformed or damaged.
+        """
+        folder, files, record = content.path, content.files, content.record()
         try:
             classes = tuple(str(c) for c in record["classes"])
             contract = InputContract.from_record(record["contract"])
             card = read_card(record["card"])
             architecture, precision = str(record["architecture"]), str(record["precision"])
             counts = {str(k): int(v) for k, v in record["counts"].items()}
-            digest, graph_digest = str(record["digest"]), record["graph"]
+            digest = str(record["digest"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(
                 f"model.json is incomplete or malformed ({error!r}).", where=folder
@@ -300,38 +321,53 @@ class Classifier(Shown):
         if not 1 <= len(classes) <= MAX_CLASSES:
             classes_text = count(len(classes), "class", "classes")
             raise ModelFileError(f"model has {classes_text}.", where=folder)
-        if (folder / WEIGHTS_FILE).exists():
-            weights = read_weights(folder / WEIGHTS_FILE)
-            if network is not None:
-                return_logits(network, torch.zeros(2, *contract.input_shape))
-                _load_into_own(weights, network, len(classes), card, counts, folder)
-            elif architecture.startswith(("timm:", "torchvision:")):
-                size = contract.image_size
-                network = build(architecture, len(classes), weights, counts, folder, size)
-        elif network is not None:
-            raise ModelFileError(
-                f"the model folder has no {WEIGHTS_FILE} to load into the module.", where=folder
-            )
-        graph = (folder / ONNX_FILE).read_bytes() if (folder / ONNX_FILE).exists() else None
+        network = _network(content, architecture, classes, contract, card, counts, network)
+        graph = files.get(ONNX_FILE)
         if network is None and graph is None:
             raise _nothing_to_load(folder)
-        if network is not None:
-            network = network.eval()
+        if graph is not None:
+            check_graph(graph, classes, contract, folder / ONNX_FILE)
         model = cls(
             architecture, network, classes, contract, card, precision, graph,
-            statistics=read_statistics(folder, record, len(classes)),
-            used_images=read_used_images(folder, record),
+            statistics=content.statistics(len(classes)),
+            used_images=content.used_images(),
         )  # fmt: skip
         # The digest of a module of the user can only be computed with the module.
-        known = network is not None or precision != "float32"
-        whole = graph is None or digest_bytes(graph) == graph_digest
-        if not whole or (known and model.digest != digest):
+        known = network is not None or precision != "float32" or WEIGHTS_FILE not in files
+        if known and model.digest != digest:
             raise ModelFileError(
                 "the weights do not match the digest in model.json: a file was changed or damaged.",
                 where=folder,
                 hint="Run the stage again, or copy the model again from its source.",
             )
         return model
+
+
+def _network(
+    content: ModelFolder,
+    architecture: str,
+    classes: Sequence[str],
+    contract: InputContract,
+    card: Card,
+    counts: Mapping[str, int],
+    own: nn.Module | None,
+) -> nn.Module | None:
+    """The network of a model folder with its weights; None if it has only a graph."""
+    folder = content.path
+    if WEIGHTS_FILE not in content.files:
+        if own is None:
+            return None
+        raise ModelFileError(
+            f"the model folder has no {WEIGHTS_FILE} to load into the module.", where=folder
+        )
+    weights = parse_weights(content.files[WEIGHTS_FILE], folder / WEIGHTS_FILE)
+    if own is not None:
+        return_logits(own, torch.zeros(2, *contract.input_shape))
+        _load_into_own(weights, own, len(classes), card, counts, folder)
+        return own.eval()
+    if not architecture.startswith(("timm:", "torchvision:")):
+        return None
+    return build(architecture, len(classes), weights, counts, folder, contract.image_size)
 
 
 def _nothing_to_load(folder: Path) -> ModelFileError:

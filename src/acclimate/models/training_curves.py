@@ -1,14 +1,12 @@
-"""Writes the training curves of a classifier as a CSV file."""
+"""The training curves of a classifier, as CSV and drawn."""
 
 import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from acclimate.errors import DataError
-from acclimate.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,15 +33,14 @@ class StepWithCurve(Protocol):
         """Figures per epoch, starting before the first; empty if nothing was trained."""
 
 
-def write_curves(steps: Iterable[StepWithCurve], path: Path) -> None:
-    """Writes one line per epoch, or no file if nothing was trained.
+def curves_csv(steps: Iterable[StepWithCurve]) -> str | None:
+    """The training curves as CSV, one line per epoch.
 
     Args:
         steps: The steps of a card, oldest first.
-        path: The CSV file.
 
-    Raises:
-        OutputError: The file cannot be written.
+    Returns:
+        The content of the file; None if nothing was trained.
     """
     lines = [
         {**epoch, "step": number, "stage": step.stage, "epoch": int(epoch["epoch"] or 0)}
@@ -51,12 +48,12 @@ def write_curves(steps: Iterable[StepWithCurve], path: Path) -> None:
         for epoch in step.curve
     ]
     if not lines:
-        return
+        return None
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    write_atomic(path, text.getvalue())
+    return text.getvalue()
 
 
 def plot_curve(curve: Sequence[Mapping[str, float | None]]) -> "Axes":

@@ -38,6 +38,29 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return {str(name): tensor for name, tensor in loaded.items()}
 
 
+def parse_weights(content: bytes, where: Path) -> dict[str, torch.Tensor]:
+    """Reads the tensors of a safetensors file.
+
+    Args:
+        content: Of the file.
+        where: Path for error messages.
+
+    Returns:
+        Name to tensor, on the CPU.
+
+    Raises:
+        ModelFileError: The content is not valid.
+    """
+    try:
+        return dict(safetensors.torch.load(content))
+    except Exception as error:  # the parser raises many types of errors
+        raise ModelFileError(
+            f"not a valid weights file ({reason(error)}).",
+            where=where,
+            hint="Copy the model again from its source.",
+        ) from error
+
+
 def load_checkpoint(path: Path) -> object:
     """Reads what a weights file holds. No code from the file is executed.
 

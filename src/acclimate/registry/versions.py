@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -245,7 +244,7 @@ class Registry:
         self.load(version)
 
     def load(self, version: Version) -> "Classifier":
-        """Verifies a version and loads its classifier.
+        """Verifies a version and loads its classifier from the very bytes that were verified.
 
         Args:
             version: The version.
@@ -256,13 +255,20 @@ class Registry:
         Raises:
             NotTrusted: The files were changed.
         """
-        # Imported here: it imports PyTorch, which listing versions does not need.
-        from acclimate.models.classifier import Classifier
+        return self._loaded(version, self._read(version))
 
+    def _read(self, version: Version) -> dict[str, bytes]:
+        """The files of a version, verified, name to content."""
         if not version.folder.is_dir():
             raise NotTrusted("the folder of the version is missing.", where=version.folder)
-        self.signer.verify(version.folder)
-        found = Classifier.load(version.folder)
+        return self.signer.verify(version.folder)
+
+    def _loaded(self, version: Version, files: Mapping[str, bytes]) -> "Classifier":
+        # Imported here: it imports PyTorch, which listing versions does not need.
+        from acclimate.models.classifier import Classifier
+        from acclimate.models.model_folder import ModelFolder
+
+        found = Classifier.from_content(ModelFolder(version.folder, files))
         if found.digest != version.facts.get("digest"):
             raise NotTrusted(
                 "the folder has a signed model, but another version.", where=version.folder
@@ -270,10 +276,13 @@ class Registry:
         return found
 
     def copy(self, version: Version, folder: AnyPath) -> None:
-        """Verifies a version and copies its files out of the store."""
-        self.verify(version)
+        """Verifies a version and writes its files and their signature to another folder."""
+        files = self._read(version)
+        self._loaded(version, files)
         with atomic_folder(Path(folder)) as part:
-            shutil.copytree(version.folder, part, dirs_exist_ok=True)
+            for name, content in files.items():
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                (part / name).write_bytes(content)
 
     def _exists(self, name: str) -> bool:
         try:

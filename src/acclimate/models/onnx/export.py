@@ -24,7 +24,9 @@ from acclimate.files import digest_bytes
 from acclimate.models.classifier import Card, Classifier, StepRecord, plain, used_images_beside
 from acclimate.models.device import on_cpu
 from acclimate.models.onnx.adapt_ends import adapt_ends
-from acclimate.models.onnx.file import parse_graph, read_graph
+from acclimate.models.onnx.file import read_graph
+from acclimate.models.onnx.metadata import KEY_CLASSES, KEY_CONTRACT, KEY_SOURCE
+from acclimate.models.onnx.metadata import read_metadata as read_metadata
 from acclimate.models.onnx.standalone_check import rows_to_compare, standalone_agreement
 from acclimate.models.runtime import run_onnx, run_torch
 from acclimate.models.settings import Export, OnnxFile
@@ -33,9 +35,6 @@ from acclimate.yaml12 import read_yaml
 
 OPSET = 18
 """The lowest version that the exporter writes directly; all runtimes since 2023 read it."""
-KEY_CONTRACT, KEY_CLASSES, KEY_SOURCE = (
-    "acclimate.contract", "acclimate.classes", "acclimate.source",
-)  # fmt: skip
 _DEFAULT = Export()
 _HERE = Context()
 
@@ -142,32 +141,6 @@ def with_metadata(graph: bytes, classifier: Classifier) -> bytes:
         },
     )
     return bytes(model.SerializeToString())
-
-
-def read_metadata(graph: bytes) -> tuple[InputContract, tuple[str, ...]]:
-    """Reads the input contract and the classes from the metadata of an ONNX file.
-
-    Args:
-        graph: The file's bytes.
-
-    Returns:
-        Contract and class names.
-
-    Raises:
-        ModelFileError: The file is not valid, or has no such metadata.
-    """
-    model = parse_graph(graph)
-    try:
-        props = {p.key: p.value for p in model.metadata_props}
-        contract = json.loads(props[KEY_CONTRACT])
-        classes = tuple(str(c) for c in json.loads(props[KEY_CLASSES]))
-    except (KeyError, ValueError, TypeError) as error:
-        raise ModelFileError(
-            "the ONNX file has no input contract and classes in its metadata.",
-            hint="If another program wrote it, describe it in FILE.onnx.yaml beside it: "
-            "`classes: [ant, bee]`, and mean and std if they are not ImageNet's.",
-        ) from error
-    return InputContract.from_record(contract), classes
 
 
 def from_onnx(path: Path, described: OnnxFile | None = None) -> Classifier:
