@@ -30,7 +30,7 @@ PAGES = (
     "docs/augment.md", "docs/probe.md",
     "docs/fine-tune.md", "docs/distill.md", "docs/prune.md", "docs/quantize.md",
     "docs/compress.md", "docs/evaluate.md", "docs/compare.md", "docs/export.md", "docs/predict.md",
-    "docs/models.md",
+    "docs/models.md", "docs/shell.md",
     "docs/python.md", "docs/recipe.md", "docs/errors.md", "docs/design.md",
 )  # fmt: skip
 
@@ -182,7 +182,7 @@ def write_production(path: Path) -> None:
 
 def test_the_docs_hold_commands_on_most_pages():
     assert sum(len(some) for some in STEPS.values()) >= 60
-    assert sum(bool(some) for some in STEPS.values()) == 18
+    assert sum(bool(some) for some in STEPS.values()) == 19
 
 
 @pytest.mark.slow

@@ -12,7 +12,18 @@ import acclimate as package
 from acclimate.pipeline.stages import STAGES
 from acclimate.recipe import SECTIONS, Recipe
 
-OTHERS = ("run", "demo", "predict", "recipe", "doctor", "models", "fixes", "copy", "find-rate")
+OTHERS = (
+    "completion",
+    "run",
+    "demo",
+    "predict",
+    "recipe",
+    "doctor",
+    "models",
+    "fixes",
+    "copy",
+    "find-rate",
+)
 
 
 def listed(text):
@@ -74,7 +85,7 @@ def test_the_help_of_run_names_its_flags(acclimate):
 
 def test_the_help_of_models_lists_what_can_be_done_with_versions(acclimate):
     names = listed(acclimate("models", "--help").out)
-    assert sorted(names) == ["list", "promote", "rollback", "show", "verify"]
+    assert sorted(names) == ["available", "list", "promote", "rollback", "show", "verify"]
 
 
 def test_recipe_prints_all_defaults_and_reads_them_back(cold, tmp_path):

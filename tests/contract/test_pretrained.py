@@ -14,7 +14,8 @@ from sklearn.datasets import load_sample_image
 
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
-from acclimate.models.pretrained import PACKAGED, PRETRAINED, pretrained, wrap
+from acclimate.models.model_names import PACKAGED
+from acclimate.models.pretrained import PRETRAINED, pretrained, wrap
 from acclimate.models.runtime import run_torch
 from acclimate.models.settings import Model
 from acclimate.models.structure import head

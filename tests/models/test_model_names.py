@@ -4,8 +4,8 @@ import pytest
 import timm
 
 from acclimate.errors import ModelFileError
-from acclimate.models.model_names import OTHER_NAMES, near_model_names
-from acclimate.models.pretrained import PACKAGED, pretrained
+from acclimate.models.model_names import OTHER_NAMES, PACKAGED, near_model_names
+from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
 MEANT = {
@@ -28,7 +28,6 @@ MEANT = {
     "vit_b_16": "timm:vit_base_patch16_224",
     "google/vit-base-patch16-224": "timm:vit_base_patch16_224",
     "swin_t": "timm:swin_tiny_patch4_window7_224",
-    "dino": "timm:vit_small_patch16_224.dino",
 }
 
 
@@ -50,7 +49,7 @@ def test_another_spelling_is_answered_with_the_name_to_type(name):
             "Did you mean 'efficientnet-lite2' or 'efficientnet-lite1'?",
         ),
         ("lite0", "Did you mean 'efficientnet-lite0' or 'timm:tf_efficientnet_lite0'?"),
-        ("yolov8n-cls", "`timm.list_models()` lists the names of timm."),
+        ("yolov8n-cls", "`acclimate models available` lists the names."),
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(name, hint):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=AcclimateCommand, example="acclimate fixes inspected.parquet -o fixes.csv", section="clean"
 )
-@click.argument("data", metavar="DATA")
+@click.argument("data", metavar="DATA", type=click.Path())
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="A CSV file.")
 @recipe_flags
 @shared
@@ -48,7 +48,7 @@ def fixes(data: str, out: Path, **flags: Any) -> None:  # noqa: ANN401 - click's
 @click.command(
     cls=AcclimateCommand, example="acclimate copy photos.parquet -o clean-photos", section="clean"
 )
-@click.argument("data", metavar="DATA")
+@click.argument("data", metavar="DATA", type=click.Path())
 @click.option(
     "--out",
     "-o",

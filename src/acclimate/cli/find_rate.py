@@ -9,6 +9,7 @@ import click
 
 from acclimate.cli import output
 from acclimate.cli.command import AcclimateCommand
+from acclimate.cli.completion import ModelName
 from acclimate.cli.flags import make_context, read_recipe, reading, recipe_flags, shared
 from acclimate.files import claim, write_atomic
 
@@ -21,8 +22,8 @@ _TABLE, _PICTURE = "rates.csv", "rates.svg"
     example="acclimate find-rate efficientnet-lite0 photos.parquet -o rates",
     section="fine_tune",
 )
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", type=ModelName())
+@click.argument("data", type=click.Path())
 @click.option(
     "--out",
     "-o",

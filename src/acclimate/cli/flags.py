@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from acclimate.cli.busy import BusyNotice
+from acclimate.cli.completion import one_of
 from acclimate.context import Context, process_count, process_rank
 from acclimate.cpu import OtherWork
 from acclimate.progress import LogProgress, Progress, silent
@@ -41,6 +42,7 @@ def device_flag(command: Command) -> Command:
         default="auto",
         show_default=True,
         metavar="DEVICE",
+        shell_complete=one_of("auto", "cpu", "cuda"),
         help="auto, cpu, cuda, or one of several GPUs, such as cuda:1.",
     )(command)
 

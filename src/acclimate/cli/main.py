@@ -16,6 +16,7 @@ from acclimate import __version__
 from acclimate.cache import cache_folder, temporary_folder
 from acclimate.cli import output
 from acclimate.cli.command import AcclimateGroup
+from acclimate.cli.completion import ModelName, completion, one_of
 from acclimate.cli.data import copy, fixes
 from acclimate.cli.find_rate import find_rate
 from acclimate.cli.flags import (
@@ -40,6 +41,11 @@ from acclimate.pipeline.stages import STAGES
 if TYPE_CHECKING:
     from acclimate.recipe import Recipe
 
+_SECTIONS = (
+    "data", "clean", "inspect", "augment", "model", "probe", "fine-tune", "search", "compress",
+    "distill", "prune", "quantize", "export", "evaluate", "compare", "registry",
+)  # fmt: skip
+"""Of a recipe, which takes long to import."""
 _RESUME = "Run the same command again to resume where it stopped."
 
 
@@ -69,6 +75,7 @@ def cli() -> None:
 )
 @click.option(
     "--model",
+    type=ModelName(),
     metavar="MODEL",
     help="efficientnet-lite0, -lite1 or -lite2, timm:NAME, a model folder, an .onnx file, or "
     "models:NAME@ALIAS.  [default: efficientnet-lite0]",
@@ -205,15 +212,13 @@ def demo(out: Path, seed: int, **flags: Any) -> None:  # noqa: ANN401 - click's
     _run(recipe, out / "runs", flags)
 
 
-@cli.command(example="acclimate recipe fine-tune")
-@click.argument("section", required=False)
+@cli.command(
+    example="acclimate recipe fine-tune", epilog=f"SECTION is one of: {', '.join(_SECTIONS)}."
+)
+@click.argument("section", required=False, shell_complete=one_of(*_SECTIONS))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema, for editors.")
 def recipe(section: str | None, schema: bool) -> None:
-    """Print all settings, or explain those of one SECTION.
-
-    SECTION is data, clean, inspect, augment, model, probe, fine-tune, search, compress, distill,
-    prune, quantize, export, evaluate, compare or registry.
-    """
+    """Print all settings, or explain those of one SECTION."""
     from acclimate.errors import RecipeError, near_names
     from acclimate.recipe import SECTIONS, Recipe
     from acclimate.setting_help import describe
@@ -253,6 +258,7 @@ cli.add_command(fixes)
 cli.add_command(copy)
 cli.add_command(find_rate)
 cli.add_command(predict)
+cli.add_command(completion)
 for _stage in STAGES.values():
     cli.add_command(stage_command(_stage))
 

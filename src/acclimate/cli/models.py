@@ -1,5 +1,8 @@
 """The `models` commands: list, show, promote, roll back, verify."""
 
+import shutil
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=AcclimateGroup)
 def models() -> None:
-    """List, promote, roll back and verify registered models."""
+    """List pretrained models; list, promote, roll back and verify registered ones."""
 
 
 def store_flags(command: Command) -> Command:
@@ -59,6 +62,40 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
     ]
     names = ["model", "version", "alias", "accuracy", "precision", "size", "created (UTC)"]
     print_table(str(registry.store), names, rows)
+
+
+@models.command(example="acclimate models available mobilenetv3")
+@click.argument("pattern", required=False)
+@shared
+def available(pattern: str | None, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """List pretrained models to start from, or those whose name has PATTERN.
+
+    PATTERN is a part of the name, or a name with * and ?. Networks whose weights are on this
+    machine come first; nothing is downloaded.
+    """
+    from acclimate.models.available import available as find
+
+    found = find(pattern)
+    if flags["as_json"]:
+        output.print_json([asdict(model) for model in found])
+        return
+    lines = output.columns(
+        ["name", "parameters", "image size", "license", "weights"],
+        [
+            [
+                m.name,
+                "" if m.parameters is None else f"{m.parameters / 1e6:.1f} M",
+                f"{m.image_size} px",
+                m.license,
+                m.weights + ("" if m.bytes is None else f" ({m.bytes / 1e6:.0f} MB)"),
+            ]
+            for m in found
+        ],
+    )
+    if len(lines) > shutil.get_terminal_size().lines and sys.stdout.isatty():
+        click.echo_via_pager("\n".join(lines))
+    else:
+        click.echo("\n".join(lines))
 
 
 @models.command("show", example="acclimate models show leaf")

@@ -1,7 +1,7 @@
 """Output of results: tables for people, JSON for programs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +182,27 @@ def _interval(figure: "Interval", *, signed: bool = False) -> str:
         points = [100 * v for v in (figure.value, figure.low, figure.high)]
         return f"{points[0]:+.2f} [{points[1]:+.2f}, {points[2]:+.2f}]"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a long table without borders, for a pager or `grep`.
+
+    Args:
+        names: Of the columns.
+        rows: Cells; those of a column that begin with a digit are aligned right.
+
+    Returns:
+        The head and one line for each row.
+    """
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    right = [any(cell[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in (names, *rows)
+    ]
 
 
 def print_json(value: object) -> None:

@@ -11,6 +11,7 @@ import click
 
 from acclimate.cli import output
 from acclimate.cli.command import AcclimateCommand
+from acclimate.cli.completion import ModelName
 from acclimate.cli.flags import device_flag, make_context, reading
 from acclimate.cli.models import store_flags
 from acclimate.errors import count
@@ -25,7 +26,7 @@ _TRUE_LABEL = "true_label"
 
 
 @click.command(cls=AcclimateCommand, example="acclimate predict leaf.model photo.jpg")
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--top",

@@ -11,6 +11,7 @@ import click
 from acclimate.cli import output
 from acclimate.cli.candidates import candidates_folder, print_candidates
 from acclimate.cli.command import AcclimateCommand
+from acclimate.cli.completion import ModelName
 from acclimate.cli.fail_on import fail_on_flag, require_none, watched_flags
 from acclimate.cli.flags import (
     fix_list_flag,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from acclimate.recipe import Recipe
 
 _METAVARS = {"classifier": "MODEL", "dataset": "DATA", "evaluation": "EVALUATION"}
+_TYPES = {"classifier": ModelName(), "dataset": click.Path(), "evaluation": click.Path()}
 _PRINTED = ("evaluation", "comparison")
 """The kinds that are printed whole: their commands may leave --out out."""
 
@@ -64,7 +66,7 @@ def stage_command(stage: Stage) -> click.Command:
         callback=callback,
         params=[
             *(
-                click.Argument([name], metavar=_METAVARS[kind])
+                click.Argument([name], metavar=_METAVARS[kind], type=_TYPES[kind])
                 for name, kind in zip(names, reads, strict=True)
             ),
             click.Option(

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "find-rate": ("find-lr", "lr-find", "lr-finder"),
     "fine-tune": ("fit", "learn", "train", "training", "transfer", "tune"),
     "inspect": ("audit", "find-errors", "label-errors", "outliers"),
+    "models available": ("backbones", "model-zoo", "pretrained", "zoo"),
     "models list": ("list", "ls", "registry", "versions"),
     "predict": ("classify", "infer", "inference", "label", "prediction", "recognize"),
     "probe": ("features", "linear-probe"),

@@ -14,9 +14,10 @@ from acclimate.distillation.distill import distill
 from acclimate.distillation.settings import Distill
 from acclimate.errors import ModelFileError
 from acclimate.models.classifier import Classifier
+from acclimate.models.model_names import PACKAGED
 from acclimate.models.onnx.export import to_onnx
 from acclimate.models.onnx.macs import count_macs
-from acclimate.models.pretrained import PACKAGED, pretrained
+from acclimate.models.pretrained import pretrained
 from acclimate.models.settings import Model
 
 _SHARE = 0.25

@@ -17,9 +17,10 @@ from acclimate.errors import DataError, ModelFileError
 from acclimate.features.discriminant import with_statistics
 from acclimate.features.probe import check_trainable, probe
 from acclimate.models.classifier import Classifier, StepRecord
+from acclimate.models.model_names import PACKAGED
 from acclimate.models.onnx.export import agreement
 from acclimate.models.onnx.trainable_int8 import IntegerGraph
-from acclimate.models.pretrained import PACKAGED, pretrained, resized
+from acclimate.models.pretrained import pretrained, resized
 from acclimate.models.settings import Model
 from acclimate.models.used_images import united
 from acclimate.registry.resolve import as_classifier, is_pretrained_name

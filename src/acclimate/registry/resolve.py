@@ -11,8 +11,9 @@ from acclimate.data.images.contract import InputContract
 from acclimate.errors import WrongType
 from acclimate.files import AnyPath
 from acclimate.models.classifier import Classifier
+from acclimate.models.model_names import PACKAGED
 from acclimate.models.onnx.export import from_onnx
-from acclimate.models.pretrained import PACKAGED, pretrained, resized, wrap
+from acclimate.models.pretrained import pretrained, resized, wrap
 from acclimate.models.settings import Model
 from acclimate.registry.reference import PREFIX, split_reference
 from acclimate.registry.settings import Register
