@@ -1,6 +1,6 @@
 """Prints what the docs take from the code: `python docs/print_reference.py`.
 
-recipe.md and errors.md are printed whole; in README.md and design.md only the parts between
+recipe.md and errors.md are printed whole; in both READMEs and design.md only the parts between
 `<!-- printed: NAME -->` and `<!-- end -->`.
 """
 
@@ -94,7 +94,7 @@ def main() -> None:
     folder = Path(__file__).parent
     (folder / "recipe.md").write_text(recipe_page())
     (folder / "errors.md").write_text(errors_page())
-    for page in (folder / "design.md", ROOT / "README.md"):
+    for page in (folder / "design.md", ROOT / "README.md", ROOT / "README.zh-CN.md"):
         page.write_text(printed(page))
 
 

@@ -60,9 +60,7 @@ def test_the_metadata_names_license_version_and_extras(metadata):
 def test_every_file_of_the_package_that_is_no_python_goes_into_the_wheel():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     package = ROOT / "src" / "acclimate"
-    packed = {
-        path for glob in settings["package-data"]["acclimate"] for path in package.glob(glob)
-    }
+    packed = {path for glob in settings["package-data"]["acclimate"] for path in package.glob(glob)}
     others = {
         path
         for path in package.rglob("*")
