@@ -30,7 +30,7 @@ PAGES = (
     "docs/augment.md", "docs/probe.md",
     "docs/fine-tune.md", "docs/distill.md", "docs/prune.md", "docs/quantize.md",
     "docs/compress.md", "docs/evaluate.md", "docs/compare.md", "docs/export.md", "docs/predict.md",
-    "docs/models.md", "docs/shell.md",
+    "docs/models.md", "docs/shell.md", "docs/notebooks.md", "docs/containers.md",
     "docs/python.md", "docs/recipe.md", "docs/errors.md", "docs/design.md",
 )  # fmt: skip
 
