@@ -4,9 +4,18 @@ import pytest
 from pydantic import ValidationError
 
 from acclimate.errors import RecipeError
+from acclimate.fine_tuning.settings import FineTune
 from acclimate.recipe import SECTIONS, Recipe
 from acclimate.setting_help import describe
-from acclimate.settings import Auto, Fraction, OpenFraction, Points, Settings, json_schema
+from acclimate.settings import (
+    Auto,
+    Fraction,
+    OpenFraction,
+    Points,
+    Settings,
+    from_keywords,
+    json_schema,
+)
 
 
 class Dish(Settings):
@@ -113,3 +122,19 @@ def test_every_section_has_a_json_schema_that_refuses_unknown_keys(section):
 def test_every_section_comes_back_from_json(section):
     default = section()
     assert section(**json.loads(default.model_dump_json())) == default
+
+
+@pytest.mark.parametrize(
+    ("word", "setting"),
+    [
+        ("bs", "batch_size"),
+        ("num_epochs", "epochs"),
+        ("img_size", "image_size"),
+        ("wd", "weight_decay"),
+        ("n-epochs", "epochs"),
+    ],
+)
+def test_the_words_of_other_libraries_are_answered_with_the_setting(word, setting):
+    with pytest.raises(RecipeError) as caught:
+        from_keywords(FineTune, {word: 3}, beside=("image_size",))
+    assert str(caught.value) == (f"FineTune has no setting {word!r}. Did you mean {setting!r}?")

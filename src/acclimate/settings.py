@@ -1,6 +1,6 @@
 """Sections of a recipe: typed, frozen, and strict about unknown names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -79,12 +79,15 @@ class Settings(BaseModel):
 _Kind = TypeVar("_Kind", bound=Settings)
 
 
-def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
+def from_keywords(
+    kind: type[_Kind], fields: Mapping[str, Any], *, beside: Sequence[str] = ()
+) -> _Kind:
     """Makes settings from keywords; `lr` means `learning_rate`.
 
     Args:
         kind: The class of the section.
         fields: Name to value.
+        beside: Other keywords of the function, which a wrong name may mean.
 
     Returns:
         The settings.
@@ -98,7 +101,8 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
     full = {SHORT.get(name, name): value for name, value in fields.items()}
     for name in full:
         if name not in kind.model_fields:
-            raise RecipeError(f"{kind.__name__} has no setting {name!r}. {right_name(kind, name)}")
+            hint = right_name(kind, name, beside)
+            raise RecipeError(f"{kind.__name__} has no setting {name!r}. {hint}")
     try:
         return kind(**full)
     except ValidationError as error:
@@ -111,20 +115,23 @@ def from_keywords(kind: type[_Kind], fields: Mapping[str, Any]) -> _Kind:
         raise RecipeError(f"{message}.") from error
 
 
-def right_name(kind: type[Settings], name: str) -> str:
+def right_name(kind: type[Settings], name: str, beside: Sequence[str] = ()) -> str:
     """A sentence that says which setting a wrong name may mean.
 
     Args:
         kind: The class of the section.
         name: What the user wrote.
+        beside: Names that are known too.
 
     Returns:
         The new name of an old one, the nearest names, or all names.
     """
     if name in kind.RENAMED:
         return f"It is now called {kind.RENAMED[name]!r}."
-    meant = meant_name(name)
-    return near_names(meant if meant in kind.model_fields else name, kind.model_fields)
+    known = [*kind.model_fields, *beside]
+    if meant_name(name) in known:
+        return f"Did you mean {meant_name(name)!r}?"
+    return near_names(name, known)
 
 
 def meant_name(word: str) -> str:

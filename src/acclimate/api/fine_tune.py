@@ -140,7 +140,7 @@ def fine_tune(
     if isinstance(own, torch.optim.Optimizer):
         settings = {**_rates_of(own, settings), **settings}
         own = factory_like(own)
-    made = from_keywords(FineTune, settings)
+    made = from_keywords(FineTune, settings, beside=("image_size",))
     start = as_model(model, weights=weights, contract=contract, image_size=image_size, context=here)
     dataset = as_dataset(cast("AnyData", data), allow_outside=allow_outside, context=here)
     policy = as_policy(policy, start, dataset, context=here)

@@ -71,7 +71,7 @@ def search(
         ('one', 'seven')
     """
     here = as_context(context, device=device, seed=seed)
-    made = from_keywords(FineTune, settings)
+    made = from_keywords(FineTune, settings, beside=("image_size",))
     # MixUp is a part of the policy: one that is given is the same in all trials.
     fixed = {} if policy is None else {"mixup": ()}
     tried = from_keywords(Search, {**fixed, **(ranges or {})})

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @click.group(cls=AcclimateGroup)
 def models() -> None:
-    """List pretrained models; list, promote, roll back and verify registered ones."""
+    """List pretrained models; list, promote, roll back and verify registered ones.
+
+    `acclimate models available mobilenetv3` lists those with this name.
+    """
 
 
 def store_flags(command: Command) -> Command:
