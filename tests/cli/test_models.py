@@ -11,6 +11,7 @@ import torch
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.int8_check import FIGURE
 from acclimate.models.pretrained import wrap
+from acclimate.registry.keys import KeyFiles
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import KeySigner
 from acclimate.registry.versions import Registry
@@ -22,6 +23,9 @@ def kept(workshop, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     # Making the tables takes seconds: the run's own store, with its model, is gone on with.
     shutil.copytree(workshop.folder / "acclimate-store", folder / "store")
+    # One log has one signer, unless it trusts others.
+    for path in KeyFiles(None).private.parent.glob("signing-key*"):
+        shutil.copy(path, folder / path.name.replace("signing-key", "key"))
     registry = Registry(Register(store=folder / "store", key=folder / "key.pem"))
     for seed, name in enumerate(("leaf", "leaf", "leaf", "bark")):
         torch.manual_seed(seed)
@@ -45,20 +49,10 @@ def models(acclimate, kept, tmp_path):
 
 def tamper(store, name="leaf", number=1):
     """Changes one byte of a version's weights."""
-    (folder,) = [
-        path.parent
-        for path in (store / "models" / name).glob("*/model.json")
-        if path.parent.name == digest(store, name, number)
-    ]
-    weights = folder / "model.safetensors"
+    weights = store / "models" / name / str(number) / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-
-
-def digest(store, name, number):
-    registry = Registry(Register(store=store))
-    return registry.version(name, str(number)).folder.name
 
 
 def test_list_shows_every_version_of_every_model(models, tmp_path):
@@ -169,7 +163,7 @@ def test_another_key_verifies_nothing(models, acclimate, tmp_path):
     KeySigner(tmp_path / "other.pem").sign(tmp_path / "own")
     done = acclimate("models", "verify", "leaf/1", "--store", "store", "--key", "other.pem")
     assert done.code == 3
-    assert "the signature does not match" in done.err
+    assert "line 1 of the store's log is not signed by a trusted key." in done.err
 
 
 @pytest.mark.parametrize(
@@ -202,6 +196,55 @@ def test_looking_into_a_place_that_is_no_store_makes_none(acclimate, tmp_path, a
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
+def test_log_tells_what_happened_and_delete_and_gc_write_to_it(models, tmp_path):
+    models("promote", "leaf/1")
+    assert models("delete", "leaf/1").code == 2
+    assert models("delete", "leaf/2").out == "leaf/2: deleted\n"
+    assert not (tmp_path / "store" / "models" / "leaf" / "2").exists()
+    assert models("show", "leaf/2").code == 2
+    assert models("gc", "--keep", "0", "--dry-run").out == (
+        "bark/1: would be removed\nleaf/3: would be removed\nphotos/1: would be removed\n"
+    )
+    assert models("gc", "--keep", "1").out == "nothing to remove\n"
+    assert models("gc", "--keep", "0").out.count(": removed\n") == 3
+    done = [(e["action"], e["number"]) for e in models("log", "leaf", "--json").json]
+    assert done == [("register", 1), ("register", 2), ("register", 3), ("promote", 1),
+                    ("delete", 2), ("gc", 3)]  # fmt: skip
+    assert "promote" in models("log").out
+    assert models("verify", "leaf@champion").code == 0
+
+
+def test_diff_tells_figures_and_structure_apart(models):
+    found = models("diff", "leaf/1", "leaf/2", "--json").json
+    assert found["figures"] == {"accuracy": ["0.9000", "0.9100"]}
+    assert found["structure"] == {}
+    assert found["data"] is None
+    shown = models("diff", "leaf/1", "photos/1")
+    assert shown.code == 0
+    assert "timm:test_efficientnet" in shown.out
+
+
+def test_a_rotated_key_leaves_old_versions_trusted(models, acclimate, kept, tmp_path):
+    for path in kept.glob("key*.pem"):
+        shutil.copy(path, tmp_path)
+    place = ("--store", "store", "--key", "key.pem")
+    done = acclimate("models", "rotate-key", "--key", "key.pem")
+    assert done.out == "new public key: key.pub.pem; the old one is in key.trusted\n"
+    assert acclimate("models", "verify", "leaf/1", *place).code == 0
+    assert acclimate("models", "promote", "leaf/1", *place).code == 0
+    shutil.rmtree(tmp_path / "key.trusted")
+    assert acclimate("models", "list", *place).code == 3
+
+
+def test_allow_unsigned_says_what_it_could_not_verify(models, tmp_path):
+    tamper_card = tmp_path / "store" / "models" / "leaf" / "1" / "extra"
+    tamper_card.write_text("more")
+    assert models("diff", "leaf/1", "leaf/2").code == 3
+    done = models("diff", "leaf/1", "leaf/2", "--allow-unsigned")
+    assert done.code == 0
+    assert "NOT VERIFIED, used all the same (--allow-unsigned)" in done.err
+
+
 def test_what_a_run_registered_is_the_model_it_left(workshop, shell):
     shown = shell("models", "show", "photos@latest", "--json", cwd=workshop.folder).json
     made = json.loads((workshop.made / "model" / "model.json").read_text())
@@ -216,8 +259,8 @@ def test_what_a_run_registered_is_the_model_it_left(workshop, shell):
     assert shown["bytes"] == str(figures["size_bytes"])
     (kept,) = (workshop.folder / "acclimate-store" / "models" / "photos").iterdir()
     assert {path.name for path in kept.iterdir()} == {
-        "curve.csv", "lineage.json", "model.json", "model.onnx", "preprocess.py", "recipe.json",
-        "signature.sigstore.json", "used_images.safetensors",
+        "curve.csv", "images.parquet", "lineage.json", "model.json", "model.onnx", "preprocess.py",
+        "recipe.json", "signature.sigstore.json", "used_images.safetensors", "version.json",
     }  # fmt: skip
     lineage = json.loads((kept / "lineage.json").read_text())
     assert [record["stage"] for record in lineage] == [

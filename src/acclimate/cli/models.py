@@ -1,4 +1,4 @@
-"""The `models` commands: list, show, promote, roll back, verify."""
+"""The `models` commands: what is registered, what happened to it, and what is removed."""
 
 import shutil
 import sys
@@ -11,14 +11,16 @@ import click
 from acclimate.cli import output
 from acclimate.cli.command import AcclimateGroup
 from acclimate.cli.flags import Command, Flags, shared
+from acclimate.errors import count
 
 if TYPE_CHECKING:
+    from acclimate.registry.settings import Register
     from acclimate.registry.versions import Registry, Version
 
 
 @click.group(cls=AcclimateGroup)
 def models() -> None:
-    """List pretrained models; list, promote, roll back and verify registered ones.
+    """List pretrained models; list, compare, promote, verify and remove registered ones.
 
     `acclimate models available mobilenetv3` lists those with this name.
     """
@@ -27,6 +29,10 @@ def models() -> None:
 def store_flags(command: Command) -> Command:
     """The options for the store and the key."""
     for option in (
+        click.option(
+            "--allow-unsigned", is_flag=True,
+            help="Use what cannot be verified, with a warning for each.",
+        ),
         click.option(
             "--key", type=click.Path(path_type=Path), metavar="FILE.pem",
             help="Private key to sign with.  [default: your own, made on first use]",
@@ -148,11 +154,123 @@ def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     _print_version(version, f"the signature matches all files{int8}", flags)
 
 
-def _registry(flags: Flags) -> "Registry":
+@models.command("log", example="acclimate models log leaf")
+@click.argument("name", required=False)
+@store_flags
+def show_log(name: str | None, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Show what happened to all models, or to one NAME, oldest first."""
+    registry = _registry(flags)
+    entries = [e for e in registry.history().entries if name is None or e.model == name]
+    if name is not None and not entries:
+        registry.versions(name)  # says that there is no such model
+    if flags["as_json"]:
+        output.print_json([asdict(entry) for entry in entries])
+        return
+    from acclimate.terminal import print_table
+
+    rows = [[e.time[:19].replace("T", " "), e.action, e.model, str(e.number)] for e in entries]
+    names = ["time (UTC)", "action", "model", "version"]
+    print_table(f"{registry.store}: signed log", names, rows)
+
+
+@models.command(example="acclimate models diff leaf/1 leaf/2")
+@click.argument("before")
+@click.argument("after")
+@store_flags
+def diff(before: str, after: str, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Show what differs between two versions: data, recipe, structure, figures."""
+    from acclimate.registry.diff import difference
+    from acclimate.registry.reference import split_reference
+
+    registry = _registry(flags)
+    versions = [registry.version(*split_reference(model)) for model in (before, after)]
+    found = difference(*(registry.read(version) for version in versions))
+    if flags["as_json"]:
+        output.print_json(found)
+        return
+    from acclimate.terminal import print_lines, print_table
+
+    data = found.pop("data")
+    print_lines([f"data: {_data_line(data)}"])
+    columns = ["", *(f"{version.name}/{version.number}" for version in versions)]
+    for title, changes in found.items():
+        if changes:
+            print_table(title, columns, [[n, *map(str, sides)] for n, sides in changes.items()])
+        else:
+            print_lines([f"{title}: equal"])
+
+
+def _data_line(data: dict[str, Any] | None) -> str:
+    if data is None:
+        return "unknown, since a version was registered without the list of its images"
+    counts = [(data[name], name) for name in ("added", "dropped", "relabelled", "other split")]
+    told = [f"{count(number, 'image')} {name}" for number, name in counts if number]
+    return ", ".join(told) or "equal"
+
+
+@models.command(example="acclimate models delete leaf/1")
+@click.argument("model")
+@store_flags
+def delete(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Delete a version that is not the champion; its number is not given again."""
+    from acclimate.registry.removal import delete as delete_version
+
+    registry, version = _registry_and_version(model, flags)
+    delete_version(registry, version)
+    _print_version(version, "deleted", flags)
+
+
+@models.command(example="acclimate models gc --keep 3 --dry-run")
+@click.option(
+    "--keep", type=click.IntRange(0), default=3, show_default=True,
+    help="Number of the newest versions of each model to keep.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would be removed.")
+@store_flags
+def gc(keep: int, dry_run: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Remove versions that no alias, rollback or kept version needs."""
+    from acclimate.registry.removal import collect, unneeded
+
+    registry = _registry(flags)
+    gone = unneeded(registry.history(), keep) if dry_run else collect(registry, keep)
+    if flags["as_json"]:
+        output.print_json([{"name": name, "number": number} for name, number in gone])
+        return
+    for name, number in gone:
+        click.echo(f"{name}/{number}: {'would be removed' if dry_run else 'removed'}")
+    if not gone:
+        click.echo("nothing to remove")
+
+
+@models.command("rotate-key", example="acclimate models rotate-key")
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE.pem",
+    help="Private key to replace.  [default: your own]",
+)  # fmt: skip
+@shared
+def rotate_key(key: Path | None, **flags: Any) -> None:  # noqa: ANN401 - click's
+    """Replace the signing key; what the old one signed stays trusted."""
+    from acclimate.registry.keys import KeyFiles
+
+    keys = KeyFiles(key)
+    keys.rotate()
+    if flags["as_json"]:
+        output.print_json({"public": str(keys.public), "trusted": str(keys.trusted)})
+    else:
+        click.echo(f"new public key: {keys.public}; the old one is in {keys.trusted}")
+
+
+def register_settings(flags: Flags) -> "Register":
+    """The settings of the store from the options of `store_flags`."""
     from acclimate.registry.settings import Register
+
+    return Register(store=flags["store"], key=flags["key"], allow_unsigned=flags["allow_unsigned"])
+
+
+def _registry(flags: Flags) -> "Registry":
     from acclimate.registry.versions import Registry
 
-    return Registry(Register(store=flags["store"], key=flags["key"]), create=False)
+    return Registry(register_settings(flags), create=False)
 
 
 def _registry_and_version(model: str, flags: Flags) -> "tuple[Registry, Version]":

@@ -117,6 +117,7 @@ def version_record(version: "Version") -> dict[str, Any]:
         "number": version.number,
         "aliases": list(version.aliases),
         "created": version.created.isoformat(timespec="seconds"),
+        "parent": version.parent,
         "folder": str(version.folder),
     }
     return own | {name: fact for name, fact in version.facts.items() if name not in own}

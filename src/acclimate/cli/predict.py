@@ -13,7 +13,7 @@ from acclimate.cli import output
 from acclimate.cli.command import AcclimateCommand
 from acclimate.cli.completion import ModelName
 from acclimate.cli.flags import device_flag, make_context, reading
-from acclimate.cli.models import store_flags
+from acclimate.cli.models import register_settings, store_flags
 from acclimate.errors import count
 from acclimate.files import as_text, claim, write_atomic
 
@@ -69,13 +69,11 @@ def predict(
     context.progress.info(reading("predict", model))
     from acclimate.data.images.given import find_images
     from acclimate.registry.resolve import as_classifier
-    from acclimate.registry.settings import Register
     from acclimate.serving.labelled import TrueClasses
     from acclimate.serving.predict import predict as predictions
 
     paths = [path for place in images for path in find_images(place)]
-    registry = Register(store=flags["store"], key=flags["key"])
-    classifier = as_classifier(model, registry=registry)
+    classifier = as_classifier(model, registry=register_settings(flags))
     known = None if labels is None else TrueClasses(classifier, labels, context)
     table = _Table(out, as_json=flags["as_json"], labelled=known is not None)
     for prediction in predictions(classifier, paths, top=top, tta=tta, context=context):

@@ -243,10 +243,10 @@ class Classifier(Shown):
         folder = Path(folder)
         if not folder.is_dir():
             raise OutputError("no such folder.", where=folder, hint="Use save, which makes it.")
-        for name, content in self._files().items():
+        for name, content in self.files().items():
             (folder / name).write_bytes(content)
 
-    def _files(self) -> dict[str, bytes]:
+    def files(self) -> dict[str, bytes]:
         """Name to content of the files of a model folder."""
         counts: dict[str, int] = {}
         parts: dict[str, bytes] = {}

@@ -110,6 +110,7 @@ def _register(job: RunJob, classifier: Any, evaluation: Any, gain: Any) -> str |
     settings = job.recipe.registry
     if settings is None:
         return None
+    from acclimate.registry.diff import IMAGES_FILE, labels_of
     from acclimate.registry.tracking import track
     from acclimate.registry.versions import Registry
 
@@ -132,6 +133,8 @@ def _register(job: RunJob, classifier: Any, evaluation: Any, gain: Any) -> str |
             "recipe": job.recipe.model_dump(mode="json"),
             "lineage": _records(job),
         },
+        files={IMAGES_FILE: labels_of(job.slots["dataset"].load())},
+        ancestors={digest for record in _records(job) for digest in record["reads"].values()},
     )
     unproven = "" if gain.verdict == "better" else ", although it is not shown to beat the probe"
     job.context.progress.info(f"registered and signed: {version.name}/{version.number}{unproven}")

@@ -28,6 +28,8 @@ FORMAT = 1
 _WAIT_S = 600.0
 """How long one process waits for another: longer than it takes to write a model of gigabytes."""
 _DATABASE = "mlflow.db"
+LOG_FILE = "log.jsonl"
+_POOL = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 
 
 def open_database(store: Path, *, create: bool) -> MlflowClient:
@@ -48,7 +50,7 @@ def open_database(store: Path, *, create: bool) -> MlflowClient:
     with store_errors(store):
         if create or (store.exists() and not store.is_dir()):
             store.mkdir(parents=True, exist_ok=True)
-        elif not database.is_file():
+        elif not database.is_file() and not (store / LOG_FILE).is_file():
             raise ModelFileError(
                 "there is no store in this folder.",
                 where=store,
@@ -58,7 +60,7 @@ def open_database(store: Path, *, create: bool) -> MlflowClient:
             with locked(store):
                 _make_whole(database)
         client = _client(database)
-        with _opening(store):
+        with _opening(store), _unpooled():
             client.search_registered_models(max_results=1)  # migrates the tables of an older MLflow
         return client
 
@@ -76,6 +78,23 @@ def _opening(store: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _unpooled() -> Iterator[None]:
+    """Engines that are made meanwhile keep no connection open.
+
+    One of a pool would stay with a database that was removed, in place of a new one at its path.
+    """
+    before = os.environ.get(_POOL)
+    os.environ[_POOL] = "NullPool"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_POOL]
+        else:
+            os.environ[_POOL] = before
 
 
 @contextmanager
@@ -136,7 +155,8 @@ def _make_whole(database: Path) -> None:
     os.close(handle)
     part = Path(name)
     try:
-        _client(part).search_registered_models(max_results=1)  # creates the tables
+        with _unpooled():
+            _client(part).search_registered_models(max_results=1)  # creates the tables
         with closing(sqlite3.connect(part)) as connection:
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         part.chmod(0o666 & ~_umask())
@@ -157,7 +177,7 @@ def _format_of(database: Path) -> int | None:
         raise NotTrusted(
             f"the database of the store is damaged ({reason(error)}).",
             where=database,
-            hint="Restore it from a copy.",
+            hint="If the store has a log, remove the file: it is made again from the log.",
         ) from error
 
 

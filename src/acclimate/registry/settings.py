@@ -21,3 +21,5 @@ class Register(Settings):
     """Private key (PEM, elliptic curve); by default one is created for the user."""
     tracking_uri: str | None = None
     """MLflow server or database to send the training curves to; by default none."""
+    allow_unsigned: bool = False
+    """Use versions that cannot be verified, with a warning for each."""

@@ -1,51 +1,30 @@
-"""Numbered, signed versions of models, in MLflow's registry with an embedded database."""
+"""Numbered, signed versions of models, as the log of their store says."""
 
-import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
 from acclimate.arguments import checked
 from acclimate.errors import ModelFileError, NotTrusted, near_names
-from acclimate.files import AnyPath, atomic_folder, inside, write_json
+from acclimate.files import AnyPath, atomic_folder
+from acclimate.registry.audit_log import PROMOTE, REGISTER, ROLLBACK, AuditLog, History
 from acclimate.registry.database import locked, open_database, store_errors
+from acclimate.registry.mirror import CHAMPION, Mirror
+from acclimate.registry.reference import check_name
 from acclimate.registry.settings import Register
-from acclimate.registry.signing import SIGNERS
+from acclimate.registry.signing import MAX_BYTES, SIGNERS
+from acclimate.registry.version import RECORD_FILE, as_json, parent_of
+from acclimate.registry.version import Version as Version
+from acclimate.regular_files import read_folder
 
 if TYPE_CHECKING:
     from acclimate.models.classifier import Classifier
 
-CHAMPION = "champion"
-_PAST = "acclimate.past_champions"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+log = logging.getLogger("acclimate")
 _DEFAULT = Register()
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered model.
-
-    Attributes:
-        name: Name of the model.
-        number: Number, from 1.
-        aliases: Aliases such as "champion".
-        created: Time of registration, UTC.
-        folder: Folder of its files.
-        facts: Digests and figures, as text.
-    """
-
-    name: str
-    number: int
-    aliases: tuple[str, ...]
-    created: datetime
-    folder: Path
-    facts: Mapping[str, str]
 
 
 @checked
@@ -72,7 +51,11 @@ class Registry:
             settings = Register(store=Path(settings))
         self.store = settings.store.resolve()
         self.signer = SIGNERS[settings.signer](settings.key)
+        self.allow_unsigned = settings.allow_unsigned
         self.client = open_database(self.store, create=create)
+        self._log, self._mirror = AuditLog(self.store, self.signer), Mirror(self.client)
+        with store_errors(self.store):
+            self._mirror.check_log(self.store, self.history())
 
     def publish(
         self,
@@ -81,6 +64,8 @@ class Registry:
         *,
         facts: Mapping[str, str] | None = None,
         documents: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        ancestors: Collection[str] = (),
     ) -> Version:
         """Copies a model into the store, signs it, and gives it the next number.
 
@@ -91,6 +76,8 @@ class Registry:
             classifier: The model.
             facts: Short texts for listings, such as the test accuracy.
             documents: JSON files to store and sign with it, name to value.
+            files: Other files, name to content.
+            ancestors: Digests of the models that it was made from.
 
         Returns:
             The version.
@@ -99,41 +86,49 @@ class Registry:
             ModelFileError: The name is not valid.
             OutputError: The store cannot be written.
         """
-        _check_name(name)
-        with store_errors(self.store), locked(self.store):
-            return self._publish(name, classifier, facts or {}, documents or {})
+        check_name(name)
+        more = {f"{n}.json": as_json(value) for n, value in (documents or {}).items()}
+        with self.writing(name) as history:
+            digest = classifier.digest
+            for number, record in history.live(name).items():
+                if record["digest"] == digest:
+                    known = self._version(history, name, number)
+                    self.verify(known)
+                    return known
+            number = max([0, *history.registered(name)]) + 1
+            record = {
+                "digest": digest,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "parent": parent_of(history, {*ancestors, classifier.card.parent}),
+                "facts": {key: str(value) for key, value in (facts or {}).items()},
+            }
+            whole = {"name": name, "number": number, **record}
+            content = {
+                **classifier.files(), **more, **(files or {}), RECORD_FILE: as_json(whole),
+            }  # fmt: skip
+            with atomic_folder(self._folder(name, number)) as part:
+                for file, data in content.items():
+                    (part / file).write_bytes(data)
+                self.signer.sign(part, content)
+            history = self.append(history, REGISTER, name, number, record)
+            return self._version(history, name, number)
 
-    def _publish(
-        self,
-        name: str,
-        classifier: "Classifier",
-        facts: Mapping[str, str],
-        documents: Mapping[str, Any],
-    ) -> Version:
-        digest = classifier.digest
-        for version in self._find(name):
-            if version.facts.get("digest") == digest:
-                self.verify(version)
-                return version
-        folder = self.store / "models" / name / digest[:16]
-        with atomic_folder(Path(folder)) as part:
-            classifier.write_into(part)
-            for file, value in documents.items():
-                write_json(part / f"{file}.json", value)
-            self.signer.sign(part)
-        if not self._exists(name):
-            self.client.create_registered_model(name)
-        tags = {**facts, "digest": digest, "folder": f"{name}/{folder.name}"}
-        created = self.client.create_model_version(
-            name, folder.as_uri(), tags={k: str(v) for k, v in tags.items()}
-        )
-        return self._version(created)
+    def history(self) -> History:
+        """The log of the store, verified.
+
+        Returns:
+            Its entries, oldest first.
+
+        Raises:
+            NotTrusted: It was changed.
+        """
+        with self._distrusting():
+            return self._log.read()
+        return self._log.read(verified=False)
 
     def names(self) -> list[str]:
         """The names of the models in the store."""
-        found = _pages(self.client.search_registered_models)
-        # An interrupted publication leaves a name without versions.
-        return sorted(model.name for model in found if self._find(model.name))
+        return self.history().names()
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, oldest first.
@@ -147,9 +142,11 @@ class Registry:
         Raises:
             ModelFileError: There is no such model.
         """
-        found = self._find(name)
+        check_name(name)
+        history = self.history()
+        found = [self._version(history, name, number) for number in sorted(history.live(name))]
         if not found:
-            known = self.names()
+            known = history.names()
             hint = near_names(name, known) if known else "The store is empty."
             raise ModelFileError(f"no model {name!r} in the store. {hint}", where=self.store)
         return found
@@ -166,8 +163,11 @@ class Registry:
 
         Raises:
             ModelFileError: There is no such version.
+            NotTrusted: The alias was moved without the log.
         """
         found = self.versions(name)
+        if reference == CHAMPION:
+            self._check_alias(name)
         if reference == "latest":
             return found[-1]
         for version in found:
@@ -197,16 +197,12 @@ class Registry:
         Raises:
             NotTrusted: The signature does not match.
         """
-        with store_errors(self.store), locked(self.store):
+        with self.writing(name) as history:
             version = self.version(name, reference)
             self.verify(version)
-            now = self.champion(name)
-            if now == version.number:
-                return version
-            if now is not None:
-                self._set_past_champions(name, [*self._past_champions(name), now])
-            self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
-            return self.version(name, str(version.number))
+            if history.champions(name)[-1:] != [version.number]:
+                history = self.append(history, PROMOTE, name, version.number)
+            return self._version(history, name, version.number)
 
     def rollback(self, name: str) -> Version:
         """Makes the previous champion the champion again.
@@ -221,19 +217,19 @@ class Registry:
             ModelFileError: There is no previous champion.
             NotTrusted: The signature does not match.
         """
-        with store_errors(self.store), locked(self.store):
+        with self.writing(name) as history:
             self.versions(name)
-            past = self._past_champions(name)
+            live = history.live(name)
+            champions = history.champions(name)
+            past = [n for n in champions[:-1] if n in live and n != champions[-1]]
             if not past:
                 raise ModelFileError(f"{name} has no previous champion.", where=self.store)
-            version = self.version(name, str(past[-1]))
-            self.verify(version)
-            self.client.set_registered_model_alias(name, CHAMPION, str(version.number))
-            self._set_past_champions(name, past[:-1])
-            return self.version(name, str(version.number))
+            self.verify(self.version(name, str(past[-1])))
+            history = self.append(history, ROLLBACK, name, past[-1])
+            return self._version(history, name, past[-1])
 
     def verify(self, version: Version) -> None:
-        """Checks the signature of a version, and that the folder has the listed model.
+        """Checks the signature of a version, and that folder, log and database agree.
 
         Args:
             version: The version.
@@ -255,89 +251,139 @@ class Registry:
         Raises:
             NotTrusted: The files were changed.
         """
-        return self._loaded(version, self._read(version))
-
-    def _read(self, version: Version) -> dict[str, bytes]:
-        """The files of a version, verified, name to content."""
-        if not version.folder.is_dir():
-            raise NotTrusted("the folder of the version is missing.", where=version.folder)
-        return self.signer.verify(version.folder)
-
-    def _loaded(self, version: Version, files: Mapping[str, bytes]) -> "Classifier":
         # Imported here: it imports PyTorch, which listing versions does not need.
         from acclimate.models.classifier import Classifier
         from acclimate.models.model_folder import ModelFolder
 
+        files = self.read(version)
         found = Classifier.from_content(ModelFolder(version.folder, files))
-        if found.digest != version.facts.get("digest"):
-            raise NotTrusted(
-                "the folder has a signed model, but another version.", where=version.folder
-            )
+        if found.digest != version.facts["digest"]:
+            with self._distrusting():
+                raise NotTrusted(
+                    "the folder has a signed model, but another version.", where=version.folder
+                )
         return found
+
+    def read(self, version: Version) -> dict[str, bytes]:
+        """Verifies a version and returns its files.
+
+        Args:
+            version: The version.
+
+        Returns:
+            Name to content: the bytes that were verified.
+
+        Raises:
+            NotTrusted: The files were changed.
+        """
+        with self._distrusting():
+            if not version.folder.is_dir():
+                raise NotTrusted("the folder of the version is missing.", where=version.folder)
+            files = self.signer.verify(version.folder)
+            self._check_record(version, files)
+            return files
+        return read_folder(version.folder, MAX_BYTES)
 
     def copy(self, version: Version, folder: AnyPath) -> None:
         """Verifies a version and writes its files and their signature to another folder."""
-        files = self._read(version)
-        self._loaded(version, files)
+        files = self.read(version)
         with atomic_folder(Path(folder)) as part:
             for name, content in files.items():
                 (part / name).parent.mkdir(parents=True, exist_ok=True)
                 (part / name).write_bytes(content)
 
-    def _exists(self, name: str) -> bool:
+    def _check_record(self, version: Version, files: Mapping[str, bytes]) -> None:
+        """Compares what the signed folder and the database say of a version with the log."""
+        history = self.history()
+        record = history.live(version.name).get(version.number, {})
+        whole = {"name": version.name, "number": version.number, **record}
+        if files.get(RECORD_FILE) != as_json(whole):
+            raise NotTrusted(
+                "the folder has a signed model, but another version.", where=version.folder
+            )
+        fault = self._mirror.version_fault(history, version.name, version.number)
+        if fault is not None:
+            raise NotTrusted(
+                f"the database {fault} of {version.name}/{version.number}.",
+                where=self.store,
+                hint="It was changed without acclimate: any promotion writes it again.",
+            )
+
+    def _check_alias(self, name: str) -> None:
+        fault = self._mirror.alias_fault(self.history(), name)
+        if fault is not None:
+            with self._distrusting():
+                raise NotTrusted(
+                    f"the database {fault}.",
+                    where=f"{self.store}: {name}@{CHAMPION}",
+                    hint="It was moved without acclimate: promote a version by its number.",
+                )
+
+    @contextmanager
+    def _distrusting(self) -> Iterator[None]:
+        """Logs what is not trusted in place of raising it, if that is allowed."""
         try:
-            self.client.get_registered_model(name)
-        except MlflowException:
-            return False
-        return True
+            yield
+        except NotTrusted as error:
+            if not self.allow_unsigned:
+                raise
+            log.warning(f"NOT VERIFIED, used all the same (--allow-unsigned): {error}")
 
-    def _find(self, name: str) -> list[Version]:
-        _check_name(name)
-        if not self._exists(name):
-            return []
-        # Only the record of the model has the aliases.
-        model = self.client.get_registered_model(name)
-        aliases: dict[str, list[str]] = {}
-        for alias, number in model.aliases.items():
-            aliases.setdefault(str(number), []).append(alias)
-        found = _pages(self.client.search_model_versions, f"name='{name}'")
-        versions = [self._version(v, tuple(sorted(aliases.get(str(v.version), [])))) for v in found]
-        return sorted(versions, key=lambda v: v.number)
+    @contextmanager
+    def writing(self, name: str) -> Iterator[History]:
+        """Holds the lock of the store, after the database was made to say what the log says.
 
-    def _version(self, created: ModelVersion, aliases: tuple[str, ...] = ()) -> Version:
-        tags = dict(created.tags)
+        Args:
+            name: Name of the model that is written.
+
+        Yields:
+            History: The log.
+        """
+        with store_errors(self.store), locked(self.store):
+            history = self._log.read()
+            self._mirror.write(history, self._source, also=name)
+            yield history
+
+    def append(
+        self,
+        history: History,
+        action: str,
+        name: str,
+        number: int,
+        record: Mapping[str, Any] | None = None,
+    ) -> History:
+        """Appends a line to the log, and writes it to the database; only while it is held.
+
+        Args:
+            history: The log.
+            action: What was done.
+            name: Name of the model.
+            number: Number of the version.
+            record: What the version is, if it was registered.
+
+        Returns:
+            The longer log.
+        """
+        longer = self._log.append(history, action, name, number, record)
+        self._mirror.write(longer, self._source, also=name)
+        return longer
+
+    def _version(self, history: History, name: str, number: int) -> Version:
+        record = history.live(name)[number]
+        champion = history.champions(name)[-1:] == [number]
         return Version(
-            name=created.name,
-            number=int(created.version),
-            aliases=aliases,
-            created=datetime.fromtimestamp(created.creation_timestamp / 1000, UTC),
-            # Relative to the store, which may have been moved or mounted elsewhere.
-            folder=inside(self.store / "models", tags.get("folder", created.name)),
-            facts=tags,
+            name=name,
+            number=number,
+            aliases=(CHAMPION,) if champion else (),
+            created=datetime.fromisoformat(record["created"]),
+            folder=self._folder(name, number),
+            facts={**record["facts"], "digest": record["digest"]},
+            parent=record["parent"],
         )
 
-    def _past_champions(self, name: str) -> list[int]:
-        tags = self.client.get_registered_model(name).tags
-        return [int(n) for n in json.loads(tags.get(_PAST, "[]"))]
+    def _folder(self, name: str, number: int) -> Path:
+        # Not written anywhere: the store may be moved or mounted elsewhere.
+        return self.store / "models" / name / str(number)
 
-    def _set_past_champions(self, name: str, numbers: list[int]) -> None:
-        self.client.set_registered_model_tag(name, _PAST, json.dumps(numbers))
-
-
-def _pages(search: Callable[..., Any], *query: str) -> list[Any]:
-    """All results of a search in MLflow, which returns one page at a time."""
-    found, token = [], None
-    while True:
-        page = search(*query, page_token=token)
-        found += list(page)
-        token = page.token
-        if not token:
-            return found
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ModelFileError(
-            f"{name!r} is not a valid model name.",
-            hint="Use letters, digits, dots, dashes and underscores, 64 at most.",
-        )
+    def _source(self, name: str, number: int) -> str:
+        return self._folder(name, number).as_uri()
