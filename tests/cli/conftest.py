@@ -147,7 +147,8 @@ class Shell:
         self.env = {
             "HOME": str(home),
             "XDG_CACHE_HOME": str(shared / "cache"),
-            "XDG_CONFIG_HOME": str(home / "config"),
+            # The key of the workshop's store, which all workers read.
+            "XDG_CONFIG_HOME": str(shared / "config"),
             # Two cores shared with other processes: threads that wait for each other cost more.
             "OMP_NUM_THREADS": "1",
         }

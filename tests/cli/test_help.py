@@ -85,7 +85,10 @@ def test_the_help_of_run_names_its_flags(acclimate):
 
 def test_the_help_of_models_lists_what_can_be_done_with_versions(acclimate):
     names = listed(acclimate("models", "--help").out)
-    assert sorted(names) == ["available", "list", "promote", "rollback", "show", "verify"]
+    assert sorted(names) == [
+        "available", "delete", "diff", "gc", "list", "log", "promote", "rollback", "rotate-key",
+        "show", "verify",
+    ]  # fmt: skip
 
 
 def test_recipe_prints_all_defaults_and_reads_them_back(cold, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -11,20 +12,20 @@ import torch
 from acclimate.models.classifier import Classifier
 from acclimate.models.onnx.int8_check import FIGURE
 from acclimate.models.pretrained import wrap
-from acclimate.registry.keys import KeyFiles
 from acclimate.registry.settings import Register
 from acclimate.registry.signing import KeySigner
 from acclimate.registry.versions import Registry
 
 
 @pytest.fixture(scope="module")
-def kept(workshop, tmp_path_factory):
+def kept(workshop, shell, tmp_path_factory):
     """A store with three versions of one model and one of another, and its key."""
     folder = tmp_path_factory.mktemp("kept")
     # Making the tables takes seconds: the run's own store, with its model, is gone on with.
     shutil.copytree(workshop.folder / "acclimate-store", folder / "store")
     # One log has one signer, unless it trusts others.
-    for path in KeyFiles(None).private.parent.glob("signing-key*"):
+    config = Path(shell.env["XDG_CONFIG_HOME"]) / "acclimate"
+    for path in config.glob("signing-key*"):
         shutil.copy(path, folder / path.name.replace("signing-key", "key"))
     registry = Registry(Register(store=folder / "store", key=folder / "key.pem"))
     for seed, name in enumerate(("leaf", "leaf", "leaf", "bark")):

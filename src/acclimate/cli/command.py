@@ -12,6 +12,21 @@ from acclimate.cli.usage_hints import (
     option_hint,
 )
 
+_ARGUMENTS = {
+    "MODEL": "A name of `acclimate models available`, a model folder, an .onnx file, or "
+    "models:NAME@ALIAS.",
+    "DATA": "A folder with one folder per class, an archive of one, a list, or a file that "
+    "`acclimate clean` wrote.",
+    "EVALUATION": "A folder that `acclimate evaluate` wrote; the first is the older model.",
+    "IMAGES": "Image files, and folders of them.",
+    "VERSION": "NAME, NAME/NUMBER or NAME@ALIAS of a registered model.",
+    "NAME": "The name of a registered model.",
+    "PATTERN": "A part of the name, or a name with * and ?.",
+    "SECTION": "A stage, data, model, search or registry.",
+    "SHELL": "The shell.",
+}
+"""The name of an argument in the usage to what it takes."""
+
 
 class AcclimateCommand(click.Command):
     """A command with an example.
@@ -52,6 +67,15 @@ class AcclimateCommand(click.Command):
             message = f"Got unexpected extra {named} ({' '.join(ctx.args)})"
             _fail(f"{message}.", extra_arguments_hint(ctx, ctx.args, given), ctx)
         return ctx.args
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes what the arguments take, then the options."""
+        arguments = [p for p in self.params if isinstance(p, click.Argument)]
+        names = dict.fromkeys((p.metavar or p.human_readable_name).upper() for p in arguments)
+        if names:
+            with formatter.section("Arguments"):
+                formatter.write_dl([(name, _ARGUMENTS[name]) for name in names])
+        super().format_options(ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the example, and where the settings are."""

@@ -79,8 +79,7 @@ def list_models(**flags: Any) -> None:  # noqa: ANN401 - click's
 def available(pattern: str | None, **flags: Any) -> None:  # noqa: ANN401 - click's
     """List pretrained models to start from, or those whose name has PATTERN.
 
-    PATTERN is a part of the name, or a name with * and ?. Networks whose weights are on this
-    machine come first; nothing is downloaded.
+    Networks whose weights are on this machine come first; nothing is downloaded.
     """
     from acclimate.models.available import available as find
 
@@ -108,10 +107,10 @@ def available(pattern: str | None, **flags: Any) -> None:  # noqa: ANN401 - clic
 
 
 @models.command("show", example="acclimate models show leaf")
-@click.argument("model")
+@click.argument("model", metavar="VERSION")
 @store_flags
 def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Show one version: NAME, NAME/NUMBER or NAME@ALIAS."""
+    """Show one version."""
     _, version = _registry_and_version(model, flags)
     record = output.version_record(version)
     if flags["as_json"]:
@@ -123,7 +122,7 @@ def show_one(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 
 @models.command(example="acclimate models promote leaf/1")
-@click.argument("model")
+@click.argument("model", metavar="VERSION")
 @store_flags
 def promote(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Make a version the champion, NAME@champion."""
@@ -140,7 +139,7 @@ def rollback(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 
 @models.command(example="acclimate models verify leaf/1")
-@click.argument("model")
+@click.argument("model", metavar="VERSION")
 @store_flags
 def verify(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Check a version's files against its signature, and int8 on this processor."""
@@ -174,8 +173,8 @@ def show_log(name: str | None, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 
 @models.command(example="acclimate models diff leaf/1 leaf/2")
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", metavar="VERSION")
+@click.argument("after", metavar="VERSION")
 @store_flags
 def diff(before: str, after: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Show what differs between two versions: data, recipe, structure, figures."""
@@ -209,7 +208,7 @@ def _data_line(data: dict[str, Any] | None) -> str:
 
 
 @models.command(example="acclimate models delete leaf/1")
-@click.argument("model")
+@click.argument("model", metavar="VERSION")
 @store_flags
 def delete(model: str, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Delete a version that is not the champion; its number is not given again."""
