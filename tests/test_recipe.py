@@ -126,8 +126,8 @@ def test_a_plain_name_is_taken(name):
 def test_a_key_no_setting_resembles_lists_what_there_is(write):
     path = write("registry:\n  colour: red\n")
     assert fault(path) == (
-        f"{path}:2: registry.colour is not a setting. Known: key, name, "
-        "signer, store, tracking_uri."
+        f"{path}:2: registry.colour is not a setting. Known: "
+        "allow_unsigned, key, name, signer, store, tracking_uri."
     )
 
 

@@ -117,7 +117,7 @@ def test_a_model_is_taken_from_another_store_under_another_key(acclimate, worksh
     KeySigner(tmp_path / "other.pem").sign(tmp_path / "own")
     done = acclimate(*given, "--key", "other.pem")
     assert (done.code, done.out) == (3, "")
-    assert "the signature does not match" in done.err
+    assert "line 1 of the store's log is not signed by a trusted key." in done.err
 
 
 def test_a_changed_model_of_the_store_is_refused_with_exit_code_3(acclimate, workshop, tmp_path):

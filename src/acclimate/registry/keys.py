@@ -39,13 +39,14 @@ class KeyFiles:
             OutputError: The key is not valid, cannot be created, or is of another machine.
         """
         if not self.private.is_file():
-            if self.public.is_file():
+            # Looked at again: another process may have created both since.
+            if self.public.is_file() and not self.private.is_file():
                 raise OutputError(
                     "the private key to sign with is missing; this machine can only verify.",
                     where=self.private,
                     hint="Give another key with --key.",
                 )
-            with suppress(FileExistsError), _new_key(self.private) as part:
+            with _new_key(self.private) as part, suppress(FileExistsError):
                 os.link(part, self.private)  # unlike a rename, it replaces no key
         self._write_public()
 
