@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from acclimate.errors import ModelFileError, NotTrusted, OutputError, reason
-from acclimate.files import writing_errors
+from acclimate.files import umask, writing_errors
 
 for _logger in ("alembic", "mlflow"):  # they log every table that they create
     logging.getLogger(_logger).setLevel(logging.WARNING)
@@ -159,7 +159,7 @@ def _make_whole(database: Path) -> None:
             _client(part).search_registered_models(max_results=1)  # creates the tables
         with closing(sqlite3.connect(part)) as connection:
             connection.execute(f"PRAGMA user_version = {FORMAT}")
-        part.chmod(0o666 & ~_umask())
+        part.chmod(0o666 & ~umask())
         part.replace(database)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -213,9 +213,3 @@ def _database_uri(database: Path) -> str:
             hint="Choose another store, or upgrade SQLAlchemy to 2.1.",
         )
     return uri
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
