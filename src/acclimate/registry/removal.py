@@ -74,13 +74,10 @@ def collect(registry: Registry, keep: int) -> list[tuple[str, int]]:
     Returns:
         Name and number of each version that was removed.
     """
-    gone = unneeded(registry.history(), keep)
-    for name, number in gone:
-        with registry.writing(name) as history:
-            # Another process may have promoted it meanwhile.
-            if (name, number) in unneeded(history, keep):
-                registry.append(history, GC, name, number)
     with registry.writing("") as history:
+        gone = unneeded(history, keep)
+        for name, number in gone:
+            history = registry.append(history, GC, name, number)
         for folder in leftovers(registry, history):
             _remove(folder)
     return gone
