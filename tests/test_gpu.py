@@ -52,20 +52,17 @@ def device(context) -> Context:
 
 @pytest.fixture(autouse=True)
 def _float16_on_a_cpu(monkeypatch):
-    """Fabric has no loss scaler on a CPU, and PyTorch has one."""
+    """Fabric has no loss scaler on a CPU, and PyTorch has one. A GPU is used as it is."""
+    usual = loop.launched
 
     def launched(plan):
-        precision = MixedPrecision("16-mixed", DEVICE)
-        fabric = Fabric(accelerator=DEVICE, devices=1, plugins=precision)
+        if plan.precision != "16-mixed" or ON_GPU:
+            return usual(plan)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu"))
         fabric.launch()
         return fabric
 
-    usual = loop.launched
-    monkeypatch.setattr(
-        loop,
-        "launched",
-        lambda plan: launched(plan) if plan.precision == "16-mixed" else usual(plan),
-    )
+    monkeypatch.setattr(loop, "launched", launched)
 
 
 def planned(precision, context, epochs=3):
