@@ -9,6 +9,7 @@ import pytest
 
 from acclimate.cache import cache_folder
 from acclimate.errors import ModelFileError, NotTrusted, OutputError
+from acclimate.registry import audit_log
 from acclimate.registry.keys import KeyFiles
 from acclimate.registry.removal import collect, delete, leftovers, unneeded
 from acclimate.registry.settings import Register
@@ -112,6 +113,20 @@ def test_an_older_log_is_noticed_by_who_saw_the_newer_one(place, made):
     seen = next(p for p in (cache_folder() / "stores").iterdir() if str(p) in caught.value.hint)
     seen.unlink()
     assert opened(place).champion("leaf") == 3
+
+
+def test_lines_that_are_added_while_the_log_is_read_make_it_no_older_one(place, monkeypatch):
+    reader, writer = opened(place), opened(place)
+    read = audit_log.read_regular
+
+    def read_before_another(path, limit):
+        content = read(path, limit)
+        monkeypatch.setattr(audit_log, "read_regular", read)
+        writer.promote("leaf", "2")
+        return content
+
+    monkeypatch.setattr(audit_log, "read_regular", read_before_another)
+    assert [reader.history().champions("leaf")[-1] for _ in range(2)] == [3, 2]
 
 
 def test_without_a_place_to_remember_everything_works(place, monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from acclimate.errors import DataError, ModelFileError, NotTrusted
 from acclimate.files import digest_bytes
 from acclimate.registry.database import LOG_FILE
 from acclimate.registry.reference import check_name
-from acclimate.registry.seen_logs import check_seen, remember
+from acclimate.registry.seen_logs import check_seen, last_seen, remember
 from acclimate.registry.signing import Signer
 from acclimate.regular_files import read_regular
 
@@ -139,6 +139,7 @@ class AuditLog:
             NotTrusted: A line was changed, added or removed, or another key signed it, or the log
                 is older than the one that this user saw last.
         """
+        seen = last_seen(self._store)
         try:
             content = read_regular(self.path, _MAX_BYTES)
         except FileNotFoundError:
@@ -151,7 +152,7 @@ class AuditLog:
         history = History(entries, [digest_bytes(line) for line in lines], end)
         if verified:
             self._verify(lines, history)
-            check_seen(self._store, history.digests)
+            check_seen(self._store, seen, history.digests)
             remember(self._store, history.digests)
         return history
 

@@ -13,19 +13,33 @@ from acclimate.cache import cache_folder
 from acclimate.errors import AcclimateError, NotTrusted
 from acclimate.files import digest_json, write_atomic
 
+Seen = tuple[int, str, str]
+"""Number of lines, digest of the last, digest of the first."""
 
-def check_seen(store: Path, digests: Sequence[str]) -> None:
+
+def last_seen(store: Path) -> Seen | None:
+    """What was seen last of the log of a store.
+
+    Args:
+        store: Folder of the store.
+
+    Returns:
+        None if nothing is known.
+    """
+    return _seen(_place(store))
+
+
+def check_seen(store: Path, seen: Seen | None, digests: Sequence[str]) -> None:
     """Checks that a log continues the one that was seen last.
 
     Args:
         store: Folder of the store.
+        seen: Asked for before the log was read: another process may have added lines since.
         digests: Of all lines of its log.
 
     Raises:
         NotTrusted: Lines that were seen are missing.
     """
-    place = _place(store)
-    seen = _seen(place)
     if seen is None:
         return
     lines, head, first = seen
@@ -36,7 +50,7 @@ def check_seen(store: Path, digests: Sequence[str]) -> None:
             f"the store's log was longer before: {lines:,} lines were seen here, and now it is "
             "an older one.",
             where=store,
-            hint=f"If you restored an older copy on purpose, delete {place}.",
+            hint=f"If you restored an older copy on purpose, delete {_place(store)}.",
         )
 
 
@@ -61,8 +75,7 @@ def _place(store: Path) -> Path:
     return cache_folder() / "stores" / f"{digest_json(str(store.resolve()))}.json"
 
 
-def _seen(place: Path) -> tuple[int, str, str] | None:
-    """Number of lines, digest of the last, digest of the first; None if nothing is known."""
+def _seen(place: Path) -> Seen | None:
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
         return int(record["lines"]), str(record["head"]), str(record["first"])
